@@ -1,0 +1,222 @@
+"""Every error about an argument is raised here, as a sentence: which argument, what was expected, what came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+
+class InputError(ValueError):
+    """Something that the caller handed in (an argument, a file, a run folder) is not what was expected."""
+
+
+def fail(sentence: str) -> NoReturn:
+    raise InputError(sentence)
+
+
+def choice(name: str, value: object, allowed: Iterable[str]) -> None:
+    allowed = sorted(allowed)
+    if value not in allowed:
+        fail(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
+    """A size in torch's order, every length a positive integer."""
+    wanted = f"{ndim}" if ndim else "2 or 3"
+    if not isinstance(size, Sequence) or not all(isinstance(n, int) and not isinstance(n, bool) for n in size):
+        fail(f"{name} must be a sequence of {wanted} integers; got {size!r}")
+    if len(size) not in ((ndim,) if ndim else (2, 3)):
+        fail(f"{name} must have {wanted} lengths; got {tuple(size)}")
+    if min(size) < 1:
+        fail(f"{name} must have positive lengths; got {tuple(size)}")
+    return tuple(size)
+
+
+def tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor; got {type(value).__name__}")
+
+
+def floating(name: str, value: object) -> None:
+    tensor(name, value)
+    if isinstance(value, Tensor) and not value.is_floating_point():
+        raise TypeError(f"{name} must have a floating-point dtype; got {value.dtype}")
+
+
+def image(name: str, value: Tensor) -> int:
+    """An image batch (N, C, H, W) or (N, C, D, H, W) whose pixels exist. Returns its number of spatial dimensions."""
+    floating(name, value)
+    if value.ndim not in (4, 5):
+        fail(f"{name} must be (N, C, H, W) or (N, C, D, H, W); got {tuple(value.shape)}")
+    if 0 in value.shape[2:]:
+        fail(f"{name} must have at least one pixel along each axis; got {tuple(value.shape)}")
+    return value.ndim - 2
+
+
+def channels_last(name: str, value: Tensor) -> None:
+    """An image batch (B, H, W, C) whose pixels exist."""
+    floating(name, value)
+    if value.ndim != 4 or 0 in value.shape[1:3]:
+        fail(f"{name} must be (B, H, W, C) with at least one pixel along each axis; got {tuple(value.shape)}")
+
+
+def affine_rows(name: str, value: Tensor, batch: int) -> None:
+    floating(name, value)
+    if value.shape not in ((batch, 6), (batch, 2, 3)):
+        fail(f"{name} must be (B, 6) or (B, 2, 3) with B = {batch} as in input_fmap; got {tuple(value.shape)}")
+
+
+def same_device(name: str, value: Tensor, image: Tensor) -> None:
+    if value.device != image.device:
+        fail(f"{name} must be on {image.device} as image; got {value.device}")
+
+
+def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
+    """Matrices (rows, d+1) for all, (N, rows, d+1) one an image, or (N, K, rows, d+1) K an image."""
+    floating(name, value)
+    same_device(name, value, image)
+    columns, n = image.ndim - 1, image.shape[0]
+    fits = value.shape[-2:] == (rows, columns) and value.ndim in (2, 3, 4)
+    if not fits or (value.ndim > 2 and value.shape[0] != n):
+        core = f"{rows}, {columns}"
+        fail(
+            f"{name} must be ({core}), (N, {core}) or (N, K, {core}) with N = {n} as in image; got {tuple(value.shape)}"
+        )
+
+
+def grid(name: str, value: Tensor, image: Tensor) -> None:
+    """Points (N, *size, d) or (N, K, *size, d)."""
+    floating(name, value)
+    same_device(name, value, image)
+    d, n = image.ndim - 2, image.shape[0]
+    axes = "H, W" if d == 2 else "D, H, W"
+    fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and value.shape[0] == n
+    if not fits:
+        fail(
+            f"{name} must be (N, {axes}, {d}) or (N, K, {axes}, {d}) with N = {n} as in image; got {tuple(value.shape)}"
+        )
+    if 0 in value.shape[-d - 1 : -1]:
+        fail(f"{name} must have at least one point along each axis; got {tuple(value.shape)}")
+
+
+def fill_value(value: float | Sequence[float] | Tensor, image: Tensor, padding_mode: str) -> Tensor:
+    """A number, or one for each channel: () or (C,), in the image's device."""
+    fill = torch.as_tensor(value, device=image.device)
+    if fill.ndim > 1 or (fill.ndim == 1 and fill.shape[0] != image.shape[1]):
+        fail(f"fill_value must be a number or have C = {image.shape[1]} numbers as image; got {tuple(fill.shape)}")
+    if padding_mode != "zeros" and not (isinstance(value, int | float) and value == 0):
+        fail(f"fill_value goes with padding_mode='zeros'; got padding_mode={padding_mode!r}")
+    return fill
+
+
+def points(name: str, value: Tensor, ndim: int) -> None:
+    floating(name, value)
+    if value.ndim < 1 or value.shape[-1] != ndim:
+        fail(f"{name} must be (..., {ndim}); got {tuple(value.shape)}")
+
+
+def batched_points(name: str, value: Tensor, batch: Sequence[int]) -> torch.Size:
+    """Points (N[, K], .., d), lengths of 1 for all. Returns the shape of each point set."""
+    lead = value.shape[: len(batch)]
+    if value.ndim <= len(batch) or any(have not in (1, want) for have, want in zip(lead, batch, strict=True)):
+        fail(f"{name} must be (P, {value.shape[-1]}) or lead with the warp's batch {tuple(batch)}; got {tuple(value.shape)}")
+    return value.shape[len(batch) : -1]
+
+
+def corners(name: str, value: Tensor) -> None:
+    floating(name, value)
+    if value.shape[-2:] != (4, 2):
+        fail(f"{name} must be (.., 4, 2); got {tuple(value.shape)}")
+
+
+def control_points(name: str, value: Tensor) -> None:
+    floating(name, value)
+    if value.ndim != 2 or value.shape[1] != 2 or len(value) < 3:
+        fail(f"{name} must be (T, 2) with T >= 3, or a lattice (rows, columns); got {tuple(value.shape)}")
+    if not value.isfinite().all():
+        fail(f"{name} must be finite; got {value.tolist()}")
+
+
+def lattice_shape(name: str, value: Sequence[int]) -> tuple[int, ...]:
+    shape = lengths(name, value, 2)
+    if min(shape) < 2:
+        fail(f"{name} must have at least 2 rows and 2 columns; got {shape}")
+    return shape
+
+
+def theta(value: Tensor, num_params: int, family: str) -> None:
+    """Parameters (N, P), or (N, K, P) for K looks at each image."""
+    floating("theta", value)
+    if value.ndim not in (2, 3) or value.shape[-1] != num_params:
+        fail(
+            f"theta must be (N, {num_params}) or (N, K, {num_params}) for {family}; got {tuple(value.shape)}"
+        )
+
+
+def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
+    if image.ndim - 2 != ndim:
+        fail(f"image must have {ndim} spatial dimensions as the warp; got {tuple(image.shape)}")
+    if batch[0] != image.shape[0]:
+        fail(f"theta must have N = {image.shape[0]} rows as image; got {batch[0]}")
+
+
+def dimension(value: int, allowed: Sequence[int], family: str) -> int:
+    if value not in allowed:
+        fail(f"ndim must be {' or '.join(map(str, allowed))} for {family}; got {value!r}")
+    return value
+
+
+def positive(name: str, value: float) -> None:
+    if not value > 0:
+        fail(f"{name} must be positive; got {value!r}")
+
+
+def not_negative(name: str, value: float) -> None:
+    if not value >= 0:
+        fail(f"{name} must not be negative; got {value!r}")
+
+
+def input_shape(name: str, shape: Any) -> tuple[int, ...]:
+    """The shape of one image without its batch: (C, H, W)."""
+    if not isinstance(shape, Sequence) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+        fail(f"{name} must be (C, H, W), positive integers; got {shape!r}")
+    return tuple(shape)
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        fail(f"{name} must be an integer of at least {least}; got {value!r}")
+
+
+def features(localization: object, given: int | None) -> int:
+    """How many features a localisation network returns: as given, or as it says itself."""
+    count = getattr(localization, "out_features", None) if given is None else given
+    if not isinstance(count, int) or count < 1:
+        fail(
+            "features must be given for a localization network without an attribute out_features; "
+            f"got {type(localization).__name__}"
+        )
+    return count
+
+
+def localized(value: Tensor, image: Tensor, features: int) -> None:
+    """What a localisation network returned."""
+    expected = (image.shape[0], features)
+    if value.shape != expected:
+        fail(f"the localization network must return (N, features) = {expected}; got {tuple(value.shape)}")
+
+
+def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    allowed = sorted(allowed)
+    for key in given:
+        if key not in allowed:
+            fail(f"{name} must be among {', '.join(allowed)}; got {key!r}")
+
+
+def side(name: str, value: int, allowed: Iterable[int]) -> None:
+    """The side of a square image, one of those that a network is laid out for."""
+    if value not in allowed:
+        fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {value!r}")

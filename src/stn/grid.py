@@ -1,0 +1,87 @@
+"""The convention. Every coordinate in this library is as this file says; everything else refers to it.
+
+Order:   a point is (x, y) or (x, y, z); x runs along the last axis of an image, y along the one before, z before that.
+         Sizes keep torch's order: (H, W) or (D, H, W).
+Range:   normalised coordinates span the image by [-1, 1]. With `align_corners=False` (the default) -1 and 1 are the outer
+         edges of the outer pixels, with `align_corners=True` their centres.
+Pixels:  pixel coordinates are 0 at the centre of the first pixel and n - 1 at the centre of the last.
+Motion:  a transform maps target (output) points to source (input) points: it says where to look.
+
+All formulas go through *centred* pixel coordinates u = i - (n - 1) / 2, which are exact half-integers, and the half extent
+h, the number of pixels in one normalised unit: pixel = h x + (n - 1) / 2. The identity between equal sizes is then
+exact in floating point, bit for bit, which ((x + 1) n - 1) / 2 is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stn import _check
+
+
+def half_extent(n: int, align_corners: bool) -> float:
+    """Pixels per normalised unit along an axis of n pixels."""
+    return (n - 1) / 2 if align_corners else n / 2
+
+
+def centred(n: int, *, dtype: torch.dtype, device: torch.device | str | None = None) -> Tensor:
+    """Centred pixel coordinates i - (n - 1) / 2 of an axis of n pixels: (n,), exact."""
+    return torch.arange(n, dtype=dtype, device=device) - (n - 1) / 2
+
+
+def axis(
+    n: int, *, align_corners: bool = False, dtype: torch.dtype, device: torch.device | str | None = None
+) -> Tensor:
+    """Normalised coordinates of the n pixel centres of an axis: (n,). A single pixel lies at 0."""
+    return centred(n, dtype=dtype, device=device) / (half_extent(n, align_corners) or 1.0)
+
+
+def lattice(
+    size: Sequence[int],  # (H, W) or (D, H, W)
+    *,
+    align_corners: bool = False,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:  # (*size, d)
+    """Normalised coordinates of every pixel centre of an image of this size: the grid of the identity."""
+    size = _check.lengths("size", size)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    axes = [axis(n, align_corners=align_corners, dtype=dtype, device=device) for n in size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
+
+
+def normalized_to_pixel(
+    points: Tensor,  # (..., d) normalised
+    size: Sequence[int],
+    *,
+    align_corners: bool = False,
+) -> Tensor:  # (..., d) pixels
+    """Pixel coordinates of normalised points in an image of this size."""
+    size = _check.lengths("size", size)
+    _check.points("points", points, len(size))
+    half, middle = _per_axis(size, align_corners, points)
+    return points * half + middle
+
+
+def pixel_to_normalized(
+    points: Tensor,  # (..., d) pixels
+    size: Sequence[int],
+    *,
+    align_corners: bool = False,
+) -> Tensor:  # (..., d) normalised
+    """Normalised coordinates of pixel points in an image of this size. An axis of one pixel has no extent when corners
+    are aligned: all its points lie at 0."""
+    size = _check.lengths("size", size)
+    _check.points("points", points, len(size))
+    half, middle = _per_axis(size, align_corners, points)
+    return torch.where(half > 0, (points - middle) / half.clamp_min(0.5), 0.0)
+
+
+def _per_axis(size: Sequence[int], align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Half extent and middle of each axis in (x, y, ..) order: (d,), (d,)."""
+    half = [half_extent(n, align_corners) for n in reversed(size)]
+    middle = [(n - 1) / 2 for n in reversed(size)]
+    return like.new_tensor(half), like.new_tensor(middle)

@@ -1,0 +1,109 @@
+"""SpatialTransformer: the layer that learns where to look (Jaderberg et al. 2015, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from stn import _check
+from stn.nn.localization import localization_for
+from stn.ops.sample import SamplingOptions, check_options
+from stn.transforms import Family, Warp, family
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+
+class SpatialTransformer(nn.Module):
+    """Localise, make the warp, sample: (N, C, *in) -> (N, C, *size), or (N, K, C, *size) with num_transforms = K > 1.
+
+    localization: a module (N, C, *in) -> (N, F) with an attribute `out_features` = F, or give `features` = F.
+    The layer adds the regression to theta, with zero weights and the identity as bias: at the start it returns its input.
+    transform: a name ("translation", "rigid", "similarity", "attention", "affine", "projective", "tps") or a family.
+    size: output size; None: as the input. options: mode, padding_mode, fill_value, align_corners (`stn.affine_sample`).
+
+    Raises: InputError, which names the argument.
+    """
+
+    def __init__(
+        self,
+        localization: nn.Module,
+        transform: str | Family = "affine",
+        size: Sequence[int] | None = None,
+        *,
+        num_transforms: int = 1,
+        features: int | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> None:
+        super().__init__()
+        _check.at_least("num_transforms", num_transforms, 1)
+        check_options(options)
+        self.family = family(transform)
+        self.size = None if size is None else _check.lengths("size", size, self.family.ndim)
+        self.num_transforms = num_transforms
+        self.options = options
+        self.localization = localization
+        self.regression = nn.Linear(_check.features(localization, features), num_transforms * self.family.num_params)
+        self.reset_to_identity()
+
+    @classmethod
+    def for_input(
+        cls,
+        in_shape: Sequence[int],  # (C, H, W)
+        transform: str | Family = "affine",
+        size: Sequence[int] | None = None,
+        *,
+        num_transforms: int = 1,
+        **options: Unpack[SamplingOptions],
+    ) -> Self:
+        """The layer with a localisation network that suits images of this shape, from digits to photographs."""
+        return cls(localization_for(in_shape), transform, size, num_transforms=num_transforms, **options)
+
+    @torch.no_grad()
+    def reset_to_identity(self) -> None:
+        """Zero weights, identity bias: every image is looked at as it is, whatever the localisation network says."""
+        self.regression.weight.zero_()
+        self.regression.bias.copy_(self.family.identity().repeat(self.num_transforms))
+
+    def localize(self, x: Tensor) -> Tensor:
+        """theta: (N, P), or (N, K, P)."""
+        features = self.localization(x)
+        _check.localized(features, x, self.regression.in_features)
+        # Not under autocast: theta in bfloat16 moves a look over 512 pixels in steps of two.
+        with torch.autocast(x.device.type, enabled=False):
+            theta = self.regression(features.to(self.regression.weight.dtype))
+        return theta if self.num_transforms == 1 else theta.unflatten(-1, (self.num_transforms, -1))
+
+    def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
+        warp: Warp = self.family(self.localize(x))
+        y = warp.sample(x, self.size, **self.options)
+        return (y, warp) if return_warp else y
+
+    def param_groups(self, lr: float, localization_lr: float) -> list[dict[str, Any]]:
+        """`param_groups` of this layer alone, for a network that builds its own groups."""
+        return param_groups(self, lr, localization_lr)
+
+    def extra_repr(self) -> str:
+        parts = [repr(self.family), f"size={self.size}", f"num_transforms={self.num_transforms}"]
+        return ", ".join(parts + [f"{key}={value!r}" for key, value in self.options.items()])
+
+
+def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[dict[str, Any]]:
+    """Optimiser groups of a network that holds spatial transformers: the localisation learns at a rate of its own.
+
+    The regression to theta is never decayed: decay would pull its bias from the identity to the all-zero matrix,
+    a look at one point. Groups without parameters are left out.
+    """
+    layers = [module for module in model.modules() if isinstance(module, SpatialTransformer)]
+    regression = [p for layer in layers for p in layer.regression.parameters()]
+    localization = [p for layer in layers for p in layer.localization.parameters()]
+    taken = {id(p) for p in regression + localization}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if id(p) not in taken], "lr": lr},
+        {"params": list(dict.fromkeys(localization)), "lr": localization_lr},
+        {"params": list(dict.fromkeys(regression)), "lr": localization_lr, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,240 @@
+"""The oracle: sampling written to be read, in plain PyTorch. Every fast kernel is held to it.
+
+An op is a *coordinate rule* (for each output pixel, where to look: `matrix_coordinates`, `field_coordinates`) followed by
+the *sampling rule* (`sample_at`), which is the paper's eq. 3 over the few pixels that the kernel k reaches:
+
+    V_i = sum_nm U_nm k(x_i - m) k(y_i - n)
+
+Everything is made of differentiable torch operations, so derivatives of any order, forward mode and vmap come for free.
+Coordinates are float64 whatever the dtypes of image and theta: at 2048 pixels float32 coordinates cost 1e-3 in the output
+and 1e-2 in theta's gradient. Sums run in the image's dtype, at least float32.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stn.grid import centred, half_extent
+
+# Coordinates are clamped to +-FAR pixels: far enough to be padding in every image, near enough for exact integers.
+FAR = 2.0**30
+
+# |w| below this is the horizon of a homography. 1 / w^2 stays finite in its gradient, and the point lies beyond FAR.
+HORIZON = 1e-12
+
+
+def matrix_sample(
+    image: Tensor,  # (N, C, *in)
+    matrix: Tensor,  # (N, K, d, d+1) affine, or (N, K, d+1, d+1) projective
+    size: Sequence[int],
+    mode: str,
+    padding_mode: str,
+    fill_value: Tensor,  # () or (C,)
+    align_corners: bool,
+) -> Tensor:  # (N, K, C, *size)
+    """Sample `image` where `matrix` maps the lattice of `size`."""
+    coordinates = matrix_coordinates(matrix, image.shape[2:], size, align_corners)
+    return sample_at(image, coordinates, mode, padding_mode, fill_value, align_corners)
+
+
+def field_sample(
+    image: Tensor,  # (N, C, *in)
+    field: Tensor,  # (N, K, *size, d)
+    mode: str,
+    padding_mode: str,
+    fill_value: Tensor,  # () or (C,)
+    align_corners: bool,
+    units: str,
+    relative: bool,
+) -> Tensor:  # (N, K, C, *size)
+    """Sample `image` at the stored points, or at the lattice moved by the stored displacements."""
+    coordinates = field_coordinates(field, image.shape[2:], align_corners, units, relative)
+    return sample_at(image, coordinates, mode, padding_mode, fill_value, align_corners)
+
+
+# ---- coordinate rules: source pixel coordinates, one tensor (N, K, *size) an axis, in (x, y, ..) order ----
+
+
+def coordinate_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+
+
+def matrix_coordinates(
+    matrix: Tensor, in_size: Sequence[int], out_size: Sequence[int], align_corners: bool
+) -> list[Tensor]:
+    """With target x_j = u_j / g_j and source pixel p_i = h_i x_i + c_i (grid.py), x' = M (x, 1) becomes
+
+    p_i = sum_j (M_ij h_i / g_j) u_j + M_id h_i + c_i,     and h_i (..) / w + c_i if M has a last row, which gives w.
+    """
+    matrix = matrix.to(coordinate_dtype(matrix.device))
+    d = len(in_size)
+    h = [half_extent(n, align_corners) for n in reversed(in_size)]
+    g = [half_extent(n, align_corners) or 1.0 for n in reversed(out_size)]
+    c = [(n - 1) / 2 for n in reversed(in_size)]
+    u = _open_lattice(out_size, matrix)
+
+    def row(i: int, scale: float) -> Tensor:
+        """scale * (M_i . (x, 1)) over the lattice. M * (h / g) is exact for the identity, (M * h) / g need not be."""
+        entry = matrix[..., i, :, *(None,) * d].unbind(dim=2)  # d+1 times (N, K, 1, ..)
+        linear = [entry[j] * (scale / g[j]) * u[j] for j in range(d)]
+        return sum(linear[1:], linear[0]) + entry[d] * scale
+
+    if matrix.shape[-2] == d:
+        return [row(i, h[i]) + c[i] for i in range(d)]
+    w = row(d, 1.0)
+    w = torch.where(w.abs() < HORIZON, torch.full_like(w, HORIZON), w)
+    return [row(i, h[i]) / w + c[i] for i in range(d)]
+
+
+def field_coordinates(
+    field: Tensor, in_size: Sequence[int], align_corners: bool, units: str, relative: bool
+) -> list[Tensor]:
+    """Stored points or displacements, normalised or in source pixels. The lattice comes from the field's own size."""
+    d = len(in_size)
+    out_size = field.shape[-d - 1 : -1]
+    values = field.to(coordinate_dtype(field.device)).unbind(dim=-1)
+    u = _open_lattice(out_size, values[0])
+    coordinates = []
+    for value, n, m, u_axis in zip(values, reversed(in_size), reversed(out_size), u, strict=True):
+        h, g, c = half_extent(n, align_corners), half_extent(m, align_corners) or 1.0, (n - 1) / 2
+        moved = value if units == "pixel" else value * h
+        start = u_axis * (h / g) + c if relative else (0.0 if units == "pixel" else c)
+        coordinates.append(moved + start)
+    return coordinates
+
+
+def _open_lattice(size: Sequence[int], like: Tensor) -> list[Tensor]:
+    """Centred pixel coordinates of each axis, shaped to broadcast over (N, K, *size), in (x, y, ..) order."""
+    d = len(size)
+    axes = []
+    for j, n in enumerate(reversed(size)):
+        shape = [1] * d
+        shape[d - 1 - j] = n
+        axes.append(centred(n, dtype=like.dtype, device=like.device).view(shape))
+    return axes
+
+
+# ---- the sampling rule ----
+
+
+class Tap(NamedTuple):
+    """One of the pixels that the kernel reaches along one axis, for every output pixel: three tensors (N, K, *size)."""
+
+    index: Tensor  # int64, in 0 .. n-1
+    inside: Tensor  # bool: the pixel was in the image before padding
+    weight: Tensor  # k(x - index)
+
+
+def sample_at(
+    image: Tensor,  # (N, C, *in)
+    coordinates: Sequence[Tensor],  # d times (N, K, *size): source pixels, (x, y, ..)
+    mode: str,
+    padding_mode: str,
+    fill_value: Tensor,  # () or (C,)
+    align_corners: bool,
+) -> Tensor:  # (N, K, C, *size)
+    """Weighted sum of the kernel's taps. Pixels outside follow the padding; a NaN coordinate gives NaN."""
+    n, channels = image.shape[:2]
+    size = torch.broadcast_shapes(*(x.shape for x in coordinates))  # (N, K, *size)
+    count = math.prod(size[1:])  # K * Q output pixels an image
+    dtype = torch.promote_types(image.dtype, torch.float32)
+    pixels = image.to(dtype).flatten(2)  # (N, C, P)
+    fill = fill_value.to(dtype).view(-1, 1)  # (C or 1, 1)
+    axes = [
+        _taps(x.expand(size), length, mode, padding_mode, align_corners)
+        for x, length in zip(coordinates, reversed(image.shape[2:]), strict=True)
+    ]
+    strides = [1, *itertools.accumulate(reversed(image.shape[3:]), lambda a, b: a * b)]
+
+    total = pixels.new_zeros(())
+    for taps in itertools.product(*axes):
+        index = sum(tap.index * stride for tap, stride in zip(taps, strides, strict=True))
+        value = pixels.gather(2, index.view(n, 1, count).expand(n, channels, count))  # (N, C, K * Q)
+        if padding_mode == "zeros":
+            inside = torch.stack([tap.inside for tap in taps]).all(dim=0)
+            value = torch.where(inside.view(n, 1, count), value, fill)
+        weight = taps[0].weight
+        for tap in taps[1:]:
+            weight = weight * tap.weight
+        total = total + weight.to(dtype).view(n, 1, count) * value
+    total = total.view(n, channels, *size[1:]).transpose(1, 2)  # (N, K, C, *size)
+    return total.to(image.dtype)
+
+
+def _taps(x: Tensor, n: int, mode: str, padding_mode: str, align_corners: bool) -> list[Tap]:
+    offsets, weights = KERNELS[mode]
+    x = x.clamp(-FAR, FAR)  # NaN passes, and reaches the output through the weights
+    finite = x.detach().nan_to_num(nan=0.0)
+    base = finite.round() if mode == "nearest" else finite.floor()
+    first = base.long()
+    taps = []
+    for offset, weight in zip(offsets, weights(x - base), strict=True):
+        index = first + offset
+        inside = (index >= 0) & (index < n)
+        taps.append(Tap(PADDINGS[padding_mode](index, n, align_corners), inside, weight))
+    return taps
+
+
+# ---- kernels k: the pixels reached, counted from floor(x) (nearest: from round(x)), and the weights at t = x - floor(x).
+# They are polynomials in t rather than k(|x - m|), because at whole pixels (every pixel of an identity start) the
+# derivative must be the one to the right, as torch has it, and not the 0 that autograd gives |.| at 0.
+
+
+def _nearest(t: Tensor) -> tuple[Tensor, ...]:
+    return (1 + 0 * t,)  # 1, or NaN where the coordinate is; no gradient to the coordinate
+
+
+def _bilinear(t: Tensor) -> tuple[Tensor, ...]:
+    return 1 - t, t
+
+
+def _bicubic(t: Tensor, a: float = -0.75) -> tuple[Tensor, ...]:
+    """Keys (1981), eq. 4, with torch's and OpenCV's a."""
+
+    def near(s: Tensor) -> Tensor:  # |s| <= 1
+        return ((a + 2) * s - (a + 3)) * s * s + 1
+
+    def far(s: Tensor) -> Tensor:  # 1 <= |s| <= 2
+        return ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
+
+    return far(t + 1), near(t), near(1 - t), far(2 - t)
+
+
+Weights = Callable[[Tensor], tuple[Tensor, ...]]
+KERNELS: dict[str, tuple[tuple[int, ...], Weights]] = {
+    "nearest": ((0,), _nearest),
+    "bilinear": ((0, 1), _bilinear),
+    "bicubic": ((-1, 0, 1, 2), _bicubic),
+}
+
+
+# ---- paddings: the pixel of the image that stands in for pixel `index` of the plane ----
+
+
+def _border(index: Tensor, n: int, align_corners: bool) -> Tensor:
+    return index.clamp(0, n - 1)
+
+
+def _reflection(index: Tensor, n: int, align_corners: bool) -> Tensor:
+    """Mirror at the image's corners: the centres (.. 2 1 0 1 2 ..) or the edges (.. 1 0 0 1 ..) of the outer pixels."""
+    period = max(2 * n - 2, 1) if align_corners else 2 * n
+    index = index.remainder(period)
+    return torch.minimum(index, (period if align_corners else period - 1) - index)
+
+
+def _wrap(index: Tensor, n: int, align_corners: bool) -> Tensor:
+    return index.remainder(n)
+
+
+PADDINGS: dict[str, Callable[[Tensor, int, bool], Tensor]] = {
+    "zeros": _border,  # any valid pixel: `sample_at` replaces it by the fill value
+    "border": _border,
+    "reflection": _reflection,
+    "wrap": _wrap,
+}

@@ -1,0 +1,167 @@
+"""The public operators: check, bring to one canonical shape, dispatch by device.
+
+Two ops lie below them, one a coordinate rule, with the signatures of `reference.py`. A fast kernel enters the library by
+`register_kernel`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypedDict
+
+from torch import Tensor
+
+from stn import _check
+from stn.ops import reference
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The keywords that every sampling call takes and hands down; `affine_sample` says what they mean."""
+
+    mode: str
+    padding_mode: str
+    fill_value: float | Sequence[float] | Tensor
+    align_corners: bool
+
+
+Kernel = Callable[..., Tensor]
+ORACLE: dict[str, Kernel] = {"matrix_sample": reference.matrix_sample, "field_sample": reference.field_sample}
+_kernels: dict[tuple[str, str], Kernel] = {}  # (op, device type) -> kernel
+
+
+def register_kernel(op: str, device_type: str, kernel: Kernel) -> None:
+    """Let `kernel` serve `op` ("matrix_sample" or "field_sample") for images on `device_type`."""
+    _check.choice("op", op, ORACLE)
+    _kernels[op, device_type] = kernel
+
+
+def _kernel(op: str, image: Tensor) -> Kernel:
+    return _kernels.get((op, image.device.type), ORACLE[op])
+
+
+def check_options(options: SamplingOptions) -> None:
+    """Refuse an option that no sampling call would take: a layer asks when it is made, not at its first image."""
+    _check.unknown("sampling options", options, SamplingOptions.__annotations__)
+    _check.choice("mode", options.get("mode", "bilinear"), reference.KERNELS)
+    _check.choice("padding_mode", options.get("padding_mode", "zeros"), reference.PADDINGS)
+
+
+def affine_sample(
+    image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
+    theta: Tensor,  # (d, d+1) for all, (N, d, d+1), or (N, K, d, d+1): K looks at each image
+    size: Sequence[int] | None = None,  # output size; None: as image
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    fill_value: float | Sequence[float] | Tensor = 0.0,
+    align_corners: bool = False,
+) -> Tensor:  # (N, C, *size), or (N, K, C, *size)
+    """Sample an image through an affine map from target to source points, both normalised (`stn.grid`).
+
+    mode: nearest, bilinear (trilinear for volumes) or bicubic. padding_mode: zeros (which `fill_value` replaces, a number
+    or one a channel), border, reflection or wrap. Equal to `affine_grid` and `grid_sample`; K looks do not copy the image.
+
+    Raises: InputError or TypeError, which name the argument.
+    Source: Jaderberg et al. 2015, eq. 1, 3 and 5.
+    """
+    rows = _check.image("image", image)
+    return _sample_through(image, "theta", theta, rows, size, mode, padding_mode, fill_value, align_corners)
+
+
+def projective_sample(
+    image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
+    matrix: Tensor,  # (d+1, d+1) for all, (N, d+1, d+1), or (N, K, d+1, d+1): K looks at each image
+    size: Sequence[int] | None = None,  # output size; None: as image
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    fill_value: float | Sequence[float] | Tensor = 0.0,
+    align_corners: bool = False,
+) -> Tensor:  # (N, C, *size), or (N, K, C, *size)
+    """Sample an image through a homography from target to source points, both normalised (`stn.grid`).
+
+    Options as in `affine_sample`. The plane is the projective one: points beyond the horizon (w < 0) are seen as OpenCV
+    and scikit-image see them, and the horizon itself (w = 0) is infinitely far, hence padding, with zero gradient.
+
+    Raises: InputError or TypeError, which name the argument.
+    """
+    rows = _check.image("image", image) + 1
+    return _sample_through(image, "matrix", matrix, rows, size, mode, padding_mode, fill_value, align_corners)
+
+
+def _sample_through(
+    image: Tensor,
+    name: str,
+    matrix: Tensor,
+    rows: int,
+    size: Sequence[int] | None,
+    mode: str,
+    padding_mode: str,
+    fill_value: float | Sequence[float] | Tensor,
+    align_corners: bool,
+) -> Tensor:
+    _check.matrix(name, matrix, image, rows)
+    size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, image.ndim - 2)
+    fill = _sampling_rule(image, mode, padding_mode, fill_value)
+    looks = matrix.ndim == 4
+    if not looks:
+        matrix = matrix.expand(image.shape[0], *matrix.shape[-2:]).unsqueeze(1)
+    out = _kernel("matrix_sample", image)(image, matrix, size, mode, padding_mode, fill, align_corners)
+    return out if looks else out.squeeze(1)
+
+
+def grid_sample(
+    image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
+    grid: Tensor,  # (N, *size, d), or (N, K, *size, d): K looks at each image
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    fill_value: float | Sequence[float] | Tensor = 0.0,
+    align_corners: bool = False,
+    units: str = "normalized",
+    relative: bool = False,
+) -> Tensor:  # (N, C, *size), or (N, K, C, *size)
+    """Sample an image at stored points (x, y[, z]): a superset of `torch.nn.functional.grid_sample`.
+
+    units: "normalized", or "pixel" (source pixels, 0 at the first centre). With `relative=True` the grid holds
+    displacements from the target lattice, so that zeros are the identity, bit for bit. Options as in `affine_sample`.
+
+    Raises: InputError or TypeError, which name the argument.
+    """
+    _check.image("image", image)
+    _check.grid("grid", grid, image)
+    _check.choice("units", units, ("normalized", "pixel"))
+    fill = _sampling_rule(image, mode, padding_mode, fill_value)
+    looks = grid.ndim == image.ndim + 1
+    field = grid if looks else grid.unsqueeze(1)
+    out = _kernel("field_sample", image)(image, field, mode, padding_mode, fill, align_corners, units, relative)
+    return out if looks else out.squeeze(1)
+
+
+def _sampling_rule(
+    image: Tensor, mode: str, padding_mode: str, fill_value: float | Sequence[float] | Tensor
+) -> Tensor:
+    _check.choice("mode", mode, reference.KERNELS)
+    _check.choice("padding_mode", padding_mode, reference.PADDINGS)
+    return _check.fill_value(fill_value, image, padding_mode)
+
+
+def spatial_transformer_network(
+    input_fmap: Tensor,  # (B, H, W, C)
+    theta: Tensor,  # (B, 6), or (B, 2, 3)
+    out_dims: Sequence[int] | None = None,  # (H', W'); None: as input_fmap
+) -> Tensor:  # (B, H', W', C)
+    """The call of the `stn` package of 2017, channels last: affine, bilinear, zeros outside, corners aligned.
+
+    Its grid put -1 and 1 on the centres of the outer pixels, as here; its slip of one pixel at the far edges (the identity
+    returned an image scaled by (W - 2) / (W - 1)) is not repeated.
+
+    Raises: InputError or TypeError, which name the argument.
+    """
+    _check.channels_last("input_fmap", input_fmap)
+    batch = input_fmap.shape[0]
+    _check.affine_rows("theta", theta, batch)
+    if out_dims is not None:
+        out_dims = _check.lengths("out_dims", out_dims, 2)
+    image = input_fmap.permute(0, 3, 1, 2)  # (B, C, H, W)
+    return affine_sample(image, theta.reshape(batch, 2, 3), out_dims, align_corners=True).permute(0, 2, 3, 1)
