@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -82,9 +83,7 @@ def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
     fits = value.shape[-2:] == (rows, columns) and value.ndim in (2, 3, 4)
     if not fits or (value.ndim > 2 and value.shape[0] != n):
         core = f"{rows}, {columns}"
-        fail(
-            f"{name} must be ({core}), (N, {core}) or (N, K, {core}) with N = {n} as in image; got {tuple(value.shape)}"
-        )
+        fail(f"{name} must be ({core}), (N, {core}) or (N, K, {core}) with N = {n} as in image; got {tuple(value.shape)}")
 
 
 def grid(name: str, value: Tensor, image: Tensor) -> None:
@@ -95,9 +94,7 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
     axes = "H, W" if d == 2 else "D, H, W"
     fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and value.shape[0] == n
     if not fits:
-        fail(
-            f"{name} must be (N, {axes}, {d}) or (N, K, {axes}, {d}) with N = {n} as in image; got {tuple(value.shape)}"
-        )
+        fail(f"{name} must be (N, {axes}, {d}) or (N, K, {axes}, {d}) with N = {n} as in image; got {tuple(value.shape)}")
     if 0 in value.shape[-d - 1 : -1]:
         fail(f"{name} must have at least one point along each axis; got {tuple(value.shape)}")
 
@@ -151,9 +148,7 @@ def theta(value: Tensor, num_params: int, family: str) -> None:
     """Parameters (N, P), or (N, K, P) for K looks at each image."""
     floating("theta", value)
     if value.ndim not in (2, 3) or value.shape[-1] != num_params:
-        fail(
-            f"theta must be (N, {num_params}) or (N, K, {num_params}) for {family}; got {tuple(value.shape)}"
-        )
+        fail(f"theta must be (N, {num_params}) or (N, K, {num_params}) for {family}; got {tuple(value.shape)}")
 
 
 def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
@@ -220,3 +215,21 @@ def side(name: str, value: int, allowed: Iterable[int]) -> None:
     """The side of a square image, one of those that a network is laid out for."""
     if value not in allowed:
         fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {value!r}")
+
+
+def installed(module: str, extra: str) -> None:
+    """A package that only an extra of this library needs."""
+    if importlib.util.find_spec(module) is None:
+        fail(f"the package {module} is needed here: pip install 'torch-stn[{extra}]'")
+
+
+def angle(name: str, degrees: float) -> None:
+    if not -90 < degrees < 90:
+        fail(f"{name} must be between -90 and 90 degrees; got {degrees!r}")
+
+
+def alone(name: str, others: dict[str, Any]) -> None:
+    """An option that cannot be combined with these, where they are set."""
+    given = [other for other, value in others.items() if value]
+    if given:
+        fail(f"{name} goes without {', '.join(others)}; got {', '.join(given)} too")

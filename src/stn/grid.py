@@ -32,9 +32,7 @@ def centred(n: int, *, dtype: torch.dtype, device: torch.device | str | None = N
     return torch.arange(n, dtype=dtype, device=device) - (n - 1) / 2
 
 
-def axis(
-    n: int, *, align_corners: bool = False, dtype: torch.dtype, device: torch.device | str | None = None
-) -> Tensor:
+def axis(n: int, *, align_corners: bool = False, dtype: torch.dtype, device: torch.device | str | None = None) -> Tensor:
     """Normalised coordinates of the n pixel centres of an axis: (n,). A single pixel lies at 0."""
     return centred(n, dtype=dtype, device=device) / (half_extent(n, align_corners) or 1.0)
 

@@ -53,9 +53,7 @@ def fcn(side: int, num_classes: int, budget: int = BUDGET) -> nn.Sequential:
     """Two hidden layers, as wide as the budget allows: h side^2 + h^2 + h (6 + num_classes) = budget."""
     b = side**2 + 6 + num_classes
     width = int((math.sqrt(b * b + 4 * budget) - b) / 2)
-    return nn.Sequential(
-        nn.Flatten(), *_dense(side**2, width), *_dense(width, width), nn.Linear(width, num_classes)
-    )
+    return nn.Sequential(nn.Flatten(), *_dense(side**2, width), *_dense(width, width), nn.Linear(width, num_classes))
 
 
 def cnn(side: int, num_classes: int, budget: int = BUDGET) -> nn.Sequential:

@@ -65,9 +65,7 @@ def coordinate_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
-def matrix_coordinates(
-    matrix: Tensor, in_size: Sequence[int], out_size: Sequence[int], align_corners: bool
-) -> list[Tensor]:
+def matrix_coordinates(matrix: Tensor, in_size: Sequence[int], out_size: Sequence[int], align_corners: bool) -> list[Tensor]:
     """With target x_j = u_j / g_j and source pixel p_i = h_i x_i + c_i (grid.py), x' = M (x, 1) becomes
 
     p_i = sum_j (M_ij h_i / g_j) u_j + M_id h_i + c_i,     and h_i (..) / w + c_i if M has a last row, which gives w.
@@ -81,7 +79,7 @@ def matrix_coordinates(
 
     def row(i: int, scale: float) -> Tensor:
         """scale * (M_i . (x, 1)) over the lattice. M * (h / g) is exact for the identity, (M * h) / g need not be."""
-        entry = matrix[..., i, :, *(None,) * d].unbind(dim=2)  # d+1 times (N, K, 1, ..)
+        entry = matrix[:, :, i].unflatten(2, (d + 1, *(1,) * d)).unbind(dim=2)  # d+1 times (N, K, 1, ..)
         linear = [entry[j] * (scale / g[j]) * u[j] for j in range(d)]
         return sum(linear[1:], linear[0]) + entry[d] * scale
 
@@ -126,9 +124,9 @@ def _open_lattice(size: Sequence[int], like: Tensor) -> list[Tensor]:
 class Tap(NamedTuple):
     """One of the pixels that the kernel reaches along one axis, for every output pixel: three tensors (N, K, *size)."""
 
-    index: Tensor  # int64, in 0 .. n-1
-    inside: Tensor  # bool: the pixel was in the image before padding
-    weight: Tensor  # k(x - index)
+    pixel: Tensor  # int64, in 0 .. n-1
+    inside: Tensor  # bool: it was in the image before padding
+    weight: Tensor  # k(x - pixel)
 
 
 def sample_at(
@@ -154,7 +152,7 @@ def sample_at(
 
     total = pixels.new_zeros(())
     for taps in itertools.product(*axes):
-        index = sum(tap.index * stride for tap, stride in zip(taps, strides, strict=True))
+        index = sum(tap.pixel * stride for tap, stride in zip(taps, strides, strict=True))
         value = pixels.gather(2, index.view(n, 1, count).expand(n, channels, count))  # (N, C, K * Q)
         if padding_mode == "zeros":
             inside = torch.stack([tap.inside for tap in taps]).all(dim=0)

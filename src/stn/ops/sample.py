@@ -138,9 +138,7 @@ def grid_sample(
     return out if looks else out.squeeze(1)
 
 
-def _sampling_rule(
-    image: Tensor, mode: str, padding_mode: str, fill_value: float | Sequence[float] | Tensor
-) -> Tensor:
+def _sampling_rule(image: Tensor, mode: str, padding_mode: str, fill_value: float | Sequence[float] | Tensor) -> Tensor:
     _check.choice("mode", mode, reference.KERNELS)
     _check.choice("padding_mode", padding_mode, reference.PADDINGS)
     return _check.fill_value(fill_value, image, padding_mode)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,11 +24,10 @@ class Linear(Family):
     """A family whose transforms are matrices."""
 
     ndim: int = 2
+    _dimensions: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __post_init__(self) -> None:
         _check.dimension(self.ndim, self._dimensions, type(self).__name__)
-
-    _dimensions = (2, 3)
 
     @abstractmethod
     def matrix(self, theta: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Translation(Linear):
 class Rigid(Linear):
     """x' = R x + t. theta = (angle, tx, ty): radians, from the x axis towards the y axis, so clockwise to the eye."""
 
-    _dimensions = (2,)
+    _dimensions: ClassVar[tuple[int, ...]] = (2,)
 
     @property
     def num_params(self) -> int:
@@ -74,7 +74,7 @@ class Rigid(Linear):
 class Similarity(Linear):
     """x' = s R x + t. theta = (s, angle, tx, ty), angle as in Rigid; s < 1 looks closer."""
 
-    _dimensions = (2,)
+    _dimensions: ClassVar[tuple[int, ...]] = (2,)
 
     @property
     def num_params(self) -> int:

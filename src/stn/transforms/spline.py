@@ -25,9 +25,7 @@ class ThinPlateSpline(Family):
     their offsets are averaged.
     """
 
-    def __init__(
-        self, ndim: int = 2, *, control_points: Sequence[int] | Tensor = (4, 4), smoothing: float = 0.0
-    ) -> None:
+    def __init__(self, ndim: int = 2, *, control_points: Sequence[int] | Tensor = (4, 4), smoothing: float = 0.0) -> None:
         self.ndim = _check.dimension(ndim, (2,), "ThinPlateSpline")
         _check.not_negative("smoothing", smoothing)
         self.control_points = _place(control_points)  # (T, 2) float64

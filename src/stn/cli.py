@@ -1,0 +1,144 @@
+"""The command line: parse and call."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+import stn
+from stn import _check
+from stn.experiments.folder import RunFolder
+from stn.experiments.runs import Run
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def train(run: Annotated[Run, tyro.conf.arg(name="")], out: Path | None = None, resume: bool = False) -> None:
+    """Train one of the paper's networks on distorted digits, then test it.
+
+    The run's folder then holds config.json, rows.jsonl, checkpoints/ and tensorboard/. Killed at any moment, the same
+    command with --resume goes on to the same result.
+
+    Args:
+        run: What to train, and how.
+        out: Folder of the run (default: runs/ and a name made of the settings).
+        resume: Continue the run in --out from its last epoch; start it if there is none.
+    """
+    from stn.experiments.evaluate import mean_and_spread
+    from stn.experiments.train import train as fit
+
+    folder = RunFolder(out or Path("runs") / run.name)
+    rows = fit(run, folder, resume=resume)
+    mean, spread = mean_and_spread(rows)
+    print(f"{run.name}: test error {mean:.2f} ± {spread:.2f} % ({run.draws} draws). Run: {folder.path}")
+
+
+@app.command
+def evaluate(run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")], draws: int = 3, device: str = "cpu") -> None:
+    """Test a run's network on distorted test digits.
+
+    Args:
+        run: Folder of the run.
+        draws: How many independent distortions of the test set; the first are those of the training's own test.
+        device: Where to compute: cpu, cuda, ..
+    """
+    from stn.experiments.evaluate import evaluate as measure
+    from stn.experiments.evaluate import mean_and_spread
+
+    rows = measure(RunFolder(run), draws=draws, device=device)
+    for row in rows:
+        print(f"draw {row['draw'] + 1}: loss {row['loss']:.4f}, error {row['error_percent']:.2f} %")
+    mean, spread = mean_and_spread(rows)
+    print(f"test error {mean:.2f} ± {spread:.2f} %")
+
+
+@app.command
+def figures(run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")], count: int = 8) -> None:
+    """Draw a run: its error by epoch, and where its transformer looked.
+
+    Args:
+        run: Folder of the run. The pictures go into its figures/.
+        count: How many test digits to show.
+    """
+    from stn.figures import draw_run
+
+    _check.at_least("count", count, 1)
+    for path in draw_run(RunFolder(run), count=count):
+        print(path)
+
+
+@app.command
+def warp(
+    image: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGE")],
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
+    rotate: float = 0.0,
+    scale: float = 1.0,
+    translate: tuple[float, float] = (0.0, 0.0),
+    shear: float = 0.0,
+    corners: tuple[float, float, float, float, float, float, float, float] | None = None,
+    size: tuple[int, int] | None = None,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+) -> None:
+    """Warp a picture: the library's sampler on a photograph of yours.
+
+    The content is sheared, scaled and turned about the middle, then moved. Or --corners cuts a quadrilateral out of the
+    picture and makes it upright.
+
+    Args:
+        image: The picture to read.
+        out: The picture to write.
+        rotate: Degrees, counter-clockwise.
+        scale: Factor; 2 shows the middle twice as large.
+        translate: Pixels to the right and down.
+        shear: Degrees by which upright lines lean to the right.
+        corners: x y of the top left, top right, bottom right and bottom left corner of what to cut out, in pixels.
+        size: Height and width of the result (default: as the picture).
+        mode: nearest, bilinear or bicubic.
+        padding_mode: What lies outside the picture: zeros, border, reflection or wrap.
+    """
+    from stn.data.pictures import corners_to_homography, motion_to_theta, read_picture, write_picture
+    from stn.ops import affine_sample, projective_sample
+
+    picture = read_picture(image).unsqueeze(0)
+    shape = picture.shape[2:]
+    if corners is None:
+        theta = motion_to_theta(shape, rotate=rotate, scale=scale, shear=shear, translate=translate)
+        warped = affine_sample(picture, theta, size, mode=mode, padding_mode=padding_mode)
+    else:
+        _check.alone("corners", {"rotate": rotate, "scale": scale - 1, "translate": any(translate), "shear": shear})
+        matrix = corners_to_homography(shape, corners)
+        warped = projective_sample(picture, matrix, size, mode=mode, padding_mode=padding_mode)
+    write_picture(warped[0], out)
+    print(out)
+
+
+@app.command
+def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
+    """Watch a CNN with a spatial transformer beat the same CNN without one (about two minutes on two cores).
+
+    Args:
+        out: Folder of the two runs; those of an earlier demonstration are replaced.
+        seed: Of the initial weights, the order of the images and their distortions.
+    """
+    from stn.experiments.demo import demo as show
+    from stn.figures import draw_run
+
+    for path in draw_run(show(out, seed=seed)):
+        print(f"wrote {path}")
+
+
+def main() -> None:
+    try:
+        app.cli(prog="stn", description=stn.__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    except _check.InputError as error:
+        print(f"stn: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstn: interrupted; a run goes on with the same command and --resume", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,39 @@
+"""Labelled images, and how a data set is divided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images as bytes, whole in memory, with their classes."""
+
+    images: Tensor  # (N, 1, 28, 28) uint8
+    labels: Tensor  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: slice) -> Labelled:
+        return Labelled(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device | str) -> Labelled:
+        return Labelled(self.images.to(device), self.labels.to(device))
+
+
+class Splits(NamedTuple):
+    """What is learned from, what decisions are made on, and what is only ever reported."""
+
+    train: Labelled
+    valid: Labelled
+    test: Labelled
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Bytes -> float32 in [0, 1]."""
+    return images.float() / 255

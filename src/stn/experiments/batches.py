@@ -1,0 +1,44 @@
+"""Batches: the images of a step are a function of the run's seed and the step alone, so a resumed run sees the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from stn.data import Distortion, Labelled, as_float
+
+ORDER, TRAIN, VALID, TEST = range(4)  # streams of random numbers
+
+
+def generator(seed: int, stream: int, *position: int) -> Generator:
+    """A CPU generator of its own for each seed, stream and position."""
+    state = np.random.SeedSequence([seed, stream, *position]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def training_batches(
+    data: Labelled, distortion: Distortion, *, batch_size: int, copies: int, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch: every image `copies` times, in random order, each distorted on its own. A last, short batch is left out."""
+    orders = generator(seed, ORDER, epoch)
+    order = torch.cat([torch.randperm(len(data), generator=orders) for _ in range(copies)])
+    for step in range(steps_per_epoch(data, batch_size=batch_size, copies=copies)):
+        index = order[step * batch_size : (step + 1) * batch_size].to(data.labels.device)
+        draw = generator(seed, TRAIN, epoch, step)
+        yield distortion.apply(as_float(data.images[index]), draw), data.labels[index]
+
+
+def steps_per_epoch(data: Labelled, *, batch_size: int, copies: int) -> int:
+    return max(1, copies * len(data) // batch_size)
+
+
+def evaluation_batches(
+    data: Labelled, distortion: Distortion, *, seed: int, stream: int, draw: int = 0, batch_size: int = 1000
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once, in order, distorted by draw number `draw`."""
+    for step, start in enumerate(range(0, len(data), batch_size)):
+        part = data[start : start + batch_size]
+        yield distortion.apply(as_float(part.images), generator(seed, stream, draw, step)), part.labels

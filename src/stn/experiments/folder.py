@@ -1,0 +1,98 @@
+"""A run's folder: config.json, rows.jsonl, checkpoints/, figures/, tensorboard/. Every file is written atomically.
+
+The checkpoint rules: a resumed run takes its state and its rows from there, so that a run killed at any moment goes on as
+if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from stn import _check
+from stn.experiments.runs import Run
+
+Row = dict[str, Any]
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a file that takes the name `path` only when it is whole and on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+class RunFolder:
+    """Reads and writes one run."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.checkpoint = self.path / "checkpoints" / "last.pt"
+        self.figures = self.path / "figures"
+        self._rows = self.path / "rows.jsonl"
+
+    def exists(self) -> bool:
+        return self.config.is_file()
+
+    def open(self, run: Run, *, resume: bool = False) -> dict[str, Any] | None:
+        """Make this the folder of `run`, or go on with it: the last checkpoint, or None where there is none yet.
+
+        Raises: InputError if the folder is in use, or holds another run than the one to resume.
+        """
+        if resume and self.exists():
+            differing = [f"{name}={there!r}" for name, (_, there) in run.differences(self.run()).items()]
+            if differing:
+                _check.fail(f"the run in {self.path} has {', '.join(differing)}; give the same, or a new folder")
+            state = self.load()
+            self.write_rows(state["rows"] if state else [])
+            return state
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            _check.fail(f"out must be a new or an empty folder, or that of a run to resume; got {self.path}")
+        text = json.dumps(run.to_json(), indent=2) + "\n"
+        write_atomically(self.config, lambda file: file.write(text.encode()))
+        return None
+
+    def run(self) -> Run:
+        """Raises: InputError if the folder is not that of a run."""
+        if not self.exists():
+            _check.fail(f"the run folder must hold config.json; {self.path} does not")
+        try:
+            values = json.loads(self.config.read_text())
+        except ValueError as error:
+            _check.fail(f"{self.config} must be JSON; {error}")
+        return Run.from_json(values)
+
+    def rows(self) -> list[Row]:
+        if not self._rows.exists():
+            return []
+        return [json.loads(line) for line in self._rows.read_text().splitlines()]
+
+    def write_rows(self, rows: list[Row]) -> None:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(self._rows, lambda file: file.write(text.encode()))
+
+    def save(self, state: dict[str, Any], rows: list[Row]) -> None:
+        """Rows first: a checkpoint knows every row up to it, and what it does not know a resumed run writes again."""
+        self.write_rows(rows)
+        write_atomically(self.checkpoint, lambda file: torch.save(state | {"rows": rows}, file))
+
+    def load(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None. Raises: InputError if it is not one."""
+        if not self.checkpoint.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            _check.fail(f"{self.checkpoint} must be a checkpoint of a run; {str(error).splitlines()[0]}")
+        return state

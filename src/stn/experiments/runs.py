@@ -1,0 +1,86 @@
+"""Runs as data: everything that decides the outcome of a training, frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from stn import _check
+from stn.data import COPIES, DISTORTIONS
+from stn.models import MODELS
+from stn.transforms import FAMILIES
+
+PRECISIONS = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, from its data to its seed. Two equal runs on the same machine give the same rows."""
+
+    data: str = "digits"
+    """digits (bundled with scikit-learn) or mnist (its files in --root)."""
+    root: Path | None = None
+    """Folder of the data files."""
+    download: bool = False
+    """Fetch data files that are missing from --root."""
+    distortion: str = "rts"
+    """none, r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e (elastic), tc (cluttered 60x60)."""
+    model: str = "st-cnn"
+    """fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer."""
+    transform: str = "affine"
+    """translation, rigid, similarity, attention, affine, projective or tps."""
+    epochs: int = 6
+    """Passes over the training images, each one distorted anew (digits: ten times a pass)."""
+    batch_size: int = 128
+    """Images a step, over all devices."""
+    lr: float = 3e-3
+    """Peak learning rate (AdamW, one cycle)."""
+    localization_lr: float = 1e-3
+    """Peak learning rate of the localisation network and its regression."""
+    weight_decay: float = 1e-2
+    """Of all weights but the regression to theta."""
+    seed: int = 0
+    """Of the initial weights, the order of the images and their distortions."""
+    draws: int = 3
+    """Independent distortions of the test set, for its mean error and spread."""
+    precision: PRECISIONS = "32-true"
+    """Of the arithmetic; theta and all coordinates keep 32 bits or more."""
+    accelerator: str = "auto"
+    """auto, cpu, cuda or mps."""
+    devices: int = 1
+    """How many of them (data-parallel)."""
+
+    def __post_init__(self) -> None:
+        _check.choice("data", self.data, COPIES)
+        _check.choice("distortion", self.distortion, DISTORTIONS)
+        _check.choice("model", self.model, MODELS)
+        _check.choice("transform", self.transform, FAMILIES)
+        _check.choice("precision", self.precision, get_args(PRECISIONS))
+        for name in ("epochs", "batch_size", "draws", "devices"):
+            _check.at_least(name, getattr(self, name), 1)
+        for name in ("lr", "localization_lr"):
+            _check.positive(name, getattr(self, name))
+        _check.not_negative("weight_decay", self.weight_decay)
+
+    @property
+    def name(self) -> str:
+        transform = f"-{self.transform}" if self.model.startswith("st-") else ""
+        return f"{self.data}-{self.distortion}-{self.model}{transform}-seed{self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        return values | {"root": None if self.root is None else str(self.root)}
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Run:
+        """Raises: InputError for a key that is no setting of a run."""
+        _check.unknown("settings of a run", values, (field.name for field in dataclasses.fields(Run)))
+        root = values.get("root")
+        return Run(**values | {"root": None if root is None else Path(root)})
+
+    def differences(self, other: Run) -> dict[str, tuple[object, object]]:
+        """Settings in which two runs differ: name -> (here, there)."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

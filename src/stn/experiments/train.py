@@ -1,0 +1,151 @@
+"""The training loop: one for all experiments."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.nn import functional as F
+
+from stn import _check
+from stn.data import COPIES, DISTORTIONS, Splits, load
+from stn.experiments.batches import TEST, VALID, evaluation_batches, steps_per_epoch, training_batches
+from stn.experiments.evaluate import scores
+from stn.experiments.folder import Row, RunFolder
+from stn.experiments.progress import Progress
+from stn.experiments.runs import Run
+from stn.models import build
+from stn.nn import param_groups
+
+LOOK_EVERY = 10  # steps between two looks at the loss; each waits for the device
+
+
+class TrainingDiverged(_check.InputError):
+    """The loss is no longer a number."""
+
+
+def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = False) -> list[Row]:
+    """Train, then evaluate on the test set: all rows. With `resume`, go on from the folder's checkpoint if there is one.
+
+    Raises: InputError for a folder in use, data that is missing or damaged; TrainingDiverged.
+    """
+    data = load(run.data, run.root, download=run.download)
+    state = folder.open(run, resume=resume)
+    logger = TensorBoardLogger(folder.path, name="tensorboard", version="", purge_step=state and state["step"] + 1)
+    fabric = Fabric(
+        accelerator=run.accelerator,
+        devices=run.devices,
+        precision=run.precision,
+        loggers=logger,
+    )
+    fabric.launch()
+    trainer = Trainer(run, folder, fabric, data)
+    if state is not None:
+        trainer.restore(state)
+    return trainer.fit(quiet=quiet)
+
+
+class Trainer:
+    """One training: the network, its optimiser and schedule, how far they are, and the rows so far."""
+
+    def __init__(self, run: Run, folder: RunFolder, fabric: Fabric, data: Splits) -> None:
+        self.run, self.folder, self.fabric = run, folder, fabric
+        self.data = Splits(*(split.to(fabric.device) for split in data))
+        self.distortion = DISTORTIONS[run.distortion]
+        self.copies = COPIES[run.data]
+        self.steps = steps_per_epoch(data.train, batch_size=run.batch_size, copies=self.copies)
+        torch.manual_seed(run.seed)
+        self.network = build(run.model, self.distortion.side, run.transform)
+        groups = param_groups(self.network, run.lr, run.localization_lr)
+        adamw = torch.optim.AdamW(groups, weight_decay=run.weight_decay)
+        peaks = [group["lr"] for group in groups]
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(adamw, peaks, total_steps=run.epochs * self.steps)
+        self.model, self.optimizer = fabric.setup(self.network, adamw)
+        self.epoch, self.seconds = 0, 0.0
+        self.rows: list[Row] = []
+
+    def fit(self, *, quiet: bool = False) -> list[Row]:
+        if len(self.rows) == self.run.epochs + self.run.draws:
+            return self.rows  # the run was complete
+        with Progress(self.run, self.steps, self.epoch, quiet=quiet or not self.fabric.is_global_zero) as progress:
+            while self.epoch < self.run.epochs:
+                self._train_epoch(progress)
+                self._evaluate(progress)
+                self._save()
+            for draw in range(self.run.draws):
+                self._test(progress, draw)
+            self._save()
+        return self.rows
+
+    def _train_epoch(self, progress: Progress) -> None:
+        start, loss_sum, wrong = time.perf_counter(), torch.zeros(()), torch.zeros(())
+        self.model.train()
+        setting = {"batch_size": self.run.batch_size, "copies": self.copies, "seed": self.run.seed}
+        batches = training_batches(self.data.train, self.distortion, epoch=self.epoch, **setting)
+        for step, (x, y) in enumerate(batches, start=1):
+            loss, share_wrong = self._step(*self._mine(x, y))
+            loss_sum, wrong = loss_sum + loss, wrong + share_wrong
+            if step % LOOK_EVERY == 0 or step == self.steps:
+                self.training = {"train_loss": loss_sum.item() / step, "train_error_percent": 100 * wrong.item() / step}
+                self._check_loss(step)
+                progress.update(self.epoch, step, *self.training.values())
+        self.epoch += 1
+        spent = time.perf_counter() - start
+        self.seconds += spent
+        self.training["images_per_second"] = round(self.steps * self.run.batch_size / spent, 1)
+
+    def _step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model(x)
+        loss = F.cross_entropy(logits, y)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.detach(), (logits.detach().argmax(dim=1) != y).float().mean()
+
+    def _mine(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """This process's part of a batch. All draw the whole batch: its images do not depend on how many they are."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        return x[rank::world], y[rank::world]
+
+    def _check_loss(self, step: int) -> None:
+        if not math.isfinite(self.training["train_loss"]):
+            kept = f"The checkpoint of epoch {self.epoch} is kept" if self.epoch else "No epoch was completed"
+            raise TrainingDiverged(
+                f"the loss became {self.training['train_loss']} in epoch {self.epoch + 1} by step {step}. Lower lr "
+                f"(now {self.run.lr}) or localization_lr (now {self.run.localization_lr}). {kept} in {self.folder.path}"
+            )
+
+    def _evaluate(self, progress: Progress) -> None:
+        batches = evaluation_batches(self.data.valid, self.distortion, seed=self.run.seed, stream=VALID)
+        self._append({"split": "valid"}, scores(self.model, (self._mine(x, y) for x, y in batches)) | self.training)
+        progress.report(self.rows[-1])
+
+    def _test(self, progress: Progress, draw: int) -> None:
+        """Every run is tested on the same images, whatever its seed."""
+        batches = evaluation_batches(self.data.test, self.distortion, seed=0, stream=TEST, draw=draw)
+        self._append({"split": "test", "draw": draw}, scores(self.model, (self._mine(x, y) for x, y in batches)))
+        progress.report(self.rows[-1])
+
+    def _append(self, which: Row, measured: Row) -> None:
+        step = self.epoch * self.steps
+        self.rows.append({"epoch": self.epoch, "step": step} | which | measured | {"seconds": round(self.seconds, 2)})
+        split = which["split"]
+        self.fabric.log_dict({f"{split}/{key}": value for key, value in measured.items()}, step + which.get("draw", 0))
+
+    def _save(self) -> None:
+        if self.fabric.is_global_zero:
+            state = {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "schedule")}
+            progress = {"epoch": self.epoch, "step": self.epoch * self.steps, "seconds": self.seconds}
+            self.folder.save(state | progress, self.rows)
+        self.fabric.barrier()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name in ("network", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        self.epoch, self.seconds, self.rows = state["epoch"], state["seconds"], state["rows"]
