@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ class Warp(ABC):
         shape = xy.shape[:-1]
         if xy.ndim > 2:
             shape = _check.batched_points("xy", xy, self.batch)
-        flat = xy.expand(*self.batch, *shape, self.ndim).reshape(*self.batch, -1, self.ndim)
+        flat = xy.expand(*self.batch, *shape, self.ndim).reshape(*self.batch, math.prod(shape), self.ndim)
         return self._map(flat).reshape(*self.batch, *shape, self.ndim)
 
     def grid(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:

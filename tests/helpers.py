@@ -1,0 +1,35 @@
+"""What several tests need."""
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from stn.grid import lattice
+from stn.transforms import family
+
+MODES = ("nearest", "bilinear", "bicubic")
+PADDINGS = ("zeros", "border", "reflection", "wrap")
+SIZES = {2: ((7, 9), (6, 11)), 3: ((5, 6, 7), (4, 5, 8))}  # dims -> input, output
+RULES = list(itertools.product(MODES, PADDINGS, (False, True)))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=seeded(seed))
+
+
+def near_identity(name: str, n: int, *, strength: float = 0.2, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Parameters (n, P) of a family that are not the identity, and do not fold."""
+    start = family(name).identity().to(dtype)
+    return start + strength * torch.randn(n, len(start), dtype=dtype, generator=seeded(seed)).clamp(-1.5, 1.5)
+
+
+def ramp(size: tuple[int, ...], *, align_corners: bool, dtype: torch.dtype = torch.float64) -> Tensor:
+    """An image whose channel i is coordinate i of the pixel: (1, d, *size). Bilinear sampling is exact on it."""
+    return lattice(size, align_corners=align_corners, dtype=dtype).movedim(-1, 0).unsqueeze(0)
+
+

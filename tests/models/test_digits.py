@@ -1,0 +1,35 @@
+"""The paper's networks."""
+
+import pytest
+import torch
+
+import stn
+from stn.models import MODELS, build, num_parameters
+from stn.nn import SpatialTransformer
+from stn.transforms import FAMILIES
+
+
+@pytest.mark.parametrize("side", (28, 42, 60))
+@pytest.mark.parametrize("model", MODELS)
+def test_shapes_and_budget(model: str, side: int) -> None:
+    network = build(model, side)
+    assert network(torch.rand(2, 1, side, side)).shape == (2, 10)
+    assert 0.98 * 400_000 < num_parameters(network) <= 400_000
+    assert isinstance(network[0], SpatialTransformer) == model.startswith("st-")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("model", ("st-fcn", "st-cnn"))
+def test_every_family_learns(model: str, name: str) -> None:
+    network = build(model, 42, name, num_classes=7)
+    network(torch.rand(3, 1, 42, 42)).logsumexp(dim=1).sum().backward()
+    for key, p in network.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all(), key
+    assert network.transformer.regression.weight.grad.abs().max() > 0  # type: ignore[union-attr, operator]
+
+
+def test_bad_requests() -> None:
+    with pytest.raises(stn.InputError, match="model must be one of cnn, fcn, st-cnn, st-fcn; got 'vit'"):
+        build("vit")
+    with pytest.raises(stn.InputError, match="side must be one of 28, 42, 60 pixels; got 32"):
+        build("cnn", 32)

@@ -1,0 +1,160 @@
+"""The layer: where it starts, what it returns, how it learns."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import stn
+from stn.nn import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
+from stn.transforms import FAMILIES
+from tests.helpers import noise, seeded
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("align_corners", (False, True))
+def test_it_starts_at_the_identity_by_construction(name: str, align_corners: bool) -> None:
+    layer = stn.SpatialTransformer.for_input((3, 21, 34), name, align_corners=align_corners)
+    assert layer.regression.weight.abs().max() == 0
+    for image in (torch.rand(4, 3, 21, 34), 1e3 * noise(4, 3, 21, 34, dtype=torch.float32)):
+        torch.testing.assert_close(layer(image), image, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", ((1, 28, 28), (1, 60, 60), (3, 64, 48), (3, 65, 65), (3, 512, 512), (1, 1, 1), (2, 5, 300)))
+def test_a_layer_for_any_input(shape: tuple[int, int, int]) -> None:
+    layer = stn.SpatialTransformer.for_input(shape, size=(8, 10))
+    small = max(shape[1:]) <= 64
+    assert isinstance(layer.localization, DigitLocalization if small else PhotoLocalization)
+    image = torch.rand(2, *shape)
+    out = layer(image)
+    out.square().sum().backward()
+    assert out.shape == (2, shape[0], 8, 10)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+    assert sum(p.numel() for p in layer.parameters()) < 500_000
+
+
+def test_photographs_are_reduced_by_strides_with_batch_norm() -> None:
+    localization = localization_for((3, 512, 512))
+    convolutions = [m for m in localization if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 5 and all(m.stride == (2, 2) for m in convolutions)
+    assert len([m for m in localization if isinstance(m, nn.BatchNorm2d)]) == 5
+
+
+def test_looks_and_the_warp_on_request() -> None:
+    layer = stn.SpatialTransformer(DenseLocalization(3 * 8 * 9), "attention", (4, 5), num_transforms=3)
+    x = torch.rand(2, 3, 8, 9)
+    y, warp = layer(x, return_warp=True)
+    assert y.shape == (2, 3, 3, 4, 5) and warp.batch == (2, 3)
+    torch.testing.assert_close(warp.sample(x, (4, 5)), y)
+    assert torch.equal(layer(x), y)
+
+
+def test_looks_learn_apart() -> None:
+    layer = stn.SpatialTransformer(DenseLocalization(64), "translation", num_transforms=2)
+    with torch.no_grad():
+        layer.regression.bias.copy_(torch.tensor([0.25, 0, 0, -0.25]))
+    x = noise(1, 1, 8, 8, dtype=torch.float32)
+    y = layer(x)
+    torch.testing.assert_close(y[:, 0, ..., :-1], x[..., 1:])
+    torch.testing.assert_close(y[:, 1, :, 1:], x[:, :, :-1])
+
+
+def test_any_module_localises() -> None:
+    layer = stn.SpatialTransformer(nn.Sequential(nn.Flatten(), nn.Linear(16, 7)), "rigid", features=7)
+    assert layer(torch.rand(2, 1, 4, 4)).shape == (2, 1, 4, 4)
+    with pytest.raises(stn.InputError, match="features must be given .* out_features; got Flatten"):
+        stn.SpatialTransformer(nn.Flatten())
+    with pytest.raises(stn.InputError, match=r"localization network must return \(N, features\) = \(2, 9\); got \(2, 16\)"):
+        stn.SpatialTransformer(nn.Flatten(), features=9)(torch.rand(2, 1, 4, 4))
+
+
+def test_options_are_checked_when_the_layer_is_made() -> None:
+    localization = DenseLocalization(16)
+    with pytest.raises(stn.InputError, match="transform must be one of affine, .*; got 'afine'"):
+        stn.SpatialTransformer(localization, "afine")
+    with pytest.raises(stn.InputError, match="padding_mode must be one of .*; got 'zero'"):
+        stn.SpatialTransformer(localization, padding_mode="zero")
+    with pytest.raises(stn.InputError, match="sampling options must be among .*; got 'pading'"):
+        stn.SpatialTransformer(localization, pading="zeros")  # type: ignore[call-arg]
+    with pytest.raises(stn.InputError, match=r"size must have positive lengths; got \(0, 3\)"):
+        stn.SpatialTransformer(localization, size=(0, 3))
+    with pytest.raises(stn.InputError, match="num_transforms must be an integer of at least 1; got 0"):
+        stn.SpatialTransformer(localization, num_transforms=0)
+    with pytest.raises(stn.InputError, match=r"in_shape must be \(C, H, W\), .*; got \(28, 28\)"):
+        stn.SpatialTransformer.for_input((28, 28))
+
+
+def test_an_empty_batch() -> None:
+    for shape in ((1, 28, 28), (3, 100, 100)):
+        layer = stn.SpatialTransformer.for_input(shape, size=(4, 4), num_transforms=2)
+        for mode in (layer.train(), layer.eval()):
+            assert mode(torch.zeros(0, *shape)).shape == (0, 2, shape[0], 4, 4)
+
+
+def test_param_groups() -> None:
+    layer = stn.SpatialTransformer.for_input((1, 28, 28))
+    network = nn.Sequential(layer, nn.Flatten(), nn.Linear(784, 10))
+    rest, localization, regression = stn.param_groups(network, lr=0.1, localization_lr=0.01)
+    assert {id(p) for p in rest["params"]} == {id(p) for p in network[2].parameters()} and rest["lr"] == 0.1
+    assert {id(p) for p in localization["params"]} == {id(p) for p in layer.localization.parameters()}
+    assert {id(p) for p in regression["params"]} == {id(p) for p in layer.regression.parameters()}
+    assert localization["lr"] == regression["lr"] == 0.01 and regression["weight_decay"] == 0
+    assert len(layer.param_groups(0.1, 0.01)) == 2
+    optimizer = torch.optim.AdamW([rest, localization, regression], weight_decay=1.0)
+    x = torch.rand(3, 1, 28, 28)
+    for _ in range(20):  # no loss pulls: only decay could move the look
+        (0 * network(x)).sum().backward()
+        optimizer.step()
+    assert torch.equal(layer.regression.bias, layer.family.identity())
+
+
+def test_shared_localisation_is_in_one_group_once() -> None:
+    shared = DenseLocalization(16)
+    network = nn.Sequential(stn.SpatialTransformer(shared), stn.SpatialTransformer(shared))
+    groups = stn.param_groups(network, 0.1, 0.01)
+    ids = [id(p) for group in groups for p in group["params"]]
+    assert len(ids) == len(set(ids)) == len(list(network.parameters()))
+    torch.optim.AdamW(groups)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_theta_is_learned_from_the_loss_alone(name: str) -> None:
+    """One image, moved by a quarter of its width: the layer finds it back."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
+    target = torch.exp(-4 * (x**2 + 2 * y**2)).view(1, 1, 32, 32)
+    image = stn.affine_sample(target, torch.tensor([[1.0, 0, -0.25], [0, 1.0, 0.2]]))
+    torch.manual_seed(0)
+    layer = stn.SpatialTransformer.for_input((1, 32, 32), name).eval()
+    optimizer = torch.optim.Adam(layer.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        loss = (layer(image) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_autocast_leaves_theta_alone() -> None:
+    layer = stn.SpatialTransformer(DenseLocalization(64), "affine")
+    with torch.no_grad():
+        layer.regression.bias.copy_(torch.tensor([0.7071, 0.1234, 0.0567, -0.1234, 0.7071, 0.0123]))
+    x = torch.rand(2, 1, 8, 8, generator=seeded())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.float32 and torch.equal(y, layer(x))
+
+
+def test_layers_copy_pickle_and_load() -> None:
+    layer = stn.SpatialTransformer.for_input((1, 16, 16), "tps", padding_mode="border").eval()
+    with torch.no_grad():
+        layer.regression.bias.add_(0.1)
+    x = torch.rand(1, 1, 16, 16)
+    fresh = stn.SpatialTransformer.for_input((1, 16, 16), "tps", padding_mode="border").eval()
+    fresh.load_state_dict(layer.state_dict())
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), fresh):
+        assert torch.equal(other(x), layer(x))
+    assert "ThinPlateSpline" in repr(layer) and "border" in repr(layer)

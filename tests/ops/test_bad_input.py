@@ -1,0 +1,60 @@
+"""Bad input gets a sentence: the argument, what was expected, what came."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import stn
+from stn.ops.sample import register_kernel
+
+IMAGE, VOLUME, EYE = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 5, 6), torch.eye(2, 3)
+GRID = torch.zeros(2, 4, 5, 2)
+old = stn.spatial_transformer_network
+
+CASES: list[tuple[Callable[[], Any], str]] = [
+    (lambda: stn.affine_sample([[1.0]], EYE), "image must be a torch.Tensor; got list"),  # type: ignore[arg-type]
+    (lambda: stn.affine_sample(IMAGE.long(), EYE), "image must have a floating-point dtype; got torch.int64"),
+    (lambda: stn.affine_sample(IMAGE[0], EYE), r"image must be \(N, C, H, W\) or \(N, C, D, H, W\); got \(3, 4, 5\)"),
+    (lambda: stn.affine_sample(torch.zeros(1, 1, 0, 3), EYE), "image must have at least one pixel .*got .1, 1, 0, 3."),
+    (lambda: stn.affine_sample(IMAGE, torch.zeros(8, 2, 3)), r"theta must be \(2, 3\), .* with N = 2 .*; got \(8, 2, 3\)"),
+    (lambda: stn.affine_sample(IMAGE, torch.zeros(2, 6)), r"theta must be .*; got \(2, 6\)"),
+    (lambda: stn.affine_sample(VOLUME, EYE), r"theta must be \(3, 4\), .*; got \(2, 3\)"),
+    (lambda: stn.affine_sample(IMAGE, EYE.long()), "theta must have a floating-point dtype; got torch.int64"),
+    (lambda: stn.affine_sample(IMAGE, EYE.to("meta")), "theta must be on cpu as image; got meta"),
+    (lambda: stn.affine_sample(IMAGE, EYE, (4,)), r"size must have 2 lengths; got \(4,\)"),
+    (lambda: stn.affine_sample(IMAGE, EYE, (4, 0)), r"size must have positive lengths; got \(4, 0\)"),
+    (lambda: stn.affine_sample(IMAGE, EYE, (4, 2.5)), r"size must be a sequence of 2 integers; got \(4, 2.5\)"),  # type: ignore[arg-type]
+    (lambda: stn.affine_sample(IMAGE, EYE, 4), "size must be a sequence of 2 integers; got 4"),  # type: ignore[arg-type]
+    (lambda: stn.affine_sample(IMAGE, EYE, mode="cubic"), "mode must be one of bicubic, bilinear, nearest; got 'cubic'"),
+    (lambda: stn.affine_sample(IMAGE, EYE, padding_mode="mirror"), "padding_mode must be one of .*; got 'mirror'"),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=[1.0, 2.0]), r"fill_value .* C = 3 numbers as image; got \(2,\)"),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=1.0, padding_mode="wrap"), "fill_value goes with .*; got .*'wrap'"),
+    (lambda: stn.projective_sample(IMAGE, EYE), r"matrix must be \(3, 3\), .*; got \(2, 3\)"),
+    (lambda: stn.grid_sample(IMAGE, GRID[:1]), r"grid must be \(N, H, W, 2\) .* with N = 2 .*; got \(1, 4, 5, 2\)"),
+    (lambda: stn.grid_sample(VOLUME, GRID), r"grid must be \(N, D, H, W, 3\) .*; got \(2, 4, 5, 2\)"),
+    (lambda: stn.grid_sample(IMAGE, GRID[:, :0]), "grid must have at least one point .*; got .2, 0, 5, 2."),
+    (lambda: stn.grid_sample(IMAGE, GRID, units="px"), "units must be one of normalized, pixel; got 'px'"),
+    (lambda: old(IMAGE[0], torch.zeros(2, 6)), r"input_fmap must be \(B, H, W, C\) .*; got \(3, 4, 5\)"),
+    (lambda: old(IMAGE, torch.zeros(2, 5)), r"theta must be \(B, 6\) or \(B, 2, 3\) with B = 2 .*; got \(2, 5\)"),
+    (lambda: old(IMAGE, torch.zeros(2, 6), (0, 4)), r"out_dims must have positive lengths; got \(0, 4\)"),
+    (lambda: stn.Affine(4), "ndim must be 2 or 3 for Affine; got 4"),
+    (lambda: stn.Rigid(3), "ndim must be 2 for Rigid; got 3"),
+    (lambda: stn.Affine()(torch.zeros(2, 5)), r"theta must be \(N, 6\) or \(N, K, 6\) for Affine; got \(2, 5\)"),
+    (lambda: stn.Affine()(torch.zeros(2, 6)).points(torch.zeros(4, 3)), r"xy must be \(..., 2\); got \(4, 3\)"),
+    (lambda: stn.Affine()(torch.zeros(2, 6)).points(torch.zeros(3, 4, 2)), r"xy must .* batch \(2,\); got \(3, 4, 2\)"),
+    (lambda: stn.Affine()(torch.zeros(3, 6)).sample(IMAGE), "theta must have N = 2 rows as image; got 3"),
+    (lambda: stn.Affine()(torch.zeros(2, 6)).sample(VOLUME), "image must have 2 spatial dimensions as the warp; got"),
+    (lambda: stn.ThinPlateSpline(control_points=(4, 1)), r"control_points must have at least 2 rows .*; got \(4, 1\)"),
+    (lambda: stn.ThinPlateSpline(control_points=torch.zeros(2, 2)), r"control_points must be \(T, 2\).*; got \(2, 2\)"),
+    (lambda: stn.ThinPlateSpline(control_points=torch.full((4, 2), torch.nan)), "control_points must be finite; got"),
+    (lambda: stn.ThinPlateSpline(smoothing=-1.0), "smoothing must not be negative; got -1.0"),
+    (lambda: register_kernel("warp", "cpu", stn.affine_sample), "op must be one of field_sample, matrix_sample; got 'warp'"),
+]
+
+
+@pytest.mark.parametrize("call, sentence", CASES, ids=[sentence[:48] for _, sentence in CASES])
+def test_sentences(call: Callable[[], Any], sentence: str) -> None:
+    with pytest.raises((stn.InputError, TypeError), match=sentence):
+        call()

@@ -1,0 +1,24 @@
+"""The public surface, held on purpose: a change here is a change that users notice."""
+
+import inspect
+
+import stn
+
+NAMES = """
+Affine Attention Family InputError Projective Rigid Similarity SpatialTransformer ThinPlateSpline Translation Warp
+affine_sample grid_sample param_groups projective_sample spatial_transformer_network
+"""
+
+
+def test_the_front_page() -> None:
+    assert sorted(stn.__all__) == sorted(NAMES.split())
+    for name in stn.__all__:
+        assert (inspect.getdoc(getattr(stn, name)) or "").strip(), name
+
+
+def test_signatures() -> None:
+    sampling = ["mode", "padding_mode", "fill_value", "align_corners"]
+    assert list(inspect.signature(stn.affine_sample).parameters) == ["image", "theta", "size", *sampling]
+    assert list(inspect.signature(stn.projective_sample).parameters) == ["image", "matrix", "size", *sampling]
+    assert list(inspect.signature(stn.grid_sample).parameters) == ["image", "grid", *sampling, "units", "relative"]
+    assert list(inspect.signature(stn.spatial_transformer_network).parameters) == ["input_fmap", "theta", "out_dims"]

@@ -1,0 +1,102 @@
+"""The thin-plate spline against scipy and scikit-image, and where its system is singular."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.interpolate import RBFInterpolator
+from skimage.transform import ThinPlateSplineTransform
+
+import stn
+from tests.helpers import noise
+
+
+@pytest.mark.parametrize("smoothing", (0.0, 0.01, 1.0))
+@pytest.mark.parametrize("scattered", (False, True))
+def test_scipy(scattered: bool, smoothing: float) -> None:
+    points = noise(9, 2) if scattered else (4, 5)
+    spline = stn.ThinPlateSpline(control_points=points, smoothing=smoothing)
+    offsets, xy = 0.3 * noise(len(spline.control_points), 2, seed=1), 2 * noise(50, 2, seed=2)
+    control = spline.control_points.numpy()
+    expected = RBFInterpolator(control, offsets.numpy(), kernel="thin_plate_spline", smoothing=smoothing)(xy.numpy())
+    got = spline(offsets.view(1, -1)).points(xy)[0] - xy
+    np.testing.assert_allclose(got.numpy(), expected, atol=1e-10)
+
+
+def test_skimage() -> None:
+    spline = stn.ThinPlateSpline()
+    moved = spline.control_points + 0.2 * noise(16, 2)
+    theirs = ThinPlateSplineTransform.from_estimate(spline.control_points.numpy(), moved.numpy())
+    xy = noise(30, 2, seed=1)
+    got = spline((moved - spline.control_points).view(1, -1)).points(xy)[0]
+    np.testing.assert_allclose(got.numpy(), theirs(xy.numpy()), atol=1e-6)  # it adds 1e-8 to r^2
+
+
+def test_control_points_reach_their_offsets_and_in_which_order() -> None:
+    spline = stn.ThinPlateSpline(control_points=(2, 3))
+    assert spline.control_points.tolist() == [[-1, -1], [0, -1], [1, -1], [-1, 1], [0, 1], [1, 1]]
+    offsets = 0.2 * noise(2, 6, 2)
+    moved = spline(offsets.flatten(1)).points(spline.control_points)
+    torch.testing.assert_close(moved, spline.control_points + offsets, atol=1e-12, rtol=0)
+
+
+def test_the_derivative_at_a_control_point_is_finite() -> None:
+    """r^2 log r is smooth enough at 0, but autograd's log is not."""
+    spline = stn.ThinPlateSpline()
+    xy = spline.control_points.clone().requires_grad_()
+    spline(0.1 * noise(1, 32)).points(xy).sum().backward()
+    assert xy.grad is not None and xy.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("distance", (0.0, 1e-9, 1e-6, 1e-3))
+def test_coincident_control_points_average(distance: float) -> None:
+    points = stn.ThinPlateSpline().control_points
+    twin = points[5:6] + torch.tensor([[distance, 0.0]], dtype=torch.float64)
+    spline = stn.ThinPlateSpline(control_points=torch.cat([points, twin]))
+    offsets = 0.1 * noise(17, 2)
+    offsets[[5, 16]] = torch.tensor([[0.1, 0.0], [0.3, 0.2]], dtype=torch.float64)
+    warp = spline(offsets.view(1, -1))
+    assert warp.grid((20, 20)).isfinite().all()
+    if distance == 0:
+        got = warp.points(points)[0] - points
+        torch.testing.assert_close(got[5], torch.tensor([0.2, 0.1], dtype=torch.float64), atol=1e-9, rtol=0)
+        others = [i for i in range(16) if i != 5]
+        torch.testing.assert_close(got[others], offsets[:16][others], atol=1e-9, rtol=0)
+    agreeing = offsets.clone()
+    agreeing[16] = agreeing[5]
+    plain = stn.ThinPlateSpline()(agreeing[:16].reshape(1, -1)).grid((20, 20))
+    tolerance = 1e-9 if distance < 1e-8 else 0.05
+    torch.testing.assert_close(spline(agreeing.view(1, -1)).grid((20, 20)), plain, atol=tolerance, rtol=0)
+
+
+def test_points_on_a_line_stay_finite() -> None:
+    line = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    spline = stn.ThinPlateSpline(control_points=torch.stack([line, line], dim=-1))
+    offsets = 0.1 * noise(1, 10)
+    moved = spline(offsets).points(spline.control_points)[0]
+    torch.testing.assert_close(moved, spline.control_points + offsets.view(5, 2), atol=1e-9, rtol=0)
+    assert torch.equal(spline(0 * offsets).grid((4, 4))[0], stn.Affine()(torch.eye(2, 3).double().view(1, 6)).grid((4, 4))[0])
+
+
+def test_smoothing_bends_less() -> None:
+    offsets = 0.3 * noise(1, 32)
+
+    def bend(smoothing: float) -> float:
+        grid = stn.ThinPlateSpline(smoothing=smoothing)(offsets).grid((20, 20))[0]
+        return float(grid.diff(n=2, dim=0).square().sum() + grid.diff(n=2, dim=1).square().sum())
+
+    bends = [bend(s) for s in (0.0, 0.1, 1.0, 1e3)]
+    assert bends == sorted(bends, reverse=True) and bends[-1] < 1e-3 * bends[0]
+
+
+def test_the_system_is_solved_once_for_any_output_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    spline = stn.ThinPlateSpline()
+    for name in ("pinv", "inv", "solve", "lstsq", "lu_factor"):
+        monkeypatch.delattr(torch.linalg, name)
+    for size in ((3, 4), (64, 64), (1, 1)):
+        assert spline(torch.zeros(2, 32)).sample(torch.zeros(2, 1, 9, 9), size).shape == (2, 1, *size)
+
+
+def test_nothing_enters_the_state_dict() -> None:
+    layer = stn.SpatialTransformer.for_input((1, 28, 28), "tps")
+    layer(torch.rand(1, 1, 28, 28))
+    assert not [key for key in layer.state_dict() if not key.startswith(("localization.", "regression."))]
