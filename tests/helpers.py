@@ -31,5 +31,3 @@ def near_identity(name: str, n: int, *, strength: float = 0.2, seed: int = 0, dt
 def ramp(size: tuple[int, ...], *, align_corners: bool, dtype: torch.dtype = torch.float64) -> Tensor:
     """An image whose channel i is coordinate i of the pixel: (1, d, *size). Bilinear sampling is exact on it."""
     return lattice(size, align_corners=align_corners, dtype=dtype).movedim(-1, 0).unsqueeze(0)
-
-

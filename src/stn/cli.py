@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +36,8 @@ def train(run: Annotated[Run, tyro.conf.arg(name="")], out: Path | None = None, 
     folder = RunFolder(out or Path("runs") / run.name)
     rows = fit(run, folder, resume=resume)
     mean, spread = mean_and_spread(rows)
-    print(f"{run.name}: test error {mean:.2f} ± {spread:.2f} % ({run.draws} draws). Run: {folder.path}")
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes speaks
+        print(f"{run.name}: test error {mean:.2f} ± {spread:.2f} % ({run.draws} draws). Run: {folder.path}")
 
 
 @app.command

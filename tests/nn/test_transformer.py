@@ -22,7 +22,9 @@ def test_it_starts_at_the_identity_by_construction(name: str, align_corners: boo
         torch.testing.assert_close(layer(image), image, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", ((1, 28, 28), (1, 60, 60), (3, 64, 48), (3, 65, 65), (3, 512, 512), (1, 1, 1), (2, 5, 300)))
+@pytest.mark.parametrize(
+    "shape", ((1, 28, 28), (1, 60, 60), (3, 64, 48), (3, 65, 65), (3, 512, 512), (1, 1, 1), (2, 5, 300))
+)
 def test_a_layer_for_any_input(shape: tuple[int, int, int]) -> None:
     layer = stn.SpatialTransformer.for_input(shape, size=(8, 10))
     small = max(shape[1:]) <= 64

@@ -1,5 +1,7 @@
 """The same numbers as torch, scipy and OpenCV, on warps that are not the identity."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 def test_torch(d: int, mode: str, padding_mode: str, align_corners: bool, dtype: torch.dtype) -> None:
     size, out = SIZES[d]
     image, theta = noise(3, 2, *size, dtype=dtype), noise(3, d, d + 1, dtype=dtype, seed=1)
-    options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
+    options: Any = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
     for grid in (1.1 * noise(3, *out, d, dtype=dtype, seed=2), F.affine_grid(theta, [3, 2, *out], align_corners)):
         expected = F.grid_sample(image, grid, **options)
         torch.testing.assert_close(stn.grid_sample(image, grid, **options), expected, atol=TOLERANCE[dtype], rtol=0)
@@ -34,7 +36,7 @@ def test_torch(d: int, mode: str, padding_mode: str, align_corners: bool, dtype:
 def test_torch_gradients(mode: str, padding_mode: str, align_corners: bool) -> None:
     image, theta = noise(2, 2, 6, 7), noise(2, 2, 3, seed=1)
     weight = noise(2, 2, 5, 8, seed=2)
-    options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
+    options: Any = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
 
     def gradients(sample):  # type: ignore[no-untyped-def]
         leaves = [image.clone().requires_grad_(), theta.clone().requires_grad_()]
@@ -62,8 +64,8 @@ SCIPY_MODES = {  # padding, align_corners -> scipy's name
 def test_scipy(padding_mode: str, align_corners: bool, order: int, d: int) -> None:
     size, out = SIZES[d]
     image, grid = noise(1, 1, *size), 1.5 * noise(1, *out, d, seed=1)
-    fill = {"fill_value": 0.7} if padding_mode == "zeros" else {}
-    rule = {"mode": ("nearest", "bilinear")[order], "padding_mode": padding_mode, "align_corners": align_corners}
+    fill: Any = {"fill_value": 0.7} if padding_mode == "zeros" else {}
+    rule: Any = {"mode": ("nearest", "bilinear")[order], "padding_mode": padding_mode, "align_corners": align_corners}
     got = stn.grid_sample(image, grid, **rule, **fill)[0, 0]
     pixels = normalized_to_pixel(grid[0], size, align_corners=align_corners).flip(-1).movedim(-1, 0).numpy()
     mode = SCIPY_MODES[padding_mode, align_corners]

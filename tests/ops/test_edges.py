@@ -1,6 +1,7 @@
 """Every input that is legal but odd has a defined answer."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ EYE = torch.eye(2, 3, dtype=torch.float64)
 def test_nan_gives_nan_there_and_nowhere_else(mode: str, padding_mode: str, align_corners: bool) -> None:
     image, grid = noise(1, 2, 5, 6), 0.5 * noise(1, 4, 4, 2, seed=1)
     grid[0, 1, 2, 0] = math.nan
-    options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
+    options: Any = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
     out = stn.grid_sample(image, grid, **options)
     lost = torch.zeros(4, 4, dtype=torch.bool)
     lost[1, 2] = True
@@ -39,14 +40,16 @@ def test_far_away_is_padding(far: float, mode: str) -> None:
 
 @pytest.mark.parametrize("mode, padding_mode, align_corners", RULES)
 def test_one_pixel(mode: str, padding_mode: str, align_corners: bool) -> None:
-    options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
+    options: Any = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
     image = torch.full((1, 1, 1, 1), 3.0)
     out = stn.affine_sample(image, 0.01 * EYE, (4, 5), **options)
     if padding_mode != "zeros":
         torch.testing.assert_close(out, torch.full((1, 1, 4, 5), 3.0))
     assert torch.equal(stn.affine_sample(image, EYE, **options), image)
     whole = noise(1, 1, 4, 6)
-    assert stn.affine_sample(whole, EYE, (1, 1), mode="bilinear").item() == pytest.approx(whole[0, 0, 1:3, 2:4].mean().item())
+    assert stn.affine_sample(whole, EYE, (1, 1), mode="bilinear").item() == pytest.approx(
+        whole[0, 0, 1:3, 2:4].mean().item()
+    )
 
 
 @pytest.mark.parametrize("shape", ((0, 2, 5, 6), (2, 0, 5, 6), (0, 1, 3, 4, 5)))
@@ -91,9 +94,10 @@ def test_half_precision_is_right_at_any_size(dtype: torch.dtype) -> None:
     image = noise(1, 1, 300, 400, dtype=torch.float32).to(dtype)
     theta = torch.tensor([[0.7, -0.2, 0.1], [0.3, 0.8, -0.1]])
     exact = stn.affine_sample(image.double(), theta)
-    assert torch.equal(stn.affine_sample(image, theta), exact.to(dtype)) or (
-        (stn.affine_sample(image, theta).double() - exact).abs() <= exact.abs() * torch.finfo(dtype).eps + 1e-6
-    ).all()
+    assert (
+        torch.equal(stn.affine_sample(image, theta), exact.to(dtype))
+        or ((stn.affine_sample(image, theta).double() - exact).abs() <= exact.abs() * torch.finfo(dtype).eps + 1e-6).all()
+    )
 
 
 def test_dtypes_mix_and_the_image_decides() -> None:

@@ -1,6 +1,7 @@
 """Closed forms: what a sampler must return exactly."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ EYE = torch.eye(2, 3, dtype=torch.float64)
 def test_the_identity_returns_the_image_bit_for_bit(mode: str, dtype: torch.dtype, align_corners: bool) -> None:
     for n in range(1, 66):
         image = noise(1, 1, n, 66 - n, dtype=dtype, seed=n)
-        options = {"mode": mode, "align_corners": align_corners}
+        options: Any = {"mode": mode, "align_corners": align_corners}
         assert torch.equal(stn.affine_sample(image, EYE, **options), image)
         assert torch.equal(stn.projective_sample(image, torch.eye(3), **options), image)
         still = torch.zeros(1, n, 66 - n, 2)
@@ -29,7 +30,7 @@ def test_the_identity_returns_the_image_bit_for_bit(mode: str, dtype: torch.dtyp
 def test_the_identity_of_volumes() -> None:
     image = noise(2, 3, 5, 8, 13)
     for mode, padding_mode, align_corners in RULES:
-        options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
+        options: Any = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
         assert torch.equal(stn.affine_sample(image, torch.eye(3, 4), **options), image)
 
 
@@ -97,11 +98,11 @@ def test_a_ramp_is_sampled_exactly(size: tuple[int, ...], out: tuple[int, ...], 
 def test_sampling_is_linear_in_the_image_and_keeps_constants() -> None:
     a, b, theta = noise(2, 3, 6, 7), noise(2, 3, 6, 7, seed=1), noise(2, 2, 3, seed=2)
     for mode, padding_mode, align_corners in RULES:
-        options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
+        options: Any = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
         both = stn.affine_sample(2 * a - b, theta, (5, 4), **options)
         apart = 2 * stn.affine_sample(a, theta, (5, 4), **options) - stn.affine_sample(b, theta, (5, 4), **options)
         torch.testing.assert_close(both, apart, atol=1e-12, rtol=0)
-        fill = {"fill_value": 3.0} if padding_mode == "zeros" else {}
+        fill: Any = {"fill_value": 3.0} if padding_mode == "zeros" else {}
         constant = stn.affine_sample(torch.full_like(a, 3.0), theta, (5, 4), **options, **fill)
         torch.testing.assert_close(constant, torch.full_like(constant, 3.0), atol=1e-12, rtol=0)
 
@@ -113,7 +114,7 @@ def test_normalise_then_warp_is_warp_then_normalise(padding_mode: str) -> None:
     def normalized(x: Tensor) -> Tensor:
         return (x - mean[:, None, None]) / std[:, None, None]
 
-    fill = {"fill_value": -mean / std} if padding_mode == "zeros" else {}
+    fill: Any = {"fill_value": -mean / std} if padding_mode == "zeros" else {}
     first = stn.affine_sample(normalized(image), theta, padding_mode=padding_mode, **fill)
     last = normalized(stn.affine_sample(image, theta, padding_mode=padding_mode))
     torch.testing.assert_close(first, last, atol=1e-12, rtol=0)

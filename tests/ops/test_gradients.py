@@ -1,5 +1,7 @@
 """Derivatives of every order, in image and theta, against finite differences."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ def test_matrix_rules(op: str, d: int, mode: str, padding_mode: str) -> None:
 @pytest.mark.parametrize("relative, units", ((False, "normalized"), (True, "pixel")))
 def test_field_rule(relative: bool, units: str, mode: str, padding_mode: str) -> None:
     def sample(image: Tensor, grid: Tensor) -> Tensor:
-        options = {"mode": mode, "padding_mode": padding_mode}
+        options: Any = {"mode": mode, "padding_mode": padding_mode}
         return stn.grid_sample(image, grid, relative=relative, units=units, **options)
 
     image = noise(1, 2, 3, 4).requires_grad_()
@@ -78,7 +80,7 @@ def test_low_precision_gradients_keep_their_dtype(dtype: torch.dtype) -> None:
     assert image.grad is not None and theta.grad is not None
     assert image.grad.dtype == dtype and theta.grad.dtype == torch.float32
     wide = [t.detach().double().requires_grad_() for t in (image, theta)]
-    (stn.affine_sample(*wide) * weight).sum().backward()
+    (stn.affine_sample(wide[0], wide[1]) * weight).sum().backward()
     tolerance = {torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float32: 1e-6}[dtype]  # 2 units in the last place
     torch.testing.assert_close(image.grad.double(), wide[0].grad, atol=tolerance, rtol=tolerance)
     torch.testing.assert_close(theta.grad.double(), wide[1].grad, atol=20 * tolerance, rtol=tolerance)

@@ -1,5 +1,7 @@
 """Laws that every family obeys, over the table of families."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
@@ -44,7 +46,7 @@ def test_images_agree_with_points(name: str, align_corners: bool) -> None:
 def test_the_grid_is_what_sample_uses(name: str, align_corners: bool) -> None:
     warp = family(name)(near_identity(name, 3))
     image = noise(3, 2, *SIZE)
-    options = {"mode": "bicubic", "padding_mode": "reflection", "align_corners": align_corners}
+    options: Any = {"mode": "bicubic", "padding_mode": "reflection", "align_corners": align_corners}
     grid = warp.grid(OUT, align_corners=align_corners)
     assert grid.shape == (3, *OUT, 2)
     got = warp.sample(image, OUT, **options)

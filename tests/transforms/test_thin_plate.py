@@ -74,7 +74,9 @@ def test_points_on_a_line_stay_finite() -> None:
     offsets = 0.1 * noise(1, 10)
     moved = spline(offsets).points(spline.control_points)[0]
     torch.testing.assert_close(moved, spline.control_points + offsets.view(5, 2), atol=1e-9, rtol=0)
-    assert torch.equal(spline(0 * offsets).grid((4, 4))[0], stn.Affine()(torch.eye(2, 3).double().view(1, 6)).grid((4, 4))[0])
+    assert torch.equal(
+        spline(0 * offsets).grid((4, 4))[0], stn.Affine()(torch.eye(2, 3).double().view(1, 6)).grid((4, 4))[0]
+    )
 
 
 def test_smoothing_bends_less() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -45,8 +44,8 @@ class RunFolder:
     def exists(self) -> bool:
         return self.config.is_file()
 
-    def open(self, run: Run, *, resume: bool = False) -> dict[str, Any] | None:
-        """Make this the folder of `run`, or go on with it: the last checkpoint, or None where there is none yet.
+    def open(self, run: Run, *, resume: bool = False) -> None:
+        """Make this the folder of `run`; or go on with it, its rows as its last checkpoint knows them.
 
         Raises: InputError if the folder is in use, or holds another run than the one to resume.
         """
@@ -56,12 +55,15 @@ class RunFolder:
                 _check.fail(f"the run in {self.path} has {', '.join(differing)}; give the same, or a new folder")
             state = self.load()
             self.write_rows(state["rows"] if state else [])
-            return state
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            return
+        if self.path.exists() and (not self.path.is_dir() or self._in_use()):
             _check.fail(f"out must be a new or an empty folder, or that of a run to resume; got {self.path}")
         text = json.dumps(run.to_json(), indent=2) + "\n"
         write_atomically(self.config, lambda file: file.write(text.encode()))
-        return None
+
+    def _in_use(self) -> bool:
+        """Whether it holds more than the beginning of a file that a killed run was writing."""
+        return any(path.suffix != ".partial" for path in self.path.iterdir())
 
     def run(self) -> Run:
         """Raises: InputError if the folder is not that of a run."""
@@ -93,6 +95,6 @@ class RunFolder:
             return None
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            _check.fail(f"{self.checkpoint} must be a checkpoint of a run; {str(error).splitlines()[0]}")
+        except Exception as error:  # whatever the damaged bytes led torch to
+            _check.fail(f"{self.checkpoint} must be a checkpoint of a run; reading it ended in {type(error).__name__}")
         return state

@@ -39,7 +39,7 @@ class Progress:
 
     def report(self, row: Row) -> None:
         if not self.quiet:
-            self._bar.console.print(sentence(row, self.run.epochs), highlight=False)
+            self._bar.console.print(sentence(row, self.run.epochs), highlight=False, soft_wrap=True)
 
 
 def sentence(row: Row, epochs: int) -> str:

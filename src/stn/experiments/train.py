@@ -34,19 +34,15 @@ def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = Fa
 
     Raises: InputError for a folder in use, data that is missing or damaged; TrainingDiverged.
     """
-    data = load(run.data, run.root, download=run.download)
-    state = folder.open(run, resume=resume)
-    logger = TensorBoardLogger(folder.path, name="tensorboard", version="", purge_step=state and state["step"] + 1)
-    fabric = Fabric(
-        accelerator=run.accelerator,
-        devices=run.devices,
-        precision=run.precision,
-        loggers=logger,
-    )
+    logger = TensorBoardLogger(folder.path, name="tensorboard", version="")
+    fabric = Fabric(accelerator=run.accelerator, devices=run.devices, precision=run.precision, loggers=logger)
     fabric.launch()
+    with fabric.rank_zero_first():  # one process downloads what is missing, and makes the folder
+        data = load(run.data, run.root, download=run.download)
+        if fabric.is_global_zero:
+            folder.open(run, resume=resume)
     trainer = Trainer(run, folder, fabric, data)
-    if state is not None:
-        trainer.restore(state)
+    trainer.restore(folder.load())
     return trainer.fit(quiet=quiet)
 
 
@@ -145,7 +141,9 @@ class Trainer:
             self.folder.save(state | progress, self.rows)
         self.fabric.barrier()
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
         for name in ("network", "optimizer", "schedule"):
             getattr(self, name).load_state_dict(state[name])
         self.epoch, self.seconds, self.rows = state["epoch"], state["seconds"], state["rows"]

@@ -1,0 +1,5 @@
+"""`python -m stn`: the command line."""
+
+from stn.cli import main
+
+main()

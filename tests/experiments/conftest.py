@@ -1,0 +1,18 @@
+"""A small training: a few hundred digits, seconds."""
+
+from pathlib import Path
+
+import pytest
+
+from stn.experiments import Run, RunFolder
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr("stn.experiments.train.COPIES", {"digits": 1})
+    return Run(distortion="r", model="st-fcn", epochs=3, draws=2, batch_size=126)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run")

@@ -1,0 +1,41 @@
+"""Runs are data: they survive JSON, and refuse what they do not know."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stn import InputError
+from stn.experiments import Run
+
+
+def test_json_and_back() -> None:
+    run = Run(data="mnist", root=Path("/data"), lr=1e-4, seed=3)
+    assert Run.from_json(json.loads(json.dumps(run.to_json()))) == run
+    assert Run.from_json(Run().to_json()) == Run()
+
+
+def test_names_tell_runs_apart() -> None:
+    assert Run().name == "digits-rts-st-cnn-affine-seed0"
+    assert Run(model="cnn", transform="tps").name == "digits-rts-cnn-seed0"
+    assert Run(lr=1.0).differences(Run(seed=1)) == {"lr": (1.0, 3e-3), "seed": (0, 1)}
+
+
+@pytest.mark.parametrize(
+    "setting, sentence",
+    [
+        ({"data": "cifar"}, "data must be one of digits, mnist; got 'cifar'"),
+        ({"distortion": "x"}, "distortion must be one of e, none, p, r, rts, tc; got 'x'"),
+        ({"model": "vit"}, "model must be one of cnn, fcn, st-cnn, st-fcn; got 'vit'"),
+        ({"transform": "afine"}, "transform must be one of affine, .*; got 'afine'"),
+        ({"epochs": 0}, "epochs must be an integer of at least 1; got 0"),
+        ({"lr": 0.0}, "lr must be positive; got 0.0"),
+        ({"weight_decay": -1.0}, "weight_decay must not be negative; got -1.0"),
+        ({"precision": "8-bit"}, "precision must be one of .*; got '8-bit'"),
+    ],
+)
+def test_bad_settings(setting: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Run(**setting)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="settings of a run must be among .*; got 'learning_rate'"):
+        Run.from_json({"learning_rate": 1.0})

@@ -1,0 +1,119 @@
+"""The command line, as a person types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from stn import cli
+from stn.data.pictures import read_picture, write_picture
+
+
+def stn(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr("sys.argv", ["stn", *map(str, words)])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    write_picture(torch.rand(3, 12, 16), tmp_path / "in.png")
+    return tmp_path / "in.png"
+
+
+@pytest.mark.parametrize("command", ("", "train", "evaluate", "figures", "warp", "demo"))
+def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stn(monkeypatch, *filter(None, [command]), "--help") == 0
+    out = capsys.readouterr().out
+    wanted = {
+        "": ["train", "evaluate", "figures", "warp", "demo"],
+        "train": ["--data", "--distortion", "--resume", "--localization-lr", "--seed", "one cycle"],
+        "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counter-clockwise"],
+        "evaluate": ["RUN", "--draws"],
+        "figures": ["RUN", "--count"],
+        "demo": ["--out"],
+    }[command]
+    assert all(word in out for word in wanted)
+
+
+def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("stn.experiments.train.COPIES", {"digits": 1})
+    out = tmp_path / "run"
+    command = ["train", "--model", "st-fcn", "--distortion", "r", "--epochs", 1, "--transform", "rigid", "--out", out]
+    assert stn(monkeypatch, *command) == 0
+    assert "epoch 1/1: training error" in (text := capsys.readouterr().out) and f"Run: {out}" in text.replace("\n", "")
+    assert json.loads((out / "config.json").read_text())["transform"] == "rigid"
+    assert stn(monkeypatch, "evaluate", out, "--draws", 2) == 0
+    assert "draw 2: loss" in (text := capsys.readouterr().out) and "test error" in text
+    assert stn(monkeypatch, "figures", out, "--count", 2) == 0
+    assert all(Path(line).is_file() for line in capsys.readouterr().out.split())
+
+
+def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, out = read_picture(picture), tmp_path / "out.png"
+    assert stn(monkeypatch, "warp", picture, out) == 0
+    assert torch.equal(read_picture(out), image)
+    assert stn(monkeypatch, "warp", picture, out, "--rotate", -180) == 0
+    torch.testing.assert_close(read_picture(out), image.flip(1, 2))
+    assert stn(monkeypatch, "warp", picture, out, "--translate", 3, -2, "--padding-mode", "wrap") == 0
+    torch.testing.assert_close(read_picture(out), image.roll((-2, 3), (1, 2)))
+    assert stn(monkeypatch, "warp", picture, out, "--size", 6, 8, "--scale", 2) == 0
+    torch.testing.assert_close(read_picture(out), image[:, 3:9, 4:12])
+    corners = [3.5, 1.5, 11.5, 1.5, 11.5, 7.5, 3.5, 7.5]
+    assert stn(monkeypatch, "warp", picture, out, "--corners", *corners, "--size", 6, 8) == 0
+    torch.testing.assert_close(read_picture(out), image[:, 2:8, 4:12])
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["evaluate", "nowhere"], "stn: the run folder must hold config.json; nowhere does not"),
+        (["figures", "nowhere"], "stn: the run folder must hold config.json; nowhere does not"),
+        (
+            ["warp", "IN", "out.nothing"],
+            "stn: the output's name must end like a picture's (.png, .jpg, ..); got out.nothing",
+        ),
+        (["warp", "nothing.png", "out.png"], "stn: the image must be a file; nothing.png does not exist"),
+        (["warp", "IN", "out.png", "--size", "0", "4"], "stn: size must have positive lengths; got (0, 4)"),
+        (["warp", "IN", "out.png", "--mode", "cubic"], "stn: mode must be one of bicubic, bilinear, nearest; got 'cubic'"),
+        (
+            ["warp", "IN", "out.png", "--corners", *"01234567", "--rotate", "9"],
+            "stn: corners goes without .*; got rotate too",
+        ),
+        (["train", "--data", "mnist"], "stn: root must name the folder of MNIST's files for data='mnist'; got None"),
+        (["train", "--data", "mnist", "--root", "nowhere"], "stn: root must hold train-images-idx3-ubyte .*"),
+        (["train", "--transform", "afine"], "transform must be one of affine, .*; got 'afine'"),
+    ],
+)
+def test_bad_requests_end_with_a_sentence(
+    words: list[str],
+    sentence: str,
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    assert stn(monkeypatch, *[picture if word == "IN" else word for word in words]) == 2
+    captured = capsys.readouterr()
+    text = " ".join((captured.out + captured.err).replace("│", " ").split())
+    pattern = sentence if ".*" in sentence else re.escape(sentence)
+    assert re.search(pattern, text), text
+    assert "Traceback" not in text
+
+
+def test_a_run_that_is_interrupted_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stn.experiments.train.train", interrupt)
+    assert stn(monkeypatch, "train", "--out", tmp_path / "run") == 130
+    assert "--resume" in capsys.readouterr().err

@@ -1,0 +1,26 @@
+"""The examples run, and are a pair: few lines differ."""
+
+import difflib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.parametrize("name", ("mnist_plain.py", "mnist_stn.py"))
+def test_examples_run(name: str) -> None:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), "--steps", "100"]
+    out = subprocess.run(command, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    found = re.search(r"parameters, test error ([\d.]+) %", out.stdout)
+    assert found and float(found[1]) < 25, out.stdout  # chance is 90 %
+
+
+def test_the_pair_differs_only_where_it_should() -> None:
+    plain, layer = ((EXAMPLES / name).read_text().splitlines() for name in ("mnist_plain.py", "mnist_stn.py"))
+    added = [line for line in difflib.ndiff(plain, layer) if line.startswith("+ ")]
+    assert len(added) <= 8
