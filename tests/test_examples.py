@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -24,3 +25,11 @@ def test_the_pair_differs_only_where_it_should() -> None:
     plain, layer = ((EXAMPLES / name).read_text().splitlines() for name in ("mnist_plain.py", "mnist_stn.py"))
     added = [line for line in difflib.ndiff(plain, layer) if line.startswith("+ ")]
     assert len(added) <= 8
+
+
+def test_the_code_of_the_readme_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), flags=re.DOTALL)
+    names: dict[str, torch.Tensor] = {}
+    exec(code, names)
+    assert names["logits"].shape == (8, 10) and names["crops"].shape == (8, 3, 128, 128)
+    assert torch.equal(names["corners"][3], torch.tensor([[-1.0, -1], [1, 1]]))

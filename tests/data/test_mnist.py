@@ -192,6 +192,7 @@ def test_a_partial_file_is_never_trusted(mirror: Mirror, served: str, tmp_path: 
     (tmp_path / "file.part").write_bytes(left)
     assert fetch(tmp_path / "file", [served], CHECKSUM).read_bytes() == BODY
     assert not (tmp_path / "file.part").exists()
+    assert resumes or len(mirror.asked) == 1  # a server that sends the whole file is not asked twice
 
 
 def test_a_whole_file_is_not_trusted_either(served: str, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ def test_an_epoch_holds_every_image_as_often_as_asked() -> None:
 def test_labels_follow_their_images_and_copies_differ() -> None:
     for x, y in training_batches(DATA, DISTORTIONS["none"], batch_size=4, copies=1, seed=0, epoch=0):
         assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), y)
-    noise = Labelled(torch.randint(0, 256, (2, 1, 28, 28)).byte(), torch.arange(2))
-    batches = list(training_batches(noise, DISTORTIONS["r"], batch_size=2, copies=2, seed=0, epoch=0))
-    assert not torch.equal(batches[0][0].sort(dim=0).values, batches[1][0].sort(dim=0).values)
+    one = Labelled(torch.randint(0, 256, (1, 1, 28, 28)).byte(), torch.arange(1))
+    (first, _), (second, _) = training_batches(one, DISTORTIONS["r"], batch_size=1, copies=2, seed=0, epoch=0)
+    assert not torch.equal(first, second)
 
 
 def test_draws_are_independent_and_every_image_is_tested() -> None:

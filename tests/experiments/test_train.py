@@ -15,7 +15,7 @@ import torch
 
 from stn import InputError
 from stn.experiments import Run, RunFolder
-from stn.experiments.evaluate import evaluate, mean_and_spread
+from stn.experiments.evaluate import evaluate, mean_and_spread, trained_network
 from stn.experiments.folder import Row
 from stn.experiments.train import Trainer, TrainingDiverged, train
 
@@ -56,7 +56,7 @@ def test_evaluation_repeats_what_training_reported(small: Run, folder: RunFolder
     for row, reported in zip(again, rows[3:], strict=False):
         assert row["error_percent"] == pytest.approx(reported["error_percent"], abs=1e-4)
         assert row["loss"] == pytest.approx(reported["loss"], abs=1e-5)
-    assert len(again) == 3
+    assert len(again) == 3 and not trained_network(folder).training
 
 
 class Killed(BaseException):
@@ -91,6 +91,14 @@ def test_killed_at_any_write_it_resumes_to_the_same_rows(
     assert results(train(small, folder, resume=True, quiet=True)) == whole
     assert results(folder.rows()) == whole
     assert not [path for path in folder.path.rglob("*.partial") if path.stem.strip(".") == "config.json"]
+
+
+def test_a_resumed_run_first_drops_the_rows_that_its_checkpoint_does_not_know(small: Run, folder: RunFolder) -> None:
+    folder.open(small)
+    folder.save({}, [{"epoch": 1}])
+    folder.write_rows([{"epoch": 1}, {"epoch": 2}])
+    folder.open(small, resume=True)
+    assert folder.rows() == [{"epoch": 1}]
 
 
 def test_sigkill_and_resume_from_the_command_line(tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ def test_torch(d: int, mode: str, padding_mode: str, align_corners: bool, dtype:
     torch.testing.assert_close(got, expected, atol=TOLERANCE[dtype], rtol=0)
 
 
+def test_half_way_between_pixels_nearest_takes_the_even_one_as_torch_does() -> None:
+    image = noise(1, 1, 8, 12)
+    half = F.affine_grid(torch.eye(2, 3, dtype=torch.float64)[None], [1, 1, 4, 6], align_corners=False)
+    expected = F.grid_sample(image, half, mode="nearest", align_corners=False)
+    assert torch.equal(stn.affine_sample(image, torch.eye(2, 3), (4, 6), mode="nearest"), expected)
+    assert torch.equal(expected, image[:, :, ::2, ::2])
+
+
 @pytest.mark.parametrize("mode, padding_mode, align_corners", [rule for rule in RULES if rule[1] != "wrap"])
 def test_torch_gradients(mode: str, padding_mode: str, align_corners: bool) -> None:
     image, theta = noise(2, 2, 6, 7), noise(2, 2, 3, seed=1)

@@ -80,6 +80,12 @@ def test_looks_are_as_if_sampled_one_by_one(mode: str) -> None:
     torch.testing.assert_close(shared, stn.affine_sample(image, theta[:1, 0].expand(2, 2, 3), (4, 6), mode=mode))
 
 
+def test_a_single_look_keeps_its_dimension() -> None:
+    image = noise(2, 3, 7, 5)
+    assert stn.affine_sample(image, EYE.expand(2, 1, 2, 3), (4, 6)).shape == (2, 1, 3, 4, 6)
+    assert stn.grid_sample(image, torch.zeros(2, 1, 4, 6, 2)).shape == (2, 1, 3, 4, 6)
+
+
 def test_looks_do_not_copy_the_image() -> None:
     """The image is 64 MiB, the looks are tiny. Copied for each of 16 looks it would be a GiB."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
