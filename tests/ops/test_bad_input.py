@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import stn
-from stn.ops.sample import register_kernel
 
 IMAGE, VOLUME, EYE = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 5, 6), torch.eye(2, 3)
 GRID = torch.zeros(2, 4, 5, 2)
@@ -50,7 +49,6 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.ThinPlateSpline(control_points=torch.zeros(2, 2)), r"control_points must be \(T, 2\).*; got \(2, 2\)"),
     (lambda: stn.ThinPlateSpline(control_points=torch.full((4, 2), torch.nan)), "control_points must be finite; got"),
     (lambda: stn.ThinPlateSpline(smoothing=-1.0), "smoothing must not be negative; got -1.0"),
-    (lambda: register_kernel("warp", "cpu", stn.affine_sample), "op must be one of field_sample, matrix_sample; got 'warp'"),
 ]
 
 

@@ -116,7 +116,9 @@ def test_dtypes_mix_and_the_image_decides() -> None:
 def test_strides_do_not_matter() -> None:
     image, theta = noise(2, 3, 8, 9), noise(2, 2, 3, seed=1)
     expected = stn.affine_sample(image, theta, (4, 5))
-    assert torch.equal(stn.affine_sample(image.to(memory_format=torch.channels_last), theta, (4, 5)), expected)
+    last = stn.affine_sample(image.to(memory_format=torch.channels_last), theta, (4, 5))
+    torch.testing.assert_close(last, expected, atol=1e-14, rtol=0)
+    assert last.is_contiguous(memory_format=torch.channels_last)
     big = torch.zeros(2, 3, 16, 18, dtype=torch.float64)
     big[:, :, ::2, ::2] = image
     assert torch.equal(stn.affine_sample(big[:, :, ::2, ::2], theta, (4, 5)), expected)

@@ -1,18 +1,19 @@
 """The public operators: check, bring to one canonical shape, dispatch by device.
 
-Two ops lie below them, one a coordinate rule, with the signatures of `reference.py`. A fast kernel enters the library by
-`register_kernel`, and nowhere else.
+Two ops lie below them, one a coordinate rule, with the signatures of `reference.py`. Fast kernels enter the library by
+`register_kernels`, and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import TypedDict, cast
 
 from torch import Tensor
 
 from stn import _check
-from stn.ops import reference
+from stn.ops import cpu, reference
+from stn.ops.autograd import ORACLE, Kernels, Settings, sample
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -24,19 +25,20 @@ class SamplingOptions(TypedDict, total=False):
     align_corners: bool
 
 
-Kernel = Callable[..., Tensor]
-ORACLE: dict[str, Kernel] = {"matrix_sample": reference.matrix_sample, "field_sample": reference.field_sample}
-_kernels: dict[tuple[str, str], Kernel] = {}  # (op, device type) -> kernel
+_kernels: dict[str, Kernels] = {"cpu": cast(Kernels, cpu)}  # device type -> kernels
 
 
-def register_kernel(op: str, device_type: str, kernel: Kernel) -> None:
-    """Let `kernel` serve `op` ("matrix_sample" or "field_sample") for images on `device_type`."""
-    _check.choice("op", op, ORACLE)
-    _kernels[op, device_type] = kernel
+def register_kernels(device_type: str, kernels: Kernels) -> None:
+    """Let `kernels` (a module or an object, see `stn.ops.autograd.Kernels`) serve images on this kind of device."""
+    _kernels[device_type] = kernels
 
 
-def _kernel(op: str, image: Tensor) -> Kernel:
-    return _kernels.get((op, image.device.type), ORACLE[op])
+def _sample(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
+    """The device's kernels where they cover the request, else the oracle. A gradient in `fill` is the oracle's."""
+    kernels = _kernels.get(image.device.type)
+    if kernels is None or fill.requires_grad or not kernels.supports(rule, image, where, settings):
+        return ORACLE[rule](image, where, fill, settings)
+    return sample(kernels, rule, image, where, fill, settings)
 
 
 def check_options(options: SamplingOptions) -> None:
@@ -106,7 +108,7 @@ def _sample_through(
     looks = matrix.ndim == 4
     if not looks:
         matrix = matrix.expand(image.shape[0], *matrix.shape[-2:]).unsqueeze(1)
-    out = _kernel("matrix_sample", image)(image, matrix, size, mode, padding_mode, fill, align_corners)
+    out = _sample("matrix", image, matrix, fill, (size, mode, padding_mode, align_corners))
     return out if looks else out.squeeze(1)
 
 
@@ -134,7 +136,7 @@ def grid_sample(
     fill = _sampling_rule(image, mode, padding_mode, fill_value)
     looks = grid.ndim == image.ndim + 1
     field = grid if looks else grid.unsqueeze(1)
-    out = _kernel("field_sample", image)(image, field, mode, padding_mode, fill, align_corners, units, relative)
+    out = _sample("field", image, field, fill, (mode, padding_mode, align_corners, units, relative))
     return out if looks else out.squeeze(1)
 
 

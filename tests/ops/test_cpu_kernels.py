@@ -1,0 +1,181 @@
+"""The CPU kernels against the oracle, over rules, paddings, layouts and sizes that make several tiles and bands."""
+
+import itertools
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradgradcheck
+
+import stn
+from stn.ops import cpu
+from stn.ops.autograd import ORACLE, sample
+from tests.helpers import PADDINGS, noise
+
+SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {2: ((70, 150), (71, 140)), 3: ((40, 9, 11), (5, 6, 8))}
+
+
+def where(rule: str, d: int, out: tuple[int, ...]) -> Tensor:
+    """Two looks at each of two images that reach beyond their edges."""
+    if rule == "field":
+        return 0.8 * noise(2, 2, *out, d, seed=1)
+    matrix = torch.eye(d + (rule == "projective"), d + 1, dtype=torch.float64).repeat(2, 2, 1, 1)
+    matrix[..., :d, :] += 0.3 * noise(2, 2, d, d + 1, seed=1)
+    matrix[..., d:, :d] = 0.1
+    return matrix
+
+
+def layout(image: Tensor, channels_last: bool) -> Tensor:
+    form = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
+    return image.contiguous(memory_format=form) if channels_last else image
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+@pytest.mark.parametrize("mode", ("nearest", "bilinear"))
+@pytest.mark.parametrize("rule, d", [(rule, d) for rule in ("affine", "projective", "field") for d in (2, 3)])
+def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, channels_last: bool) -> None:
+    size, out = SIZES[d]
+    for padding_mode, align_corners in itertools.product(PADDINGS, (False, True)):
+        image, at = layout(noise(2, 3, *size), channels_last).requires_grad_(), where(rule, d, out).requires_grad_()
+        fill = noise(3, seed=4) if padding_mode == "zeros" else torch.zeros(3, dtype=torch.float64)
+        kind = "field" if rule == "field" else "matrix"
+        rest: Any = (mode, padding_mode, align_corners)
+        settings = (*rest, "normalized", True) if kind == "field" else (out, *rest)
+        assert cpu.supports(kind, image, at, settings)
+        got = sample(cpu, kind, image, at, fill, settings)  # type: ignore[arg-type]
+        expected = ORACLE[kind](image, at, fill, settings)
+        torch.testing.assert_close(got, expected, atol=1e-11, rtol=0)
+        weight = noise(*got.shape, seed=2)
+        ours = torch.autograd.grad(got, (image, at), weight)
+        theirs = torch.autograd.grad(expected, (image, at), weight)
+        torch.testing.assert_close(ours[0], theirs[0], atol=1e-10, rtol=0)
+        torch.testing.assert_close(ours[1], theirs[1], atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(torch.autograd.grad(sample(cpu, kind, image, at, fill, settings), at, weight)[0], ours[1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", ((1, 1, 300, 200), (3, 5, 64, 40), (1, 3, 20, 30, 40)))
+def test_the_number_of_threads_changes_no_bit(shape: tuple[int, ...]) -> None:
+    d = len(shape) - 2
+    image = noise(*shape, dtype=torch.float32).requires_grad_()
+    theta = (torch.eye(d, d + 1) + 0.2 * noise(shape[0], d, d + 1, dtype=torch.float32)).requires_grad_()
+    weight, threads, results = noise(*shape, dtype=torch.float32, seed=5), torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            out = stn.affine_sample(image, theta)
+            results.append((out, *torch.autograd.grad(out, (image, theta), weight)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
+def test_forked_workers_may_warp_after_their_parent_has() -> None:
+    """OpenMP dies in a child after a fork: there the serial twins are used. In a process of its own, for safety."""
+    code = """
+import torch, stn
+from torch.utils.data import DataLoader
+torch.set_num_threads(2)
+images = torch.rand(8, 3, 128, 128)
+theta = torch.tensor([[0.8, 0.2, 0.1], [-0.2, 0.8, 0.0]])
+whole = stn.affine_sample(images, theta)
+class Warped(torch.utils.data.Dataset):
+    def __len__(self): return 8
+    def __getitem__(self, i):
+        return stn.affine_sample(images[i : i + 1], theta)[0]
+batches = list(DataLoader(Warped(), batch_size=4, num_workers=2, multiprocessing_context="fork"))
+assert torch.equal(torch.cat(batches), whole)
+print("done")
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert out.stdout.strip() == "done", out.stderr
+
+
+def test_a_second_process_compiles_nothing() -> None:
+    code = """
+import torch, stn
+from numba.core import event
+compiled = []
+class Listener(event.Listener):
+    def on_start(self, e): compiled.append(e.data["dispatcher"].py_func.__name__)
+    def on_end(self, e): pass
+event.register("numba:compile", Listener())
+image = torch.rand(4, 1, 200, 200, requires_grad=True)
+theta = torch.eye(2, 3).repeat(4, 1, 1).requires_grad_()
+stn.affine_sample(image, theta).sum().backward()
+print(len(compiled))
+"""
+    outs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(2)]
+    assert outs[1].stdout.strip() == "0", outs[1]
+
+
+@pytest.mark.parametrize("rule", ("affine", "field"))
+def test_functional_transforms(rule: str) -> None:
+    """torch.func over the kernels is torch.func over the oracle."""
+    kind = "field" if rule == "field" else "matrix"
+    rest: Any = ("bilinear", "zeros", False)
+    settings = (*rest, "normalized", True) if kind == "field" else ((3, 4), *rest)
+    image, fill = noise(2, 2, 4, 5), torch.zeros((), dtype=torch.float64)
+    at = where(rule, 2, (3, 4))
+
+    def energy(image: Tensor, at: Tensor, fast: bool) -> Tensor:
+        out = (
+            sample(cpu, kind, image, at, fill, settings) if fast else ORACLE[kind](image, at, fill, settings)  # type: ignore[arg-type]
+        )
+        return out.square().sum()
+
+    f = torch.func
+    transforms: list[Any] = [
+        lambda fast: f.jvp(lambda a: energy(image, a, fast), (at,), (torch.ones_like(at),))[1],
+        lambda fast: f.jacrev(lambda a: energy(image, a, fast))(at),
+        lambda fast: f.hessian(lambda a: energy(image, a, fast))(at),
+        lambda fast: f.hessian(lambda i: energy(i, at, fast))(image),
+        lambda fast: f.vmap(lambda a: energy(image, a, fast))(torch.stack([at, 2 * at, at - 0.1])),
+        lambda fast: f.vmap(lambda i: energy(i, at, fast), in_dims=1)(torch.stack([image, 2 * image], dim=1)),
+        lambda fast: f.vmap(f.grad(lambda a: energy(image, a, fast)))(torch.stack([at, 2 * at])),
+        lambda fast: f.vmap(f.grad(lambda i, a: energy(i, a, fast)))(torch.stack([image, -image]), torch.stack([at, at])),
+    ]
+    for transform in transforms:
+        torch.testing.assert_close(transform(True), transform(False), atol=1e-10, rtol=1e-10)
+
+
+def test_second_derivatives_with_channels_last() -> None:
+    image = layout(noise(1, 2, 4, 5), True).requires_grad_()
+    theta = where("affine", 2, (3, 2))[:1, 0].clone().requires_grad_()
+    assert gradgradcheck(lambda i, t: stn.affine_sample(i, t, (3, 2)), (image, theta))
+
+
+def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stn.ops.cpu import launch
+
+    asked: list[str] = []
+    for name in ("image_gradient", "coordinates_gradient"):
+        method = getattr(launch.Call, name)
+
+        def record(self: Any, *arguments: Any, name: str = name, method: Any = method) -> Any:
+            asked.append(name)
+            return method(self, *arguments)
+
+        monkeypatch.setattr(launch.Call, name, record)
+    image, theta = noise(1, 1, 5, 5), torch.eye(2, 3, dtype=torch.float64)
+    stn.affine_sample(image, theta.clone().requires_grad_()).sum().backward()
+    assert asked == ["coordinates_gradient"]
+    stn.affine_sample(image.requires_grad_(), theta).sum().backward()
+    assert asked == ["coordinates_gradient", "image_gradient"]
+
+
+def test_a_large_white_noise_image_is_right_in_float32() -> None:
+    """Against a float64 oracle at 1024 pixels: value within 2e-6, theta's gradient within 1e-6 of its size."""
+    image = noise(1, 1, 1024, 1024, dtype=torch.float32)
+    theta = torch.tensor([[[0.75, -0.27, 0.01], [0.27, 0.75, -0.02]]]).requires_grad_()
+    weight = noise(1, 1, 1024, 1024, dtype=torch.float32, seed=1)
+    out = stn.affine_sample(image, theta)
+    (gradient,) = torch.autograd.grad(out, theta, weight)
+    exact = theta.detach().double().requires_grad_()
+    settings = ((1024, 1024), "bilinear", "zeros", False)
+    expected = ORACLE["matrix"](image.double(), exact.unsqueeze(1), torch.zeros(()), settings)
+    (right,) = torch.autograd.grad(expected, exact, weight[:, None].double())
+    assert (out - expected[:, 0]).abs().max() < 2e-6
+    assert (gradient - right).abs().max() < 1e-6 * right.abs().max()
