@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,6 +34,16 @@ def layout(image: Tensor, channels_last: bool) -> Tensor:
     return image.contiguous(memory_format=form) if channels_last else image
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The serial kernels, which other tests use too: each kernel takes seconds to compile."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("channels_last", (False, True))
 @pytest.mark.parametrize("mode", ("nearest", "bilinear"))
 @pytest.mark.parametrize("rule, d", [(rule, d) for rule in ("affine", "projective", "field") for d in (2, 3)])
@@ -59,9 +70,9 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
 @pytest.mark.parametrize("shape", ((1, 1, 300, 200), (3, 5, 64, 40), (1, 3, 20, 30, 40)))
 def test_the_number_of_threads_changes_no_bit(shape: tuple[int, ...]) -> None:
     d = len(shape) - 2
-    image = noise(*shape, dtype=torch.float32).requires_grad_()
-    theta = (torch.eye(d, d + 1) + 0.2 * noise(shape[0], d, d + 1, dtype=torch.float32)).requires_grad_()
-    weight, threads, results = noise(*shape, dtype=torch.float32, seed=5), torch.get_num_threads(), []
+    image = noise(*shape).requires_grad_()
+    theta = (torch.eye(d, d + 1, dtype=torch.float64) + 0.2 * noise(shape[0], d, d + 1)).requires_grad_()
+    weight, threads, results = noise(*shape, seed=5), torch.get_num_threads(), []
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
