@@ -16,6 +16,7 @@ from stn.ops import cpu
 from stn.ops.autograd import ORACLE, sample
 from tests.helpers import PADDINGS, noise
 
+KERNELS: Any = cpu  # a module, as the table of kernels holds it
 SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {2: ((70, 150), (71, 140)), 3: ((40, 9, 11), (5, 6, 8))}
 
 
@@ -43,10 +44,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+# Rules, modes and layouts meet only in a kernel's last few lines: every rule in one layout and mode, then the rest in a few.
+COMBINATIONS = [(rule, d, "bilinear", False) for rule in ("affine", "projective", "field") for d in (2, 3)]
+COMBINATIONS += [("affine", 2, "nearest", False), ("affine", 3, "nearest", False), ("field", 2, "nearest", False)]
+COMBINATIONS += [("affine", 2, "bilinear", True), ("affine", 3, "bilinear", True), ("affine", 2, "nearest", True)]
+
+
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("channels_last", (False, True))
-@pytest.mark.parametrize("mode", ("nearest", "bilinear"))
-@pytest.mark.parametrize("rule, d", [(rule, d) for rule in ("affine", "projective", "field") for d in (2, 3)])
+@pytest.mark.parametrize("rule, d, mode, channels_last", COMBINATIONS)
 def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, channels_last: bool) -> None:
     size, out = SIZES[d]
     for padding_mode, align_corners in itertools.product(PADDINGS, (False, True)):
@@ -56,7 +61,7 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
         rest: Any = (mode, padding_mode, align_corners)
         settings = (*rest, "normalized", True) if kind == "field" else (out, *rest)
         assert cpu.supports(kind, image, at, settings)
-        got = sample(cpu, kind, image, at, fill, settings)  # type: ignore[arg-type]
+        got = sample(KERNELS, kind, image, at, fill, settings)
         expected = ORACLE[kind](image, at, fill, settings)
         torch.testing.assert_close(got, expected, atol=1e-11, rtol=0)
         weight = noise(*got.shape, seed=2)
@@ -64,7 +69,9 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
         theirs = torch.autograd.grad(expected, (image, at), weight)
         torch.testing.assert_close(ours[0], theirs[0], atol=1e-10, rtol=0)
         torch.testing.assert_close(ours[1], theirs[1], atol=1e-9, rtol=1e-9)
-        torch.testing.assert_close(torch.autograd.grad(sample(cpu, kind, image, at, fill, settings), at, weight)[0], ours[1])  # type: ignore[arg-type]
+        torch.testing.assert_close(
+            torch.autograd.grad(sample(KERNELS, kind, image, at, fill, settings), at, weight)[0], ours[1]
+        )
 
 
 @pytest.mark.parametrize("shape", ((1, 1, 300, 200), (3, 5, 64, 40), (1, 3, 20, 30, 40)))
@@ -132,9 +139,7 @@ def test_functional_transforms(rule: str) -> None:
     at = where(rule, 2, (3, 4))
 
     def energy(image: Tensor, at: Tensor, fast: bool) -> Tensor:
-        out = (
-            sample(cpu, kind, image, at, fill, settings) if fast else ORACLE[kind](image, at, fill, settings)  # type: ignore[arg-type]
-        )
+        out = sample(KERNELS, kind, image, at, fill, settings) if fast else ORACLE[kind](image, at, fill, settings)
         return out.square().sum()
 
     f = torch.func
@@ -190,3 +195,18 @@ def test_a_large_white_noise_image_is_right_in_float32() -> None:
     (right,) = torch.autograd.grad(expected, exact, weight[:, None].double())
     assert (out - expected[:, 0]).abs().max() < 2e-6
     assert (gradient - right).abs().max() < 1e-6 * right.abs().max()
+
+
+def test_what_is_compiled_is_the_oracle() -> None:
+    """In one graph, forward and backward; the layer too."""
+    layer = stn.SpatialTransformer.for_input((1, 12, 12), "affine").eval()
+    image, theta = noise(2, 1, 12, 12, dtype=torch.float32), torch.eye(2, 3).mul(0.7).requires_grad_()
+
+    def both(image: Tensor, theta: Tensor) -> Tensor:
+        return layer(image) + stn.affine_sample(image, theta)
+
+    compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(image, theta), both(image, theta), atol=1e-6, rtol=0)
+    (ours,) = torch.autograd.grad(compiled(image, theta).square().sum(), theta)
+    (expected,) = torch.autograd.grad(both(image, theta).square().sum(), theta)
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict, cast
 
+import torch
 from torch import Tensor
 
 from stn import _check
@@ -34,8 +35,9 @@ def register_kernels(device_type: str, kernels: Kernels) -> None:
 
 
 def _sample(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
-    """The device's kernels where they cover the request, else the oracle. A gradient in `fill` is the oracle's."""
-    kernels = _kernels.get(image.device.type)
+    """The device's kernels where they cover the request, else the oracle. A gradient in `fill` is the oracle's, and so is
+    what torch.compile traces."""
+    kernels = None if torch.compiler.is_compiling() else _kernels.get(image.device.type)
     if kernels is None or fill.requires_grad or not kernels.supports(rule, image, where, settings):
         return ORACLE[rule](image, where, fill, settings)
     return sample(kernels, rule, image, where, fill, settings)
