@@ -22,7 +22,8 @@ def test_the_identity_returns_the_image_bit_for_bit(mode: str, dtype: torch.dtyp
         image = noise(1, 1, n, 66 - n, dtype=dtype, seed=n)
         options: Any = {"mode": mode, "align_corners": align_corners}
         assert torch.equal(stn.affine_sample(image, EYE, **options), image)
-        assert torch.equal(stn.projective_sample(image, torch.eye(3), **options), image)
+        if mode != "nearest":  # one kernel less to compile
+            assert torch.equal(stn.projective_sample(image, torch.eye(3), **options), image)
         still = torch.zeros(1, n, 66 - n, 2)
         assert torch.equal(stn.grid_sample(image, still, relative=True, **options), image)
 
