@@ -59,6 +59,9 @@ def test_evaluation_repeats_what_training_reported(small: Run, folder: RunFolder
     assert len(again) == 3 and not trained_network(folder).training
 
 
+WHOLE: list[Row] = []  # of the same run without a kill: trained once
+
+
 class Killed(BaseException):
     """Stands for a SIGKILL: nothing in the code under test may catch it."""
 
@@ -68,7 +71,8 @@ def test_killed_at_any_write_it_resumes_to_the_same_rows(
     small: Run, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The only moments at which a folder changes are the renames of write_atomically: before and after each of them."""
-    whole = results(train(small, RunFolder(tmp_path / "whole"), quiet=True))
+    if not WHOLE:
+        WHOLE.extend(results(train(small, RunFolder(tmp_path / "whole"), quiet=True)))
     folder, replace, calls = RunFolder(tmp_path / "killed"), os.replace, 0
 
     def kill(source: Path, target: Path) -> None:
@@ -88,8 +92,8 @@ def test_killed_at_any_write_it_resumes_to_the_same_rows(
             pass
         else:
             assert at > calls
-    assert results(train(small, folder, resume=True, quiet=True)) == whole
-    assert results(folder.rows()) == whole
+    assert results(train(small, folder, resume=True, quiet=True)) == WHOLE
+    assert results(folder.rows()) == WHOLE
     assert not [path for path in folder.path.rglob("*.partial") if path.stem.strip(".") == "config.json"]
 
 
