@@ -233,3 +233,9 @@ def alone(name: str, others: dict[str, Any]) -> None:
     given = [other for other, value in others.items() if value]
     if given:
         fail(f"{name} goes without {', '.join(others)}; got {', '.join(given)} too")
+
+
+def unmapped(name: str, dim: int | None) -> None:
+    """An argument that vmap may not map: it is one for the whole call."""
+    if dim is not None:
+        fail(f"{name} must be the same for all that vmap maps over; got one mapped over dimension {dim}")

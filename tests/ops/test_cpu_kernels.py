@@ -46,7 +46,7 @@ def one_thread() -> Iterator[None]:
 
 # Rules, modes and layouts meet only in a kernel's last few lines: every rule in one layout and mode, then the rest in a few.
 COMBINATIONS = [(rule, d, "bilinear", False) for rule in ("affine", "projective", "field") for d in (2, 3)]
-COMBINATIONS += [("affine", 3, "nearest", False)]
+COMBINATIONS += [("affine", 2, "nearest", False), ("affine", 3, "nearest", False), ("field", 2, "nearest", False)]
 COMBINATIONS += [("affine", 2, "bilinear", True), ("affine", 3, "bilinear", True), ("affine", 2, "nearest", True)]
 
 
@@ -155,6 +155,15 @@ def test_functional_transforms(rule: str) -> None:
     ]
     for transform in transforms:
         torch.testing.assert_close(transform(True), transform(False), atol=1e-10, rtol=1e-10)
+
+
+def test_vmap_refuses_to_map_the_fill_value() -> None:
+    image, fills = noise(2, 2, 4, 5), noise(2)
+    theta = torch.eye(2, 3, dtype=torch.float64)
+    settings = ((3, 4), "bilinear", "zeros", False)
+    look = theta.expand(2, 1, 2, 3)
+    with pytest.raises(stn.InputError, match="fill_value must be the same for all that vmap maps over; got one mapped"):
+        torch.func.vmap(lambda f: sample(KERNELS, "matrix", image, look, f, settings))(fills)
 
 
 def test_second_derivatives_with_channels_last() -> None:

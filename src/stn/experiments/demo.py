@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def demo(out: Path, *, seed: int = 0, quiet: bool = False) -> RunFolder:
     for column in ("error", "parameters", "seconds"):
         table.add_column(column, justify="right")
     for setting in RUNS:
-        run = Run(model=setting.model, seed=seed)
+        run = dataclasses.replace(setting, seed=seed)
         folder = RunFolder(out / run.name)
         if folder.exists():
             shutil.rmtree(folder.path)  # a run of an earlier demonstration

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from stn import _check
 from stn.ops import reference
 
 vjp: Any = torch.func.vjp  # its type has a third result, which comes only with has_aux=True
@@ -71,6 +72,7 @@ class Sample(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, image: Tensor, where: Tensor, fill: Tensor, *how: Any) -> tuple[Tensor, int]:
         size = info.batch_size
+        _check.unmapped("fill_value", in_dims[2])
         if in_dims[0] is None:  # looks at one image: they are K times as many, and the image is not copied
             looks = where.movedim(in_dims[1], 1)  # (N, B, K, ..)
             out = Sample.apply(image, looks.flatten(1, 2), fill, *how)
@@ -117,6 +119,7 @@ class SampleGradient(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, *how: Any) -> Any:
         size = info.batch_size
+        _check.unmapped("fill_value", in_dims[3])
         folded = [fold(tensor, dim, size) for tensor, dim in zip((grad, image, where), in_dims[:3], strict=True)]
         found = SampleGradient.apply(*folded, fill, *how)
         return tuple(None if g is None else g.unflatten(0, (size, -1)) for g in found), tuple(

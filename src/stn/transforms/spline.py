@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.ops.reference import coordinate_dtype
 from stn.transforms.base import Family
 from stn.transforms.warp import Basis, BasisWarp, Warp
 
@@ -77,7 +78,7 @@ class ThinPlateBasis(Basis):
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._on_device:
             control_points, weights = next(iter(self._on_device.values()))
-            dtype = torch.float32 if device.type == "mps" else torch.float64
+            dtype = coordinate_dtype(device)
             self._on_device[device] = control_points.to(device, dtype), weights.to(device, dtype)
         return self._on_device[device]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from stn.ops.cpu.rules import FIELD, HORIZON, PROJECTIVE, SOURCES, inline, loop, loop_sum, row_points
+from stn.ops.cpu.rules import FIELD, PROJECTIVE, SOURCES, inline, loop, loop_sum, off_horizon, row_points
 from stn.ops.cpu.tile import COLUMNS, fill_tile, new_tile, shape_of, tiles_of_a_look, warm
 
 
@@ -28,7 +28,7 @@ def coordinates_backward_kernel(rule: int, ndim: int, channels_last: bool, paral
 
     key = SOURCES, parallel
 
-    def kernel(grad, image, coordinates, lengths, fill, one, partial, grad_field, chunks):  # type: ignore[no-untyped-def]
+    def kernel(grad, image, coordinates, lengths, fill, one, partial, grad_field, chunks):
         _ = key  # of the cache on disk
         tiles = lengths.batch * lengths.looks * tiles_of_a_look(lengths)
         high = lengths.height if ndim == 2 else lengths.depth
@@ -48,14 +48,14 @@ def coordinates_backward_kernel(rule: int, ndim: int, channels_last: bool, paral
 
 
 @loop
-def clear(gx, gy, gz):  # type: ignore[no-untyped-def]
+def clear(gx, gy, gz):
     """A loop of its own: gx[:] = 0 within prange becomes a parallel loop of Numba's, which then runs too early."""
     for i in range(gx.shape[0]):
         gx[i] = gy[i] = gz[i] = 0
 
 
 @inline
-def slope_planes(ndim, grad, image, shape, tile, fill, one):  # type: ignore[no-untyped-def]
+def slope_planes(ndim, grad, image, shape, tile, fill, one):
     look, x, y, z, _, height = tile.at
     w, h, d = shape.size
     across, area = shape.target[0], shape.target[0] * shape.target[1] * shape.target[2]
@@ -75,7 +75,7 @@ def slope_planes(ndim, grad, image, shape, tile, fill, one):  # type: ignore[no-
 
 
 @loop
-def slope_row(ndim, grad, first, image, plane, w, h, offset, wx, wy, wz, r, a, b, gx, gy, gz, one):  # type: ignore[no-untyped-def]
+def slope_row(ndim, grad, first, image, plane, w, h, offset, wx, wy, wz, r, a, b, gx, gy, gz, one):
     """Add one channel of an interior run."""
     right, down, deep = np.uint64(1), np.uint64(w), np.uint64(w * h)
     start, to = np.uint64(r * COLUMNS), np.uint64(first)
@@ -101,7 +101,7 @@ def slope_row(ndim, grad, first, image, plane, w, h, offset, wx, wy, wz, r, a, b
 
 
 @inline
-def slope_pixels(ndim, grad, image, shape, tile, fill, one):  # type: ignore[no-untyped-def]
+def slope_pixels(ndim, grad, image, shape, tile, fill, one):
     """All interior pixels of a tile with their channels side by side, then the listed ones."""
     look, x, y, z, _, height = tile.at
     w, h, d = shape.size
@@ -120,7 +120,7 @@ def slope_pixels(ndim, grad, image, shape, tile, fill, one):  # type: ignore[no-
 
 
 @loop_sum
-def slope_row_last(ndim, grad, first, image, base, channels, w, h, offset, wx, wy, wz, r, a, b, gx, gy, gz, one):  # type: ignore[no-untyped-def]
+def slope_row_last(ndim, grad, first, image, base, channels, w, h, offset, wx, wy, wz, r, a, b, gx, gy, gz, one):
     """An interior run, all channels: dot products of the gradient with each tap, then their differences."""
     c = np.uint64(channels)
     right, down, deep = c, c * np.uint64(w), c * np.uint64(w * h)
@@ -145,7 +145,7 @@ def slope_row_last(ndim, grad, first, image, base, channels, w, h, offset, wx, w
 
 
 @loop_sum
-def dots(grad, to, image, at, right, down, channels, one):  # type: ignore[no-untyped-def]
+def dots(grad, to, image, at, right, down, channels, one):
     v00 = v01 = v10 = v11 = one - one
     for c in range(channels):
         g, k = grad[to + c], at + c
@@ -157,7 +157,7 @@ def dots(grad, to, image, at, right, down, channels, one):  # type: ignore[no-un
 
 
 @inline
-def slope_edges(ndim, grad, first, image, base, stride, corner, across, tile, fill):  # type: ignore[no-untyped-def]
+def slope_edges(ndim, grad, first, image, base, stride, corner, across, tile, fill):
     """Add one channel of the listed pixels. Pixels of a channel are `stride` apart, from `first` and `base` on."""
     for s in range(tile.edges[0]):
         i = tile.listed[s]
@@ -171,7 +171,7 @@ def slope_edges(ndim, grad, first, image, base, stride, corner, across, tile, fi
 
 
 @inline
-def reduce_tile(rule, ndim, coordinates, shape, tile, partial, grad_field):  # type: ignore[no-untyped-def]
+def reduce_tile(rule, ndim, coordinates, shape, tile, partial, grad_field):
     look, x, y, z, width, height = tile.at
     across = shape.target[0]
     partial[:] = 0
@@ -201,7 +201,7 @@ def reduce_tile(rule, ndim, coordinates, shape, tile, partial, grad_field):  # t
 
 
 @loop_sum
-def sum_row(g, r, width, u, partial):  # type: ignore[no-untyped-def]
+def sum_row(g, r, width, u, partial):
     """partial += sum of g (u, 1) over a row, in float64."""
     total = moment = 0.0
     start = np.uint64(r * COLUMNS)
@@ -216,12 +216,11 @@ def sum_row(g, r, width, u, partial):  # type: ignore[no-untyped-def]
 
 
 @inline
-def divide_row(ndim, v, axes, u, width, r, tile, partial):  # type: ignore[no-untyped-def]
+def divide_row(ndim, v, axes, u, width, r, tile, partial):
     """The same for a homography: each term is divided by w, and w has its own share."""
     rest = v[1] * u[1] + v[2] * u[2] + v[3]
     for j in range(width):
-        w, at = v[0] * (u[0] + j) + rest, r * COLUMNS + j
-        w = HORIZON if abs(w) < HORIZON else w
+        w, at = off_horizon(v[0] * (u[0] + j) + rest), r * COLUMNS + j
         gx, gy = tile.gx[at] / w, tile.gy[at] / w
         gw = gx * (tile.px[j] - axes[0, 0]) + gy * (tile.py[j] - axes[1, 0])
         add_point(partial[0], gx, u, j)
@@ -234,7 +233,7 @@ def divide_row(ndim, v, axes, u, width, r, tile, partial):  # type: ignore[no-un
 
 
 @inline
-def add_point(partial, g, u, j):  # type: ignore[no-untyped-def]
+def add_point(partial, g, u, j):
     partial[0] += g * (u[0] + j)
     partial[1] += g * u[1]
     partial[2] += g * u[2]

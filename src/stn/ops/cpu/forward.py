@@ -18,7 +18,7 @@ def forward_kernel(rule: int, ndim: int, nearest: bool, channels_last: bool, par
 
     key = SOURCES, parallel
 
-    def kernel(image, out, coordinates, lengths, fill, one, chunks):  # type: ignore[no-untyped-def]
+    def kernel(image, out, coordinates, lengths, fill, one, chunks):
         _ = key  # of the cache on disk
         tiles = lengths.batch * lengths.looks * tiles_of_a_look(lengths)
         high = lengths.height if ndim == 2 else lengths.depth
@@ -36,7 +36,7 @@ def forward_kernel(rule: int, ndim: int, nearest: bool, channels_last: bool, par
 
 
 @inline
-def blend_planes(ndim, nearest, image, out, shape, tile, fill, one):  # type: ignore[no-untyped-def]
+def blend_planes(ndim, nearest, image, out, shape, tile, fill, one):
     """All channels of a tile, one plane after another: NCHW."""
     look, x, y, z, _, height = tile.at
     w, h, d = shape.size
@@ -71,7 +71,7 @@ def blend_planes(ndim, nearest, image, out, shape, tile, fill, one):  # type: ig
 
 
 @loop
-def blend_row(ndim, nearest, image, plane, w, h, offset, wx, wy, wz, r, a, b, out, first, one):  # type: ignore[no-untyped-def]
+def blend_row(ndim, nearest, image, plane, w, h, offset, wx, wy, wz, r, a, b, out, first, one):
     """The interior run of one row and channel. Written (1 - x) a + x b, which is exact at x = 0 and x = 1."""
     right, down, deep = np.uint64(1), np.uint64(w), np.uint64(w * h)
     to = np.uint64(first)
@@ -96,7 +96,7 @@ def blend_row(ndim, nearest, image, plane, w, h, offset, wx, wy, wz, r, a, b, ou
 
 
 @inline
-def blend_edges(image, plane, tile, out, first, across, fill):  # type: ignore[no-untyped-def]
+def blend_edges(image, plane, tile, out, first, across, fill):
     """The listed pixels of one channel."""
     listed, where, value, rest = tile.listed, tile.where, tile.value, tile.rest
     for s in range(tile.edges[0]):
@@ -108,7 +108,7 @@ def blend_edges(image, plane, tile, out, first, across, fill):  # type: ignore[n
 
 
 @inline
-def blend_pixels(ndim, nearest, image, out, shape, tile, fill, one):  # type: ignore[no-untyped-def]
+def blend_pixels(ndim, nearest, image, out, shape, tile, fill, one):
     """All pixels of a tile, each with its channels side by side: channels last."""
     look, x, y, z, width, height = tile.at
     w, h, d = shape.size

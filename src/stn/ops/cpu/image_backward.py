@@ -26,7 +26,7 @@ def image_backward_kernel(rule: int, ndim: int, nearest: bool, channels_last: bo
 
     key = SOURCES, parallel
 
-    def kernel(grad, grad_image, coordinates, lengths, fill, one, groups, bands, chunks):  # type: ignore[no-untyped-def]
+    def kernel(grad, grad_image, coordinates, lengths, fill, one, groups, bands, chunks):
         _ = key  # of the cache on disk
         tasks, tiles = lengths.batch * groups * bands, tiles_of_a_look(lengths)
         rows = lengths.height if ndim == 2 else lengths.depth
@@ -48,7 +48,7 @@ def image_backward_kernel(rule: int, ndim: int, nearest: bool, channels_last: bo
 
 
 @inline
-def scatter_planes(ndim, nearest, grad, grad_image, shape, tile, c0, c1, one):  # type: ignore[no-untyped-def]
+def scatter_planes(ndim, nearest, grad, grad_image, shape, tile, c0, c1, one):
     look, x, y, z, _, height = tile.at
     w, h, d = shape.size
     across, area = shape.target[0], shape.target[0] * shape.target[1] * shape.target[2]
@@ -66,7 +66,7 @@ def scatter_planes(ndim, nearest, grad, grad_image, shape, tile, c0, c1, one):  
 
 
 @loop
-def scatter_row(ndim, nearest, grad, first, grad_image, plane, w, h, offset, wx, wy, wz, r, a, b, one):  # type: ignore[no-untyped-def]
+def scatter_row(ndim, nearest, grad, first, grad_image, plane, w, h, offset, wx, wy, wz, r, a, b, one):
     right, down, deep = np.uint64(1), np.uint64(w), np.uint64(w * h)
     start, to = np.uint64(r * COLUMNS), np.uint64(first)
     for j in range(np.uint64(a), np.uint64(b)):
@@ -84,7 +84,7 @@ def scatter_row(ndim, nearest, grad, first, grad_image, plane, w, h, offset, wx,
 
 
 @inline
-def spread(grad_image, at, right, down, g, x, y, one):  # type: ignore[no-untyped-def]
+def spread(grad_image, at, right, down, g, x, y, one):
     grad_image[at] += (one - y) * ((one - x) * g)
     grad_image[at + right] += (one - y) * (x * g)
     grad_image[at + down] += y * ((one - x) * g)
@@ -92,7 +92,7 @@ def spread(grad_image, at, right, down, g, x, y, one):  # type: ignore[no-untype
 
 
 @inline
-def scatter_edges(grad, first, grad_image, base, stride, corner, across, tile):  # type: ignore[no-untyped-def]
+def scatter_edges(grad, first, grad_image, base, stride, corner, across, tile):
     """The listed pixels of one channel, whose pixels are `stride` apart from `first` and `base` on."""
     for s in range(tile.edges[0]):
         i = tile.listed[s]
@@ -104,7 +104,7 @@ def scatter_edges(grad, first, grad_image, base, stride, corner, across, tile): 
 
 
 @inline
-def scatter_pixels(ndim, nearest, grad, grad_image, shape, tile, c0, c1, one):  # type: ignore[no-untyped-def]
+def scatter_pixels(ndim, nearest, grad, grad_image, shape, tile, c0, c1, one):
     look, x, y, z, _, height = tile.at
     w, h, d = shape.size
     channels, across = shape.channels, shape.target[0]
@@ -122,7 +122,7 @@ def scatter_pixels(ndim, nearest, grad, grad_image, shape, tile, c0, c1, one):  
 
 
 @loop
-def scatter_row_last(ndim, nearest, grad, first, grad_image, base, channels, c0, c1, w, h, offset, wx, wy, wz, r, a, b, one):  # type: ignore[no-untyped-def]
+def scatter_row_last(ndim, nearest, grad, first, grad_image, base, channels, c0, c1, w, h, offset, wx, wy, wz, r, a, b, one):
     c = np.uint64(channels)
     right, down, deep = c, c * np.uint64(w), c * np.uint64(w * h)
     for j in range(np.uint64(a), np.uint64(b)):
@@ -142,6 +142,6 @@ def scatter_row_last(ndim, nearest, grad, first, grad_image, base, channels, c0,
 
 
 @loop
-def add_scaled(grad, to, grad_image, at, c0, c1, weight):  # type: ignore[no-untyped-def]
+def add_scaled(grad, to, grad_image, at, c0, c1, weight):
     for c in range(np.uint64(c0), np.uint64(c1)):
         grad_image[at + c] += weight * grad[to + c]
