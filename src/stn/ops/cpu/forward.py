@@ -9,7 +9,10 @@ import numpy as np
 from numba import njit, prange
 
 from stn.ops.cpu.rules import SOURCES, inline, loop
-from stn.ops.cpu.tile import COLUMNS, fill_tile, new_tile, shape_of, tiles_of_a_look, warm
+from stn.ops.cpu.tile import STRIDE, fill_tile, new_tile, shape_of, tiles_of_a_look, warm
+from stn.ops.cpu.vector import LANES, blend, blend_channels, blend_plane, blend_volume
+
+blend = inline(blend)
 
 
 @cache
@@ -24,125 +27,148 @@ def forward_kernel(rule: int, ndim: int, nearest: bool, channels_last: bool, par
         high = lengths.height if ndim == 2 else lengths.depth
         for chunk in prange(chunks):
             shape = shape_of(lengths)
-            tile = new_tile(ndim, nearest, fill)
+            tile = new_tile(rule, ndim, nearest, False, coordinates.knots.shape[0], shape.rows, fill)
             for number in range(tiles * chunk // chunks, tiles * (chunk + 1) // chunks):
-                fill_tile(rule, ndim, nearest, True, coordinates, shape, number, 0, high, tile)
+                fill_tile(rule, ndim, nearest, False, coordinates, shape, number, 0, high, tile)
                 if channels_last:
                     blend_pixels(ndim, nearest, image, out, shape, tile, fill, one)
                 else:
-                    blend_planes(ndim, nearest, image, out, shape, tile, fill, one)
+                    blend_planes(ndim, nearest, image, out, shape, tile, fill)
 
     return njit(kernel, nogil=True, parallel=parallel, cache=True, error_model="numpy")
 
 
 @inline
-def blend_planes(ndim, nearest, image, out, shape, tile, fill, one):
-    """All channels of a tile, one plane after another: NCHW."""
-    look, x, y, z, _, height = tile.at
-    w, h, d = shape.size
-    across, area = shape.target[0], shape.target[0] * shape.target[1] * shape.target[2]
-    corner = (z * shape.target[1] + y) * across + x
-    for c in range(shape.channels):
-        plane = np.uint64((look // shape.looks * shape.channels + c) * w * h * d)
-        first = (look * shape.channels + c) * area + corner
-        if ndim == 2:
-            tile.sink[0] = warm(image, plane, w, tile.box[0], tile.box[1], tile.box[2], tile.box[3])
-        for r in range(height):
-            a, b = tile.runs[r]
-            blend_row(
-                ndim,
-                nearest,
-                image,
-                plane,
-                w,
-                h,
-                tile.offset,
-                tile.wx,
-                tile.wy,
-                tile.wz,
-                r,
-                a,
-                b,
-                out,
-                first + r * across,
-                one,
-            )
-        blend_edges(image, plane, tile, out, first, across, fill[c])
+def blend_planes(ndim, nearest, image, out, shape, tile, fill):
+    (w, h, d), (across, down, deep) = shape.size, shape.target
+    blend_tile(
+        ndim, nearest, image, w, h, d, out, across, down, deep, shape.looks, shape.channels, tile.at, tile.box, tile.runs,
+        tile.offset, tile.fraction, tile.listed, tile.where, tile.weight, fill, tile.sink,
+    )  # fmt: skip
 
 
 @loop
-def blend_row(ndim, nearest, image, plane, w, h, offset, wx, wy, wz, r, a, b, out, first, one):
-    """The interior run of one row and channel. Written (1 - x) a + x b, which is exact at x = 0 and x = 1."""
-    right, down, deep = np.uint64(1), np.uint64(w), np.uint64(w * h)
-    to = np.uint64(first)
-    start = np.uint64(r * COLUMNS)
+def blend_tile(
+    ndim, nearest, image, w, h, d, out, across, down, deep, looks, channels, at, box, runs,
+    offset, fraction, listed, where, weight, fill, sink,
+):  # fmt: skip
+    """All channels of a tile, one plane after another: NCHW."""
+    look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
+    for c in range(channels):
+        plane = np.uint64((look // looks * channels + c) * w * h * d)
+        first = (((look * channels + c) * deep + z) * down + y) * across + x
+        if ndim == 2:
+            sink[0] = warm(image, plane, w, box[0], box[1], box[2], box[3])
+        for r in range(height):
+            left, a, b, right, to = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3], first + r * across
+            if nearest:
+                copy_row(image, plane, offset, r, a, b, out, to)
+            else:
+                blend_row(ndim, image, plane, w, w * h, offset, fraction, r, a, b, out, to)
+            fill_row(out, to, to + left, fill[c])
+            fill_row(out, to + right, to + width, fill[c])
+        for s in range(at[7]):
+            i = listed[s]
+            to = np.uint64(first + i // STRIDE * across + i % STRIDE)
+            out[to] = weighted(image, plane, np.uint64(1), where, weight, s, fill[c])
+
+
+@loop
+def copy_row(image, plane, offset, r, a, b, out, first):
     for j in range(np.uint64(a), np.uint64(b)):
-        i = start + j
-        at = plane + np.uint64(offset[i])
-        if nearest:
-            out[to + j] = image[at]
-            continue
-        x, y = wx[i], wy[i]
-        top = (one - x) * image[at] + x * image[at + right]
-        bottom = (one - x) * image[at + down] + x * image[at + down + right]
-        value = (one - y) * top + y * bottom
-        if ndim == 3:
-            z = wz[i]
-            at += deep
-            top = (one - x) * image[at] + x * image[at + right]
-            bottom = (one - x) * image[at + down] + x * image[at + down + right]
-            value = (one - z) * value + z * ((one - y) * top + y * bottom)
-        out[to + j] = value
+        out[np.uint64(first) + j] = image[plane + np.uint64(offset[np.uint64(r * STRIDE) + j])]
 
 
-@inline
-def blend_edges(image, plane, tile, out, first, across, fill):
-    """The listed pixels of one channel."""
-    listed, where, value, rest = tile.listed, tile.where, tile.value, tile.rest
-    for s in range(tile.edges[0]):
-        total = rest[s] * fill
-        for t in range(where.shape[0]):
-            total += value[t, s] * image[plane + np.uint64(where[t, s])]
-        i = listed[s]
-        out[np.uint64(first + i // COLUMNS * across + i % COLUMNS)] = total
+@loop
+def blend_row(ndim, image, plane, w, area, offset, fraction, r, a, b, out, first):
+    """The interior run of one row and channel."""
+    down, deep, size = np.uint64(w), np.uint64(area), len(offset)
+    for j in range(a, b, LANES):
+        i, to, count = r * STRIDE + j, first + j, b - j
+        if ndim == 2:
+            blend_plane(image, plane, down, deep, offset, fraction, i, size, out, to, count)
+        else:
+            blend_volume(image, plane, down, deep, offset, fraction, i, size, out, to, count)
+
+
+@loop
+def fill_row(out, start, end, value):
+    for i in range(np.uint64(start), np.uint64(end)):
+        out[i] = value
+
+
+@loop
+def weighted(image, first, stride, where, weight, s, fill):
+    """A listed pixel: the sum of its taps, `stride` numbers apart, and of its share of the fill value."""
+    taps = where.shape[0]
+    total = weight[taps, s] * fill
+    for t in range(taps):
+        if weight[t, s] != 0:  # else it may stand for a pixel outside, whatever is stored there
+            total += weight[t, s] * image[first + np.uint64(where[t, s]) * stride]
+    return total
 
 
 @inline
 def blend_pixels(ndim, nearest, image, out, shape, tile, fill, one):
+    (w, h, d), (across, down, deep) = shape.size, shape.target
+    blend_tile_last(
+        ndim, nearest, image, w, h, d, out, across, down, deep, shape.looks, np.uint64(shape.channels), tile.at, tile.box,
+        tile.runs, tile.offset, tile.fraction, tile.listed, tile.where, tile.weight, fill, one, tile.sink,
+    )  # fmt: skip
+
+
+@loop
+def blend_tile_last(
+    ndim, nearest, image, w, h, d, out, across, down, deep, looks, channels, at, box, runs,
+    offset, fraction, listed, where, weight, fill, one, sink,
+):  # fmt: skip
     """All pixels of a tile, each with its channels side by side: channels last."""
-    look, x, y, z, width, height = tile.at
-    w, h, d = shape.size
-    channels = np.uint64(shape.channels)
-    plane = np.uint64(look // shape.looks * w * h * d)
-    across = shape.target[0]
-    first = ((look * shape.target[2] + z) * shape.target[1] + y) * across + x
-    offset, wx, wy, wz = tile.offset, tile.wx, tile.wy, tile.wz
-    right, down, deep = channels, channels * np.uint64(w), channels * np.uint64(w * h)
+    look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
+    plane = np.uint64(look // looks * w * h * d)
+    first, area = ((look * deep + z) * down + y) * across + x, len(offset)
+    if ndim == 2:
+        c = np.int64(channels)
+        sink[0] = warm(image, plane * channels, w * c, box[0] * c, box[1] * c, box[2], box[3])
     for r in range(height):
-        for j in range(tile.runs[r, 0], tile.runs[r, 1]):
-            i = np.uint64(r * COLUMNS + j)
-            at, to = (plane + np.uint64(offset[i])) * channels, np.uint64(first + r * across + j) * channels
-            x, y, z = wx[i], wy[i], wz[i]
-            v00, v01, v10, v11 = (one - x) * (one - y), x * (one - y), (one - x) * y, x * y
-            for c in range(channels):
-                k = at + c
-                if nearest:
-                    out[to + c] = image[k]
-                elif ndim == 2:
-                    out[to + c] = (
-                        v00 * image[k] + v01 * image[k + right] + v10 * image[k + down] + v11 * image[k + down + right]
-                    )
-                else:
-                    near = v00 * image[k] + v01 * image[k + right] + v10 * image[k + down] + v11 * image[k + down + right]
-                    k += deep
-                    far = v00 * image[k] + v01 * image[k + right] + v10 * image[k + down] + v11 * image[k + down + right]
-                    out[to + c] = (one - z) * near + z * far
-    listed, where, value, rest = tile.listed, tile.where, tile.value, tile.rest
-    for s in range(tile.edges[0]):
+        left, a, b, right = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3]
+        for j in range(width):
+            i, to = np.uint64(r * STRIDE + j), np.uint64(first + r * across + j) * channels
+            at_pixel = (plane + np.uint64(offset[i])) * channels
+            if j < left or j >= right:
+                fill_pixel(out, to, channels, fill)
+            elif j < a or j >= b:
+                continue
+            elif nearest:
+                copy_pixel(image, at_pixel, out, to, channels)
+            else:
+                blend_pixel(ndim, image, at_pixel, np.uint64(w), np.uint64(w * h), fraction, i, area, out, to, channels, one)
+    for s in range(at[7]):
         i = listed[s]
-        to = np.uint64(first + i // COLUMNS * across + i % COLUMNS) * channels
+        to = np.uint64(first + i // STRIDE * across + i % STRIDE) * channels
         for c in range(channels):
-            total = rest[s] * fill[c]
-            for t in range(where.shape[0]):
-                total += value[t, s] * image[(plane + np.uint64(where[t, s])) * channels + c]
-            out[to + c] = total
+            out[to + c] = weighted(image, plane * channels + c, channels, where, weight, s, fill[c])
+
+
+@inline
+def fill_pixel(out, to, channels, fill):
+    for c in range(channels):
+        out[to + c] = fill[c]
+
+
+@inline
+def copy_pixel(image, at, out, to, channels):
+    for c in range(channels):
+        out[to + c] = image[at + c]
+
+
+@inline
+def blend_pixel(ndim, image, at, w, plane, fraction, i, area, out, to, channels, one):
+    x, y, down = fraction[i], fraction[i + np.uint64(area)], channels * w
+    for c in range(np.int64(0), np.int64(channels), LANES):
+        blend_channels(image, at + np.uint64(c), channels, down, x, y, out, to + np.uint64(c), np.int64(channels) - c)
+    if ndim == 3:
+        z = fraction[i + np.uint64(2 * area)]
+        for c in range(channels):
+            k = at + channels * plane + c
+            far = blend(x, y, one, image[k], image[k + channels], image[k + down], image[k + down + channels])
+            out[to + c] = (one - z) * out[to + c] + z * far

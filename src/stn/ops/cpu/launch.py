@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numba
@@ -15,6 +16,7 @@ from stn.grid import half_extent
 from stn.ops.cpu.coordinates_backward import coordinates_backward_kernel
 from stn.ops.cpu.forward import forward_kernel
 from stn.ops.cpu.image_backward import image_backward_kernel
+from stn.ops.cpu.memory import on_large_pages
 from stn.ops.cpu.rules import AFFINE, FIELD, PADDING, PROJECTIVE, Coordinates
 from stn.ops.cpu.tile import COLUMNS, ROWS, Lengths
 
@@ -33,12 +35,15 @@ def _mark_forked() -> None:
 os.register_at_fork(after_in_child=_mark_forked)
 
 
+NO_BASIS = np.zeros((0, 2)), np.zeros((0, 2, 0))  # knots and bend
+
+
 class Where(NamedTuple):
     """A coordinate rule with its numbers, and how a gradient in them becomes one in the argument."""
 
     rule: int
     coordinates: Coordinates
-    scale: Tensor | None  # of the matrix's entries, (rows, d+1)
+    scale: Any  # of the matrix's entries, (rows, d+1); None for a field
 
 
 def from_matrix(
@@ -46,19 +51,28 @@ def from_matrix(
 ) -> Where:
     """The coefficients of the reference's `matrix_coordinates`, axes in x, y, z order."""
     d, rows = len(in_size), matrix.shape[-2]
+    scale, axes = matrix_scale(tuple(in_size), tuple(out_size), rows, align_corners)
+    numbers = (
+        matrix.detach().numpy().astype(np.float64) if matrix.dtype != torch.bfloat16 else matrix.detach().double().numpy()
+    )
+    scaled = (numbers * scale).reshape(-1, rows, d + 1)
+    coef = np.zeros((len(scaled), 4, 4))
+    coef[:, :d, :d], coef[:, :d, 3] = scaled[:, :d, :d], scaled[:, :d, d]
+    coef[:, 3, :d], coef[:, 3, 3] = (scaled[:, d, :d], scaled[:, d, d]) if rows > d else (0, 1)
+    nothing = np.zeros((len(scaled), 0, d), np.float64)
+    coordinates = Coordinates(coef, nothing, axes, *NO_BASIS, align_corners, PADDING[padding_mode])
+    return Where(AFFINE if rows == d else PROJECTIVE, coordinates, scale)
+
+
+@lru_cache(maxsize=256)
+def matrix_scale(in_size: tuple[int, ...], out_size: tuple[int, ...], rows: int, align_corners: bool) -> tuple[Any, Any]:
+    """What a matrix's entries are multiplied by, (rows, d+1), and the `axes` of its coordinates."""
+    d = len(in_size)
     h = [half_extent(n, align_corners) for n in reversed(in_size)] + [1.0] * (rows - d)
     g = [half_extent(n, align_corners) or 1.0 for n in reversed(out_size)]
-    scale = torch.tensor([[h[i] / g[j] for j in range(d)] + [h[i]] for i in range(rows)], dtype=torch.float64)
-    scaled = (matrix.detach().to(torch.float64) * scale).flatten(0, 1)  # (N * K, rows, d+1)
-    coef = np.zeros((len(scaled), 4, 4))
-    places = [*range(d), 3]
-    coef[np.ix_(range(len(scaled)), places[:d] + [3] * (rows - d), places)] = scaled.numpy()
     axes = np.zeros((3, 4))
     axes[:d, 0] = [(n - 1) / 2 for n in reversed(in_size)]
-    nothing = np.zeros((len(scaled), 0, d), np.float64)
-    return Where(
-        AFFINE if rows == d else PROJECTIVE, Coordinates(coef, nothing, axes, align_corners, PADDING[padding_mode]), scale
-    )
+    return np.array([[h[i] / g[j] for j in range(d)] + [h[i]] for i in range(rows)]), axes
 
 
 def from_field(
@@ -75,7 +89,9 @@ def from_field(
         axes[i, 3] = 0.0 if units == "pixel" and not relative else (n - 1) / 2
     values = field.detach() if field.dtype in (torch.float32, torch.float64) else field.detach().float()
     flat = values.reshape(-1, int(np.prod(out_size)), d).numpy()
-    return Where(FIELD, Coordinates(np.zeros((len(flat), 4, 4)), flat, axes, align_corners, PADDING[padding_mode]), None)
+    return Where(
+        FIELD, Coordinates(np.zeros((len(flat), 4, 4)), flat, axes, *NO_BASIS, align_corners, PADDING[padding_mode]), None
+    )
 
 
 class Call:
@@ -90,7 +106,8 @@ class Call:
         self.image, self.size, self.looks = self.laid_out(image), tuple(size), looks
         n, channels = image.shape[:2]
         ones = (1,) * (3 - self.ndim)
-        self.lengths = Lengths(n, looks, channels, *image.shape[:1:-1], *ones, *self.size[::-1], *ones)
+        sizes = *image.shape[:1:-1], *ones, *self.size[::-1], *ones
+        self.lengths = Lengths._make((n, looks, channels, *sizes, ROWS))
         self.one = np.float64(1) if self.real == torch.float64 else np.float32(1)
         self.work = n * looks * channels * int(np.prod(self.size))
         threads = 1 if _forked or self.work < SMALL else min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
@@ -116,7 +133,7 @@ class Call:
         n, looks, channels = self.lengths[:3]
         order = (0, 1, *range(3, 3 + self.ndim), 2) if self.last else tuple(range(3 + self.ndim))
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
-        out = torch.empty_permuted((n, looks, channels, *self.size), order, dtype=self.real)
+        out = on_large_pages(torch.empty_permuted((n, looks, channels, *self.size), order, dtype=self.real))
         if out.numel() == 0:
             return out.to(self.dtype)
         kernel = forward_kernel(self.where.rule, self.ndim, self.nearest, self.last, self.parallel)
@@ -132,7 +149,7 @@ class Call:
         return out.to(self.dtype)
 
     def image_gradient(self, grad: Tensor) -> Tensor:
-        out = torch.zeros_like(self.image)  # keeps the layout
+        out = on_large_pages(torch.empty_like(self.image)).zero_()  # keeps the layout
         n, channels = self.lengths.batch, self.lengths.channels
         bands = max(1, min(-(-TASKS // n), self.lengths[self.ndim + 2] // 32))
         groups = max(1, min(-(-TASKS // (n * bands)), channels))
@@ -141,16 +158,18 @@ class Call:
         kernel(*arguments, self.one, groups, bands, self.chunks)
         return out.to(self.dtype)
 
-    def coordinates_gradient(self, grad: Tensor, fill: Tensor) -> tuple[Any, Any]:
-        """Partial sums of each tile, (N * K, tiles, 4, 4), and the gradient of the field."""
-        width, height, depth = self.lengths[6:]
-        tiles = -(-width // COLUMNS) * -(-height // ROWS) * depth
-        partial = np.empty((self.lengths.batch * self.looks * tiles, 4, 4))
-        field = np.empty_like(self.where.coordinates.field)
+    def coordinates_gradient(self, grad: Tensor, fill: Tensor) -> tuple[Any, Any, Any]:
+        """Gradients in the coefficients, (N * K, 4, 4), in the bends, (N * K, 2, T), and in the field."""
+        width, height, depth = self.lengths[6:9]
+        coordinates, looks = self.where.coordinates, self.lengths.batch * self.looks
+        tiles = 0 if self.where.rule == FIELD else -(-width // COLUMNS) * -(-height // self.lengths.rows) * depth
+        sums = np.empty((looks, tiles, 4, 4))
+        bends = np.empty((looks, tiles, *coordinates.bend.shape[1:]))
+        field = np.empty_like(coordinates.field)
         kernel = coordinates_backward_kernel(self.where.rule, self.ndim, self.last, self.parallel)
-        arguments = (self.flat(grad), self.flat(self.image), self.where.coordinates, self.lengths, self.fill(fill))
-        kernel(*arguments, self.one, partial, field, self.chunks)
-        return partial.reshape(-1, tiles, 4, 4), field
+        arguments = (self.flat(grad), self.flat(self.image), coordinates, self.lengths, self.fill(fill))
+        kernel(*arguments, self.one, sums, bends, field, self.chunks)
+        return sums.sum(axis=1), bends.sum(axis=1), field
 
 
 Gradients = tuple[Tensor | None, Tensor | None]
@@ -168,10 +187,10 @@ def backward(
         return grad_image, None
     if call.nearest:
         return grad_image, torch.zeros_like(where)
-    partial, field = call.coordinates_gradient(grad, fill)
+    sums, _, field = call.coordinates_gradient(grad, fill)
     if call.where.scale is None:
         return grad_image, torch.from_numpy(field).view(where.shape).to(where.dtype)
     d, rows = call.ndim, where.shape[-2]
     places = [*range(d), 3]
-    summed = torch.from_numpy(partial.sum(axis=1))[:, places[:d] + [3] * (rows - d)][:, :, places]
-    return grad_image, (summed * call.where.scale).view(where.shape).to(where.dtype)
+    summed = sums[:, places[:d] + [3] * (rows - d)][:, :, places]
+    return grad_image, torch.from_numpy(summed * call.where.scale).view(where.shape).to(where.dtype)

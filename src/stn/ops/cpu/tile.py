@@ -1,8 +1,9 @@
 """Tiles: what a kernel needs to know of a patch of the output, once for all channels.
 
 A pixel is *interior* if all its taps lie inside the image: its taps are then neighbours, and one offset with a fraction an
-axis says all. Rows of a tile have one run of such pixels, nearly always; the rest go on a list of taps with weights, where
-padding is resolved. Kernels are thus two loops without a branch, whatever the rule and the padding.
+axis says all. A row of a tile has one run of such pixels, nearly always. Towards its ends lie pixels that see nothing of
+the image (under zeros padding), and what is between goes on a list of taps with weights, where padding is resolved.
+Kernels are thus two loops without a branch, whatever the rule and the padding.
 
 Offsets are unsigned: signed ones make Numba emit branches for wrap-around.
 """
@@ -13,12 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stn.ops.cpu.rules import AFFINE, ZEROS, axis_taps, inline, is_blank, loop, row_points
+from stn.ops.cpu.rules import AFFINE, BASIS, ZEROS, axis_taps, inline, is_blank, loop, row_points
+from stn.ops.cpu.table import fill_table
+from stn.ops.cpu.vector import LANES
 
 # Forward, ns a pixel and channel at 32x3x224x224, 1x64x256x256, 1x3x2048x2048: 64x128 2.4, 1.6, 2.5; 16x128 2.7, 1.8, 2.7;
 # 64x64 2.8, 1.9, 2.6; 128x128 2.4, 1.9, 2.5.
 ROWS, COLUMNS = 64, 128
-AREA = ROWS * COLUMNS
+STRIDE = COLUMNS + LANES  # of a row: vectors reach beyond its end
 LINE = np.uint64(16)  # float32 numbers in 64 bytes
 
 
@@ -34,6 +37,7 @@ class Lengths(NamedTuple):
     target_width: Any
     target_height: Any
     target_depth: Any
+    rows: Any  # of a tile
 
 
 class Shape(NamedTuple):
@@ -44,6 +48,7 @@ class Shape(NamedTuple):
     channels: Any
     size: Any
     target: Any
+    rows: Any
 
 
 @inline
@@ -54,64 +59,52 @@ def shape_of(lengths):
         lengths.channels,
         (lengths.width, lengths.height, lengths.depth),
         (lengths.target_width, lengths.target_height, lengths.target_depth),
+        lengths.rows,
     )
 
 
 class Tile(NamedTuple):
-    """One tile: where it lies, then its pixels. Made once a thread, filled again for each tile."""
+    """One tile: where it lies, then its pixels, at r * STRIDE + j. Made once a thread, filled again for each tile."""
 
-    at: Any  # (6,) int64: look, x, y, z, width, height
+    at: Any  # (9,) int64: look, x, y, z, width, height, number within its look, count of listed, number of the table
     box: Any  # (4,) int64: first and last + 1 column, first and last + 1 row that its interior pixels read
-    px: Any  # (COLUMNS,) float64, source pixels of a row
-    py: Any
-    pz: Any
-    runs: Any  # (ROWS, 2) int64, start and end of each row's interior run
-    offset: Any  # (AREA,) uint32, of interior pixels
-    wx: Any  # (AREA,) float, their fractions
-    wy: Any
-    wz: Any
-    edges: Any  # (1,) int64, how many pixels are listed
-    listed: Any  # (AREA,) int64, which pixels of the tile
-    where: Any  # (taps, AREA) uint32, offsets of their taps
-    value: Any  # (taps, AREA) float, weights of their taps
-    slope: Any  # (taps, 3, AREA) float, derivatives of the weights in x, y, z
-    rest: Any  # (AREA,) float, 1 - the sum of the weights: the fill value's
+    points: Any  # (3, COLUMNS) float64, source pixels of a row
+    table: Any  # (T, rows * COLUMNS) float64, the radial functions
+    runs: Any  # (rows, 4) int64: where the first blank run ends, the interior run begins and ends, the last blank run begins
+    offset: Any  # (area,) uint32, of interior pixels
+    fraction: Any  # (3 * area,) float, theirs on each axis
+    listed: Any  # (area,) int64, which pixels are listed
+    where: Any  # (taps, area) uint32, offsets of their taps
+    weight: Any  # (taps + 1, area) float, weights of their taps, then 1 - their sum, which is the fill value's
+    slope: Any  # (taps, 3, area) float, derivatives of the weights in x, y, z
+    gradient: Any  # (3 * area,) float, the loss's derivative in the source pixel
     sink: Any  # (1,) float, where what must not be optimised away goes
-    gx: Any  # (AREA,) float, the loss's derivative in the source pixel
-    gy: Any
-    gz: Any
 
 
 @inline
-def new_tile(ndim, nearest, fill):
-    taps = 1 if nearest else 1 << ndim
+def new_tile(rule, ndim, nearest, derivative, knots, rows, fill):
+    taps, area = 1 if nearest else 1 << ndim, rows * STRIDE
+    slopes = area if derivative else 0
     return Tile(
-        np.empty(6, np.int64),
+        np.full(9, -1, np.int64),
         np.empty(4, np.int64),
-        np.empty(COLUMNS),
-        np.empty(COLUMNS),
-        np.zeros(COLUMNS),
-        np.empty((ROWS, 2), np.int64),
-        np.empty(AREA, np.uint32),
-        np.empty(AREA, fill.dtype),
-        np.empty(AREA, fill.dtype),
-        np.empty(AREA, fill.dtype),
-        np.empty(1, np.int64),
-        np.empty(AREA, np.int64),
-        np.empty((taps, AREA), np.uint32),
-        np.empty((taps, AREA), fill.dtype),
-        np.empty((taps, 3, AREA), fill.dtype),
-        np.empty(AREA, fill.dtype),
+        np.empty((3, COLUMNS)),
+        np.empty((knots if rule == BASIS else 0, rows * COLUMNS)),
+        np.empty((rows, 4), np.int64),
+        np.empty(area, np.uint32),
+        np.empty(3 * area, fill.dtype),
+        np.empty(area, np.int64),
+        np.empty((taps, area), np.uint32),
+        np.empty((taps + 1, area), fill.dtype),
+        np.empty((taps, 3, slopes), fill.dtype),
+        np.empty(3 * slopes, fill.dtype),
         np.empty(1, fill.dtype),
-        np.empty(AREA, fill.dtype),
-        np.empty(AREA, fill.dtype),
-        np.empty(AREA, fill.dtype),
     )
 
 
 @inline
 def tiles_of_a_look(lengths):
-    return -(-lengths.target_width // COLUMNS) * -(-lengths.target_height // ROWS) * lengths.target_depth
+    return -(-lengths.target_width // COLUMNS) * -(-lengths.target_height // lengths.rows) * lengths.target_depth
 
 
 @loop
@@ -129,56 +122,67 @@ def warm(image, plane, width, left, right, top, bottom):
 
 
 @inline
-def fill_tile(rule, ndim, nearest, closed, coordinates, shape, number, low, high, tile):
+def fill_tile(rule, ndim, nearest, derivative, coordinates, shape, number, low, high, tile):
     """Make `tile` tile `number` of all looks. Taps outside low .. high on the slowest axis are left out.
 
-    closed: x = n - 1 is interior, with fraction 1. Weights are the same either way; the derivative of x is
-    then the one to the left, so the kernel that takes it leaves the end open.
+    derivative: also of the taps' weights. The last pixel, x = n - 1, is then no interior one, because as the end of the
+    pixel before it, with fraction 1, it would have the derivative to the left.
     """
-    across, down = -(-shape.target[0] // COLUMNS), -(-shape.target[1] // ROWS)
-    x, y = number % across * COLUMNS, number // across % down * ROWS
-    z, look = number // (across * down) % shape.target[2], number // (across * down) // shape.target[2]
-    width, height = min(COLUMNS, shape.target[0] - x), min(ROWS, shape.target[1] - y)
-    tile.at[0], tile.at[1], tile.at[2], tile.at[3], tile.at[4], tile.at[5] = look, x, y, z, width, height
-    tile.edges[0] = 0
-    if rule == AFFINE and tile_is_elsewhere(ndim, coordinates, look, shape, x, y, z, width, height, low, high):
+    c, (w, h, d), (across, down, deep) = coordinates, shape.size, shape.target
+    place_tile(rule, shape.batch * shape.looks, across, down, deep, shape.rows, number, tile.at)
+    if rule == AFFINE and tile_is_elsewhere(
+        c.coef, c.axes, ndim - 1, shape.size[ndim - 1], low, high, shape.target, tile.at
+    ):
         tile.at[5] = 0
-        return
-    tile.box[0], tile.box[1], tile.box[2], tile.box[3] = shape.size[0], 0, shape.size[1], 0
+    if rule == BASIS and tile.at[8] != tile.at[6]:
+        u, v = tile.at[1] - (across - 1) / 2, tile.at[2] - (down - 1) / 2
+        fill_table(c.knots, c.axes, u, v, tile.at[4], tile.at[5], COLUMNS, tile.table)
+        tile.at[8] = tile.at[6]
+    tile.at[7] = 0
+    tile.box[0], tile.box[1], tile.box[2], tile.box[3] = w, 0, h, 0
+    fill_rows(
+        rule, ndim, nearest, derivative, c.coef, c.field, c.axes, c.bend, tile.table, c.padding, c.align_corners,
+        w, h, d, across, down, deep, low, high, tile.at, tile.box, tile.points, tile.runs, tile.offset, tile.fraction,
+        tile.listed, tile.where, tile.weight, tile.slope,
+    )  # fmt: skip
+
+
+@loop
+def place_tile(rule, all_looks, across, down, deep, rows, number, at):
+    """Tiles of a look follow each other; under a basis the looks at a tile do, since they share its table."""
+    columns, lines = -(-across // COLUMNS), -(-down // rows)
+    tiles = columns * lines * deep
+    within, look = (number // all_looks, number % all_looks) if rule == BASIS else (number % tiles, number // tiles)
+    at[0], at[6] = look, within
+    at[1], at[2], at[3] = within % columns * COLUMNS, within // columns % lines * rows, within // (columns * lines)
+    at[4], at[5] = min(COLUMNS, across - at[1]), min(rows, down - at[2])
+
+
+@loop
+def fill_rows(
+    rule, ndim, nearest, derivative, coef, field, axes, bend, table, padding, align_corners,
+    w, h, d, across, down, deep, low, high, at, box, points, runs, offset, fraction, listed, where, weight, slope,
+):  # fmt: skip
+    look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
+    u0, u2, n = x - (across - 1) / 2, z - (deep - 1) / 2, h if ndim == 2 else d
     for r in range(height):
-        start = np.uint64((z * shape.target[1] + y + r) * shape.target[0] + x)
-        u = (
-            x - (shape.target[0] - 1) / 2,
-            y + r - (shape.target[1] - 1) / 2,
-            z - (shape.target[2] - 1) / 2,
-        )
-        row_points(rule, ndim, coordinates, look, start, u, width, tile.px, tile.py, tile.pz)
-        a, b = find_run(
-            rule,
-            ndim,
-            nearest,
-            closed,
-            shape.size,
-            low,
-            high,
-            r,
-            tile.px,
-            tile.py,
-            tile.pz,
-            width,
-            tile.offset,
-            tile.wx,
-            tile.wy,
-            tile.wz,
-        )
-        tile.runs[r, 0], tile.runs[r, 1] = a, b
-        slow = tile.py if ndim == 2 else tile.pz
+        start, u1 = np.uint64((z * down + y + r) * across + x), y + r - (down - 1) / 2
+        row_points(rule, ndim, coef, field, axes, bend, table, look, start, u0, u1, u2, width, r * COLUMNS, points)
+        a, b = find_run(rule, ndim, nearest, not derivative, points, w, h, d, low, high, width)
+        left, right = find_blank(ndim, padding, points, w, h, d, a, b, width)
+        runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3] = left, a, b, right
+        store_run(ndim, nearest, points, a, b, w, h, d, r, offset, fraction)
         if a < b:
-            widen_box(tile, tile.px[a], tile.py[a], shape.size)
-            widen_box(tile, tile.px[b - 1], tile.py[b - 1], shape.size)
-        for j in range(width):
-            if (j < a or j >= b) and not elsewhere(slow[j], shape.size[ndim - 1], low, high):
-                list_taps(ndim, nearest, coordinates.padding, coordinates.align_corners, shape.size, low, high, r, j, tile)
+            widen_box(box, points[0, a], points[1, a], w, h)
+            widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
+        for k in range(left, right - (b - a)):
+            j = k if k < a else k + (b - a)  # before the run and after it
+            if not elsewhere(points[ndim - 1, j], n, low, high):
+                s, at[7] = at[7], at[7] + 1
+                listed[s] = r * STRIDE + j
+                store_taps(
+                    ndim, nearest, derivative, padding, align_corners, points, j, w, h, d, low, high, s, where, weight, slope
+                )
 
 
 @inline
@@ -188,68 +192,46 @@ def elsewhere(slow, n, low, high):
 
 
 @inline
-def tile_is_elsewhere(ndim, coordinates, look, shape, x, y, z, width, height, low, high):
+def tile_is_elsewhere(coef, axes, i, n, low, high, target, at):
     """The same for a whole tile under an affine map: for its corners."""
-    n, a = shape.size[ndim - 1], coordinates.coef[look, ndim - 1]
     if low == 0 and high == n:
         return False
-    u, v, w = x - (shape.target[0] - 1) / 2, y - (shape.target[1] - 1) / 2, z - (shape.target[2] - 1) / 2
-    corner = a[0] * u + a[1] * v + a[2] * w + a[3] + coordinates.axes[ndim - 1, 0]
-    across, down = a[0] * (width - 1), a[1] * (height - 1)
+    u, v, w = at[1] - (target[0] - 1) / 2, at[2] - (target[1] - 1) / 2, at[3] - (target[2] - 1) / 2
+    look = at[0]
+    corner = coef[look, i, 0] * u + coef[look, i, 1] * v + coef[look, i, 2] * w + coef[look, i, 3] + axes[i, 0]
+    across, down = coef[look, i, 0] * (at[4] - 1), coef[look, i, 1] * (at[5] - 1)
     least, most = corner + min(across, 0.0) + min(down, 0.0), corner + max(across, 0.0) + max(down, 0.0)
     return (least >= 0) & (most <= n - 1) & ((most + 1 < low - 1) | (least >= high + 1))
 
 
 @inline
-def widen_box(tile, x, y, size):
-    tile.box[0] = min(tile.box[0], int(x))
-    tile.box[1] = max(tile.box[1], min(int(x) + 2, size[0]))
-    tile.box[2] = min(tile.box[2], int(y))
-    tile.box[3] = max(tile.box[3], min(int(y) + 2, size[1]))
+def widen_box(box, x, y, w, h):
+    box[0], box[1] = min(box[0], int(x)), max(box[1], min(int(x) + 2, w))
+    box[2], box[3] = min(box[2], int(y)), max(box[3], min(int(y) + 2, h))
 
 
-@inline
-def find_run(rule, ndim, nearest, closed, size, low, high, r, px, py, pz, width, offset, wx, wy, wz):
-    """The first run of interior pixels of row r: its start and end. Stores their offsets and fractions."""
-    w, h, d = size
+@loop
+def find_run(rule, ndim, nearest, closed, points, w, h, d, low, high, width):
+    """The first run of interior pixels of a row: its start and its end."""
     y_low, y_high, z_low, z_high = (low, high - 1, 0, 0) if ndim == 2 else (0, h - 1, low, high - 1)
     start = 0
-    while start < width and not interior(
-        ndim, nearest, closed, px[start], py[start], pz[start], w - 1, y_low, y_high, z_low, z_high
-    ):
+    while start < width and not interior(ndim, nearest, closed, points, start, w - 1, y_low, y_high, z_low, z_high):
         start += 1
-    end = width if rule == AFFINE else start
     if rule == AFFINE:  # source rows are straight: the run ends where it ends seen from behind
-        while end > start and not interior(
-            ndim, nearest, closed, px[end - 1], py[end - 1], pz[end - 1], w - 1, y_low, y_high, z_low, z_high
-        ):
+        end = width
+        while end > start and not interior(ndim, nearest, closed, points, end - 1, w - 1, y_low, y_high, z_low, z_high):
             end -= 1
     else:
-        while end < width and interior(
-            ndim, nearest, closed, px[end], py[end], pz[end], w - 1, y_low, y_high, z_low, z_high
-        ):
+        end = start
+        while end < width and interior(ndim, nearest, closed, points, end, w - 1, y_low, y_high, z_low, z_high):
             end += 1
-    first = np.uint64(r * COLUMNS)
-    for j in range(np.uint64(start), np.uint64(end)):
-        if nearest:
-            k = int(np.rint(px[j])) + w * int(np.rint(py[j]))
-            if ndim == 3:
-                k += w * h * int(np.rint(pz[j]))
-        else:
-            x, y = min(int(px[j]), w - 2), min(int(py[j]), h - 2)
-            k = x + w * y
-            wx[first + j], wy[first + j] = px[j] - x, py[j] - y
-            if ndim == 3:
-                z = min(int(pz[j]), d - 2)
-                k += w * h * z
-                wz[first + j] = pz[j] - z
-        offset[first + j] = np.uint32(k)
     return start, end
 
 
 @inline
-def interior(ndim, nearest, closed, x, y, z, x_high, y_low, y_high, z_low, z_high):
+def interior(ndim, nearest, closed, points, j, x_high, y_low, y_high, z_low, z_high):
     """Whether all taps of a pixel lie in x 0 .. x_high and so on. NaN is not."""
+    x, y, z = points[0, j], points[1, j], points[2, j] if ndim == 3 else 0.0
     if nearest:
         x, y, z = np.rint(x), np.rint(y), np.rint(z)
     if nearest or closed:
@@ -264,34 +246,72 @@ def interior(ndim, nearest, closed, x, y, z, x_high, y_low, y_high, z_low, z_hig
     return inside
 
 
-@inline
-def list_taps(ndim, nearest, padding, align_corners, size, low, high, r, j, tile):
-    """Append pixel j of row r to the list."""
-    s, taps = tile.edges[0], 1 if nearest else 1 << ndim
-    tile.edges[0] = s + 1
-    tile.listed[s] = r * COLUMNS + j
-    px, py, pz = tile.px[j], tile.py[j], tile.pz[j]
-    if padding == ZEROS and is_blank(ndim, px, py, pz, size):
-        tile.rest[s] = 1
-        for t in range(taps):
-            tile.where[t, s], tile.value[t, s] = np.uint32(0), 0
-            tile.slope[t, 0, s] = tile.slope[t, 1, s] = tile.slope[t, 2, s] = 0
-        return
-    x0, x1, wx0, wx1, dx0, dx1 = axis_taps(nearest, padding, align_corners, px, size[0])
-    y0, y1, wy0, wy1, dy0, dy1 = axis_taps(nearest, padding, align_corners, py, size[1])
+@loop
+def find_blank(ndim, padding, points, w, h, d, start, end, width):
+    """Where the blank pixels at both ends of a row end and begin: those that see nothing of the image."""
+    left, right = 0, width
+    if padding == ZEROS:
+        while left < start and is_blank(ndim, points, left, w, h, d):
+            left += 1
+        while right > max(left, end) and is_blank(ndim, points, right - 1, w, h, d):
+            right -= 1
+    return left, right
+
+
+@loop
+def store_run(ndim, nearest, points, a, b, w, h, d, r, offset, fraction):
+    """Offsets and fractions of the interior run of row r. Offsets beyond it are 0, which a vector may read."""
+    first, area = r * STRIDE, len(offset)
+    clear(offset, first + a, first + b + LANES)
+    for i in range(ndim):
+        n, stride = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
+        if nearest:
+            add_nearest(points, i, a, b, stride, first, offset)
+        else:
+            add_floor(points, i, a, b, n - 2.0, stride, first, offset, i * area + first, fraction)
+
+
+@loop
+def clear(numbers, start, end):
+    """Not `numbers[start:end] = 0`: within prange that becomes a parallel loop of Numba's, which then runs too early."""
+    for i in range(np.uint64(start), np.uint64(end)):
+        numbers[i] = 0
+
+
+@loop
+def add_nearest(points, i, start, end, stride, first, offset):
+    for j in range(np.uint64(start), np.uint64(end)):
+        offset[np.uint64(first) + j] += np.uint32(stride * np.rint(points[i, j]))
+
+
+@loop
+def add_floor(points, i, start, end, most, stride, first, offset, into, fraction):
+    """floor(p) is at most n - 2: the last pixel is the end of the one before it, with fraction 1."""
+    for j in range(np.uint64(start), np.uint64(end)):
+        base = np.floor(points[i, j])
+        base = most if base > most else base
+        fraction[np.uint64(into) + j] = points[i, j] - base
+        offset[np.uint64(first) + j] += np.uint32(stride * base)
+
+
+@loop
+def store_taps(ndim, nearest, derivative, padding, align_corners, points, j, w, h, d, low, high, s, where, weight, slope):
+    """Taps of point j of a row, as number s of the list."""
+    taps = 1 if nearest else 1 << ndim
+    x0, x1, wx0, wx1, dx0, dx1 = axis_taps(nearest, padding, align_corners, points[0, j], w)
+    y0, y1, wy0, wy1, dy0, dy1 = axis_taps(nearest, padding, align_corners, points[1, j], h)
     z0, z1, wz0, wz1, dz0, dz1 = 0, 0, 1.0, 0.0, 0.0, 0.0
     if ndim == 3:
-        z0, z1, wz0, wz1, dz0, dz1 = axis_taps(nearest, padding, align_corners, pz, size[2])
+        z0, z1, wz0, wz1, dz0, dz1 = axis_taps(nearest, padding, align_corners, points[2, j], d)
     total = 0.0
     for t in range(taps):
         x, wx, dx = (x1, wx1, dx1) if t & 1 else (x0, wx0, dx0)
         y, wy, dy = (y1, wy1, dy1) if t & 2 else (y0, wy0, dy0)
         z, wz, dz = (z1, wz1, dz1) if t & 4 else (z0, wz0, dz0)
         slowest = z if ndim == 3 else y
-        w = wz * wy * wx
-        total += w
-        mine = (slowest >= low) & (slowest < high)
-        tile.where[t, s] = np.uint32((z * size[1] + y) * size[0] + x)
-        tile.value[t, s] = w if mine else 0.0
-        tile.slope[t, 0, s], tile.slope[t, 1, s], tile.slope[t, 2, s] = wz * wy * dx, wz * dy * wx, dz * wy * wx
-    tile.rest[s] = 1.0 - total
+        total += wz * wy * wx
+        where[t, s] = np.uint32((z * h + y) * w + x)
+        weight[t, s] = wz * wy * wx if low <= slowest < high else 0.0
+        if derivative:
+            slope[t, 0, s], slope[t, 1, s], slope[t, 2, s] = wz * wy * dx, wz * dy * wx, dz * wy * wx
+    weight[taps, s] = 1.0 - total
