@@ -7,6 +7,7 @@ import stn
 NAMES = """
 Affine Attention Family InputError Projective Rigid Similarity SpatialTransformer ThinPlateSpline Translation Warp
 affine_sample grid_sample param_groups projective_sample spatial_transformer_network
+thin_plate_sample
 """
 
 

@@ -2,7 +2,7 @@
 
 from stn._check import InputError
 from stn.nn import SpatialTransformer, param_groups
-from stn.ops import affine_sample, grid_sample, projective_sample, spatial_transformer_network
+from stn.ops import affine_sample, grid_sample, projective_sample, spatial_transformer_network, thin_plate_sample
 from stn.transforms import (
     Affine,
     Attention,
@@ -33,4 +33,5 @@ __all__ = [
     "param_groups",
     "projective_sample",
     "spatial_transformer_network",
+    "thin_plate_sample",
 ]

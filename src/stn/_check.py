@@ -49,7 +49,9 @@ def floating(name: str, value: object) -> None:
 
 def image(name: str, value: Tensor) -> int:
     """An image batch (N, C, H, W) or (N, C, D, H, W) whose pixels exist. Returns its number of spatial dimensions."""
-    floating(name, value)
+    tensor(name, value)
+    if not (value.is_floating_point() or value.is_complex() or value.dtype == torch.uint8):
+        raise TypeError(f"{name} must have a floating-point dtype, a complex one, or uint8; got {value.dtype}")
     if value.ndim not in (4, 5):
         fail(f"{name} must be (N, C, H, W) or (N, C, D, H, W); got {tuple(value.shape)}")
     if 0 in value.shape[2:]:
@@ -84,6 +86,18 @@ def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
     if not fits or (value.ndim > 2 and value.shape[0] != n):
         core = f"{rows}, {columns}"
         fail(f"{name} must be ({core}), (N, {core}) or (N, K, {core}) with N = {n} as in image; got {tuple(value.shape)}")
+
+
+def coefficients(name: str, value: Tensor, control_points: Tensor, image: Tensor) -> None:
+    """Weights of a thin-plate spline (N, T+3, 2) one an image, or (N, K, T+3, 2) K an image."""
+    floating(name, value)
+    same_device(name, value, image)
+    if image.ndim != 4:
+        fail(f"image must be (N, C, H, W) for a thin-plate spline; got {tuple(image.shape)}")
+    n, rows = image.shape[0], len(control_points) + 3
+    if value.ndim not in (3, 4) or value.shape[0] != n or value.shape[-2:] != (rows, 2):
+        core = f"{rows}, 2"
+        fail(f"{name} must be (N, {core}) or (N, K, {core}) with N = {n} as in image; got {tuple(value.shape)}")
 
 
 def grid(name: str, value: Tensor, image: Tensor) -> None:

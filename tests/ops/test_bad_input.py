@@ -12,9 +12,13 @@ IMAGE, VOLUME, EYE = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 5, 6), torch.
 GRID = torch.zeros(2, 4, 5, 2)
 old = stn.spatial_transformer_network
 
+KNOTS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0], [0.5, 0.5]])
 CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.affine_sample([[1.0]], EYE), "image must be a torch.Tensor; got list"),  # type: ignore[arg-type]
-    (lambda: stn.affine_sample(IMAGE.long(), EYE), "image must have a floating-point dtype; got torch.int64"),
+    (
+        lambda: stn.affine_sample(IMAGE.long(), EYE),
+        "image must have a floating-point dtype, a complex one, or uint8; got torch.int64",
+    ),
     (lambda: stn.affine_sample(IMAGE[0], EYE), r"image must be \(N, C, H, W\) or \(N, C, D, H, W\); got \(3, 4, 5\)"),
     (lambda: stn.affine_sample(torch.zeros(1, 1, 0, 3), EYE), "image must have at least one pixel .*got .1, 1, 0, 3."),
     (lambda: stn.affine_sample(IMAGE, torch.zeros(8, 2, 3)), r"theta must be \(2, 3\), .* with N = 2 .*; got \(8, 2, 3\)"),
@@ -31,6 +35,14 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.affine_sample(IMAGE, EYE, fill_value=[1.0, 2.0]), r"fill_value .* C = 3 numbers as image; got \(2,\)"),
     (lambda: stn.affine_sample(IMAGE, EYE, fill_value=1.0, padding_mode="wrap"), "fill_value goes with .*; got .*'wrap'"),
     (lambda: stn.projective_sample(IMAGE, EYE), r"matrix must be \(3, 3\), .*; got \(2, 3\)"),
+    (
+        lambda: stn.thin_plate_sample(IMAGE, torch.zeros(2, 6, 2), KNOTS),
+        r"coefficients must be \(N, 7, 2\).*; got \(2, 6, 2\)",
+    ),
+    (
+        lambda: stn.thin_plate_sample(VOLUME, torch.zeros(2, 7, 2), KNOTS),
+        r"image must be \(N, C, H, W\) for a thin-plate .*",
+    ),
     (lambda: stn.grid_sample(IMAGE, GRID[:1]), r"grid must be \(N, H, W, 2\) .* with N = 2 .*; got \(1, 4, 5, 2\)"),
     (lambda: stn.grid_sample(VOLUME, GRID), r"grid must be \(N, D, H, W, 3\) .*; got \(2, 4, 5, 2\)"),
     (lambda: stn.grid_sample(IMAGE, GRID[:, :0]), "grid must have at least one point .*; got .2, 0, 5, 2."),

@@ -17,6 +17,7 @@ from stn.ops.autograd import ORACLE, sample
 from tests.helpers import PADDINGS, noise
 
 KERNELS: Any = cpu  # a module, as the table of kernels holds it
+KNOTS = noise(7, 2, seed=3).clamp(-1, 1)
 SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {2: ((70, 150), (71, 140)), 3: ((40, 9, 11), (5, 6, 8))}
 
 
@@ -24,10 +25,19 @@ def where(rule: str, d: int, out: tuple[int, ...]) -> Tensor:
     """Two looks at each of two images that reach beyond their edges."""
     if rule == "field":
         return 0.8 * noise(2, 2, *out, d, seed=1)
+    if rule == "basis":
+        return 0.02 * noise(2, 2, len(KNOTS) + 3, 2, seed=1)
     matrix = torch.eye(d + (rule == "projective"), d + 1, dtype=torch.float64).repeat(2, 2, 1, 1)
     matrix[..., :d, :] += 0.3 * noise(2, 2, d, d + 1, seed=1)
     matrix[..., d:, :d] = 0.1
     return matrix
+
+
+def settings_of(rule: str, out: tuple[int, ...], *how: Any) -> tuple[str, Any]:
+    """The operator of a coordinate rule, and its settings for (mode, padding_mode, align_corners)."""
+    if rule == "field":
+        return "field", (*how, "normalized", True)
+    return ("basis", (out, *how, KNOTS)) if rule == "basis" else ("matrix", (out, *how))
 
 
 def layout(image: Tensor, channels_last: bool) -> Tensor:
@@ -47,6 +57,7 @@ def one_thread() -> Iterator[None]:
 # Rules, modes and layouts meet only in a kernel's last few lines: every rule in one layout and mode, then the rest in a few.
 COMBINATIONS = [(rule, d, "bilinear", False) for rule in ("affine", "projective", "field") for d in (2, 3)]
 COMBINATIONS += [("affine", 2, "nearest", False), ("affine", 3, "nearest", False), ("field", 2, "nearest", False)]
+COMBINATIONS += [("basis", 2, "bilinear", False), ("basis", 2, "bilinear", True)]
 COMBINATIONS += [("affine", 2, "bilinear", True), ("affine", 3, "bilinear", True), ("affine", 2, "nearest", True)]
 
 
@@ -57,9 +68,7 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
     for padding_mode, align_corners in itertools.product(PADDINGS, (False, True)):
         image, at = layout(noise(2, 3, *size), channels_last).requires_grad_(), where(rule, d, out).requires_grad_()
         fill = noise(3, seed=4) if padding_mode == "zeros" else torch.zeros(3, dtype=torch.float64)
-        kind = "field" if rule == "field" else "matrix"
-        rest: Any = (mode, padding_mode, align_corners)
-        settings = (*rest, "normalized", True) if kind == "field" else (out, *rest)
+        kind, settings = settings_of(rule, out, mode, padding_mode, align_corners)
         assert cpu.supports(kind, image, at, settings)
         got = sample(KERNELS, kind, image, at, fill, settings)
         expected = ORACLE[kind](image, at, fill, settings)
@@ -129,12 +138,10 @@ print(len(compiled))
     assert outs[1].stdout.strip() == "0", outs[1]
 
 
-@pytest.mark.parametrize("rule", ("affine", "field"))
+@pytest.mark.parametrize("rule", ("affine", "basis", "field"))
 def test_functional_transforms(rule: str) -> None:
     """torch.func over the kernels is torch.func over the oracle."""
-    kind = "field" if rule == "field" else "matrix"
-    rest: Any = ("bilinear", "zeros", False)
-    settings = (*rest, "normalized", True) if kind == "field" else ((3, 4), *rest)
+    kind, settings = settings_of(rule, (3, 4), "bilinear", "zeros", False)
     image, fill = noise(2, 2, 4, 5), torch.zeros((), dtype=torch.float64)
     at = where(rule, 2, (3, 4))
 

@@ -1,5 +1,5 @@
-"""Operators: tensors in, tensors out. They know coordinate rules (matrix, field), not transform families."""
+"""Operators: tensors in, tensors out. They know coordinate rules (matrix, basis, field), not transform families."""
 
-from stn.ops.sample import affine_sample, grid_sample, projective_sample, spatial_transformer_network
+from stn.ops.sample import affine_sample, grid_sample, projective_sample, spatial_transformer_network, thin_plate_sample
 
-__all__ = ["affine_sample", "grid_sample", "projective_sample", "spatial_transformer_network"]
+__all__ = ["affine_sample", "grid_sample", "projective_sample", "spatial_transformer_network", "thin_plate_sample"]

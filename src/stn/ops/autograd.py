@@ -19,9 +19,11 @@ vjp: Any = torch.func.vjp  # its type has a third result, which comes only with 
 Settings = tuple[Any, ...]  # of the oracle's function, but for image, where and fill
 ORACLE: dict[str, Callable[[Tensor, Tensor, Tensor, Settings], Tensor]] = {
     "matrix": lambda image, where, fill, s: reference.matrix_sample(image, where, s[0], s[1], s[2], fill, s[3]),
+    "basis": lambda image, where, fill, s: reference.basis_sample(image, where, s[0], s[1], s[2], fill, s[3], s[4]),
     "field": lambda image, where, fill, s: reference.field_sample(image, where, s[0], s[1], fill, *s[2:]),
 }
-# settings: matrix (size, mode, padding_mode, align_corners), field (mode, padding_mode, align_corners, units, relative)
+# settings: matrix (size, mode, padding_mode, align_corners), basis the same and control_points (T, 2),
+# field (mode, padding_mode, align_corners, units, relative)
 
 
 class Kernels(Protocol):

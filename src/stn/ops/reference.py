@@ -58,6 +58,21 @@ def field_sample(
     return sample_at(image, coordinates, mode, padding_mode, fill_value, align_corners)
 
 
+def basis_sample(
+    image: Tensor,  # (N, C, H, W)
+    coefficients: Tensor,  # (N, K, T+3, 2)
+    size: Sequence[int],
+    mode: str,
+    padding_mode: str,
+    fill_value: Tensor,  # () or (C,)
+    align_corners: bool,
+    control_points: Tensor,  # (T, 2) normalised
+) -> Tensor:  # (N, K, C, *size)
+    """Sample `image` where a thin-plate spline moves the lattice of `size`."""
+    coordinates = basis_coordinates(coefficients, control_points, image.shape[2:], size, align_corners)
+    return sample_at(image, coordinates, mode, padding_mode, fill_value, align_corners)
+
+
 # ---- coordinate rules: source pixel coordinates, one tensor (N, K, *size) an axis, in (x, y, ..) order ----
 
 
@@ -105,6 +120,28 @@ def field_coordinates(
         start = u_axis * (h / g) + c if relative else (0.0 if units == "pixel" else c)
         coordinates.append(moved + start)
     return coordinates
+
+
+def basis_coordinates(
+    coefficients: Tensor, control_points: Tensor, in_size: Sequence[int], out_size: Sequence[int], align_corners: bool
+) -> list[Tensor]:
+    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w, with `radial_and_linear`'s U and w = coefficients."""
+    dtype = coordinate_dtype(coefficients.device)
+    u = _open_lattice(out_size, coefficients.new_empty(0, dtype=dtype))
+    g = [half_extent(n, align_corners) or 1.0 for n in reversed(out_size)]
+    h = [half_extent(n, align_corners) for n in reversed(in_size)]
+    shape = (1, 1, *out_size)
+    xy = torch.stack([(along / extent).expand(shape) for along, extent in zip(u, g, strict=True)], dim=-1)
+    functions = radial_and_linear(xy.flatten(2, 3), control_points.to(coefficients.device, dtype))  # (1, 1, Q, T+3)
+    moved = (functions @ coefficients.to(dtype)).unflatten(2, tuple(out_size)).unbind(dim=-1)
+    return [u[i] * (h[i] / g[i]) + (in_size[1 - i] - 1) / 2 + h[i] * moved[i] for i in (0, 1)]
+
+
+def radial_and_linear(xy: Tensor, control_points: Tensor) -> Tensor:
+    """(U(|x - p_1|), .., U(|x - p_T|), 1, x, y) with U(r) = r^2 log r: (.., 2) -> (.., T+3). Bookstein 1989."""
+    r2 = (xy.unsqueeze(-2) - control_points).square().sum(dim=-1)
+    r2 = torch.where(r2 == 0, 1.0, r2)  # U(0) = 0 = U(1); the value and the gradient of log 0 must not enter
+    return torch.cat([0.5 * r2 * r2.log(), torch.ones_like(xy[..., :1]), xy], dim=-1)
 
 
 def _open_lattice(size: Sequence[int], like: Tensor) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """The public operators: check, bring to one canonical shape, dispatch by device.
 
-Two ops lie below them, one a coordinate rule, with the signatures of `reference.py`. Fast kernels enter the library by
+Three ops lie below them, one a coordinate rule, with the signatures of `reference.py`. Fast kernels enter the library by
 `register_kernels`, and nowhere else.
 """
 
@@ -37,10 +37,23 @@ def register_kernels(device_type: str, kernels: Kernels) -> None:
 def _sample(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
     """The device's kernels where they cover the request, else the oracle. A gradient in `fill` is the oracle's, and so is
     what torch.compile traces."""
+    if image.is_complex():
+        return _sample_parts(rule, image, where, fill, settings)
+    if image.dtype == torch.uint8:
+        return _sample(rule, image.float(), where, fill, settings).round().clamp(0, 255).to(torch.uint8)
     kernels = None if torch.compiler.is_compiling() else _kernels.get(image.device.type)
     if kernels is None or fill.requires_grad or not kernels.supports(rule, image, where, settings):
         return ORACLE[rule](image, where, fill, settings)
     return sample(kernels, rule, image, where, fill, settings)
+
+
+def _sample_parts(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
+    """A complex image: its real and imaginary parts are channels of one that is not."""
+    channels = image.shape[1]
+    fill = fill.to(image.dtype).expand(channels)
+    parts = torch.cat([image.real, image.imag], dim=1)
+    out = _sample(rule, parts, where, torch.cat([fill.real, fill.imag]), settings)
+    return torch.complex(*(part.contiguous() for part in out.split(channels, dim=2)))
 
 
 def check_options(options: SamplingOptions) -> None:
@@ -64,6 +77,7 @@ def affine_sample(
 
     mode: nearest, bilinear (trilinear for volumes) or bicubic. padding_mode: zeros (which `fill_value` replaces, a number
     or one a channel), border, reflection or wrap. Equal to `affine_grid` and `grid_sample`; K looks do not copy the image.
+    image: any floating point or complex dtype, or uint8, whose result is rounded.
 
     Raises: InputError or TypeError, which name the argument.
     Source: Jaderberg et al. 2015, eq. 1, 3 and 5.
@@ -111,6 +125,37 @@ def _sample_through(
     if not looks:
         matrix = matrix.expand(image.shape[0], *matrix.shape[-2:]).unsqueeze(1)
     out = _sample("matrix", image, matrix, fill, (size, mode, padding_mode, align_corners))
+    return out if looks else out.squeeze(1)
+
+
+def thin_plate_sample(
+    image: Tensor,  # (N, C, H, W)
+    coefficients: Tensor,  # (N, T+3, 2), or (N, K, T+3, 2): K looks at each image
+    control_points: Tensor,  # (T, 2) normalised, for all
+    size: Sequence[int] | None = None,  # output size; None: as image
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    fill_value: float | Sequence[float] | Tensor = 0.0,
+    align_corners: bool = False,
+) -> Tensor:  # (N, C, *size), or (N, K, C, *size)
+    """Sample an image through thin-plate splines x' = x + (U(|x - p_1|), .., U(|x - p_T|), 1, x, y) w, U(r) = r^2 log r.
+
+    w: the coefficients, zeros for the identity; `stn.ThinPlateSpline` finds them from the offsets of the control points p.
+    Not differentiable in the control points. Options as in `affine_sample`.
+
+    Raises: InputError or TypeError, which name the argument.
+    Source: Bookstein 1989.
+    """
+    _check.image("image", image)
+    _check.control_points("control_points", control_points)
+    _check.coefficients("coefficients", coefficients, control_points, image)
+    size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, 2)
+    fill = _sampling_rule(image, mode, padding_mode, fill_value)
+    looks = coefficients.ndim == 4
+    where = coefficients if looks else coefficients.unsqueeze(1)
+    settings = (size, mode, padding_mode, align_corners, control_points.detach())
+    out = _sample("basis", image, where, fill, settings)
     return out if looks else out.squeeze(1)
 
 

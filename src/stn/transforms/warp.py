@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import lattice
-from stn.ops.reference import coordinate_dtype
-from stn.ops.sample import SamplingOptions, affine_sample, grid_sample, projective_sample
+from stn.ops.reference import radial_and_linear
+from stn.ops.sample import SamplingOptions, affine_sample, projective_sample, thin_plate_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -89,35 +89,20 @@ class MatrixWarp(Warp):
         return op(image, self.matrix, size, **options)
 
 
-class BasisWarp(Warp):
-    """x' = x + sum_j b_j(x) c_j: offsets c_j blended by functions b_j that all the batch shares."""
+class ThinPlateWarp(Warp):
+    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions about control points that all the batch shares."""
 
-    def __init__(self, basis: Basis, offsets: Tensor) -> None:  # offsets: (N[, K], J, d)
-        self.basis = basis
-        self.offsets = offsets
-        self.batch = tuple(offsets.shape[:-2])
-        self.ndim = offsets.shape[-1]
-        self.dtype, self.device = offsets.dtype, offsets.device
-
-    def displacement(self, xy: Tensor) -> Tensor:  # (.., P, d) -> (*batch, P, d)
-        """sum_j b_j(x) c_j, in float64: the values of b are large against their sum."""
-        return self.basis(xy.to(coordinate_dtype(self.device))) @ self.offsets.to(coordinate_dtype(self.device))
+    def __init__(self, control_points: Tensor, coefficients: Tensor, dtype: torch.dtype) -> None:
+        self.control_points = control_points  # (T, 2)
+        self.coefficients = coefficients  # w: (N[, K], T+3, 2), float64: the terms are large against their sum
+        self.batch = tuple(coefficients.shape[:-2])
+        self.ndim = coefficients.shape[-1]
+        self.dtype, self.device = dtype, coefficients.device
 
     def _map(self, xy: Tensor) -> Tensor:
-        dtype = torch.promote_types(self.dtype, xy.dtype)
-        return (xy + self.displacement(xy)).to(dtype)
+        precise = xy.to(self.coefficients.dtype)
+        moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
+        return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
     def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[SamplingOptions]) -> Tensor:
-        align_corners = options.get("align_corners", False)
-        dtype = coordinate_dtype(self.device)
-        xy = lattice(size, align_corners=align_corners, dtype=dtype, device=self.device).flatten(0, -2)
-        field = self.displacement(xy).unflatten(-2, size)
-        return grid_sample(image, field, relative=True, **options)
-
-
-class Basis(ABC):
-    """Functions b_1 .. b_J on the plane."""
-
-    @abstractmethod
-    def __call__(self, xy: Tensor) -> Tensor:
-        """Values at points: (.., d) -> (.., J)."""
+        return thin_plate_sample(image, self.coefficients, self.control_points, size, **options)

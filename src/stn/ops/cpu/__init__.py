@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,14 @@ MOST_PIXELS = 2**32  # of one plane: offsets within it have 32 bits
 
 
 def supports(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...]) -> bool:
-    mode = settings[1] if rule == "matrix" else settings[0]
+    mode = settings[0] if rule == "field" else settings[1]
     return mode in MODES and image.dtype in DTYPES and math.prod(image.shape[2:]) < MOST_PIXELS
 
 
 def sample(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: tuple[Any, ...]) -> Tensor:
-    return _call(rule, image, where, settings).forward(fill)
+    call, _ = _call(rule, image, where, settings)
+    out: Tensor = call.forward(fill)
+    return out
 
 
 def gradient(
@@ -34,18 +36,25 @@ def gradient(
 ) -> tuple[Tensor | None, Tensor | None]:
     from stn.ops.cpu.launch import backward
 
-    return backward(_call(rule, image, where, settings), grad, where, fill, *need)
+    call, finish = _call(rule, image, where, settings)
+    return backward(call, grad, where, fill, need, finish)
 
 
-def _call(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...]) -> Any:
-    from stn.ops.cpu.launch import Call, from_field, from_matrix
+def _call(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...]) -> tuple[Any, Callable[[Any, Any], Any]]:
+    """The call, and how its gradient in the coordinates becomes one in `where`."""
+    from stn.ops.cpu import adapt
+    from stn.ops.cpu.launch import Call
 
-    in_size = image.shape[2:]
-    if rule == "matrix":
-        size, mode, padding_mode, align_corners = settings
-        numbers = from_matrix(where, in_size, size, padding_mode, align_corners)
-    else:
+    in_size = tuple(image.shape[2:])
+    if rule == "field":
         mode, padding_mode, align_corners, units, relative = settings
-        size = where.shape[2:-1]
-        numbers = from_field(where, in_size, padding_mode, align_corners, units, relative)
-    return Call(image, numbers, where.shape[1], size, mode)
+        field = adapt.from_field(where, in_size, align_corners, units, relative)
+        return Call(image, field, where.shape[1], where.shape[2:-1], mode, padding_mode, align_corners), lambda f, _: f
+    size, mode, padding_mode, align_corners = settings[:4]
+    rows = where.shape[-2] if rule == "matrix" else 2
+    by = adapt.scale(in_size, tuple(size), rows, align_corners)
+    if rule == "matrix":
+        call = Call(image, adapt.from_matrix(where, by), where.shape[1], size, mode, padding_mode, align_corners)
+        return call, lambda sums, _: adapt.matrix_gradient(sums, by)
+    call = Call(image, adapt.from_basis(where, settings[4], by), where.shape[1], size, mode, padding_mode, align_corners)
+    return call, lambda sums, bends: adapt.basis_gradient(sums, bends, by)

@@ -10,78 +10,84 @@ Sums are in float64, one a tile, added up in order: the result does not depend o
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+from numba.extending import overload
 
-from stn.ops.cpu.rules import BASIS, FIELD, PROJECTIVE, SOURCES, inline, loop, loop_sum, off_horizon, row_points
-from stn.ops.cpu.tile import COLUMNS, STRIDE, clear, fill_tile, new_tile, shape_of, tiles_of_a_look, warm
+from stn.ops.cpu.rules import Affine, Basis, Field, Projective, compiled, inline, loop, loop_sum, off_horizon, row_points
+from stn.ops.cpu.tile import (
+    COLUMNS,
+    STRIDE,
+    clear,
+    fill_tile,
+    place_tile,
+    row_start,
+    share_table,
+    tile_of,
+    tiles_of_a_look,
+    warm,
+)  # fmt: skip
 from stn.ops.cpu.vector import LANES, blend, slope, slope_plane, slope_volume
 
 blend, slope = inline(blend), inline(slope)
 
 
 @cache
-def coordinates_backward_kernel(rule: int, ndim: int, channels_last: bool, parallel: bool) -> Any:
-    """kernel(grad, image, coordinates, lengths, fill, one, sums, bends, grad_field, chunks); compiled when first called.
+def coordinates_backward_kernel(rule: Hashable, ndim: int, channels_last: bool, parallel: bool) -> Any:
+    """kernel(grad, image, where, sizes, fill, one, sums, bends, tiles); compiled when first called.
 
-    grad, image: flat. Writes sums (N * K, tiles, 4, 4), bends (N * K, tiles, 2, T), or grad_field (N * K, Q, ndim).
+    grad, image: flat. Writes sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and bends (N * K, tiles, 2, T).
     """
+    straight, shared = rule is Affine, rule is Basis
 
-    key = SOURCES, parallel
-
-    def kernel(grad, image, coordinates, lengths, fill, one, sums, bends, grad_field, chunks):
-        _ = key  # of the cache on disk
-        tiles = lengths.batch * lengths.looks * tiles_of_a_look(lengths)
-        high = lengths.height if ndim == 2 else lengths.depth
+    def kernel(grad, image, where, sizes, fill, one, sums, bends, tiles):
+        chunks, count = len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes)
+        high = sizes.height if ndim == 2 else sizes.depth
         for chunk in prange(chunks):
-            shape = shape_of(lengths)
-            tile = new_tile(rule, ndim, False, True, coordinates.knots.shape[0], shape.rows, fill)
-            for number in range(tiles * chunk // chunks, tiles * (chunk + 1) // chunks):
-                fill_tile(rule, ndim, False, True, coordinates, shape, number, 0, high, tile)
-                differentiate(ndim, channels_last, grad, image, shape, tile, fill, one)
-                reduce(rule, ndim, coordinates, shape, tile, sums, bends, grad_field)
+            tile = tile_of(tiles, chunk)
+            for number in range(count * chunk // chunks, count * (chunk + 1) // chunks):
+                place_tile(sizes, shared, number, tile.at)
+                if shared:
+                    share_table(where, sizes, tile)
+                fill_tile(straight, ndim, False, True, where, sizes, 0, high, tile)
+                clear(tile.gradient, 0, len(tile.gradient))
+                if channels_last:
+                    slope_pixels(ndim, grad, image, sizes, tile, fill, one)
+                else:
+                    slope_planes(ndim, grad, image, sizes, tile, fill)
+                reduce_tile(where, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
 
-    return njit(kernel, nogil=True, parallel=parallel, cache=True, error_model="numpy")
+    return compiled(kernel, parallel)
 
 
 @inline
-def differentiate(ndim, channels_last, grad, image, shape, tile, fill, one):
-    """tile.gradient = dL/dp."""
-    (w, h, d), (across, down, deep) = shape.size, shape.target
-    clear(tile.gradient, 0, len(tile.gradient))
-    if channels_last:
-        slope_tile_last(
-            ndim, grad, across, down, deep, image, w, h, d, shape.looks, np.uint64(shape.channels), tile.at, tile.runs,
-            tile.offset, tile.fraction, tile.listed, tile.where, tile.slope, fill, one, tile.gradient,
-        )  # fmt: skip
-    else:
-        slope_tile(
-            ndim, grad, across, down, deep, image, w, h, d, shape.looks, shape.channels, tile.at, tile.box, tile.runs,
-            tile.offset, tile.fraction, tile.listed, tile.where, tile.slope, fill, tile.gradient, tile.sink,
-        )  # fmt: skip
+def slope_planes(ndim, grad, image, sizes, tile, fill):
+    slope_tile(
+        ndim, grad, image, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
+        tile.slope, fill, tile.gradient, tile.sink,
+    )  # fmt: skip
 
 
 @loop
-def slope_tile(
-    ndim, grad, across, down, deep, image, w, h, d, looks, channels, at, box, runs,
-    offset, fraction, listed, where, slopes, fill, gradient, sink,
-):  # fmt: skip
+def slope_tile(ndim, grad, image, sizes, at, box, runs, offset, fraction, listed, tap, slopes, fill, gradient, sink):
     look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
-    for c in range(channels):
-        plane = np.uint64((look // looks * channels + c) * w * h * d)
-        first = (((look * channels + c) * deep + z) * down + y) * across + x
+    w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
+    for c in range(sizes.channels):
+        plane = np.uint64((look // sizes.looks * sizes.channels + c) * area * sizes.depth)
+        first = (((look * sizes.channels + c) * sizes.deep + z) * sizes.down + y) * across + x
         if ndim == 2:
             sink[0] = warm(image, plane, w, box[0], box[1], box[2], box[3])
         for r in range(height):
             a, b = runs[r, 1], runs[r, 2]
-            slope_row(ndim, image, plane, w, w * h, offset, fraction, r, a, b, grad, first + r * across, gradient)
+            slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, first + r * across, gradient)
         for s in range(at[7]):
             i = listed[s]
             g = grad[np.uint64(first + i // STRIDE * across + i % STRIDE)]
-            add_slopes(ndim, g, image, plane, np.uint64(1), where, slopes, s, fill[c], i, gradient)
+            add_slopes(ndim, g, image, plane, np.uint64(1), tap, slopes, s, fill[c], i, gradient)
 
 
 @loop
@@ -97,37 +103,41 @@ def slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, firs
 
 
 @loop
-def add_slopes(ndim, g, image, first, stride, where, slopes, s, fill, i, gradient):
+def add_slopes(ndim, g, image, first, stride, tap, slopes, s, fill, i, gradient):
     """Add one channel of listed pixel s, which is pixel i of the tile; its taps are `stride` numbers apart."""
     area = len(gradient) // 3
-    for t in range(where.shape[0]):
-        v = g * (image[first + np.uint64(where[t, s]) * stride] - fill)
+    for t in range(tap.shape[0]):
+        v = g * (image[first + np.uint64(tap[t, s]) * stride] - fill)
         for axis in range(ndim):
             if slopes[t, axis, s] != 0:  # else it may stand for a pixel outside, whatever is stored there
                 gradient[axis * area + i] += slopes[t, axis, s] * v
 
 
+@inline
+def slope_pixels(ndim, grad, image, sizes, tile, fill, one):
+    slope_tile_last(
+        ndim, grad, image, sizes, tile.at, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap, tile.slope, fill,
+        one, tile.gradient,
+    )  # fmt: skip
+
+
 @loop
-def slope_tile_last(
-    ndim, grad, across, down, deep, image, w, h, d, looks, channels, at, runs,
-    offset, fraction, listed, where, slopes, fill, one, gradient,
-):  # fmt: skip
+def slope_tile_last(ndim, grad, image, sizes, at, runs, offset, fraction, listed, tap, slopes, fill, one, gradient):
     """With the channels of a pixel side by side: dot products of the gradient with each tap, then their differences."""
     look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
-    area, base = len(offset), np.uint64(look // looks * w * h * d)
-    first = ((look * deep + z) * down + y) * across + x
+    w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
+    area, base = len(offset), np.uint64(look // sizes.looks * plane * sizes.depth)
+    first = ((look * sizes.deep + z) * sizes.down + y) * across + x
     for r in range(height):
         for j in range(runs[r, 1], runs[r, 2]):
             i = r * STRIDE + j
-            tap, to = (base + np.uint64(offset[i])) * channels, np.uint64(first + r * across + j) * channels
-            slope_pixel(
-                ndim, grad, to, image, tap, channels, np.uint64(w), np.uint64(w * h), fraction, i, area, one, gradient
-            )
+            k, to = (base + np.uint64(offset[i])) * channels, np.uint64(first + r * across + j) * channels
+            slope_pixel(ndim, grad, to, image, k, channels, np.uint64(w), np.uint64(plane), fraction, i, area, one, gradient)
     for s in range(at[7]):
         i = listed[s]
         to = np.uint64(first + i // STRIDE * across + i % STRIDE) * channels
         for c in range(channels):
-            add_slopes(ndim, grad[to + c], image, base * channels + c, channels, where, slopes, s, fill[c], i, gradient)
+            add_slopes(ndim, grad[to + c], image, base * channels + c, channels, tap, slopes, s, fill[c], i, gradient)
 
 
 @inline
@@ -156,53 +166,75 @@ def dots(grad, to, image, at, channels, down, one):
     return v00, v01, v10, v11
 
 
-@inline
-def reduce(rule, ndim, coordinates, shape, tile, sums, bends, grad_field):
-    c, (across, down, deep) = coordinates, shape.target
-    if rule == FIELD:
-        store_field(ndim, tile.gradient, c.axes, across, down, tile.at, grad_field)
-    else:
-        reduce_tile(
-            rule, ndim, c.coef, c.field, c.axes, c.bend, tile.table, across, down, deep, tile.at, tile.points, tile.gradient,
-            sums, bends,
-        )  # fmt: skip
+# ---- from the gradient of each pixel to that of the rule's numbers ----
 
 
-@loop
-def store_field(ndim, gradient, axes, across, down, at, grad_field):
-    look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
+def reduce_tile(where, ndim, sizes, at, points, table, gradient, sums, bends):
+    raise NotImplementedError  # for Numba alone
+
+
+def affine_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
     area = len(gradient) // 3
-    for r in range(height):
-        start = (z * down + y + r) * across + x
-        for j in range(width):
+    clear_sums(sums, at[0], at[6])
+    for r in range(at[5]):
+        _, u0, u1, u2 = row_start(sizes, at, r)
+        for i in range(ndim):
+            total, moment = sum_row(gradient, i * area + r * STRIDE, at[4])
+            add_point(sums, at[0], at[6], i, total, u0, u1, u2)
+            sums[at[0], at[6], i, 0] += moment
+
+
+def basis_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
+    affine_sums(where, ndim, sizes, at, points, table, gradient, sums, bends)
+    for i in range(ndim):
+        for t in range(bends.shape[3]):
+            total = 0.0
+            for r in range(at[5]):
+                total += dot_row(gradient, i * (len(gradient) // 3) + r * STRIDE, table, t, r * COLUMNS, at[4])
+            bends[at[0], at[6], i, t] = total
+
+
+def projective_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
+    """Each term is divided by w, and w has its own share."""
+    area, coef, look, within = len(gradient) // 3, where.coef, at[0], at[6]
+    clear_sums(sums, look, within)
+    for r in range(at[5]):
+        start, u0, u1, u2 = row_start(sizes, at, r)
+        row_points(where, ndim, look, start, u0, u1, u2, at[4], table, 0, points)
+        rest = coef[look, 3, 1] * u1 + coef[look, 3, 2] * u2 + coef[look, 3, 3]
+        for j in range(at[4]):
+            u, share = u0 + j, 0.0
+            w = off_horizon(coef[look, 3, 0] * u + rest)
             for i in range(ndim):
-                grad_field[look, start + j, i] = axes[i, 1] * gradient[i * area + r * STRIDE + j]
+                g = gradient[i * area + r * STRIDE + j] / w
+                share += g * (points[i, j] - where.centre[i])
+                add_point(sums, look, within, i, g, u, u1, u2)
+            add_point(sums, look, within, 3, -share, u, u1, u2)
+
+
+def field_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
+    area = len(gradient) // 3
+    for r in range(at[5]):
+        start, _, _, _ = row_start(sizes, at, r)
+        for j in range(at[4]):
+            for i in range(ndim):
+                sums[at[0], start + np.uint64(j), i] = where.axes[i, 0] * gradient[i * area + r * STRIDE + j]
+
+
+affine_sums = loop(affine_gradient)
+GRADIENT = {Affine: affine_gradient, Projective: projective_gradient, Field: field_gradient, Basis: basis_gradient}
+
+
+@overload(reduce_tile, jit_options={"nogil": True, "error_model": "numpy"})
+def reduce_tile_of(where, ndim, sizes, at, points, table, gradient, sums, bends):
+    return GRADIENT[where.instance_class]
 
 
 @loop
-def reduce_tile(rule, ndim, coef, field, axes, bend, table, across, down, deep, at, points, gradient, sums, bends):
-    look, x, y, z, width, height, within = at[0], at[1], at[2], at[3], at[4], at[5], at[6]
-    area = len(gradient) // 3
-    u0, u2 = x - (across - 1) / 2, z - (deep - 1) / 2
+def clear_sums(sums, look, within):
     for i in range(4):
         for k in range(4):
             sums[look, within, i, k] = 0
-    for i in range(bend.shape[1] if rule == BASIS else 0):
-        for t in range(bend.shape[2]):
-            bends[look, within, i, t] = 0
-    for r in range(height):
-        u1, start = y + r - (down - 1) / 2, np.uint64((z * down + y + r) * across + x)
-        if rule == PROJECTIVE:
-            row_points(rule, ndim, coef, field, axes, bend, table, look, start, u0, u1, u2, width, 0, points)
-            divide_row(ndim, coef, axes, u0, u1, u2, width, points, look, r * STRIDE, gradient, within, sums)
-            continue
-        for i in range(ndim):
-            total, moment = sum_row(gradient, i * area + r * STRIDE, width)
-            add_point(sums, look, within, i, total, u0, u1, u2)
-            sums[look, within, i, 0] += moment
-            if rule == BASIS:
-                for t in range(bend.shape[2]):
-                    bends[look, within, i, t] += dot_row(gradient, i * area + r * STRIDE, table, t, r * COLUMNS, width)
 
 
 @loop_sum
@@ -222,21 +254,6 @@ def dot_row(g, first, table, t, start, width):
     for j in range(np.uint64(width)):
         total += np.float64(g[np.uint64(first) + j]) * table[t, np.uint64(start) + j]
     return total
-
-
-@loop
-def divide_row(ndim, coef, axes, u0, u1, u2, width, points, look, first, gradient, within, sums):
-    """The same for a homography: each term is divided by w, and w has its own share."""
-    area = len(gradient) // 3
-    rest = coef[look, 3, 1] * u1 + coef[look, 3, 2] * u2 + coef[look, 3, 3]
-    for j in range(width):
-        u, share = u0 + j, 0.0
-        w = off_horizon(coef[look, 3, 0] * u + rest)
-        for i in range(ndim):
-            g = gradient[i * area + first + j] / w
-            share += g * (points[i, j] - axes[i, 0])
-            add_point(sums, look, within, i, g, u, u1, u2)
-        add_point(sums, look, within, 3, -share, u, u1, u2)
 
 
 @inline

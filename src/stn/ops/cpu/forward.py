@@ -2,61 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from stn.ops.cpu.rules import SOURCES, inline, loop
-from stn.ops.cpu.tile import STRIDE, fill_tile, new_tile, shape_of, tiles_of_a_look, warm
+from stn.ops.cpu.rules import Affine, Basis, compiled, inline, loop
+from stn.ops.cpu.tile import STRIDE, fill_tile, place_tile, share_table, tile_of, tiles_of_a_look, warm
 from stn.ops.cpu.vector import LANES, blend, blend_channels, blend_plane, blend_volume
 
 blend = inline(blend)
 
 
 @cache
-def forward_kernel(rule: int, ndim: int, nearest: bool, channels_last: bool, parallel: bool) -> Any:
-    """kernel(image, out, coordinates, lengths, fill (C,), one, chunks) image and out flat. Compiled when first called."""
+def forward_kernel(rule: Hashable, ndim: int, nearest: bool, channels_last: bool, parallel: bool) -> Any:
+    """kernel(image, out, where, sizes, fill (C,), one, tiles), image and out flat. Compiled when first called."""
+    straight, shared = rule is Affine, rule is Basis
 
-    key = SOURCES, parallel
-
-    def kernel(image, out, coordinates, lengths, fill, one, chunks):
-        _ = key  # of the cache on disk
-        tiles = lengths.batch * lengths.looks * tiles_of_a_look(lengths)
-        high = lengths.height if ndim == 2 else lengths.depth
+    def kernel(image, out, where, sizes, fill, one, tiles):
+        chunks, count = len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes)
+        high = sizes.height if ndim == 2 else sizes.depth
         for chunk in prange(chunks):
-            shape = shape_of(lengths)
-            tile = new_tile(rule, ndim, nearest, False, coordinates.knots.shape[0], shape.rows, fill)
-            for number in range(tiles * chunk // chunks, tiles * (chunk + 1) // chunks):
-                fill_tile(rule, ndim, nearest, False, coordinates, shape, number, 0, high, tile)
+            tile = tile_of(tiles, chunk)
+            for number in range(count * chunk // chunks, count * (chunk + 1) // chunks):
+                place_tile(sizes, shared, number, tile.at)
+                if shared:
+                    share_table(where, sizes, tile)
+                fill_tile(straight, ndim, nearest, False, where, sizes, 0, high, tile)
                 if channels_last:
-                    blend_pixels(ndim, nearest, image, out, shape, tile, fill, one)
+                    blend_pixels(ndim, nearest, image, out, sizes, tile, fill, one)
                 else:
-                    blend_planes(ndim, nearest, image, out, shape, tile, fill)
+                    blend_planes(ndim, nearest, image, out, sizes, tile, fill)
 
-    return njit(kernel, nogil=True, parallel=parallel, cache=True, error_model="numpy")
+    return compiled(kernel, parallel)
 
 
 @inline
-def blend_planes(ndim, nearest, image, out, shape, tile, fill):
-    (w, h, d), (across, down, deep) = shape.size, shape.target
+def blend_planes(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile(
-        ndim, nearest, image, w, h, d, out, across, down, deep, shape.looks, shape.channels, tile.at, tile.box, tile.runs,
-        tile.offset, tile.fraction, tile.listed, tile.where, tile.weight, fill, tile.sink,
+        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
+        tile.weight, fill, tile.sink,
     )  # fmt: skip
 
 
 @loop
-def blend_tile(
-    ndim, nearest, image, w, h, d, out, across, down, deep, looks, channels, at, box, runs,
-    offset, fraction, listed, where, weight, fill, sink,
-):  # fmt: skip
+def blend_tile(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, sink):
     """All channels of a tile, one plane after another: NCHW."""
     look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
-    for c in range(channels):
-        plane = np.uint64((look // looks * channels + c) * w * h * d)
-        first = (((look * channels + c) * deep + z) * down + y) * across + x
+    w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
+    for c in range(sizes.channels):
+        plane = np.uint64((look // sizes.looks * sizes.channels + c) * area * sizes.depth)
+        first = (((look * sizes.channels + c) * sizes.deep + z) * sizes.down + y) * across + x
         if ndim == 2:
             sink[0] = warm(image, plane, w, box[0], box[1], box[2], box[3])
         for r in range(height):
@@ -64,13 +62,13 @@ def blend_tile(
             if nearest:
                 copy_row(image, plane, offset, r, a, b, out, to)
             else:
-                blend_row(ndim, image, plane, w, w * h, offset, fraction, r, a, b, out, to)
+                blend_row(ndim, image, plane, w, area, offset, fraction, r, a, b, out, to)
             fill_row(out, to, to + left, fill[c])
             fill_row(out, to + right, to + width, fill[c])
         for s in range(at[7]):
             i = listed[s]
             to = np.uint64(first + i // STRIDE * across + i % STRIDE)
-            out[to] = weighted(image, plane, np.uint64(1), where, weight, s, fill[c])
+            out[to] = weighted(image, plane, np.uint64(1), tap, weight, s, fill[c])
 
 
 @loop
@@ -98,37 +96,33 @@ def fill_row(out, start, end, value):
 
 
 @loop
-def weighted(image, first, stride, where, weight, s, fill):
+def weighted(image, first, stride, tap, weight, s, fill):
     """A listed pixel: the sum of its taps, `stride` numbers apart, and of its share of the fill value."""
-    taps = where.shape[0]
+    taps = tap.shape[0]
     total = weight[taps, s] * fill
     for t in range(taps):
         if weight[t, s] != 0:  # else it may stand for a pixel outside, whatever is stored there
-            total += weight[t, s] * image[first + np.uint64(where[t, s]) * stride]
+            total += weight[t, s] * image[first + np.uint64(tap[t, s]) * stride]
     return total
 
 
 @inline
-def blend_pixels(ndim, nearest, image, out, shape, tile, fill, one):
-    (w, h, d), (across, down, deep) = shape.size, shape.target
+def blend_pixels(ndim, nearest, image, out, sizes, tile, fill, one):
     blend_tile_last(
-        ndim, nearest, image, w, h, d, out, across, down, deep, shape.looks, np.uint64(shape.channels), tile.at, tile.box,
-        tile.runs, tile.offset, tile.fraction, tile.listed, tile.where, tile.weight, fill, one, tile.sink,
+        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
+        tile.weight, fill, one, tile.sink,
     )  # fmt: skip
 
 
 @loop
-def blend_tile_last(
-    ndim, nearest, image, w, h, d, out, across, down, deep, looks, channels, at, box, runs,
-    offset, fraction, listed, where, weight, fill, one, sink,
-):  # fmt: skip
+def blend_tile_last(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, one, sink):
     """All pixels of a tile, each with its channels side by side: channels last."""
     look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
-    plane = np.uint64(look // looks * w * h * d)
-    first, area = ((look * deep + z) * down + y) * across + x, len(offset)
+    w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
+    plane, channels = np.uint64(look // sizes.looks * plane_in * sizes.depth), np.uint64(n)
+    first, area = ((look * sizes.deep + z) * sizes.down + y) * across + x, len(offset)
     if ndim == 2:
-        c = np.int64(channels)
-        sink[0] = warm(image, plane * channels, w * c, box[0] * c, box[1] * c, box[2], box[3])
+        sink[0] = warm(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3])
     for r in range(height):
         left, a, b, right = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3]
         for j in range(width):
@@ -141,12 +135,14 @@ def blend_tile_last(
             elif nearest:
                 copy_pixel(image, at_pixel, out, to, channels)
             else:
-                blend_pixel(ndim, image, at_pixel, np.uint64(w), np.uint64(w * h), fraction, i, area, out, to, channels, one)
+                blend_pixel(
+                    ndim, image, at_pixel, np.uint64(w), np.uint64(plane_in), fraction, i, area, out, to, channels, one
+                )
     for s in range(at[7]):
         i = listed[s]
         to = np.uint64(first + i // STRIDE * across + i % STRIDE) * channels
         for c in range(channels):
-            out[to + c] = weighted(image, plane * channels + c, channels, where, weight, s, fill[c])
+            out[to + c] = weighted(image, plane * channels + c, channels, tap, weight, s, fill[c])
 
 
 @inline

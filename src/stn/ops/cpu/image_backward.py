@@ -7,14 +7,24 @@ number of threads, bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from stn.ops.cpu.rules import BASIS, SOURCES, inline, loop
-from stn.ops.cpu.tile import STRIDE, fill_tile, new_tile, shape_of, tiles_of_a_look, warm
+from stn.ops.cpu.rules import Affine, Basis, compiled, inline, loop
+from stn.ops.cpu.tile import (
+    STRIDE,
+    fill_tile,
+    place_tile,
+    share_table,
+    tile_is_elsewhere,
+    tile_of,
+    tiles_of_a_look,
+    warm,
+)  # fmt: skip
 from stn.ops.cpu.vector import LANES, add_channels
 
 # Channels of a pixel that are scattered together. A pixel adds to what its neighbour has just stored, and waits for it;
@@ -23,73 +33,69 @@ GROUP = 4
 
 
 @cache
-def image_backward_kernel(rule: int, ndim: int, nearest: bool, channels_last: bool, parallel: bool) -> Any:
-    """kernel(grad, grad_image, coordinates, lengths, fill, one, groups, bands, chunks); compiled when first called.
+def image_backward_kernel(rule: Hashable, ndim: int, nearest: bool, channels_last: bool, parallel: bool) -> Any:
+    """kernel(grad, grad_image, where, sizes, one, groups, bands, tiles); compiled when first called.
 
     grad, grad_image: flat, grad_image zeros. groups and bands divide the channels and the slowest axis of the image.
     """
+    straight, shared = rule is Affine, rule is Basis
 
-    key = SOURCES, parallel
-
-    def kernel(grad, grad_image, coordinates, lengths, fill, one, groups, bands, chunks):
-        _ = key  # of the cache on disk
-        tasks, tiles = lengths.batch * groups * bands, tiles_of_a_look(lengths)
-        slowest = lengths.height if ndim == 2 else lengths.depth
-        looks, all_looks = lengths.looks, lengths.batch * lengths.looks
+    def kernel(grad, grad_image, where, sizes, one, groups, bands, tiles):
+        chunks, tasks, slowest = len(tiles.at), sizes.batch * groups * bands, sizes.height if ndim == 2 else sizes.depth
+        looks, all_looks, count = sizes.looks, sizes.batch * sizes.looks, tiles_of_a_look(sizes)
         for chunk in prange(chunks):
-            shape = shape_of(lengths)
-            tile = new_tile(rule, ndim, nearest, False, coordinates.knots.shape[0], shape.rows, fill)
+            tile = tile_of(tiles, chunk)
             for task in range(tasks * chunk // chunks, tasks * (chunk + 1) // chunks):
                 band, group, n = task % bands, task // bands % groups, task // (bands * groups)
                 low, high = slowest * band // bands, slowest * (band + 1) // bands
-                c0, c1 = shape.channels * group // groups, shape.channels * (group + 1) // groups
-                for k in range(looks * tiles):
-                    number = k // looks * all_looks + n * looks + k % looks if rule == BASIS else n * looks * tiles + k
-                    fill_tile(rule, ndim, nearest, False, coordinates, shape, number, low, high, tile)
-                    scatter(ndim, nearest, channels_last, grad, grad_image, shape, tile, c0, c1, one)
+                c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
+                for k in range(looks * count):
+                    number = k // looks * all_looks + n * looks + k % looks if shared else n * looks * count + k
+                    place_tile(sizes, shared, number, tile.at)
+                    if straight and tile_is_elsewhere(where, sizes, ndim - 1, slowest, low, high, tile.at):
+                        continue
+                    if shared:
+                        share_table(where, sizes, tile)
+                    fill_tile(straight, ndim, nearest, False, where, sizes, low, high, tile)
+                    if channels_last:
+                        scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
+                    else:
+                        scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
 
-    return njit(kernel, nogil=True, parallel=parallel, cache=True, error_model="numpy")
+    return compiled(kernel, parallel)
 
 
 @inline
-def scatter(ndim, nearest, channels_last, grad, grad_image, shape, tile, c0, c1, one):
-    (w, h, d), (across, down, deep) = shape.size, shape.target
-    if channels_last:
-        scatter_tile_last(
-            ndim, nearest, grad, across, down, deep, grad_image, w, h, d, shape.looks, np.uint64(shape.channels),
-            np.uint64(c0), np.uint64(c1), tile.at, tile.runs, tile.offset, tile.fraction, tile.listed, tile.where,
-            tile.weight, one,
-        )  # fmt: skip
-    else:
-        scatter_tile(
-            ndim, nearest, grad, across, down, deep, grad_image, w, h, d, shape.looks, shape.channels, c0, c1, tile.at,
-            tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.where, tile.weight, one, tile.sink,
-        )  # fmt: skip
+def scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
+    scatter_tile(
+        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.box, tile.runs, tile.offset, tile.fraction,
+        tile.listed, tile.tap, tile.weight, one, tile.sink,
+    )  # fmt: skip
 
 
 @loop
 def scatter_tile(
-    ndim, nearest, grad, across, down, deep, grad_image, w, h, d, looks, channels, c0, c1, at, box,
-    runs, offset, fraction, listed, where, weight, one, sink,
-):  # fmt: skip
+    ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, runs, offset, fraction, listed, tap, weight, one, sink
+):
     look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
-    plane_in, plane_out = np.uint64(w * h * d), np.uint64(across * down * deep)
+    w, area, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
+    plane_in, plane_out = np.uint64(area * sizes.depth), np.uint64(across * sizes.down * sizes.deep)
     for start in range(c0, c1, GROUP):
         count = min(GROUP, c1 - start)
-        plane = np.uint64(look // looks * channels + start) * plane_in
-        first = np.uint64(look * channels + start) * plane_out + np.uint64((z * down + y) * across + x)
+        plane = np.uint64(look // sizes.looks * channels + start) * plane_in
+        first = np.uint64(look * channels + start) * plane_out + np.uint64((z * sizes.down + y) * across + x)
         for c in range(np.uint64(count if ndim == 2 else 0)):
             sink[0] = warm(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3])
         for r in range(height):
             scatter_row(
-                ndim, nearest, count, grad, first + np.uint64(r * across), plane_out, grad_image, plane, plane_in, w, w * h,
+                ndim, nearest, count, grad, first + np.uint64(r * across), plane_out, grad_image, plane, plane_in, w, area,
                 offset, fraction, r * STRIDE, runs[r, 1], runs[r, 2], one,
             )  # fmt: skip
         for s in range(at[7]):
             i = listed[s]
             to = first + np.uint64(i // STRIDE * across + i % STRIDE)
             for c in range(np.uint64(count)):
-                add_listed(grad[to + c * plane_out], grad_image, plane + c * plane_in, np.uint64(1), where, weight, s)
+                add_listed(grad[to + c * plane_out], grad_image, plane + c * plane_in, np.uint64(1), tap, weight, s)
 
 
 @loop
@@ -161,34 +167,39 @@ def spread(grad, to, step, grad_image, tap, stride, count, right, down, v00, v01
 
 
 @loop
-def add_listed(g, grad_image, first, stride, where, weight, s):
-    for t in range(where.shape[0]):
+def add_listed(g, grad_image, first, stride, tap, weight, s):
+    for t in range(tap.shape[0]):
         if weight[t, s] != 0:
-            grad_image[first + np.uint64(where[t, s]) * stride] += weight[t, s] * g
+            grad_image[first + np.uint64(tap[t, s]) * stride] += weight[t, s] * g
+
+
+@inline
+def scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
+    scatter_tile_last(
+        ndim, nearest, grad, grad_image, sizes, np.uint64(c0), np.uint64(c1), tile.at, tile.runs, tile.offset,
+        tile.fraction, tile.listed, tile.tap, tile.weight, one,
+    )  # fmt: skip
 
 
 @loop
-def scatter_tile_last(
-    ndim, nearest, grad, across, down, deep, grad_image, w, h, d, looks, channels, c0, c1, at,
-    runs, offset, fraction, listed, where, weight, one,
-):  # fmt: skip
+def scatter_tile_last(ndim, nearest, grad, grad_image, sizes, c0, c1, at, runs, offset, fraction, listed, tap, weight, one):
     look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
-    base, first = np.uint64(look // looks * w * h * d), ((look * deep + z) * down + y) * across + x
+    w, area, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
+    base = np.uint64(look // sizes.looks * area * sizes.depth)
+    first = ((look * sizes.deep + z) * sizes.down + y) * across + x
     for r in range(height):
         for j in range(runs[r, 1], runs[r, 2]):
             i = np.uint64(r * STRIDE + j)
-            tap, to = (base + np.uint64(offset[i])) * channels, np.uint64(first + r * across + j) * channels
+            k, to = (base + np.uint64(offset[i])) * channels, np.uint64(first + r * across + j) * channels
             if nearest:
-                add_scaled(grad, to, grad_image, tap, c0, c1, one)
+                add_scaled(grad, to, grad_image, k, c0, c1, one)
             else:
-                scatter_pixel_last(
-                    ndim, grad, to, grad_image, tap, c0, c1, channels, w, w * h, fraction, i, len(offset), one
-                )
+                scatter_pixel_last(ndim, grad, to, grad_image, k, c0, c1, channels, w, area, fraction, i, len(offset), one)
     for s in range(at[7]):
         i = listed[s]
         to = np.uint64(first + i // STRIDE * across + i % STRIDE) * channels
         for c in range(c0, c1):
-            add_listed(grad[to + c], grad_image, base * channels + c, channels, where, weight, s)
+            add_listed(grad[to + c], grad_image, base * channels + c, channels, tap, weight, s)
 
 
 @inline

@@ -1,26 +1,25 @@
-"""Coordinate rules and padding as small Numba functions, inlined into every kernel.
+"""Coordinate rules and padding as small Numba functions, combined with the sampling rules by inlining.
 
-`rule`, `ndim` and `nearest` are constants of the kernel that calls, so that LLVM folds the branches on them. The padding is
-not: only pixels at the edge ask for it, and a kernel takes seconds to compile.
+A rule is a named tuple of arrays and a function: `row_points` chooses the function by the tuple's type, and only that one is
+compiled. `ndim`, `nearest` and the padding are numbers, and their branches are taken once a row or only at the edge.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import overload
 
 from stn.ops.reference import FAR, HORIZON
 
-# Numba's cache on disk knows a kernel by its file and the constants that it uses. It does not know the files of the
-# functions that it calls, nor whether it is parallel: kernels use this constant and that flag, to be told apart by them.
 SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
-AFFINE, PROJECTIVE, FIELD, BASIS = range(4)
 ZEROS, BORDER, REFLECTION, WRAP = range(4)
 PADDING = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "wrap": WRAP}
 
@@ -33,55 +32,101 @@ loop: Any = njit(nogil=True, error_model="numpy")
 loop_sum: Any = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})  # sums in vector order
 
 
-class Coordinates(NamedTuple):
-    """Where to look, ready for the kernels. Axes are in x, y, z order; u are centred target pixels."""
+def compiled(kernel: Callable[..., None], parallel: bool) -> Any:
+    """`kernel`, compiled when first called and then cached on disk.
 
-    coef: Any  # (N * K, 4, 4): p_i = coef_i . (u_x, u_y, u_z, 1) [/ coef_3 . (..)] + axes_i0
-    field: Any  # (N * K, Q, ndim): p_i = axes_i1 field_i + axes_i2 u_i + axes_i3
-    axes: Any  # (3, 4)
-    knots: Any  # (T, 2): the centres x_t of the radial functions U_t(x) = U(|x - x_t|), normalised
-    bend: Any  # (N * K, 2, T): p_i = affine + sum_t bend_it U_t(x), where x_i = axes_i1 u_i
-    align_corners: Any
-    padding: Any
+    Numba names the file of its cache after the function, and knows what lies there by the function's own bytes and
+    constants: neither by the functions that it calls, nor by `parallel`. A file of an earlier version may even refer to
+    classes that are no more. So the name says them all.
+    """
+    kernel.__qualname__ = f"{kernel.__qualname__}_{'parallel' if parallel else 'serial'}_{SOURCES[:12]}"
+    return njit(kernel, nogil=True, parallel=parallel, cache=True, error_model="numpy")
 
 
-@loop
-def row_points(rule, ndim, coef, field, axes, bend, table, look, start, u0, u1, u2, width, first, points):
-    """points[i] = source pixels, float64, of a row of the output: flat from `start`, centred from u, table from `first`."""
+# ---- coordinate rules. Axes are in x, y, z order; u are centred target pixels; coef_i . u stands for coef_i . (u, 1) ----
+
+
+class Affine(NamedTuple):
+    """p_i = coef_i . u + centre_i."""
+
+    coef: Any  # (N * K, 4, 4)
+    centre: Any  # (3,)
+
+
+class Projective(NamedTuple):
+    """p_i = (coef_i . u) / (coef_3 . u) + centre_i."""
+
+    coef: Any
+    centre: Any
+
+
+class Field(NamedTuple):
+    """p_i = axes_i0 field_i + axes_i1 u_i + axes_i2."""
+
+    field: Any  # (N * K, Q, ndim)
+    axes: Any  # (3, 3)
+
+
+class Basis(NamedTuple):
+    """p_i = coef_i . u + centre_i + sum_t bend_it U_t, with U_t(x) = U(|x - knot_t|) and x_i = step_i u_i."""
+
+    coef: Any
+    centre: Any
+    bend: Any  # (N * K, 2, T)
+    knots: Any  # (T, 2) normalised
+    step: Any  # (2,)
+
+
+def row_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
+    """points[i, j] = source pixels, float64, of a row of the output: flat from `start`, centred u, table from `first`."""
+    raise NotImplementedError  # for Numba alone
+
+
+def affine_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
     for i in range(ndim):
-        if rule == FIELD:
-            u = u0 if i == 0 else (u1 if i == 1 else u2)
-            field_row(field, look, start, i, axes[i, 1], axes[i, 2], u, axes[i, 3], width, points)
-            continue
-        rest = coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3]
-        if rule == PROJECTIVE:
-            rest_w = coef[look, 3, 1] * u1 + coef[look, 3, 2] * u2 + coef[look, 3, 3]
-            divided_row(coef[look, i, 0], rest, coef[look, 3, 0], rest_w, u0, axes[i, 0], width, i, points)
-        else:
-            straight_row(coef[look, i, 0], rest, u0, axes[i, 0], width, i, points)
-        if rule == BASIS:
-            bend_row(bend, look, table, first, width, i, points)
+        straight_row(where.coef, where.centre, look, u0, u1, u2, width, i, points)
+
+
+def projective_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
+    for i in range(ndim):
+        divided_row(where.coef, where.centre, look, u0, u1, u2, width, i, points)
+
+
+def field_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
+    for i in range(ndim):
+        field_row(where.field, where.axes, look, start, u0 if i == 0 else (u1 if i == 1 else u2), width, i, points)
+
+
+def basis_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
+    for i in range(ndim):
+        straight_row(where.coef, where.centre, look, u0, u1, u2, width, i, points)
+        bend_row(where.bend, look, table, first, width, i, points)
+
+
+POINTS = {Affine: affine_points, Projective: projective_points, Field: field_points, Basis: basis_points}
+
+
+@overload(row_points, jit_options={"forceinline": True, "nogil": True, "error_model": "numpy"})
+def row_points_of(where, ndim, look, start, u0, u1, u2, width, table, first, points):
+    return POINTS[where.instance_class]
 
 
 @loop
-def field_row(field, look, start, i, scale, step, u, shift, width, points):
-    along = step if i == 0 else 0.0
-    rest = step * u + shift
+def straight_row(coef, centre, look, u0, u1, u2, width, i, points):
+    a, c = coef[look, i, 0], centre[i]
+    rest = coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3]
     for j in range(np.uint64(width)):
-        points[i, j] = scale * field[look, start + j, i] + (along * np.float64(np.int64(j)) + rest)
+        points[i, j] = a * (u0 + np.float64(np.int64(j))) + rest + c
 
 
 @loop
-def straight_row(a, rest, u, c, width, i, points):
+def divided_row(coef, centre, look, u0, u1, u2, width, i, points):
+    a, b, c = coef[look, i, 0], coef[look, 3, 0], centre[i]
+    rest = coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3]
+    rest_w = coef[look, 3, 1] * u1 + coef[look, 3, 2] * u2 + coef[look, 3, 3]
     for j in range(np.uint64(width)):
-        points[i, j] = a * (u + np.float64(np.int64(j))) + rest + c
-
-
-@loop
-def divided_row(a, rest, v, rest_w, u, c, width, i, points):
-    for j in range(np.uint64(width)):
-        at = u + np.float64(np.int64(j))
-        points[i, j] = (a * at + rest) / off_horizon(v * at + rest_w) + c
+        u = u0 + np.float64(np.int64(j))
+        points[i, j] = (a * u + rest) / off_horizon(b * u + rest_w) + c
 
 
 @inline
@@ -91,11 +136,22 @@ def off_horizon(w):
 
 
 @loop
+def field_row(field, axes, look, start, u, width, i, points):
+    scale, step = axes[i, 0], axes[i, 1] if i == 0 else 0.0
+    rest = axes[i, 1] * u + axes[i, 2]
+    for j in range(np.uint64(width)):
+        points[i, j] = scale * field[look, start + j, i] + (step * np.float64(np.int64(j)) + rest)
+
+
+@loop
 def bend_row(bend, look, table, first, width, i, points):
     for t in range(bend.shape[2]):
         amount = bend[look, i, t]
         for j in range(np.uint64(width)):
             points[i, j] += amount * table[t, np.uint64(first) + j]
+
+
+# ---- padding ----
 
 
 @inline

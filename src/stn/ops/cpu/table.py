@@ -16,14 +16,14 @@ LEAST = 1e-300  # U(0) = 0
 
 
 @loop
-def fill_table(knots, axes, u0, u1, width, height, columns, table):
+def fill_table(knots, step, u0, u1, width, height, columns, table):
     """table[t, r columns + j] = U(|x - knot_t|) at pixel (j, r) of a tile whose corner is the centred pixel u."""
     squares, exponents, mantissas = np.empty(columns), np.empty(columns), np.empty(columns, np.int64)
     bits, fractions = squares.view(np.int64), mantissas.view(np.float64)
     for t in range(knots.shape[0]):
         for r in range(height):
-            down = axes[1, 1] * (u1 + r) - knots[t, 1]
-            squared_distances(u0, axes[0, 1], knots[t, 0], down * down, width, squares)
+            down = step[1] * (u1 + r) - knots[t, 1]
+            squared_distances(u0, step[0], knots[t, 0], down * down, width, squares)
             decompose(bits, width, exponents, mantissas)
             radial(squares, exponents, fractions, width, t, r * columns, table)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stn.ops.cpu.rules import AFFINE, BASIS, ZEROS, axis_taps, inline, is_blank, loop, row_points
+from stn.ops.cpu.rules import ZEROS, axis_taps, inline, is_blank, loop, row_points
 from stn.ops.cpu.table import fill_table
 from stn.ops.cpu.vector import LANES
 
@@ -25,46 +25,25 @@ STRIDE = COLUMNS + LANES  # of a row: vectors reach beyond its end
 LINE = np.uint64(16)  # float32 numbers in 64 bytes
 
 
-class Lengths(NamedTuple):
-    """Of one call, D = 1 in 2-D. Flat, because a parallel loop of Numba takes no tuple within a tuple."""
+class Sizes(NamedTuple):
+    """Of one call; 2-D has a depth of 1. All integers."""
 
     batch: Any
     looks: Any
     channels: Any
-    width: Any
+    width: Any  # of the image
     height: Any
     depth: Any
-    target_width: Any
-    target_height: Any
-    target_depth: Any
+    across: Any  # of the output
+    down: Any
+    deep: Any
     rows: Any  # of a tile
-
-
-class Shape(NamedTuple):
-    """The same inside a thread, with sizes (W, H, D) of the image and of the output."""
-
-    batch: Any
-    looks: Any
-    channels: Any
-    size: Any
-    target: Any
-    rows: Any
-
-
-@inline
-def shape_of(lengths):
-    return Shape(
-        lengths.batch,
-        lengths.looks,
-        lengths.channels,
-        (lengths.width, lengths.height, lengths.depth),
-        (lengths.target_width, lengths.target_height, lengths.target_depth),
-        lengths.rows,
-    )
+    padding: Any
+    align_corners: Any
 
 
 class Tile(NamedTuple):
-    """One tile: where it lies, then its pixels, at r * STRIDE + j. Made once a thread, filled again for each tile."""
+    """One tile: where it lies, then its pixels, at r * STRIDE + j. One a thread, filled again for each tile."""
 
     at: Any  # (9,) int64: look, x, y, z, width, height, number within its look, count of listed, number of the table
     box: Any  # (4,) int64: first and last + 1 column, first and last + 1 row that its interior pixels read
@@ -74,37 +53,40 @@ class Tile(NamedTuple):
     offset: Any  # (area,) uint32, of interior pixels
     fraction: Any  # (3 * area,) float, theirs on each axis
     listed: Any  # (area,) int64, which pixels are listed
-    where: Any  # (taps, area) uint32, offsets of their taps
+    tap: Any  # (taps, area) uint32, offsets of their taps
     weight: Any  # (taps + 1, area) float, weights of their taps, then 1 - their sum, which is the fill value's
     slope: Any  # (taps, 3, area) float, derivatives of the weights in x, y, z
     gradient: Any  # (3 * area,) float, the loss's derivative in the source pixel
     sink: Any  # (1,) float, where what must not be optimised away goes
 
 
+def new_tiles(count: int, rows: int, taps: int, derivative: bool, knots: int, real: Any) -> Tile:
+    """The memory of `count` tiles, made here rather than in a kernel: for Numba each np.empty is a function to compile."""
+    area, slopes = rows * STRIDE, rows * STRIDE if derivative else 0
+    shapes = {
+        "at": ((9,), np.int64), "box": ((4,), np.int64), "points": ((3, COLUMNS), np.float64),
+        "table": ((knots, rows * COLUMNS), np.float64), "runs": ((rows, 4), np.int64), "offset": ((area,), np.uint32),
+        "fraction": ((3 * area,), real), "listed": ((area,), np.int64), "tap": ((taps, area), np.uint32),
+        "weight": ((taps + 1, area), real), "slope": ((taps, 3, slopes), real), "gradient": ((3 * slopes,), real),
+        "sink": ((1,), real),
+    }  # fmt: skip
+    tiles = Tile(**{name: np.empty((count, *shape), dtype) for name, (shape, dtype) in shapes.items()})
+    tiles.at[:, 8] = -1
+    return tiles
+
+
 @inline
-def new_tile(rule, ndim, nearest, derivative, knots, rows, fill):
-    taps, area = 1 if nearest else 1 << ndim, rows * STRIDE
-    slopes = area if derivative else 0
+def tile_of(tiles, k):
+    t = tiles
     return Tile(
-        np.full(9, -1, np.int64),
-        np.empty(4, np.int64),
-        np.empty((3, COLUMNS)),
-        np.empty((knots if rule == BASIS else 0, rows * COLUMNS)),
-        np.empty((rows, 4), np.int64),
-        np.empty(area, np.uint32),
-        np.empty(3 * area, fill.dtype),
-        np.empty(area, np.int64),
-        np.empty((taps, area), np.uint32),
-        np.empty((taps + 1, area), fill.dtype),
-        np.empty((taps, 3, slopes), fill.dtype),
-        np.empty(3 * slopes, fill.dtype),
-        np.empty(1, fill.dtype),
-    )
+        t.at[k], t.box[k], t.points[k], t.table[k], t.runs[k], t.offset[k], t.fraction[k], t.listed[k], t.tap[k],
+        t.weight[k], t.slope[k], t.gradient[k], t.sink[k],
+    )  # fmt: skip
 
 
 @inline
-def tiles_of_a_look(lengths):
-    return -(-lengths.target_width // COLUMNS) * -(-lengths.target_height // lengths.rows) * lengths.target_depth
+def tiles_of_a_look(sizes):
+    return -(-sizes.across // COLUMNS) * -(-sizes.down // sizes.rows) * sizes.deep
 
 
 @loop
@@ -121,55 +103,59 @@ def warm(image, plane, width, left, right, top, bottom):
     return total
 
 
-@inline
-def fill_tile(rule, ndim, nearest, derivative, coordinates, shape, number, low, high, tile):
-    """Make `tile` tile `number` of all looks. Taps outside low .. high on the slowest axis are left out.
+@loop
+def place_tile(sizes, shared, number, at):
+    """Tiles of a look follow each other; under a basis (`shared`) the looks at a tile do, since they share its table."""
+    columns, lines = -(-sizes.across // COLUMNS), -(-sizes.down // sizes.rows)
+    tiles, looks = columns * lines * sizes.deep, sizes.batch * sizes.looks
+    within, look = (number // looks, number % looks) if shared else (number % tiles, number // tiles)
+    at[0], at[6], at[7] = look, within, 0
+    at[1], at[2], at[3] = within % columns * COLUMNS, within // columns % lines * sizes.rows, within // (columns * lines)
+    at[4], at[5] = min(COLUMNS, sizes.across - at[1]), min(sizes.rows, sizes.down - at[2])
 
-    derivative: also of the taps' weights. The last pixel, x = n - 1, is then no interior one, because as the end of the
-    pixel before it, with fraction 1, it would have the derivative to the left.
-    """
-    c, (w, h, d), (across, down, deep) = coordinates, shape.size, shape.target
-    place_tile(rule, shape.batch * shape.looks, across, down, deep, shape.rows, number, tile.at)
-    if rule == AFFINE and tile_is_elsewhere(
-        c.coef, c.axes, ndim - 1, shape.size[ndim - 1], low, high, shape.target, tile.at
-    ):
-        tile.at[5] = 0
-    if rule == BASIS and tile.at[8] != tile.at[6]:
-        u, v = tile.at[1] - (across - 1) / 2, tile.at[2] - (down - 1) / 2
-        fill_table(c.knots, c.axes, u, v, tile.at[4], tile.at[5], COLUMNS, tile.table)
+
+@inline
+def row_start(sizes, at, r):
+    """The first pixel of row r of a tile: its flat index in the output, and its centred coordinates."""
+    x, y, z = at[1], at[2] + r, at[3]
+    start = np.uint64((z * sizes.down + y) * sizes.across + x)
+    return start, x - (sizes.across - 1) / 2, y - (sizes.down - 1) / 2, z - (sizes.deep - 1) / 2
+
+
+@inline
+def share_table(where, sizes, tile):
+    """Make the table of a tile's radial functions, unless the look before has."""
+    if tile.at[8] != tile.at[6]:
+        _, u0, u1, _ = row_start(sizes, tile.at, 0)
+        fill_table(where.knots, where.step, u0, u1, tile.at[4], tile.at[5], COLUMNS, tile.table)
         tile.at[8] = tile.at[6]
-    tile.at[7] = 0
-    tile.box[0], tile.box[1], tile.box[2], tile.box[3] = w, 0, h, 0
+
+
+@inline
+def fill_tile(straight, ndim, nearest, derivative, where, sizes, low, high, tile):
+    """Say all of the tile that has been placed. Taps outside low .. high on the slowest axis are left out.
+
+    straight: source rows are straight lines. derivative: also of the taps' weights. The last pixel, x = n - 1, is then no
+    interior one, because as the end of the pixel before it, with fraction 1, it would have the derivative to the left.
+    """
     fill_rows(
-        rule, ndim, nearest, derivative, c.coef, c.field, c.axes, c.bend, tile.table, c.padding, c.align_corners,
-        w, h, d, across, down, deep, low, high, tile.at, tile.box, tile.points, tile.runs, tile.offset, tile.fraction,
-        tile.listed, tile.where, tile.weight, tile.slope,
+        straight, ndim, nearest, derivative, where, sizes, low, high, tile.at, tile.box, tile.points, tile.table, tile.runs,
+        tile.offset, tile.fraction, tile.listed, tile.tap, tile.weight, tile.slope,
     )  # fmt: skip
 
 
 @loop
-def place_tile(rule, all_looks, across, down, deep, rows, number, at):
-    """Tiles of a look follow each other; under a basis the looks at a tile do, since they share its table."""
-    columns, lines = -(-across // COLUMNS), -(-down // rows)
-    tiles = columns * lines * deep
-    within, look = (number // all_looks, number % all_looks) if rule == BASIS else (number % tiles, number // tiles)
-    at[0], at[6] = look, within
-    at[1], at[2], at[3] = within % columns * COLUMNS, within // columns % lines * rows, within // (columns * lines)
-    at[4], at[5] = min(COLUMNS, across - at[1]), min(rows, down - at[2])
-
-
-@loop
 def fill_rows(
-    rule, ndim, nearest, derivative, coef, field, axes, bend, table, padding, align_corners,
-    w, h, d, across, down, deep, low, high, at, box, points, runs, offset, fraction, listed, where, weight, slope,
+    straight, ndim, nearest, derivative, where, sizes, low, high, at, box, points, table, runs,
+    offset, fraction, listed, tap, weight, slope,
 ):  # fmt: skip
-    look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
-    u0, u2, n = x - (across - 1) / 2, z - (deep - 1) / 2, h if ndim == 2 else d
-    for r in range(height):
-        start, u1 = np.uint64((z * down + y + r) * across + x), y + r - (down - 1) / 2
-        row_points(rule, ndim, coef, field, axes, bend, table, look, start, u0, u1, u2, width, r * COLUMNS, points)
-        a, b = find_run(rule, ndim, nearest, not derivative, points, w, h, d, low, high, width)
-        left, right = find_blank(ndim, padding, points, w, h, d, a, b, width)
+    w, h, d, width = sizes.width, sizes.height, sizes.depth, at[4]
+    box[0], box[1], box[2], box[3] = w, 0, h, 0
+    for r in range(at[5]):
+        start, u0, u1, u2 = row_start(sizes, at, r)
+        row_points(where, ndim, at[0], start, u0, u1, u2, width, table, r * COLUMNS, points)
+        a, b = find_run(straight, ndim, nearest, not derivative, points, w, h, d, low, high, width)
+        left, right = find_blank(ndim, sizes.padding, points, w, h, d, a, b, width)
         runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3] = left, a, b, right
         store_run(ndim, nearest, points, a, b, w, h, d, r, offset, fraction)
         if a < b:
@@ -177,12 +163,10 @@ def fill_rows(
             widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
         for k in range(left, right - (b - a)):
             j = k if k < a else k + (b - a)  # before the run and after it
-            if not elsewhere(points[ndim - 1, j], n, low, high):
+            if not elsewhere(points[ndim - 1, j], h if ndim == 2 else d, low, high):
                 s, at[7] = at[7], at[7] + 1
                 listed[s] = r * STRIDE + j
-                store_taps(
-                    ndim, nearest, derivative, padding, align_corners, points, j, w, h, d, low, high, s, where, weight, slope
-                )
+                store_taps(ndim, nearest, derivative, sizes, points, j, low, high, s, tap, weight, slope)
 
 
 @inline
@@ -192,13 +176,13 @@ def elsewhere(slow, n, low, high):
 
 
 @inline
-def tile_is_elsewhere(coef, axes, i, n, low, high, target, at):
-    """The same for a whole tile under an affine map: for its corners."""
+def tile_is_elsewhere(where, sizes, i, n, low, high, at):
+    """The same for a whole tile under an affine map, on its slowest axis i: for its corners."""
     if low == 0 and high == n:
         return False
-    u, v, w = at[1] - (target[0] - 1) / 2, at[2] - (target[1] - 1) / 2, at[3] - (target[2] - 1) / 2
-    look = at[0]
-    corner = coef[look, i, 0] * u + coef[look, i, 1] * v + coef[look, i, 2] * w + coef[look, i, 3] + axes[i, 0]
+    _, u0, u1, u2 = row_start(sizes, at, 0)
+    coef, look = where.coef, at[0]
+    corner = coef[look, i, 0] * u0 + coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3] + where.centre[i]
     across, down = coef[look, i, 0] * (at[4] - 1), coef[look, i, 1] * (at[5] - 1)
     least, most = corner + min(across, 0.0) + min(down, 0.0), corner + max(across, 0.0) + max(down, 0.0)
     return (least >= 0) & (most <= n - 1) & ((most + 1 < low - 1) | (least >= high + 1))
@@ -211,13 +195,13 @@ def widen_box(box, x, y, w, h):
 
 
 @loop
-def find_run(rule, ndim, nearest, closed, points, w, h, d, low, high, width):
+def find_run(straight, ndim, nearest, closed, points, w, h, d, low, high, width):
     """The first run of interior pixels of a row: its start and its end."""
     y_low, y_high, z_low, z_high = (low, high - 1, 0, 0) if ndim == 2 else (0, h - 1, low, high - 1)
     start = 0
     while start < width and not interior(ndim, nearest, closed, points, start, w - 1, y_low, y_high, z_low, z_high):
         start += 1
-    if rule == AFFINE:  # source rows are straight: the run ends where it ends seen from behind
+    if straight:  # the run ends where it ends seen from behind
         end = width
         while end > start and not interior(ndim, nearest, closed, points, end - 1, w - 1, y_low, y_high, z_low, z_high):
             end -= 1
@@ -295,9 +279,10 @@ def add_floor(points, i, start, end, most, stride, first, offset, into, fraction
 
 
 @loop
-def store_taps(ndim, nearest, derivative, padding, align_corners, points, j, w, h, d, low, high, s, where, weight, slope):
+def store_taps(ndim, nearest, derivative, sizes, points, j, low, high, s, tap, weight, slope):
     """Taps of point j of a row, as number s of the list."""
-    taps = 1 if nearest else 1 << ndim
+    taps, padding, align_corners = 1 if nearest else 1 << ndim, sizes.padding, sizes.align_corners
+    w, h, d = sizes.width, sizes.height, sizes.depth
     x0, x1, wx0, wx1, dx0, dx1 = axis_taps(nearest, padding, align_corners, points[0, j], w)
     y0, y1, wy0, wy1, dy0, dy1 = axis_taps(nearest, padding, align_corners, points[1, j], h)
     z0, z1, wz0, wz1, dz0, dz1 = 0, 0, 1.0, 0.0, 0.0, 0.0
@@ -310,7 +295,7 @@ def store_taps(ndim, nearest, derivative, padding, align_corners, points, j, w, 
         z, wz, dz = (z1, wz1, dz1) if t & 4 else (z0, wz0, dz0)
         slowest = z if ndim == 3 else y
         total += wz * wy * wx
-        where[t, s] = np.uint32((z * h + y) * w + x)
+        tap[t, s] = np.uint32((z * h + y) * w + x)
         weight[t, s] = wz * wy * wx if low <= slowest < high else 0.0
         if derivative:
             slope[t, 0, s], slope[t, 1, s], slope[t, 2, s] = wz * wy * dx, wz * dy * wx, dz * wy * wx
