@@ -57,4 +57,4 @@ def _call(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...]) ->
         call = Call(image, adapt.from_matrix(where, by), where.shape[1], size, mode, padding_mode, align_corners)
         return call, lambda sums, _: adapt.matrix_gradient(sums, by)
     call = Call(image, adapt.from_basis(where, settings[4], by), where.shape[1], size, mode, padding_mode, align_corners)
-    return call, lambda sums, bends: adapt.basis_gradient(sums, bends, by)
+    return call, lambda sums, bends: adapt.basis_gradient(sums, bends, len(settings[4]), by)

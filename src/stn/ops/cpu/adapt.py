@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stn.grid import half_extent
-from stn.ops.cpu.rules import Affine, Basis, Field, Projective
+from stn.ops.cpu.rules import GROUP_OF_KNOTS, Affine, Basis, Field, Projective
 
 Coordinates = Affine | Projective | Field | Basis
 
@@ -66,13 +66,16 @@ def from_basis(coefficients: Tensor, knots: Tensor, by: Scale) -> Basis:  # (N, 
     coef = np.zeros((len(w), 4, 4))
     coef[:, :2, :2] = (np.eye(2) + w[:, count + 1 :].swapaxes(1, 2)) * by.matrix[:, :2]
     coef[:, :2, 3] = w[:, count] * by.matrix[:, 2]
-    bend = np.ascontiguousarray((w[:, :count] * by.matrix[:, 2]).swapaxes(1, 2))
-    return Basis(coef, by.centre, bend, knots.detach().cpu().double().contiguous().numpy(), by.step)
+    padded = -(-count // GROUP_OF_KNOTS) * GROUP_OF_KNOTS  # with knots that bend nothing
+    bend, at = np.zeros((len(w), 2, padded)), np.zeros((padded, 2))
+    bend[:, :, :count] = (w[:, :count] * by.matrix[:, 2]).swapaxes(1, 2)
+    at[:count] = knots.detach().cpu().numpy()
+    return Basis(coef, by.centre, bend, at, by.step)
 
 
-def basis_gradient(sums: Any, bends: Any, by: Scale) -> Any:
-    """(N * K, 4, 4) and (N * K, 2, T) -> (N * K, T+3, 2)."""
-    bent, moved = bends.swapaxes(1, 2) * by.matrix[:, 2], sums[:, None, :2, 3] * by.matrix[:, 2]
+def basis_gradient(sums: Any, bends: Any, count: int, by: Scale) -> Any:
+    """(N * K, 4, 4) and (N * K, 2, T or more) -> (N * K, T+3, 2)."""
+    bent, moved = bends[:, :, :count].swapaxes(1, 2) * by.matrix[:, 2], sums[:, None, :2, 3] * by.matrix[:, 2]
     return np.concatenate([bent, moved, (sums[:, :2, :2] * by.matrix[:, :2]).swapaxes(1, 2)], axis=1)
 
 

@@ -18,7 +18,19 @@ import numpy as np
 from numba import prange
 from numba.extending import overload
 
-from stn.ops.cpu.rules import Affine, Basis, Field, Projective, compiled, inline, loop, loop_sum, off_horizon, row_points
+from stn.ops.cpu.rules import (
+    GROUP_OF_KNOTS,
+    Affine,
+    Basis,
+    Field,
+    Projective,
+    compiled,
+    inline,
+    loop,
+    loop_sum,
+    off_horizon,
+    row_points,
+)
 from stn.ops.cpu.tile import (
     COLUMNS,
     STRIDE,
@@ -186,12 +198,7 @@ def affine_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends
 
 def basis_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
     affine_sums(where, ndim, sizes, at, points, table, gradient, sums, bends)
-    for i in range(ndim):
-        for t in range(bends.shape[3]):
-            total = 0.0
-            for r in range(at[5]):
-                total += dot_row(gradient, i * (len(gradient) // 3) + r * STRIDE, table, t, r * COLUMNS, at[4])
-            bends[at[0], at[6], i, t] = total
+    add_bends(at[0], at[6], at[4], at[5], len(gradient) // 3, gradient, table, bends)
 
 
 def projective_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
@@ -248,12 +255,29 @@ def sum_row(g, first, width):
     return total, moment
 
 
+@loop
+def add_bends(look, within, width, height, area, gradient, table, bends):
+    for t in range(bends.shape[3]):
+        bends[look, within, 0, t] = bends[look, within, 1, t] = 0
+    for r in range(height):
+        first, start = np.uint64(r * STRIDE), np.uint64(r * COLUMNS)
+        for t in range(0, bends.shape[3], GROUP_OF_KNOTS):
+            x, y = dot_rows(gradient, first, first + np.uint64(area), table, t, start, width)
+            for k in range(GROUP_OF_KNOTS):
+                bends[look, within, 0, t + k] += x[k]
+                bends[look, within, 1, t + k] += y[k]
+
+
 @loop_sum
-def dot_row(g, first, table, t, start, width):
-    total = 0.0
+def dot_rows(gradient, first, second, table, t, start, width):
+    """Of both axes of a row with four knots, which reads the table once."""
+    a = b = c = d = e = f = g = h = 0.0
     for j in range(np.uint64(width)):
-        total += np.float64(g[np.uint64(first) + j]) * table[t, np.uint64(start) + j]
-    return total
+        x, y, k = np.float64(gradient[first + j]), np.float64(gradient[second + j]), start + j
+        u, v, w, z = table[t, k], table[t + 1, k], table[t + 2, k], table[t + 3, k]
+        a, b, c, d = a + x * u, b + x * v, c + x * w, d + x * z
+        e, f, g, h = e + y * u, f + y * v, g + y * w, h + y * z
+    return (a, b, c, d), (e, f, g, h)
 
 
 @inline

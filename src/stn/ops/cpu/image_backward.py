@@ -45,24 +45,34 @@ def image_backward_kernel(rule: Hashable, ndim: int, nearest: bool, channels_las
         looks, all_looks, count = sizes.looks, sizes.batch * sizes.looks, tiles_of_a_look(sizes)
         for chunk in prange(chunks):
             tile = tile_of(tiles, chunk)
-            for task in range(tasks * chunk // chunks, tasks * (chunk + 1) // chunks):
+            start, end = tasks * chunk // chunks, tasks * (chunk + 1) // chunks
+            for step in range((end - start) * looks * count):
+                task, look, within = order(shared, step, end - start, looks, count)
+                task += start
                 band, group, n = task % bands, task // bands % groups, task // (bands * groups)
                 low, high = slowest * band // bands, slowest * (band + 1) // bands
                 c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
-                for k in range(looks * count):
-                    number = k // looks * all_looks + n * looks + k % looks if shared else n * looks * count + k
-                    place_tile(sizes, shared, number, tile.at)
-                    if straight and tile_is_elsewhere(where, sizes, ndim - 1, slowest, low, high, tile.at):
-                        continue
-                    if shared:
-                        share_table(where, sizes, tile)
-                    fill_tile(straight, ndim, nearest, False, where, sizes, low, high, tile)
-                    if channels_last:
-                        scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
-                    else:
-                        scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
+                look += n * looks
+                place_tile(sizes, shared, within * all_looks + look if shared else look * count + within, tile.at)
+                if straight and tile_is_elsewhere(where, sizes, ndim - 1, slowest, low, high, tile.at):
+                    continue
+                if shared:
+                    share_table(where, sizes, tile)
+                fill_tile(straight, ndim, nearest, False, where, sizes, low, high, tile)
+                if channels_last:
+                    scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
+                else:
+                    scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
 
     return compiled(kernel, parallel)
+
+
+@inline
+def order(shared, step, tasks, looks, tiles):
+    """Which task, look and tile comes next: all tiles of a task, or (`shared`) all tasks at a tile."""
+    if shared:
+        return step // looks % tasks, step % looks, step // (tasks * looks)
+    return step // (looks * tiles), step // tiles % looks, step % tiles
 
 
 @inline

@@ -22,7 +22,7 @@ from stn.ops.cpu.tile import COLUMNS, ROWS, Sizes, Tile, new_tiles
 
 SMALL = 1 << 14  # pixels times channels below which a second thread costs more than it brings
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
-TABLE = 1 << 14  # pixels times knots of a tile's table of radial functions: 128 KiB
+TABLE = 1 << 15
 
 # OpenMP does not survive a fork: a child, such as a DataLoader's worker, uses the serial twin of a kernel.
 _forked = False

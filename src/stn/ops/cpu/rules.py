@@ -20,6 +20,7 @@ from stn.ops.reference import FAR, HORIZON
 
 SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
+GROUP_OF_KNOTS = 4
 ZEROS, BORDER, REFLECTION, WRAP = range(4)
 PADDING = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "wrap": WRAP}
 
@@ -29,6 +30,7 @@ PADDING = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "wrap": W
 # by `a if c else b`, not by min. Coordinates of 256x1x42x42: 0.8 ns a pixel so, 7.3 otherwise.
 inline: Any = njit(forceinline=True, nogil=True, error_model="numpy")
 loop: Any = njit(nogil=True, error_model="numpy")
+loop_fused: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})  # a b + c in one step
 loop_sum: Any = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})  # sums in vector order
 
 
@@ -72,7 +74,7 @@ class Basis(NamedTuple):
 
     coef: Any
     centre: Any
-    bend: Any  # (N * K, 2, T)
+    bend: Any  # (N * K, 2, T), T a multiple of GROUP_OF_KNOTS
     knots: Any  # (T, 2) normalised
     step: Any  # (2,)
 
@@ -100,7 +102,7 @@ def field_points(where, ndim, look, start, u0, u1, u2, width, table, first, poin
 def basis_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
     for i in range(ndim):
         straight_row(where.coef, where.centre, look, u0, u1, u2, width, i, points)
-        bend_row(where.bend, look, table, first, width, i, points)
+    bend_row(where.bend, look, table, first, width, points[0], points[1])
 
 
 POINTS = {Affine: affine_points, Projective: projective_points, Field: field_points, Basis: basis_points}
@@ -143,12 +145,17 @@ def field_row(field, axes, look, start, u, width, i, points):
         points[i, j] = scale * field[look, start + j, i] + (step * np.float64(np.int64(j)) + rest)
 
 
-@loop
-def bend_row(bend, look, table, first, width, i, points):
-    for t in range(bend.shape[2]):
-        amount = bend[look, i, t]
+@loop_fused
+def bend_row(bend, look, table, first, width, x, y):
+    """Both axes at once, which halves the reads of the table; knots by fours, which stores the sums less often."""
+    for t in range(0, bend.shape[2], GROUP_OF_KNOTS):
+        a, b, c, d = bend[look, 0, t], bend[look, 0, t + 1], bend[look, 0, t + 2], bend[look, 0, t + 3]
+        e, f, g, h = bend[look, 1, t], bend[look, 1, t + 1], bend[look, 1, t + 2], bend[look, 1, t + 3]
         for j in range(np.uint64(width)):
-            points[i, j] += amount * table[t, np.uint64(first) + j]
+            k = np.uint64(first) + j
+            u, v, w, z = table[t, k], table[t + 1, k], table[t + 2, k], table[t + 3, k]
+            x[j] += a * u + b * v + c * w + d * z
+            y[j] += e * u + f * v + g * w + h * z
 
 
 # ---- padding ----

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.rules import loop
+from stn.ops.cpu.rules import loop, loop_fused
 
 LOG_2 = 0.6931471805599453
 ROOT_HALF = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
@@ -44,7 +44,7 @@ def decompose(bits, width, exponents, mantissas):
         mantissas[j] = bits[j] - (e << 52)
 
 
-@loop
+@loop_fused
 def radial(squares, exponents, mantissas, width, t, first, table):
     """1/2 q log q, with log m = 2 artanh s = 2 (s + s^3 / 3 + ..), s = (m - 1) / (m + 1). |s| < 0.172: s^21 / 21 < 1e-17."""
     for j in range(np.uint64(width)):

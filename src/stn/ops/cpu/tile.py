@@ -199,6 +199,10 @@ def find_run(straight, ndim, nearest, closed, points, w, h, d, low, high, width)
     """The first run of interior pixels of a row: its start and its end."""
     y_low, y_high, z_low, z_high = (low, high - 1, 0, 0) if ndim == 2 else (0, h - 1, low, high - 1)
     start = 0
+    if not straight and not nearest and ndim == 2 and w > 1 and y_high > y_low:
+        beyond = count_outside(points, 0, width, 0, w - 1, closed) + count_outside(points, 1, width, y_low, y_high, closed)
+        if beyond == 0:
+            return 0, width
     while start < width and not interior(ndim, nearest, closed, points, start, w - 1, y_low, y_high, z_low, z_high):
         start += 1
     if straight:  # the run ends where it ends seen from behind
@@ -210,6 +214,16 @@ def find_run(straight, ndim, nearest, closed, points, w, h, d, low, high, width)
         while end < width and interior(ndim, nearest, closed, points, end, w - 1, y_low, y_high, z_low, z_high):
             end += 1
     return start, end
+
+
+@loop
+def count_outside(points, i, width, low, high, closed):
+    """How many points of a row are not low <= p <= high (or < high) on axis i. Eight at a time: nearly always none is."""
+    end, outside = np.float64(high) if closed else np.nextafter(np.float64(high), -1.0), 0
+    for j in range(np.uint64(width)):
+        p = points[i, j]
+        outside += 0 if (p >= low) & (p <= end) else 1
+    return outside
 
 
 @inline
