@@ -147,6 +147,10 @@ def control_points(name: str, value: Tensor) -> None:
     floating(name, value)
     if value.ndim != 2 or value.shape[1] != 2 or len(value) < 3:
         fail(f"{name} must be (T, 2) with T >= 3, or a lattice (rows, columns); got {tuple(value.shape)}")
+
+
+def finite(name: str, value: Tensor) -> None:
+    """Looks at the numbers: not for what is called in a training step."""
     if not value.isfinite().all():
         fail(f"{name} must be finite; got {value.tolist()}")
 

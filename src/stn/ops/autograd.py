@@ -73,14 +73,7 @@ class Sample(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, image: Tensor, where: Tensor, fill: Tensor, *how: Any) -> tuple[Tensor, int]:
-        size = info.batch_size
-        _check.unmapped("fill_value", in_dims[2])
-        if in_dims[0] is None:  # looks at one image: they are K times as many, and the image is not copied
-            looks = where.movedim(in_dims[1], 1)  # (N, B, K, ..)
-            out = Sample.apply(image, looks.flatten(1, 2), fill, *how)
-            return out.unflatten(1, (size, looks.shape[2])), 1
-        folded = [fold(tensor, dim, size) for tensor, dim in zip((image, where), in_dims[:2], strict=True)]
-        return Sample.apply(*folded, fill, *how).unflatten(0, (size, -1)), 0
+        return fold_looks(lambda i, w: Sample.apply(i, w, fill, *how), info.batch_size, in_dims, image, where)
 
 
 class SampleGradient(torch.autograd.Function):
@@ -150,6 +143,18 @@ def forward_derivative(
     (moved,) = transpose(pushed)
     result: tuple[Tensor, ...] = moved
     return result
+
+
+def fold_looks(
+    sample: Callable[[Tensor, Tensor], Tensor], size: int, in_dims: Sequence[int | None], image: Tensor, where: Tensor
+) -> tuple[Tensor, int]:
+    """The vmap of an operator over image, where and fill: what is mapped becomes looks, or part of the batch."""
+    _check.unmapped("fill_value", in_dims[2])
+    if in_dims[0] is None and in_dims[1] is not None:  # K times as many looks at one image, which is not copied
+        looks = where.movedim(in_dims[1], 1)  # (N, B, K, ..)
+        return sample(image, looks.flatten(1, 2)).unflatten(1, (size, looks.shape[2])), 1
+    folded = [fold(tensor, dim, size) for tensor, dim in zip((image, where), in_dims[:2], strict=True)]
+    return sample(*folded).unflatten(0, (size, -1)), 0
 
 
 def fold(tensor: Tensor, dim: int | None, size: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The public operators: check, bring to one canonical shape, dispatch by device.
 
-Three ops lie below them, one a coordinate rule, with the signatures of `reference.py`. Fast kernels enter the library by
+Three ops lie below them, one a coordinate rule, with the signatures of `reference.py`. Fast kernels enter by
 `register_kernels`, and nowhere else.
 """
 
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops import cpu, reference
+from stn.ops import cpu, library, reference
 from stn.ops.autograd import ORACLE, Kernels, Settings, sample
+from stn.ops.library import kernels_for, register_kernels
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -26,24 +27,20 @@ class SamplingOptions(TypedDict, total=False):
     align_corners: bool
 
 
-_kernels: dict[str, Kernels] = {"cpu": cast(Kernels, cpu)}  # device type -> kernels
-
-
-def register_kernels(device_type: str, kernels: Kernels) -> None:
-    """Let `kernels` (a module or an object, see `stn.ops.autograd.Kernels`) serve images on this kind of device."""
-    _kernels[device_type] = kernels
+register_kernels("cpu", cast(Kernels, cpu))
 
 
 def _sample(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
-    """The device's kernels where they cover the request, else the oracle. A gradient in `fill` is the oracle's, and so is
-    what torch.compile traces."""
+    """The device's kernels where they cover the request, else the oracle. A gradient in `fill` is the oracle's."""
     if image.is_complex():
         return _sample_parts(rule, image, where, fill, settings)
     if image.dtype == torch.uint8:
         return _sample(rule, image.float(), where, fill, settings).round().clamp(0, 255).to(torch.uint8)
-    kernels = None if torch.compiler.is_compiling() else _kernels.get(image.device.type)
-    if kernels is None or fill.requires_grad or not kernels.supports(rule, image, where, settings):
+    kernels = kernels_for(rule, image, where, settings)
+    if kernels is None or fill.requires_grad:
         return ORACLE[rule](image, where, fill, settings)
+    if torch.compiler.is_compiling():  # Dynamo refuses a Function with a forward derivative
+        return library.call(rule, image, where, fill, settings)
     return sample(kernels, rule, image, where, fill, settings)
 
 

@@ -80,6 +80,7 @@ def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:
 def _place(control_points: Sequence[int] | Tensor) -> Tensor:
     if isinstance(control_points, Tensor):
         _check.control_points("control_points", control_points)
+        _check.finite("control_points", control_points)
         return control_points.detach().to("cpu", torch.float64)
     rows, columns = _check.lattice_shape("control_points", control_points)
     y = torch.linspace(-1, 1, rows, dtype=torch.float64)

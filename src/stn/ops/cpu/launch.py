@@ -19,6 +19,7 @@ from stn.ops.cpu.image_backward import image_backward_kernel
 from stn.ops.cpu.memory import on_large_pages
 from stn.ops.cpu.rules import PADDING, Basis, Field
 from stn.ops.cpu.tile import COLUMNS, ROWS, Sizes, Tile, new_tiles
+from stn.ops.library import is_channels_last
 
 SMALL = 1 << 14  # pixels times channels below which a second thread costs more than it brings
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
@@ -53,7 +54,7 @@ class Call:
         self.rule: Any = type(where)
         self.dtype, self.ndim = image.dtype, image.ndim - 2
         self.format = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
-        self.last = image.shape[1] > 1 and not image.is_contiguous() and image.is_contiguous(memory_format=self.format)
+        self.last = is_channels_last(image)
         self.real = torch.float64 if image.dtype == torch.float64 else torch.float32
         self.number: Any = np.float64 if self.real == torch.float64 else np.float32
         self.image, self.size = self.laid_out(image), tuple(size)
@@ -135,12 +136,12 @@ def backward(
     """Gradients in the image and in the coordinates, each only if it is asked for."""
     need_image, need_where = need
     if grad.numel() == 0:
-        return torch.zeros_like(call.image, dtype=call.dtype) if need_image else None, torch.zeros_like(where)
+        return torch.zeros_like(call.image, dtype=call.dtype) if need_image else None, where.new_zeros(where.shape)
     grad = call.laid_out(grad.flatten(0, 1))
     grad_image = call.image_gradient(grad) if need_image else None
     if not need_where:
         return grad_image, None
     if call.nearest:
-        return grad_image, torch.zeros_like(where)
-    found = torch.from_numpy(finish(*call.coordinates_gradient(grad, fill)))
+        return grad_image, where.new_zeros(where.shape)
+    found = torch.from_numpy(np.ascontiguousarray(finish(*call.coordinates_gradient(grad, fill))))
     return grad_image, found.view(where.shape).to(where.dtype)
