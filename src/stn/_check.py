@@ -114,8 +114,14 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
 
 
 def fill_value(value: float | Sequence[float] | Tensor, image: Tensor, padding_mode: str) -> Tensor:
-    """A number, or one for each channel: () or (C,), in the image's device."""
-    fill = torch.as_tensor(value, device=image.device)
+    """A number, or one for each channel: () or (C,), on the image's device, in its precision and at least float32."""
+    dtype = torch.promote_types(image.dtype, torch.float32)
+    if isinstance(value, Tensor):
+        fill = value.to(image.device)
+    elif isinstance(value, Sequence):
+        fill = torch.tensor(value, dtype=dtype, device=image.device)
+    else:
+        fill = torch.full((), value, dtype=dtype, device=image.device)  # no copy from the host, which would wait
     if fill.ndim > 1 or (fill.ndim == 1 and fill.shape[0] != image.shape[1]):
         fail(f"fill_value must be a number or have C = {image.shape[1]} numbers as image; got {tuple(fill.shape)}")
     if padding_mode != "zeros" and not (isinstance(value, int | float) and value == 0):

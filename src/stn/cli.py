@@ -121,6 +121,31 @@ def warp(
 
 
 @app.command
+def bench(
+    out: Path = Path("runs/bench/cpu"),
+    suites: tuple[str, ...] = (),
+    threads: tuple[int, ...] = (1, 2),
+    rounds: int = 11,
+    trial: bool = False,
+    resume: bool = False,
+) -> None:
+    """Measure the operators beside torch, torch.compile, kornia and OpenCV (about half an hour; nothing else should run).
+
+    Args:
+        out: Where to write the rows (.json) and the table (.md), without the suffix.
+        suites: affine, channels_last, thin_plate, opencv, one_image, costs (default: all).
+        threads: Numbers of threads to measure with.
+        rounds: How often every contender is measured, in turns.
+        trial: Small images, to try the machinery.
+        resume: Keep the rows that --out has, and measure the rest.
+    """
+    from stn.bench.run import bench as measure
+
+    measure(out, suites=suites, threads=threads, rounds=rounds, trial=trial, resume=resume)
+    print(out.with_suffix(".md"))
+
+
+@app.command
 def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     """Watch a CNN with a spatial transformer beat the same CNN without one (about two minutes on two cores).
 

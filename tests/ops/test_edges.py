@@ -125,6 +125,11 @@ def test_strides_do_not_matter() -> None:
     assert torch.equal(stn.affine_sample(image.flip(3), theta, (4, 5)).isfinite(), torch.ones_like(expected).bool())
 
 
+def test_fill_values_keep_the_precision_of_the_image() -> None:
+    assert stn.affine_sample(torch.zeros(1, 1, 3, 3).double(), 9 * EYE, fill_value=0.1)[0, 0, 0, 0].item() == 0.1
+    assert stn.affine_sample(torch.zeros(1, 1, 3, 3).double(), 9 * EYE, fill_value=[0.1])[0, 0, 0, 0].item() == 0.1
+
+
 def test_fill_values_for_each_channel() -> None:
     image, theta = noise(2, 3, 6, 6), torch.tensor([[1.0, 0, 5.0], [0, 1, 0]])
     assert stn.affine_sample(image, theta, fill_value=[1.0, 2.0, 3.0])[0, :, 0, 0].tolist() == [1, 2, 3]

@@ -28,6 +28,19 @@ def test_the_identity_returns_the_image_bit_for_bit(mode: str, dtype: torch.dtyp
         assert torch.equal(stn.grid_sample(image, still, relative=True, **options), image)
 
 
+def test_the_identity_at_every_size() -> None:
+    """Tiles end everywhere: sizes 1 to 513, and 2048, through a matrix and a displacement field."""
+    for n in (*range(1, 514), 2048):
+        image = noise(1, 1, n % 67 + 1, n, dtype=torch.float32, seed=n)
+        for one in (image, image.mT):
+            assert torch.equal(stn.affine_sample(one, EYE), one), n
+            still = torch.zeros(1, *one.shape[2:], 2)
+            assert torch.equal(stn.grid_sample(one, still, relative=True), one), n
+    image = noise(1, 3, 513, 511, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
+    out = stn.affine_sample(image, EYE)
+    assert torch.equal(out, image) and out.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_the_identity_of_volumes() -> None:
     image = noise(2, 3, 5, 8, 13)
     for mode, padding_mode, align_corners in RULES:

@@ -41,65 +41,70 @@ def call(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settin
     return out
 
 
-def _define(rule: str) -> None:
-    sample, gradient = f"{rule}_sample", f"{rule}_sample_backward"
-    tensors = "Tensor image, Tensor where, Tensor fill"
-    LIBRARY.define(f"{sample}({tensors}, {SETTINGS[rule]}) -> Tensor")
-    LIBRARY.define(f"{gradient}(Tensor grad, {tensors}, bool[] need, {SETTINGS[rule]}) -> (Tensor, Tensor)")
+class Operator:
+    """One coordinate rule's operator and its gradient, each a body and a shape."""
 
-    def forward(image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
-        kernels = kernels_for(rule, image, where, settings)
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+
+    def register(self) -> None:
+        sample, gradient = f"{self.rule}_sample", f"{self.rule}_sample_backward"
+        tensors = "Tensor image, Tensor where, Tensor fill"
+        LIBRARY.define(f"{sample}({tensors}, {SETTINGS[self.rule]}) -> Tensor")
+        LIBRARY.define(f"{gradient}(Tensor grad, {tensors}, bool[] need, {SETTINGS[self.rule]}) -> (Tensor, Tensor)")
+        LIBRARY.impl(sample, self.forward, "CompositeExplicitAutograd")
+        LIBRARY.impl(gradient, self.backward, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"stn::{sample}", self.forward_shape, lib=LIBRARY)
+        torch.library.register_fake(f"stn::{gradient}", self.backward_shape, lib=LIBRARY)
+        register_autograd = torch.library.register_autograd
+        register_autograd(f"stn::{sample}", self.differentiate, setup_context=self.setup_context, lib=LIBRARY)
+        torch.library.register_vmap(f"stn::{sample}", self.batch, lib=LIBRARY)
+
+    def forward(self, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
+        kernels = kernels_for(self.rule, image, where, settings)
         if kernels is None:
-            return ORACLE[rule](image, where, fill, settings)
-        return kernels.sample(rule, image, where, fill, settings)
+            return ORACLE[self.rule](image, where, fill, settings)
+        return kernels.sample(self.rule, image, where, fill, settings)
 
-    def forward_shape(image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
-        size = where.shape[2:-1] if rule == "field" else settings[0]
-        shape = (image.shape[0], where.shape[1], image.shape[1], *size)
-        d = len(size)
+    def forward_shape(self, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
+        size = where.shape[2:-1] if self.rule == "field" else settings[0]
+        shape, d = (image.shape[0], where.shape[1], image.shape[1], *size), len(size)
         order = (0, 1, *range(3, 3 + d), 2) if is_channels_last(image) else tuple(range(3 + d))
         return torch.empty_permuted(shape, order, dtype=image.dtype, device=image.device)
 
     def backward(
-        grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], *settings: Any
+        self, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], *settings: Any
     ) -> tuple[Tensor, Tensor]:
-        kernels = kernels_for(rule, image, where, settings)
+        kernels = kernels_for(self.rule, image, where, settings)
         assert kernels is not None  # `sample.py` leaves to the oracle what they do not cover
-        found = kernels.gradient(rule, grad, image, where, fill, settings, need)
-        nothing = [image.new_empty(0), where.new_empty(0)]
-        gradients = [g if needed and g is not None else n for g, n, needed in zip(found, nothing, need, strict=True)]
-        return gradients[0], gradients[1]
+        found = kernels.gradient(self.rule, grad, image, where, fill, settings, need)
+        in_image, in_where = (g if needed else None for g, needed in zip(found, need, strict=True))
+        return image.new_empty(0) if in_image is None else in_image, where.new_empty(0) if in_where is None else in_where
 
     def backward_shape(
-        grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], *settings: Any
+        self, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], *settings: Any
     ) -> tuple[Tensor, Tensor]:
-        order = tuple(range(image.ndim))
-        order = (0, *order[2:], 1) if is_channels_last(image) else order
+        order = (0, *range(2, image.ndim), 1) if is_channels_last(image) else tuple(range(image.ndim))
         like_image = torch.empty_permuted(image.shape, order, dtype=image.dtype, device=image.device)
         return like_image if need[0] else image.new_empty(0), where.new_empty(where.shape if need[1] else 0)
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         tensors = [i for i in inputs if isinstance(i, Tensor)]  # image, where, fill, and a basis's control points
         ctx.save_for_backward(*tensors)
         ctx.settings = [None if isinstance(i, Tensor) else i for i in inputs[3:]]
 
-    def differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def differentiate(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         image, where, fill, *points = ctx.saved_tensors
         settings = [points[0] if s is None else s for s in ctx.settings]
         need = list(ctx.needs_input_grad[:2])
-        found = getattr(torch.ops.stn, gradient)(grad, image, where, fill, need, *settings)
+        found = getattr(torch.ops.stn, f"{self.rule}_sample_backward")(grad, image, where, fill, need, *settings)
         wanted = [g if needed else None for g, needed in zip(found, need, strict=True)]
         return *wanted, *(None for _ in range(1 + len(settings)))
 
-    def batch(info: Any, in_dims: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> tuple[Tensor, int]:
-        return fold_looks(lambda i, w: call(rule, i, w, fill, settings), info.batch_size, in_dims, image, where)
-
-    for name, implementation in ((sample, forward), (gradient, backward)):
-        LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"stn::{sample}", forward_shape, lib=LIBRARY)
-    torch.library.register_fake(f"stn::{gradient}", backward_shape, lib=LIBRARY)
-    torch.library.register_autograd(f"stn::{sample}", differentiate, setup_context=setup_context, lib=LIBRARY)
-    torch.library.register_vmap(f"stn::{sample}", batch, lib=LIBRARY)
+    def batch(
+        self, info: Any, in_dims: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any
+    ) -> tuple[Tensor, int]:
+        return fold_looks(lambda i, w: call(self.rule, i, w, fill, settings), info.batch_size, in_dims, image, where)
 
 
 def is_channels_last(image: Tensor) -> bool:
@@ -109,4 +114,4 @@ def is_channels_last(image: Tensor) -> bool:
 
 
 for _rule in SETTINGS:
-    _define(_rule)
+    Operator(_rule).register()

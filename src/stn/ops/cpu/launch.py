@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from stn.ops.library import is_channels_last
 
 SMALL = 1 << 14  # pixels times channels below which a second thread costs more than it brings
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
+KEPT = 4  # such memories: forward and backward of two layers
 TABLE = 1 << 15
 
 # OpenMP does not survive a fork: a child, such as a DataLoader's worker, uses the serial twin of a kernel.
@@ -35,6 +37,9 @@ def _mark_forked() -> None:
 
 
 os.register_at_fork(after_in_child=_mark_forked)
+
+
+_memory = threading.local()
 
 
 class Call:
@@ -87,9 +92,17 @@ class Call:
         return fill.detach().to(self.real).expand(self.sizes.channels).contiguous().numpy()
 
     def tiles(self, *, derivative: bool = False) -> Tile:
+        """Memory for the tiles: that of an earlier call in this thread which needed the same."""
         knots = len(self.where.knots) if isinstance(self.where, Basis) else 0
         rows = min(self.sizes.rows, self.sizes.down)
-        return new_tiles(self.chunks, rows, 1 if self.nearest else 2**self.ndim, derivative, knots, self.number)
+        key = self.chunks, rows, 1 if self.nearest else 2**self.ndim, derivative, knots, self.number
+        kept: dict[Any, Tile] = _memory.__dict__.setdefault("tiles", {})
+        if key not in kept:
+            if len(kept) == KEPT:
+                kept.clear()
+            kept[key] = new_tiles(*key)
+        kept[key].at[:, 8] = -1  # no table yet
+        return kept[key]
 
     def forward(self, fill: Tensor) -> Tensor:
         n, looks, channels = self.sizes[:3]

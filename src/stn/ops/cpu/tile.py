@@ -70,9 +70,7 @@ def new_tiles(count: int, rows: int, taps: int, derivative: bool, knots: int, re
         "weight": ((taps + 1, area), real), "slope": ((taps, 3, slopes), real), "gradient": ((3 * slopes,), real),
         "sink": ((1,), real),
     }  # fmt: skip
-    tiles = Tile(**{name: np.empty((count, *shape), dtype) for name, (shape, dtype) in shapes.items()})
-    tiles.at[:, 8] = -1
-    return tiles
+    return Tile(**{name: np.empty((count, *shape), dtype) for name, (shape, dtype) in shapes.items()})
 
 
 @inline

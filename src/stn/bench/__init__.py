@@ -1,0 +1,1 @@
+"""How fast the operators are, beside everyone else's. `benchmarks/README.md` is the contract."""

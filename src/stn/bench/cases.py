@@ -1,0 +1,81 @@
+"""What is measured, as data: suites of cases."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+TASKS = ("forward", "theta", "both")  # no gradient; the gradient in theta alone; in image and theta
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call: `shape` images sampled to their own size, with the gradients that `task` asks for."""
+
+    suite: str
+    shape: tuple[int, ...]  # (N, C, H, W) or (N, C, D, H, W)
+    task: str = "forward"
+    rule: str = "affine"  # affine, projective, thin_plate
+    channels_last: bool = False
+
+    @property
+    def name(self) -> str:
+        size = "x".join(map(str, self.shape))
+        return f"{size}{' channels last' if self.channels_last else ''} {self.rule.replace('_', '-')}"
+
+    def image(self) -> Tensor:
+        """White noise, which hides no error."""
+        image = torch.randn(self.shape, generator=torch.Generator().manual_seed(0))
+        return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image
+
+    def weight(self) -> Tensor:
+        """The gradient that arrives at the output."""
+        return torch.randn_like(self.image())
+
+    def theta(self) -> Tensor:
+        """A rotation by 20 degrees with scale 0.8 (and some perspective), or offsets of 4x4 control points."""
+        n, d = self.shape[0], len(self.shape) - 2
+        if self.rule == "thin_plate":
+            return 0.1 * torch.randn(n, 32, generator=torch.Generator().manual_seed(1))
+        matrix = torch.eye(d + (self.rule == "projective"), d + 1)
+        turn = math.radians(20)
+        matrix[:2, :2] = 0.8 * torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+        matrix[d:, 0] = 0.1
+        return matrix.expand(n, -1, -1).contiguous()
+
+
+SHAPES = (
+    (256, 1, 42, 42),
+    (32, 3, 224, 224),
+    (16, 3, 512, 512),
+    (8, 64, 56, 56),
+    (1, 64, 256, 256),
+    (1, 3, 2048, 2048),
+    (2, 1, 96, 96, 96),
+)
+PHOTOGRAPHS = tuple((1, c, n, n) for n in (224, 512, 1024, 2048) for c in (1, 3))
+
+SUITES: dict[str, tuple[Case, ...]] = {
+    "affine": tuple(Case("affine", shape, task) for task in TASKS for shape in SHAPES),
+    "channels_last": tuple(
+        Case("channels_last", shape, task, channels_last=True)
+        for task in TASKS
+        for shape in ((8, 64, 56, 56), (1, 64, 256, 256), (32, 3, 224, 224))
+    ),
+    "thin_plate": tuple(Case("thin_plate", (32, 3, 224, 224), task, "thin_plate") for task in TASKS),
+    "opencv": tuple(Case("opencv", shape, rule=rule) for rule in ("affine", "projective") for shape in PHOTOGRAPHS),
+    "one_image": tuple(
+        Case("one_image", shape, task)
+        for task in TASKS
+        for shape in ((1, 3, 512, 512), (1, 64, 256, 256), (1, 3, 2048, 2048))
+    ),
+}
+
+
+def quick(case: Case) -> Case:
+    """The same on 1/8 of the length of each axis and at most two images: to try the machinery."""
+    n, c, *size = case.shape
+    return replace(case, shape=(min(n, 2), c, *(max(8, length // 8) for length in size)))

@@ -1,0 +1,134 @@
+"""Who is measured: each is asked for a case and answers with a function to call, or None where it has no such operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812, as torch's users know it
+from torch import Tensor
+
+from stn import _check
+from stn.bench.cases import Case
+from stn.grid import lattice
+from stn.ops import affine_sample, projective_sample
+from stn.ops.reference import radial_and_linear
+from stn.transforms import ThinPlateSpline
+
+Operator = Callable[[Tensor, Tensor], Tensor]  # image, theta -> image
+SPLINE = ThinPlateSpline(control_points=(4, 4))
+
+
+def ours(case: Case) -> Operator | None:
+    if case.rule == "thin_plate":
+        return lambda image, theta: SPLINE(theta).sample(image)
+    return projective_sample if case.rule == "projective" else affine_sample
+
+
+def torch_eager(case: Case) -> Operator | None:
+    shape = list(case.shape)
+    if case.rule == "thin_plate":
+        return matmul_and_grid_sample(case)
+    if case.rule == "projective":
+        return None
+
+    def sample(image: Tensor, theta: Tensor) -> Tensor:
+        return F.grid_sample(image, F.affine_grid(theta, shape, align_corners=False), align_corners=False)
+
+    return sample
+
+
+def matmul_and_grid_sample(case: Case) -> Operator:
+    """Thin-plate warping as it is done: the basis at every pixel, found beforehand, times the offsets."""
+    xy = lattice(case.shape[2:], dtype=torch.float64).flatten(0, 1)
+    reach = SPLINE(torch.eye(32).unflatten(0, (16, 2))[:, 0])  # each control point moves alone, along x
+    weights = reach.coefficients[:, :, 0].mT  # type: ignore[attr-defined]  # (T+3, T)
+    basis = (radial_and_linear(xy, SPLINE.control_points) @ weights).float()  # (H W, T)
+    base, size = xy.float(), case.shape[2:]
+
+    def sample(image: Tensor, theta: Tensor) -> Tensor:
+        grid = base + basis @ theta.unflatten(1, (16, 2))
+        return F.grid_sample(image, grid.unflatten(1, size), align_corners=False)
+
+    return sample
+
+
+def torch_compiled(case: Case) -> Operator | None:
+    """For this shape alone: with dynamic shapes the compilation of affine_grid's gradient fails."""
+    eager = torch_eager(case)
+    torch.compiler.reset()
+    return None if eager is None else torch.compile(eager, dynamic=False)
+
+
+def torch_contiguous(case: Case) -> Operator | None:
+    """For channels-last cases: torch on NCHW, where it may be faster."""
+    return torch_eager(case) if case.channels_last else None
+
+
+def kornia(case: Case) -> Operator | None:
+    if len(case.shape) != 4 or case.rule == "thin_plate":
+        return None
+    _check.installed("kornia", "bench")
+    from kornia.geometry.transform import warp_affine, warp_perspective
+
+    height, width = case.shape[2:]
+    warp: Any = warp_perspective if case.rule == "projective" else warp_affine
+    return lambda image, theta: warp(image, theta, (height, width), align_corners=True)
+
+
+def opencv(case: Case, planes: bool) -> Callable[[], Any] | None:
+    """One image on its planes, as it lies in torch, or on interleaved channels, as OpenCV would have it."""
+    if case.task != "forward" or case.shape[0] != 1 or len(case.shape) != 4 or case.rule == "thin_plate":
+        return None
+    _check.installed("cv2", "bench")
+    import cv2
+
+    cv2.setNumThreads(torch.get_num_threads())
+    pixels, size = case.image()[0].numpy(), (case.shape[3], case.shape[2])
+    images = list(pixels) if planes else [pixels.transpose(1, 2, 0).copy()]
+    matrix = pixel_matrix(case)[: rows(case)].numpy()
+    warp = cv2.warpPerspective if case.rule == "projective" else cv2.warpAffine
+    return lambda: [warp(image, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) for image in images]
+
+
+def rows(case: Case) -> int:
+    return 3 if case.rule == "projective" else 2
+
+
+def pixel_matrix(case: Case) -> Tensor:
+    """theta from target to source pixels, (3, 3): normalised = (2 pixel + 1) / n - 1."""
+    height, width = case.shape[2:]
+    to_normalized = torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1.0]]).double()
+    theta = torch.eye(3, dtype=torch.float64)
+    theta[: case.theta().shape[1]] = case.theta()[0].double()
+    return torch.linalg.inv(to_normalized) @ theta @ to_normalized
+
+
+def bind(case: Case, operator: Operator, *, contiguous: bool = False, pixels: bool = False) -> Callable[[], Any]:
+    """The case's call of an operator on its own tensors. pixels: theta is a matrix from source to target pixels."""
+    image, weight, theta = case.image(), case.weight(), case.theta()
+    if contiguous:
+        image, weight = image.contiguous(), weight.contiguous()
+    if pixels:
+        inverse = torch.linalg.inv(pixel_matrix(case))[: rows(case)]
+        theta = inverse.float().expand(case.shape[0], -1, -1).contiguous()
+    if case.task == "forward":
+        return lambda: operator(image, theta)
+    theta.requires_grad_()
+    inputs = (theta,) if case.task == "theta" else (image.requires_grad_(), theta)
+    return lambda: torch.autograd.grad(operator(image, theta), inputs, weight)
+
+
+def contenders(case: Case) -> dict[str, Callable[[], Any]]:
+    """Name -> call. The first is ours."""
+    calls: dict[str, Callable[[], Any] | None] = {}
+    for name, make in (("stn", ours), ("torch", torch_eager), ("torch.compile", torch_compiled), ("kornia", kornia)):
+        operator = make(case)
+        calls[name] = None if operator is None else bind(case, operator, pixels=name == "kornia")
+    on_planes = torch_contiguous(case)
+    calls["torch NCHW"] = None if on_planes is None else bind(case, on_planes, contiguous=True)
+    if case.suite == "opencv":
+        calls["OpenCV planes"] = opencv(case, planes=True)
+        calls["OpenCV interleaved"] = opencv(case, planes=False) if case.shape[1] > 1 else None
+    return {name: call for name, call in calls.items() if call is not None}

@@ -1,0 +1,90 @@
+"""The whole benchmark: measure what is missing, keep every row as it comes, write the table."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stn import _check
+from stn.bench.cases import SUITES, quick
+from stn.bench.costs import costs
+from stn.bench.measure import accuracy, describe, measure_case
+from stn.bench.report import markdown
+from stn.experiments.folder import write_atomically
+
+Row = dict[str, Any]
+PACKAGES = ("torch-stn", "torch", "numba", "numpy", "kornia", "opencv-python-headless")
+
+
+def bench(
+    out: Path,  # without its suffix: .json and .md are written
+    *,
+    suites: Sequence[str] = (),
+    threads: Sequence[int] = (1, 2),
+    rounds: int = 11,
+    trial: bool = False,
+    resume: bool = False,
+    progress: Callable[[str], None] = print,
+) -> list[Row]:
+    """Measure suites (all: none named), each case with each number of threads. Killed, `resume` goes on where it was.
+
+    Raises: InputError for a suite that does not exist, or fewer than two rounds.
+    """
+    _check.unknown("suites", suites, [*SUITES, "costs"])
+    _check.at_least("rounds", rounds, 2)
+    file = out.with_suffix(".json")
+    header, rows = machine(), []
+    if resume and file.is_file():
+        kept = json.loads(file.read_text())
+        header, rows = kept["machine"], kept["rows"]
+    done = {(row["suite"], row["case"], row["task"], row["threads"]) for row in rows if "threads" in row}
+
+    def keep(more: Sequence[Row]) -> None:
+        rows.extend(more)
+        text = json.dumps({"machine": header, "rows": rows}, indent=1)
+        write_atomically(file, lambda stream: stream.write(text.encode()))
+        write_atomically(out.with_suffix(".md"), lambda stream: stream.write(markdown(header, rows).encode()))
+
+    for case in [c for name in suites or SUITES for c in SUITES.get(name, ())]:
+        case = quick(case) if trial else case
+        for count in threads:
+            if (*describe(case).values(), count) not in done:
+                progress(f"{case.suite}: {case.name}, {case.task}, {count} thread{'s' if count > 1 else ''}")
+                keep(measure_case(case, count, rounds))
+        known = [row["case"] for row in rows if row.get("task") == "accuracy"]
+        if case.suite == "affine" and case.name not in known:
+            keep([accuracy(case)])
+    if (not suites or "costs" in suites) and not any(row["suite"] == "costs" for row in rows):
+        progress("costs: import, first call, memory")
+        keep(list(costs()))
+    return rows
+
+
+def machine() -> Row:
+    names = [
+        name for name in PACKAGES if importlib.util.find_spec(name.split("-")[0].replace("opencv", "cv2")) or "stn" in name
+    ]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
+        "torch threads": torch.get_num_threads(),
+    }
+
+
+def processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -1,0 +1,85 @@
+"""The benchmark measures what it says: every contender gives our picture, a killed run goes on, the table tells the rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stn import InputError
+from stn.bench import contenders, run
+from stn.bench.cases import SUITES, Case, quick
+from stn.bench.report import faster, markdown
+
+
+@pytest.mark.parametrize("rule", ("affine", "projective"))
+def test_contenders_give_the_same_picture(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rival that did less would win too easily."""
+    monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
+    case = Case("opencv", (1, 3, 40, 48), rule=rule)
+    calls = contenders.contenders(case)
+    ours = calls.pop("stn")()[0]
+    assert {"kornia", "OpenCV planes", "OpenCV interleaved"} <= set(calls)
+    for name, call in calls.items():
+        out = call()
+        if name == "OpenCV interleaved":
+            theirs = torch.from_numpy(out[0]).movedim(-1, 0)
+        else:
+            theirs = torch.stack([torch.as_tensor(plane) for plane in out]) if name == "OpenCV planes" else out[0]
+        inner = (theirs - ours)[:, 8:-8, 8:-8]
+        assert inner.square().mean().sqrt() < (0.2 if name.startswith("OpenCV") else 1e-3), name  # it rounds coordinates
+
+
+def test_the_thin_plate_rival_gives_the_same_picture() -> None:
+    case = quick(SUITES["thin_plate"][0])
+    ours, theirs = contenders.ours(case), contenders.matmul_and_grid_sample(case)
+    assert ours is not None
+    torch.testing.assert_close(ours(case.image(), case.theta()), theirs(case.image(), case.theta()), atol=2e-3, rtol=0)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two small cases, without torch.compile, which takes its time."""
+    cases = tuple(Case("affine", (2, 1, 8, 8), task) for task in ("forward", "both"))
+    monkeypatch.setattr(run, "SUITES", {"affine": cases})
+    monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
+    monkeypatch.setattr(run, "costs", lambda: iter([{"suite": "costs", "case": "import", "torch": 1.0, "stn": 0.1}]))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_killed_benchmark_goes_on(tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def stop_after_one(line: str) -> None:
+        measured.append(line)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"threads": (1,), "rounds": 2}
+    with pytest.raises(KeyboardInterrupt):
+        run.bench(tmp_path / "cpu", progress=stop_after_one, **options)
+    kept = json.loads((tmp_path / "cpu.json").read_text())["rows"]
+    rows = run.bench(tmp_path / "cpu", resume=True, progress=measured.append, **options)
+    assert rows[: len(kept)] == kept
+    assert [line.split(",")[1].strip() for line in measured[:1] + measured[2:3]] == ["forward", "both"]
+    table = (tmp_path / "cpu.md").read_text()
+    for row in rows:
+        assert "median_ms" not in row or f"{row['median_ms']:.2f} ± {row['spread_ms']:.2f}" in table
+
+
+def test_ratios_are_against_the_faster_of_torch() -> None:
+    found = {
+        name: {"median_ms": ms} for name, ms in (("stn", 2.0), ("torch", 10.0), ("torch.compile", 6.0), ("kornia", 1.0))
+    }
+    assert faster(found, ("torch", "torch.compile")) == 3.0
+    rows = [
+        {"suite": "affine", "case": "a", "task": "forward", "threads": 1, "spread_ms": 0.0, "contender": n, **r}
+        for n, r in found.items()
+    ]
+    assert "| 3.00 |" in markdown({"date": "today"}, rows)
+
+
+def test_unknown_suites_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="suites must be among affine, .*; got 'speed'"):
+        run.bench(tmp_path / "x", suites=("speed",))
