@@ -10,82 +10,66 @@ Sums are in float64, one a tile, added up in order: the result does not depend o
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from functools import cache
-from typing import Any
-
 import numpy as np
 from numba import prange
 from numba.extending import overload
 
+from stn.ops.cpu.row import COLUMNS, STRIDE, clear
 from stn.ops.cpu.rules import (
+    BARE,
     GROUP_OF_KNOTS,
     Affine,
     Basis,
     Field,
     Projective,
-    compiled,
     inline,
     loop,
     loop_sum,
     off_horizon,
     row_points,
 )
-from stn.ops.cpu.tile import (
-    COLUMNS,
-    STRIDE,
-    clear,
-    fill_tile,
-    place_tile,
-    row_start,
-    share_table,
-    tile_of,
-    tiles_of_a_look,
-    warm,
-)  # fmt: skip
+from stn.ops.cpu.tile import fill_tile, place_tile, row_start, share_of, tile_of, tiles_of_a_look, warm  # fmt: skip
 from stn.ops.cpu.vector import LANES, blend, slope, slope_plane, slope_volume
 
 blend, slope = inline(blend), inline(slope)
 
 
-@cache
-def coordinates_backward_kernel(rule: Hashable, ndim: int, channels_last: bool, parallel: bool) -> Any:
-    """kernel(grad, image, where, sizes, fill, one, sums, bends, tiles); compiled when first called.
+# ---- kernels: grad and image flat; they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and bends
+# (N * K, tiles, 2, T); `compiled` as serial or parallel ----
 
-    grad, image: flat. Writes sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and bends (N * K, tiles, 2, T).
-    """
-    straight, shared = rule is Affine, rule is Basis
 
-    def kernel(grad, image, where, sizes, fill, one, sums, bends, tiles):
-        chunks, count = len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes)
-        high = sizes.height if ndim == 2 else sizes.depth
-        for chunk in prange(chunks):
-            tile = tile_of(tiles, chunk)
-            for number in range(count * chunk // chunks, count * (chunk + 1) // chunks):
-                place_tile(sizes, shared, number, tile.at)
-                if shared:
-                    share_table(where, sizes, tile)
-                fill_tile(straight, ndim, False, True, where, sizes, 0, high, tile)
-                clear(tile.gradient, 0, len(tile.gradient))
-                if channels_last:
-                    slope_pixels(ndim, grad, image, sizes, tile, fill, one)
-                else:
-                    slope_planes(ndim, grad, image, sizes, tile, fill)
-                reduce_tile(where, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
+def coordinates_planes(ndim, grad, image, where, sizes, fill, one, sums, bends, tiles):
+    for chunk in prange(len(tiles.at)):
+        coordinates_chunk(slope_planes, chunk, ndim, grad, image, where, sizes, fill, one, sums, bends, tiles)
 
-    return compiled(kernel, parallel)
+
+def coordinates_pixels(ndim, grad, image, where, sizes, fill, one, sums, bends, tiles):
+    for chunk in prange(len(tiles.at)):
+        coordinates_chunk(slope_pixels, chunk, ndim, grad, image, where, sizes, fill, one, sums, bends, tiles)
 
 
 @inline
-def slope_planes(ndim, grad, image, sizes, tile, fill):
-    slope_tile(
+def coordinates_chunk(slope_tile, chunk, ndim, grad, image, where, sizes, fill, one, sums, bends, tiles):
+    tile = tile_of(tiles, chunk)
+    start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+    for number in range(start, end):
+        place_tile(where, sizes, number, tile.at)
+        fill_tile(ndim, False, True, where, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
+        clear(tile.gradient, 0, len(tile.gradient))
+        slope_tile(ndim, grad, image, sizes, tile, fill, one)
+        reduce_tile(where, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
+
+
+@inline
+def slope_planes(ndim, grad, image, sizes, tile, fill, one):
+    slope_tile_planes(
         ndim, grad, image, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
         tile.slope, fill, tile.gradient, tile.sink,
     )  # fmt: skip
 
 
 @loop
-def slope_tile(ndim, grad, image, sizes, at, box, runs, offset, fraction, listed, tap, slopes, fill, gradient, sink):
+def slope_tile_planes(ndim, grad, image, sizes, at, box, runs, offset, fraction, listed, tap, slopes, fill, gradient, sink):
     look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     for c in range(sizes.channels):
@@ -127,14 +111,14 @@ def add_slopes(ndim, g, image, first, stride, tap, slopes, s, fill, i, gradient)
 
 @inline
 def slope_pixels(ndim, grad, image, sizes, tile, fill, one):
-    slope_tile_last(
+    slope_tile_pixels(
         ndim, grad, image, sizes, tile.at, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap, tile.slope, fill,
         one, tile.gradient,
     )  # fmt: skip
 
 
 @loop
-def slope_tile_last(ndim, grad, image, sizes, at, runs, offset, fraction, listed, tap, slopes, fill, one, gradient):
+def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, listed, tap, slopes, fill, one, gradient):
     """With the channels of a pixel side by side: dot products of the gradient with each tap, then their differences."""
     look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
     w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
@@ -232,7 +216,7 @@ affine_sums = loop(affine_gradient)
 GRADIENT = {Affine: affine_gradient, Projective: projective_gradient, Field: field_gradient, Basis: basis_gradient}
 
 
-@overload(reduce_tile, jit_options={"nogil": True, "error_model": "numpy"})
+@overload(reduce_tile, jit_options=BARE)
 def reduce_tile_of(where, ndim, sizes, at, points, table, gradient, sums, bends):
     return GRADIENT[where.instance_class]
 

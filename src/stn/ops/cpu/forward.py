@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from functools import cache
-from typing import Any
-
 import numpy as np
 from numba import prange
 
-from stn.ops.cpu.rules import Affine, Basis, compiled, inline, loop
-from stn.ops.cpu.tile import STRIDE, fill_tile, place_tile, share_table, tile_of, tiles_of_a_look, warm
+from stn.ops.cpu.row import STRIDE
+from stn.ops.cpu.rules import inline, loop
+from stn.ops.cpu.tile import fill_tile, place_tile, share_of, tile_of, tiles_of_a_look, warm
 from stn.ops.cpu.vector import LANES, blend, blend_channels, blend_plane, blend_volume
 
 blend = inline(blend)
 
 
-@cache
-def forward_kernel(rule: Hashable, ndim: int, nearest: bool, channels_last: bool, parallel: bool) -> Any:
-    """kernel(image, out, where, sizes, fill (C,), one, tiles), image and out flat. Compiled when first called."""
-    straight, shared = rule is Affine, rule is Basis
+# ---- kernels: image and out flat, fill (C,), one in their dtype; `compiled` as serial or parallel ----
 
-    def kernel(image, out, where, sizes, fill, one, tiles):
-        chunks, count = len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes)
-        high = sizes.height if ndim == 2 else sizes.depth
-        for chunk in prange(chunks):
-            tile = tile_of(tiles, chunk)
-            for number in range(count * chunk // chunks, count * (chunk + 1) // chunks):
-                place_tile(sizes, shared, number, tile.at)
-                if shared:
-                    share_table(where, sizes, tile)
-                fill_tile(straight, ndim, nearest, False, where, sizes, 0, high, tile)
-                if channels_last:
-                    blend_pixels(ndim, nearest, image, out, sizes, tile, fill, one)
-                else:
-                    blend_planes(ndim, nearest, image, out, sizes, tile, fill)
 
-    return compiled(kernel, parallel)
+def forward_planes(ndim, nearest, image, out, where, sizes, fill, one, tiles):
+    for chunk in prange(len(tiles.at)):
+        forward_chunk(blend_planes, chunk, ndim, nearest, image, out, where, sizes, fill, one, tiles)
+
+
+def forward_pixels(ndim, nearest, image, out, where, sizes, fill, one, tiles):
+    for chunk in prange(len(tiles.at)):
+        forward_chunk(blend_pixels, chunk, ndim, nearest, image, out, where, sizes, fill, one, tiles)
 
 
 @inline
-def blend_planes(ndim, nearest, image, out, sizes, tile, fill):
-    blend_tile(
+def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, where, sizes, fill, one, tiles):
+    tile = tile_of(tiles, chunk)
+    start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+    for number in range(start, end):
+        place_tile(where, sizes, number, tile.at)
+        fill_tile(ndim, nearest, False, where, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
+        blend_tile(ndim, nearest, image, out, sizes, tile, fill, one)
+
+
+@inline
+def blend_planes(ndim, nearest, image, out, sizes, tile, fill, one):
+    blend_tile_planes(
         ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
         tile.weight, fill, tile.sink,
     )  # fmt: skip
 
 
 @loop
-def blend_tile(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, sink):
+def blend_tile_planes(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, sink):
     """All channels of a tile, one plane after another: NCHW."""
     look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
@@ -108,14 +105,16 @@ def weighted(image, first, stride, tap, weight, s, fill):
 
 @inline
 def blend_pixels(ndim, nearest, image, out, sizes, tile, fill, one):
-    blend_tile_last(
+    blend_tile_pixels(
         ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
         tile.weight, fill, one, tile.sink,
     )  # fmt: skip
 
 
 @loop
-def blend_tile_last(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, one, sink):
+def blend_tile_pixels(
+    ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, one, sink
+):
     """All pixels of a tile, each with its channels side by side: channels last."""
     look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
     w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels

@@ -7,24 +7,14 @@ number of threads, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import prange
 
-from stn.ops.cpu.rules import Affine, Basis, compiled, inline, loop
-from stn.ops.cpu.tile import (
-    STRIDE,
-    fill_tile,
-    place_tile,
-    share_table,
-    tile_is_elsewhere,
-    tile_of,
-    tiles_of_a_look,
-    warm,
-)  # fmt: skip
+from stn.ops.cpu.row import STRIDE
+from stn.ops.cpu.rules import inline, is_shared, loop
+from stn.ops.cpu.tile import fill_tile, place_tile, share_of, tile_is_elsewhere, tile_of, tiles_of_a_look, warm  # fmt: skip
 from stn.ops.cpu.vector import LANES, add_channels
 
 # Channels of a pixel that are scattered together. A pixel adds to what its neighbour has just stored, and waits for it;
@@ -32,39 +22,38 @@ from stn.ops.cpu.vector import LANES, add_channels
 GROUP = 4
 
 
-@cache
-def image_backward_kernel(rule: Hashable, ndim: int, nearest: bool, channels_last: bool, parallel: bool) -> Any:
-    """kernel(grad, grad_image, where, sizes, one, groups, bands, tiles); compiled when first called.
+# ---- kernels: grad and grad_image flat, grad_image zeros; groups and bands divide the channels and the slowest axis of the
+# image; `compiled` as serial or parallel ----
 
-    grad, grad_image: flat, grad_image zeros. groups and bands divide the channels and the slowest axis of the image.
-    """
-    straight, shared = rule is Affine, rule is Basis
 
-    def kernel(grad, grad_image, where, sizes, one, groups, bands, tiles):
-        chunks, tasks, slowest = len(tiles.at), sizes.batch * groups * bands, sizes.height if ndim == 2 else sizes.depth
-        looks, all_looks, count = sizes.looks, sizes.batch * sizes.looks, tiles_of_a_look(sizes)
-        for chunk in prange(chunks):
-            tile = tile_of(tiles, chunk)
-            start, end = tasks * chunk // chunks, tasks * (chunk + 1) // chunks
-            for step in range((end - start) * looks * count):
-                task, look, within = order(shared, step, end - start, looks, count)
-                task += start
-                band, group, n = task % bands, task // bands % groups, task // (bands * groups)
-                low, high = slowest * band // bands, slowest * (band + 1) // bands
-                c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
-                look += n * looks
-                place_tile(sizes, shared, within * all_looks + look if shared else look * count + within, tile.at)
-                if straight and tile_is_elsewhere(where, sizes, ndim - 1, slowest, low, high, tile.at):
-                    continue
-                if shared:
-                    share_table(where, sizes, tile)
-                fill_tile(straight, ndim, nearest, False, where, sizes, low, high, tile)
-                if channels_last:
-                    scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
-                else:
-                    scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
+def image_planes(ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles):
+    for chunk in prange(len(tiles.at)):
+        image_chunk(scatter_planes, chunk, ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles)
 
-    return compiled(kernel, parallel)
+
+def image_pixels(ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles):
+    for chunk in prange(len(tiles.at)):
+        image_chunk(scatter_pixels, chunk, ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles)
+
+
+@inline
+def image_chunk(scatter_tile, chunk, ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles):
+    tile, slowest, looks = tile_of(tiles, chunk), sizes.height if ndim == 2 else sizes.depth, sizes.looks
+    start, end = share_of(chunk, len(tiles.at), sizes.batch * groups * bands)
+    shared, count = is_shared(where), tiles_of_a_look(sizes)
+    for step in range((end - start) * looks * count):
+        task, look, within = order(shared, step, end - start, looks, count)
+        task += start
+        band, group, n = task % bands, task // bands % groups, task // (bands * groups)
+        low, high = slowest * band // bands, slowest * (band + 1) // bands
+        c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
+        look += n * looks
+        number = within * (sizes.batch * looks) + look if shared else look * count + within
+        place_tile(where, sizes, number, tile.at)
+        if tile_is_elsewhere(where, sizes, ndim - 1, slowest, low, high, tile.at):
+            continue
+        fill_tile(ndim, nearest, False, where, sizes, low, high, tile)
+        scatter_tile(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
 
 
 @inline
@@ -77,21 +66,23 @@ def order(shared, step, tasks, looks, tiles):
 
 @inline
 def scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
-    scatter_tile(
+    scatter_tile_planes(
         ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.box, tile.runs, tile.offset, tile.fraction,
         tile.listed, tile.tap, tile.weight, one, tile.sink,
     )  # fmt: skip
 
 
 @loop
-def scatter_tile(
+def scatter_tile_planes(
     ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, runs, offset, fraction, listed, tap, weight, one, sink
 ):
     look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
     w, area, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
     plane_in, plane_out = np.uint64(area * sizes.depth), np.uint64(across * sizes.down * sizes.deep)
-    for start in range(c0, c1, GROUP):
-        count = min(GROUP, c1 - start)
+    start = c0
+    while start < c1:
+        left = c1 - start
+        count = GROUP if left >= GROUP else (3 if left == 3 else 1)
         plane = np.uint64(look // sizes.looks * channels + start) * plane_in
         first = np.uint64(look * channels + start) * plane_out + np.uint64((z * sizes.down + y) * across + x)
         for c in range(np.uint64(count if ndim == 2 else 0)):
@@ -106,6 +97,7 @@ def scatter_tile(
             to = first + np.uint64(i // STRIDE * across + i % STRIDE)
             for c in range(np.uint64(count)):
                 add_listed(grad[to + c * plane_out], grad_image, plane + c * plane_in, np.uint64(1), tap, weight, s)
+        start += count
 
 
 @loop
@@ -117,8 +109,6 @@ def scatter_row(
         scatter_nearest(grad, to, step, grad_image, plane, stride, count, offset, first, a, b)
     elif count == 1:
         scatter_1(ndim, grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
-    elif count == 2:
-        scatter_2(ndim, grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
     elif count == 3:
         scatter_3(ndim, grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
     else:
@@ -147,7 +137,7 @@ def scatter_channels(count: int) -> Any:
     return scatter_run
 
 
-scatter_1, scatter_2, scatter_3, scatter_4 = (scatter_channels(count) for count in range(1, GROUP + 1))
+scatter_1, scatter_3, scatter_4 = scatter_channels(1), scatter_channels(3), scatter_channels(GROUP)
 
 
 @inline
@@ -185,14 +175,16 @@ def add_listed(g, grad_image, first, stride, tap, weight, s):
 
 @inline
 def scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
-    scatter_tile_last(
+    scatter_tile_pixels(
         ndim, nearest, grad, grad_image, sizes, np.uint64(c0), np.uint64(c1), tile.at, tile.runs, tile.offset,
         tile.fraction, tile.listed, tile.tap, tile.weight, one,
     )  # fmt: skip
 
 
 @loop
-def scatter_tile_last(ndim, nearest, grad, grad_image, sizes, c0, c1, at, runs, offset, fraction, listed, tap, weight, one):
+def scatter_tile_pixels(
+    ndim, nearest, grad, grad_image, sizes, c0, c1, at, runs, offset, fraction, listed, tap, weight, one
+):
     look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
     w, area, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     base = np.uint64(look // sizes.looks * area * sizes.depth)

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from stn.ops.cpu.adapt import Coordinates
-from stn.ops.cpu.coordinates_backward import coordinates_backward_kernel
-from stn.ops.cpu.forward import forward_kernel
-from stn.ops.cpu.image_backward import image_backward_kernel
+from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
+from stn.ops.cpu.forward import forward_pixels, forward_planes
+from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.memory import on_large_pages
-from stn.ops.cpu.rules import PADDING, Basis, Field
-from stn.ops.cpu.tile import COLUMNS, ROWS, Sizes, Tile, new_tiles
+from stn.ops.cpu.row import COLUMNS, ROWS
+from stn.ops.cpu.rules import PADDING, Basis, Field, compiled
+from stn.ops.cpu.tile import Sizes, Tile, new_tiles
 from stn.ops.library import is_channels_last
 
 SMALL = 1 << 14  # pixels times channels below which a second thread costs more than it brings
@@ -56,7 +57,6 @@ class Call:
         align_corners: bool,
     ) -> None:
         self.where, self.nearest = where, mode == "nearest"
-        self.rule: Any = type(where)
         self.dtype, self.ndim = image.dtype, image.ndim - 2
         self.format = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
         self.last = is_channels_last(image)
@@ -110,9 +110,9 @@ class Call:
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
         out = on_large_pages(torch.empty_permuted((n, looks, channels, *self.size), order, dtype=self.real))
         if out.numel() > 0:
-            kernel = forward_kernel(self.rule, self.ndim, self.nearest, self.last, self.parallel)
+            kernel = compiled(forward_pixels if self.last else forward_planes, self.parallel)
             images = self.flat(self.image), self.flat(out.flatten(0, 1))
-            kernel(*images, self.where, self.sizes, self.fill(fill), self.number(1), self.tiles())
+            kernel(self.ndim, self.nearest, *images, self.where, self.sizes, self.fill(fill), self.number(1), self.tiles())
         return out.to(self.dtype)
 
     def image_gradient(self, grad: Tensor) -> Tensor:  # grad: (N * K, C, *size), laid out
@@ -120,8 +120,9 @@ class Call:
         n, channels = self.sizes.batch, self.sizes.channels
         bands = max(1, min(-(-TASKS // n), self.image.shape[2] // 32))
         groups = max(1, min(-(-TASKS // (n * bands)), channels))
-        kernel = image_backward_kernel(self.rule, self.ndim, self.nearest, self.last, self.parallel)
-        kernel(self.flat(grad), self.flat(out), self.where, self.sizes, self.number(1), groups, bands, self.tiles())
+        kernel = compiled(image_pixels if self.last else image_planes, self.parallel)
+        images = self.flat(grad), self.flat(out)
+        kernel(self.ndim, self.nearest, *images, self.where, self.sizes, self.number(1), groups, bands, self.tiles())
         return out.to(self.dtype)
 
     def coordinates_gradient(self, grad: Tensor, fill: Tensor) -> tuple[Any, Any]:
@@ -131,10 +132,10 @@ class Call:
         field = isinstance(self.where, Field)
         sums = np.empty_like(self.where.field) if isinstance(self.where, Field) else np.empty((looks, tiles, 4, 4))
         bends = np.empty((looks, tiles, *(self.where.bend.shape[1:] if isinstance(self.where, Basis) else (0, 0))))
-        kernel = coordinates_backward_kernel(self.rule, self.ndim, self.last, self.parallel)
+        kernel = compiled(coordinates_pixels if self.last else coordinates_planes, self.parallel)
         images = self.flat(grad), self.flat(self.image)
         filled = self.fill(fill), self.number(1)
-        kernel(*images, self.where, self.sizes, *filled, sums, bends, self.tiles(derivative=True))
+        kernel(self.ndim, *images, self.where, self.sizes, *filled, sums, bends, self.tiles(derivative=True))
         return (sums, None) if field else (sums.sum(axis=1), bends.sum(axis=1))
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,21 +29,26 @@ PADDING = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "wrap": W
 # function. All else takes plain arrays and numbers and is compiled alone, once for all kernels: LLVM then keeps pointers in
 # registers. Such a loop becomes vector code if it runs over unsigned integers, has few arrays, makes no views, and chooses
 # by `a if c else b`, not by min. Coordinates of 256x1x42x42: 0.8 ns a pixel so, 7.3 otherwise.
-inline: Any = njit(forceinline=True, nogil=True, error_model="numpy")
-loop: Any = njit(nogil=True, error_model="numpy")
-loop_fused: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})  # a b + c in one step
-loop_sum: Any = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})  # sums in vector order
+# None is ever called from Python, so none needs Numba's wrappers for that.
+BARE: Any = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INLINED: Any = BARE | {"forceinline": True}
+inline: Any = njit(**INLINED)
+loop: Any = njit(**BARE)
+loop_fused: Any = njit(**BARE, fastmath={"contract"})  # a b + c in one step
+loop_sum: Any = njit(**BARE, fastmath={"reassoc", "contract"})  # sums in vector order
 
 
-def compiled(kernel: Callable[..., None], parallel: bool) -> Any:
+@cache
+def compiled(kernel: Any, parallel: bool) -> Any:
     """`kernel`, compiled when first called and then cached on disk.
 
     Numba names the file of its cache after the function, and knows what lies there by the function's own bytes and
     constants: neither by the functions that it calls, nor by `parallel`. A file of an earlier version may even refer to
     classes that are no more. So the name says them all.
     """
-    kernel.__qualname__ = f"{kernel.__qualname__}_{'parallel' if parallel else 'serial'}_{SOURCES[:12]}"
-    return njit(kernel, nogil=True, parallel=parallel, cache=True, error_model="numpy")
+    name = f"{kernel.__name__}_{'parallel' if parallel else 'serial'}_{SOURCES[:12]}"
+    named = FunctionType(kernel.__code__, kernel.__globals__, name)
+    return njit(named, nogil=True, parallel=parallel, cache=True, error_model="numpy")
 
 
 # ---- coordinate rules. Axes are in x, y, z order; u are centred target pixels; coef_i . u stands for coef_i . (u, 1) ----
@@ -108,9 +114,31 @@ def basis_points(where, ndim, look, start, u0, u1, u2, width, table, first, poin
 POINTS = {Affine: affine_points, Projective: projective_points, Field: field_points, Basis: basis_points}
 
 
-@overload(row_points, jit_options={"forceinline": True, "nogil": True, "error_model": "numpy"})
+@overload(row_points, jit_options=INLINED)
 def row_points_of(where, ndim, look, start, u0, u1, u2, width, table, first, points):
     return POINTS[where.instance_class]
+
+
+def is_straight(where):
+    """Whether straight lines have straight and evenly divided sources."""
+    raise NotImplementedError
+
+
+def is_shared(where):
+    """Whether the looks at a tile share a table, and so come one after the other."""
+    raise NotImplementedError
+
+
+@overload(is_straight, jit_options=INLINED)
+def is_straight_of(where):
+    value = where.instance_class is Affine
+    return lambda where: value
+
+
+@overload(is_shared, jit_options=INLINED)
+def is_shared_of(where):
+    value = where.instance_class is Basis
+    return lambda where: value
 
 
 @loop
