@@ -90,4 +90,4 @@ def from_field(field: Tensor, in_size: Sequence[int], align_corners: bool, units
         axes[i, 1] = h / g if relative else 0.0
         axes[i, 2] = 0.0 if units == "pixel" and not relative else (n - 1) / 2
     values = field.detach() if field.dtype in (torch.float32, torch.float64) else field.detach().float()
-    return Field(values.reshape(-1, int(np.prod(out_size)), d).numpy(), axes)
+    return Field(values.reshape(-1, int(np.prod(out_size)), d).contiguous().numpy(), axes)

@@ -82,7 +82,7 @@ def scatter_tile_planes(
     start = c0
     while start < c1:
         left = c1 - start
-        count = GROUP if left >= GROUP else (3 if left == 3 else 1)
+        count = GROUP if left >= GROUP else (3 if left == 3 and ndim == 2 else 1)
         plane = np.uint64(look // sizes.looks * channels + start) * plane_in
         first = np.uint64(look * channels + start) * plane_out + np.uint64((z * sizes.down + y) * across + x)
         for c in range(np.uint64(count if ndim == 2 else 0)):
@@ -107,12 +107,16 @@ def scatter_row(
     """The run of a row for `count` channels, which are `step` apart in the gradient and `stride` in the image."""
     if nearest:
         scatter_nearest(grad, to, step, grad_image, plane, stride, count, offset, first, a, b)
+    elif ndim == 2 and count == 1:
+        plane_by_1(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
+    elif ndim == 2 and count == 3:
+        plane_by_3(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
+    elif ndim == 2:
+        plane_by_4(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
     elif count == 1:
-        scatter_1(ndim, grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
-    elif count == 3:
-        scatter_3(ndim, grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
+        volume_by_1(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
     else:
-        scatter_4(ndim, grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
+        volume_by_4(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
 
 
 @loop
@@ -122,11 +126,11 @@ def scatter_nearest(grad, to, step, grad_image, plane, stride, count, offset, fi
             grad_image[plane + np.uint64(offset[np.uint64(first) + j]) + c * stride] += grad[to + j + c * step]
 
 
-def scatter_channels(count: int) -> Any:
-    """LLVM unrolls a loop over a constant number of channels."""
+def scatter_channels(ndim: int, count: int) -> Any:
+    """LLVM unrolls a loop over a constant number of channels, and folds a branch on constant dimensions."""
 
     @loop
-    def scatter_run(ndim, grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one):
+    def scatter_run(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one):
         for j in range(np.uint64(a), np.uint64(b)):
             i = np.uint64(first) + j
             k = plane + np.uint64(offset[i])
@@ -137,7 +141,8 @@ def scatter_channels(count: int) -> Any:
     return scatter_run
 
 
-scatter_1, scatter_3, scatter_4 = scatter_channels(1), scatter_channels(3), scatter_channels(GROUP)
+plane_by_1, plane_by_3, plane_by_4 = scatter_channels(2, 1), scatter_channels(2, 3), scatter_channels(2, GROUP)
+volume_by_1, volume_by_4 = scatter_channels(3, 1), scatter_channels(3, GROUP)
 
 
 @inline
