@@ -1,9 +1,11 @@
 """The CPU kernels against the oracle, over rules, paddings, layouts and sizes that make several tiles and bands."""
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +99,26 @@ def test_the_number_of_threads_changes_no_bit(shape: tuple[int, ...]) -> None:
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
+def test_two_threads_run_a_parallel_kernel_with_a_cache_of_its_own(tmp_path: Path) -> None:
+    """Numba's cache does not tell the serial twin from the parallel kernel. A parallel loop calls Numba's scheduler."""
+    code = """
+import torch, stn
+from stn.ops.cpu.forward import forward_planes
+from stn.ops.cpu.rules import compiled
+for threads in (1, 2):
+    torch.set_num_threads(threads)
+    stn.affine_sample(torch.rand(1, 1, 200, 200), torch.eye(2, 3))
+for parallel in (False, True):
+    code = "".join(compiled(forward_planes, parallel).inspect_asm().values())
+    print("sched" in code)
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=100)
+    assert out.stdout.split() == ["False", "True"], out
+    indices = [path.name for path in tmp_path.rglob("*.nbi")]
+    assert len(indices) == 2 and sum("forward_planes_parallel" in name for name in indices) == 1, indices
 
 
 def test_forked_workers_may_warp_after_their_parent_has() -> None:

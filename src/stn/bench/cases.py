@@ -33,7 +33,8 @@ class Case:
 
     def weight(self) -> Tensor:
         """The gradient that arrives at the output."""
-        return torch.randn_like(self.image())
+        weight = torch.randn(self.shape, generator=torch.Generator().manual_seed(2))
+        return weight.contiguous(memory_format=torch.channels_last) if self.channels_last else weight
 
     def theta(self) -> Tensor:
         """A rotation by 20 degrees with scale 0.8 (and some perspective), or offsets of 4x4 control points."""

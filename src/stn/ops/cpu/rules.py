@@ -48,6 +48,7 @@ def compiled(kernel: Any, parallel: bool) -> Any:
     """
     name = f"{kernel.__name__}_{'parallel' if parallel else 'serial'}_{SOURCES[:12]}"
     named = FunctionType(kernel.__code__, kernel.__globals__, name)
+    named.__qualname__ = name
     return njit(named, nogil=True, parallel=parallel, cache=True, error_model="numpy")
 
 
