@@ -86,7 +86,8 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
 
 
 @pytest.mark.parametrize("shape", ((1, 1, 300, 200), (3, 5, 64, 40), (1, 3, 20, 30, 40)))
-def test_the_number_of_threads_changes_no_bit(shape: tuple[int, ...]) -> None:
+def test_the_number_of_threads_changes_no_bit(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stn.ops.cpu.launch.SMALL", 0)
     d = len(shape) - 2
     image = noise(*shape).requires_grad_()
     theta = (torch.eye(d, d + 1, dtype=torch.float64) + 0.2 * noise(shape[0], d, d + 1)).requires_grad_()
@@ -109,7 +110,7 @@ from stn.ops.cpu.forward import forward_planes
 from stn.ops.cpu.rules import compiled
 for threads in (1, 2):
     torch.set_num_threads(threads)
-    stn.affine_sample(torch.rand(1, 1, 200, 200), torch.eye(2, 3))
+    stn.affine_sample(torch.rand(1, 1, 300, 300), torch.eye(2, 3))
 for parallel in (False, True):
     code = "".join(compiled(forward_planes, parallel).inspect_asm().values())
     print("sched" in code)

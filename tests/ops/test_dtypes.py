@@ -77,3 +77,9 @@ def test_half_precision_is_right_at_2048_pixels(dtype: torch.dtype) -> None:
     exact = stn.affine_sample(image.double(), THETA)
     unit = torch.finfo(dtype).eps * exact.abs().clamp_min(torch.finfo(dtype).smallest_normal)
     assert ((out - exact).abs() <= unit + 5e-7).all()
+
+
+def test_control_points_may_have_another_dtype() -> None:
+    image, coefficients = noise(2, 3, 7, 6), 0.05 * noise(2, 7, 2)
+    out = stn.thin_plate_sample(image, coefficients, KNOTS.to(torch.bfloat16))
+    assert torch.equal(out, stn.thin_plate_sample(image, coefficients, KNOTS.to(torch.bfloat16).double()))

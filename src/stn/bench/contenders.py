@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812, as torch's users know it
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from stn import _check
 from stn.bench.cases import Case
@@ -15,6 +15,7 @@ from stn.grid import lattice
 from stn.ops import affine_sample, projective_sample
 from stn.ops.reference import radial_and_linear
 from stn.transforms import ThinPlateSpline
+from stn.transforms.spline import coefficients_of_offsets
 
 Operator = Callable[[Tensor, Tensor], Tensor]  # image, theta -> image
 SPLINE = ThinPlateSpline(control_points=(4, 4))
@@ -34,7 +35,7 @@ def torch_eager(case: Case) -> Operator | None:
         return None
 
     def sample(image: Tensor, theta: Tensor) -> Tensor:
-        return F.grid_sample(image, F.affine_grid(theta, shape, align_corners=False), align_corners=False)
+        return grid_sample(image, affine_grid(theta, shape, align_corners=False), align_corners=False)
 
     return sample
 
@@ -42,14 +43,13 @@ def torch_eager(case: Case) -> Operator | None:
 def matmul_and_grid_sample(case: Case) -> Operator:
     """Thin-plate warping as it is done: the basis at every pixel, found beforehand, times the offsets."""
     xy = lattice(case.shape[2:], dtype=torch.float64).flatten(0, 1)
-    reach = SPLINE(torch.eye(32).unflatten(0, (16, 2))[:, 0])  # each control point moves alone, along x
-    weights = reach.coefficients[:, :, 0].mT  # type: ignore[attr-defined]  # (T+3, T)
-    basis = (radial_and_linear(xy, SPLINE.control_points) @ weights).float()  # (H W, T)
+    solution = coefficients_of_offsets(SPLINE.control_points, SPLINE.smoothing)  # (T+3, T)
+    basis = (radial_and_linear(xy, SPLINE.control_points) @ solution).float()  # (H W, T)
     base, size = xy.float(), case.shape[2:]
 
     def sample(image: Tensor, theta: Tensor) -> Tensor:
         grid = base + basis @ theta.unflatten(1, (16, 2))
-        return F.grid_sample(image, grid.unflatten(1, size), align_corners=False)
+        return grid_sample(image, grid.unflatten(1, size), align_corners=False)
 
     return sample
 

@@ -36,7 +36,7 @@ def resident(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024
 case = Case("memory", tuple(json.loads(sys.argv[1])))
-small = torch.rand(2, case.shape[1], *(128 if len(case.shape) == 4 else 32 for _ in case.shape[2:]))
+small = torch.rand(2, case.shape[1], *(256 if len(case.shape) == 4 else 48 for _ in case.shape[2:]))
 stn.affine_sample(small, case.theta()[:1].expand(2, -1, -1))  # compiles or loads; starts the threads
 image, theta = case.image(), case.theta()
 before = resident("VmRSS")

@@ -22,7 +22,8 @@ from stn.bench.report import markdown
 from stn.experiments.folder import write_atomically
 
 Row = dict[str, Any]
-PACKAGES = ("torch-stn", "torch", "numba", "numpy", "kornia", "opencv-python-headless")
+PACKAGES = {name: name for name in ("torch", "numba", "numpy", "kornia")}  # name -> module
+PACKAGES |= {"torch-stn": "stn", "opencv-python-headless": "cv2"}
 
 
 def bench(
@@ -70,9 +71,7 @@ def bench(
 
 
 def machine() -> Row:
-    names = [
-        name for name in PACKAGES if importlib.util.find_spec(name.split("-")[0].replace("opencv", "cv2")) or "stn" in name
-    ]
+    names = [name for name, module in PACKAGES.items() if importlib.util.find_spec(module)]
     return {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),

@@ -69,7 +69,7 @@ def from_basis(coefficients: Tensor, knots: Tensor, by: Scale) -> Basis:  # (N, 
     padded = -(-count // GROUP_OF_KNOTS) * GROUP_OF_KNOTS  # with knots that bend nothing
     bend, at = np.zeros((len(w), 2, padded)), np.zeros((padded, 2))
     bend[:, :, :count] = (w[:, :count] * by.matrix[:, 2]).swapaxes(1, 2)
-    at[:count] = knots.detach().cpu().numpy()
+    at[:count] = knots.detach().cpu().double().numpy()
     return Basis(coef, by.centre, bend, at, by.step)
 
 

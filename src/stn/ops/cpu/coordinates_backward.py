@@ -12,23 +12,34 @@ from __future__ import annotations
 
 import numpy as np
 from numba import prange
-from numba.extending import overload
 
 from stn.ops.cpu.row import COLUMNS, STRIDE, clear
 from stn.ops.cpu.rules import (
-    BARE,
     GROUP_OF_KNOTS,
     Affine,
     Basis,
     Field,
     Projective,
+    by_rule,
     inline,
     loop,
     loop_sum,
     off_horizon,
     row_points,
-)
-from stn.ops.cpu.tile import fill_tile, place_tile, row_start, share_of, tile_of, tiles_of_a_look, warm  # fmt: skip
+)  # fmt: skip
+from stn.ops.cpu.tile import (
+    channel_starts,
+    fill_tile,
+    in_output,
+    look_and_tile,
+    pixel_starts,
+    place_tile,
+    row_start,
+    share_of,
+    tile_of,
+    tiles_of_a_look,
+    warm,
+)  # fmt: skip
 from stn.ops.cpu.vector import LANES, blend, slope, slope_plane, slope_volume
 
 blend, slope = inline(blend), inline(slope)
@@ -53,7 +64,8 @@ def coordinates_chunk(slope_tile, chunk, ndim, grad, image, where, sizes, fill, 
     tile = tile_of(tiles, chunk)
     start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
-        place_tile(where, sizes, number, tile.at)
+        look, within = look_and_tile(where, sizes, number)
+        place_tile(sizes, look, within, tile.at)
         fill_tile(ndim, False, True, where, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
         clear(tile.gradient, 0, len(tile.gradient))
         slope_tile(ndim, grad, image, sizes, tile, fill, one)
@@ -70,19 +82,17 @@ def slope_planes(ndim, grad, image, sizes, tile, fill, one):
 
 @loop
 def slope_tile_planes(ndim, grad, image, sizes, at, box, runs, offset, fraction, listed, tap, slopes, fill, gradient, sink):
-    look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     for c in range(sizes.channels):
-        plane = np.uint64((look // sizes.looks * sizes.channels + c) * area * sizes.depth)
-        first = (((look * sizes.channels + c) * sizes.deep + z) * sizes.down + y) * across + x
+        plane, first = channel_starts(sizes, at, c)
         if ndim == 2:
             sink[0] = warm(image, plane, w, box[0], box[1], box[2], box[3])
-        for r in range(height):
+        for r in range(at[5]):
             a, b = runs[r, 1], runs[r, 2]
             slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, first + r * across, gradient)
         for s in range(at[7]):
             i = listed[s]
-            g = grad[np.uint64(first + i // STRIDE * across + i % STRIDE)]
+            g = grad[np.uint64(first + in_output(i, across))]
             add_slopes(ndim, g, image, plane, np.uint64(1), tap, slopes, s, fill[c], i, gradient)
 
 
@@ -120,18 +130,16 @@ def slope_pixels(ndim, grad, image, sizes, tile, fill, one):
 @loop
 def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, listed, tap, slopes, fill, one, gradient):
     """With the channels of a pixel side by side: dot products of the gradient with each tap, then their differences."""
-    look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
     w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
-    area, base = len(offset), np.uint64(look // sizes.looks * plane * sizes.depth)
-    first = ((look * sizes.deep + z) * sizes.down + y) * across + x
-    for r in range(height):
+    (base, first), area = pixel_starts(sizes, at), len(offset)
+    for r in range(at[5]):
         for j in range(runs[r, 1], runs[r, 2]):
             i = r * STRIDE + j
             k, to = (base + np.uint64(offset[i])) * channels, np.uint64(first + r * across + j) * channels
             slope_pixel(ndim, grad, to, image, k, channels, np.uint64(w), np.uint64(plane), fraction, i, area, one, gradient)
     for s in range(at[7]):
         i = listed[s]
-        to = np.uint64(first + i // STRIDE * across + i % STRIDE) * channels
+        to = np.uint64(first + in_output(i, across)) * channels
         for c in range(channels):
             add_slopes(ndim, grad[to + c], image, base * channels + c, channels, tap, slopes, s, fill[c], i, gradient)
 
@@ -163,10 +171,6 @@ def dots(grad, to, image, at, channels, down, one):
 
 
 # ---- from the gradient of each pixel to that of the rule's numbers ----
-
-
-def reduce_tile(where, ndim, sizes, at, points, table, gradient, sums, bends):
-    raise NotImplementedError  # for Numba alone
 
 
 def affine_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
@@ -213,12 +217,10 @@ def field_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends)
 
 
 affine_sums = loop(affine_gradient)
-GRADIENT = {Affine: affine_gradient, Projective: projective_gradient, Field: field_gradient, Basis: basis_gradient}
-
-
-@overload(reduce_tile, jit_options=BARE)
-def reduce_tile_of(where, ndim, sizes, at, points, table, gradient, sums, bends):
-    return GRADIENT[where.instance_class]
+reduce_tile = by_rule(
+    """Write sums and bends, or the gradient of a field, from the gradient of each pixel of a tile.""",
+    {Affine: affine_gradient, Projective: projective_gradient, Field: field_gradient, Basis: basis_gradient},
+)
 
 
 @loop

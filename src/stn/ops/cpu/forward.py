@@ -7,7 +7,18 @@ from numba import prange
 
 from stn.ops.cpu.row import STRIDE
 from stn.ops.cpu.rules import inline, loop
-from stn.ops.cpu.tile import fill_tile, place_tile, share_of, tile_of, tiles_of_a_look, warm
+from stn.ops.cpu.tile import (
+    channel_starts,
+    fill_tile,
+    in_output,
+    look_and_tile,
+    pixel_starts,
+    place_tile,
+    share_of,
+    tile_of,
+    tiles_of_a_look,
+    warm,
+)  # fmt: skip
 from stn.ops.cpu.vector import LANES, blend, blend_channels, blend_plane, blend_volume
 
 blend = inline(blend)
@@ -31,7 +42,8 @@ def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, where, sizes, fi
     tile = tile_of(tiles, chunk)
     start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
-        place_tile(where, sizes, number, tile.at)
+        look, within = look_and_tile(where, sizes, number)
+        place_tile(sizes, look, within, tile.at)
         fill_tile(ndim, nearest, False, where, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
         blend_tile(ndim, nearest, image, out, sizes, tile, fill, one)
 
@@ -47,14 +59,12 @@ def blend_planes(ndim, nearest, image, out, sizes, tile, fill, one):
 @loop
 def blend_tile_planes(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, sink):
     """All channels of a tile, one plane after another: NCHW."""
-    look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
-    w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
+    w, area, across, width = sizes.width, sizes.width * sizes.height, sizes.across, at[4]
     for c in range(sizes.channels):
-        plane = np.uint64((look // sizes.looks * sizes.channels + c) * area * sizes.depth)
-        first = (((look * sizes.channels + c) * sizes.deep + z) * sizes.down + y) * across + x
+        plane, first = channel_starts(sizes, at, c)
         if ndim == 2:
             sink[0] = warm(image, plane, w, box[0], box[1], box[2], box[3])
-        for r in range(height):
+        for r in range(at[5]):
             left, a, b, right, to = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3], first + r * across
             if nearest:
                 copy_row(image, plane, offset, r, a, b, out, to)
@@ -63,8 +73,7 @@ def blend_tile_planes(ndim, nearest, image, out, sizes, at, box, runs, offset, f
             fill_row(out, to, to + left, fill[c])
             fill_row(out, to + right, to + width, fill[c])
         for s in range(at[7]):
-            i = listed[s]
-            to = np.uint64(first + i // STRIDE * across + i % STRIDE)
+            to = np.uint64(first + in_output(listed[s], across))
             out[to] = weighted(image, plane, np.uint64(1), tap, weight, s, fill[c])
 
 
@@ -116,15 +125,13 @@ def blend_tile_pixels(
     ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, one, sink
 ):
     """All pixels of a tile, each with its channels side by side: channels last."""
-    look, x, y, z, width, height = at[0], at[1], at[2], at[3], at[4], at[5]
     w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
-    plane, channels = np.uint64(look // sizes.looks * plane_in * sizes.depth), np.uint64(n)
-    first, area = ((look * sizes.deep + z) * sizes.down + y) * across + x, len(offset)
+    (plane, first), channels, area = pixel_starts(sizes, at), np.uint64(n), len(offset)
     if ndim == 2:
         sink[0] = warm(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3])
-    for r in range(height):
+    for r in range(at[5]):
         left, a, b, right = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3]
-        for j in range(width):
+        for j in range(at[4]):
             i, to = np.uint64(r * STRIDE + j), np.uint64(first + r * across + j) * channels
             at_pixel = (plane + np.uint64(offset[i])) * channels
             if j < left or j >= right:
@@ -138,8 +145,7 @@ def blend_tile_pixels(
                     ndim, image, at_pixel, np.uint64(w), np.uint64(plane_in), fraction, i, area, out, to, channels, one
                 )
     for s in range(at[7]):
-        i = listed[s]
-        to = np.uint64(first + i // STRIDE * across + i % STRIDE) * channels
+        to = np.uint64(first + in_output(listed[s], across)) * channels
         for c in range(channels):
             out[to + c] = weighted(image, plane * channels + c, channels, tap, weight, s, fill[c])
 

@@ -14,7 +14,18 @@ from numba import prange
 
 from stn.ops.cpu.row import STRIDE
 from stn.ops.cpu.rules import inline, is_shared, loop
-from stn.ops.cpu.tile import fill_tile, place_tile, share_of, tile_is_elsewhere, tile_of, tiles_of_a_look, warm  # fmt: skip
+from stn.ops.cpu.tile import (
+    channel_starts,
+    fill_tile,
+    in_output,
+    pixel_starts,
+    place_tile,
+    share_of,
+    tile_is_elsewhere,
+    tile_of,
+    tiles_of_a_look,
+    warm,
+)  # fmt: skip
 from stn.ops.cpu.vector import LANES, add_channels
 
 # Channels of a pixel that are scattered together. A pixel adds to what its neighbour has just stored, and waits for it;
@@ -40,16 +51,14 @@ def image_pixels(ndim, nearest, grad, grad_image, where, sizes, one, groups, ban
 def image_chunk(scatter_tile, chunk, ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles):
     tile, slowest, looks = tile_of(tiles, chunk), sizes.height if ndim == 2 else sizes.depth, sizes.looks
     start, end = share_of(chunk, len(tiles.at), sizes.batch * groups * bands)
-    shared, count = is_shared(where), tiles_of_a_look(sizes)
+    count = tiles_of_a_look(sizes)
     for step in range((end - start) * looks * count):
-        task, look, within = order(shared, step, end - start, looks, count)
+        task, look, within = order(is_shared(where), step, end - start, looks, count)
         task += start
         band, group, n = task % bands, task // bands % groups, task // (bands * groups)
         low, high = slowest * band // bands, slowest * (band + 1) // bands
         c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
-        look += n * looks
-        number = within * (sizes.batch * looks) + look if shared else look * count + within
-        place_tile(where, sizes, number, tile.at)
+        place_tile(sizes, n * looks + look, within, tile.at)
         if tile_is_elsewhere(where, sizes, ndim - 1, slowest, low, high, tile.at):
             continue
         fill_tile(ndim, nearest, False, where, sizes, low, high, tile)
@@ -76,25 +85,22 @@ def scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
 def scatter_tile_planes(
     ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, runs, offset, fraction, listed, tap, weight, one, sink
 ):
-    look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
-    w, area, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
+    w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     plane_in, plane_out = np.uint64(area * sizes.depth), np.uint64(across * sizes.down * sizes.deep)
     start = c0
     while start < c1:
         left = c1 - start
         count = GROUP if left >= GROUP else (3 if left == 3 and ndim == 2 else 1)
-        plane = np.uint64(look // sizes.looks * channels + start) * plane_in
-        first = np.uint64(look * channels + start) * plane_out + np.uint64((z * sizes.down + y) * across + x)
+        plane, first = channel_starts(sizes, at, start)
         for c in range(np.uint64(count if ndim == 2 else 0)):
             sink[0] = warm(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3])
-        for r in range(height):
+        for r in range(at[5]):
             scatter_row(
-                ndim, nearest, count, grad, first + np.uint64(r * across), plane_out, grad_image, plane, plane_in, w, area,
+                ndim, nearest, count, grad, np.uint64(first + r * across), plane_out, grad_image, plane, plane_in, w, area,
                 offset, fraction, r * STRIDE, runs[r, 1], runs[r, 2], one,
             )  # fmt: skip
         for s in range(at[7]):
-            i = listed[s]
-            to = first + np.uint64(i // STRIDE * across + i % STRIDE)
+            to = np.uint64(first + in_output(listed[s], across))
             for c in range(np.uint64(count)):
                 add_listed(grad[to + c * plane_out], grad_image, plane + c * plane_in, np.uint64(1), tap, weight, s)
         start += count
@@ -190,11 +196,9 @@ def scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
 def scatter_tile_pixels(
     ndim, nearest, grad, grad_image, sizes, c0, c1, at, runs, offset, fraction, listed, tap, weight, one
 ):
-    look, x, y, z, height = at[0], at[1], at[2], at[3], at[5]
     w, area, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
-    base = np.uint64(look // sizes.looks * area * sizes.depth)
-    first = ((look * sizes.deep + z) * sizes.down + y) * across + x
-    for r in range(height):
+    base, first = pixel_starts(sizes, at)
+    for r in range(at[5]):
         for j in range(runs[r, 1], runs[r, 2]):
             i = np.uint64(r * STRIDE + j)
             k, to = (base + np.uint64(offset[i])) * channels, np.uint64(first + r * across + j) * channels
@@ -203,8 +207,7 @@ def scatter_tile_pixels(
             else:
                 scatter_pixel_last(ndim, grad, to, grad_image, k, c0, c1, channels, w, area, fraction, i, len(offset), one)
     for s in range(at[7]):
-        i = listed[s]
-        to = np.uint64(first + i // STRIDE * across + i % STRIDE) * channels
+        to = np.uint64(first + in_output(listed[s], across)) * channels
         for c in range(c0, c1):
             add_listed(grad[to + c], grad_image, base * channels + c, channels, tap, weight, s)
 

@@ -20,13 +20,15 @@ from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.memory import on_large_pages
 from stn.ops.cpu.row import COLUMNS, ROWS
 from stn.ops.cpu.rules import PADDING, Basis, Field, compiled
-from stn.ops.cpu.tile import Sizes, Tile, new_tiles
+from stn.ops.cpu.tile import Sizes, Tile, new_tiles, tiles_of_a_look
 from stn.ops.library import is_channels_last
 
-SMALL = 1 << 14  # pixels times channels below which a second thread costs more than it brings
+# Pixels times channels below which a second thread costs more than it brings: forward, 224x224 0.87 times as fast with it,
+# 3x224x224 1.49 times.
+SMALL = 1 << 16
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
-KEPT = 4  # such memories: forward and backward of two layers
-TABLE = 1 << 15
+KEPT = 4  # memories for tiles, a thread: forward and backward of two layers
+TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 
 # OpenMP does not survive a fork: a child, such as a DataLoader's worker, uses the serial twin of a kernel.
 _forked = False
@@ -71,12 +73,9 @@ class Call:
         rule = PADDING[padding_mode], int(align_corners)
         self.sizes = Sizes._make((image.shape[0], looks, image.shape[1], *lengths, rows, *rule))
         work = math.prod(self.size) * looks * image.shape[0] * image.shape[1]
-        most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-        threads = 1 if _forked or work < SMALL else min(torch.get_num_threads(), most)
-        self.parallel = threads > 1
-        self.chunks = 4 * threads if self.parallel else 1
-        if self.parallel:
-            numba.set_num_threads(threads)
+        most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set when Numba reads its environment
+        self.threads = 1 if _forked or work < SMALL else min(torch.get_num_threads(), most)
+        self.chunks = 4 * self.threads if self.threads > 1 else 1
 
     def laid_out(self, tensor: Tensor) -> Tensor:
         """In the working precision and the image's layout: at most one copy."""
@@ -104,15 +103,27 @@ class Call:
         kept[key].at[:, 8] = -1  # no table yet
         return kept[key]
 
+    def run(self, kernel: Any, *arguments: Any) -> None:
+        """On the call's threads; the caller's own use of Numba finds its number of threads as it was."""
+        if self.threads == 1:
+            compiled(kernel, False)(self.ndim, *arguments)
+            return
+        before = numba.get_num_threads()
+        numba.set_num_threads(self.threads)
+        try:
+            compiled(kernel, True)(self.ndim, *arguments)
+        finally:
+            numba.set_num_threads(before)
+
     def forward(self, fill: Tensor) -> Tensor:
         n, looks, channels = self.sizes[:3]
         order = (0, 1, *range(3, 3 + self.ndim), 2) if self.last else tuple(range(3 + self.ndim))
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
         out = on_large_pages(torch.empty_permuted((n, looks, channels, *self.size), order, dtype=self.real))
         if out.numel() > 0:
-            kernel = compiled(forward_pixels if self.last else forward_planes, self.parallel)
+            kernel = forward_pixels if self.last else forward_planes
             images = self.flat(self.image), self.flat(out.flatten(0, 1))
-            kernel(self.ndim, self.nearest, *images, self.where, self.sizes, self.fill(fill), self.number(1), self.tiles())
+            self.run(kernel, self.nearest, *images, self.where, self.sizes, self.fill(fill), self.number(1), self.tiles())
         return out.to(self.dtype)
 
     def image_gradient(self, grad: Tensor) -> Tensor:  # grad: (N * K, C, *size), laid out
@@ -120,22 +131,21 @@ class Call:
         n, channels = self.sizes.batch, self.sizes.channels
         bands = max(1, min(-(-TASKS // n), self.image.shape[2] // 32))
         groups = max(1, min(-(-TASKS // (n * bands)), channels))
-        kernel = compiled(image_pixels if self.last else image_planes, self.parallel)
+        kernel = image_pixels if self.last else image_planes
         images = self.flat(grad), self.flat(out)
-        kernel(self.ndim, self.nearest, *images, self.where, self.sizes, self.number(1), groups, bands, self.tiles())
+        self.run(kernel, self.nearest, *images, self.where, self.sizes, self.number(1), groups, bands, self.tiles())
         return out.to(self.dtype)
 
     def coordinates_gradient(self, grad: Tensor, fill: Tensor) -> tuple[Any, Any]:
         """Of a field: its gradient. Else gradients in the coefficients, (N * K, 4, 4), and the bends, (N * K, 2, T)."""
-        looks, tiles = self.sizes.batch * self.sizes.looks, -(-self.sizes.across // COLUMNS)
-        tiles *= -(-self.sizes.down // self.sizes.rows) * self.sizes.deep
+        looks, tiles = self.sizes.batch * self.sizes.looks, tiles_of_a_look.py_func(self.sizes)
         field = isinstance(self.where, Field)
         sums = np.empty_like(self.where.field) if isinstance(self.where, Field) else np.empty((looks, tiles, 4, 4))
         bends = np.empty((looks, tiles, *(self.where.bend.shape[1:] if isinstance(self.where, Basis) else (0, 0))))
-        kernel = compiled(coordinates_pixels if self.last else coordinates_planes, self.parallel)
+        kernel = coordinates_pixels if self.last else coordinates_planes
         images = self.flat(grad), self.flat(self.image)
         filled = self.fill(fill), self.number(1)
-        kernel(self.ndim, *images, self.where, self.sizes, *filled, sums, bends, self.tiles(derivative=True))
+        self.run(kernel, *images, self.where, self.sizes, *filled, sums, bends, self.tiles(derivative=True))
         return (sums, None) if field else (sums.sum(axis=1), bends.sum(axis=1))
 
 
@@ -150,7 +160,8 @@ def backward(
     """Gradients in the image and in the coordinates, each only if it is asked for."""
     need_image, need_where = need
     if grad.numel() == 0:
-        return torch.zeros_like(call.image, dtype=call.dtype) if need_image else None, where.new_zeros(where.shape)
+        nothing = torch.zeros_like(call.image, dtype=call.dtype), where.new_zeros(where.shape)
+        return nothing[0] if need_image else None, nothing[1] if need_where else None
     grad = call.laid_out(grad.flatten(0, 1))
     grad_image = call.image_gradient(grad) if need_image else None
     if not need_where:

@@ -19,9 +19,10 @@ from numba.extending import overload
 
 from stn.ops.reference import FAR, HORIZON
 
+# What kernels are made of. It is part of their names, see `compiled`.
 SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
-GROUP_OF_KNOTS = 4
+GROUP_OF_KNOTS = 4  # that `bend_row` and `dot_rows` write out: thin plate 32x3x224x224, coordinates 4.1 ns a pixel to 2.4
 ZEROS, BORDER, REFLECTION, WRAP = range(4)
 PADDING = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "wrap": WRAP}
 
@@ -86,9 +87,21 @@ class Basis(NamedTuple):
     step: Any  # (2,)
 
 
-def row_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
-    """points[i, j] = source pixels, float64, of a row of the output: flat from `start`, centred u, table from `first`."""
-    raise NotImplementedError  # for Numba alone
+RULES = Affine, Projective, Field, Basis
+
+
+def by_rule(meaning: str, implementations: dict[Any, Any], options: Any = BARE) -> Any:
+    """A function for kernels, chosen when they are compiled by the type of its first argument, a coordinate rule."""
+
+    def choose(where, *arguments):
+        raise NotImplementedError(f"for compiled code alone: {meaning}")
+
+    # strict would have each implementation spell its arguments as (where, *arguments)
+    @overload(choose, jit_options=options, strict=False)
+    def chosen(where, *arguments):
+        return implementations[where.instance_class]
+
+    return choose
 
 
 def affine_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
@@ -112,34 +125,21 @@ def basis_points(where, ndim, look, start, u0, u1, u2, width, table, first, poin
     bend_row(where.bend, look, table, first, width, points[0], points[1])
 
 
-POINTS = {Affine: affine_points, Projective: projective_points, Field: field_points, Basis: basis_points}
-
-
-@overload(row_points, jit_options=INLINED)
-def row_points_of(where, ndim, look, start, u0, u1, u2, width, table, first, points):
-    return POINTS[where.instance_class]
-
-
-def is_straight(where):
-    """Whether straight lines have straight and evenly divided sources."""
-    raise NotImplementedError
-
-
-def is_shared(where):
-    """Whether the looks at a tile share a table, and so come one after the other."""
-    raise NotImplementedError
-
-
-@overload(is_straight, jit_options=INLINED)
-def is_straight_of(where):
-    value = where.instance_class is Affine
-    return lambda where: value
-
-
-@overload(is_shared, jit_options=INLINED)
-def is_shared_of(where):
-    value = where.instance_class is Basis
-    return lambda where: value
+row_points = by_rule(
+    """points[i, j] = source pixels, float64, of a row of the output: flat from `start`, centred u, table from `first`.""",
+    {Affine: affine_points, Projective: projective_points, Field: field_points, Basis: basis_points},
+    INLINED,
+)
+is_shared = by_rule(
+    """Whether the looks at a tile share a table, and so come one after the other.""",
+    {rule: (lambda where: True) if rule is Basis else (lambda where: False) for rule in RULES},
+    INLINED,
+)
+is_straight = by_rule(
+    """Whether straight lines have straight and evenly divided sources.""",
+    {rule: (lambda where: True) if rule is Affine else (lambda where: False) for rule in RULES},
+    INLINED,
+)
 
 
 @loop

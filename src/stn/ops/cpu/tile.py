@@ -13,10 +13,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import overload
 
 from stn.ops.cpu.row import COLUMNS, STRIDE, elsewhere, find_blank, find_run, store_run, store_taps
-from stn.ops.cpu.rules import BARE, INLINED, Affine, Basis, inline, is_shared, is_straight, loop, row_points
+from stn.ops.cpu.rules import INLINED, RULES, Affine, Basis, by_rule, inline, is_shared, is_straight, loop, row_points
 from stn.ops.cpu.table import fill_table
 
 LINE = np.uint64(16)  # float32 numbers in 64 bytes
@@ -105,14 +104,39 @@ def warm(image, plane, width, left, right, top, bottom):
 
 
 @inline
-def place_tile(where, sizes, number, at):
+def look_and_tile(where, sizes, number):
     """Tiles of a look follow each other; under a basis the looks at a tile do, since they share its table."""
+    tiles, looks = tiles_of_a_look(sizes), sizes.batch * sizes.looks
+    return (number % looks, number // looks) if is_shared(where) else (number // tiles, number % tiles)
+
+
+@inline
+def place_tile(sizes, look, within, at):
     columns, lines = -(-sizes.across // COLUMNS), -(-sizes.down // sizes.rows)
-    tiles, looks = columns * lines * sizes.deep, sizes.batch * sizes.looks
-    within, look = (number // looks, number % looks) if is_shared(where) else (number % tiles, number // tiles)
     at[0], at[6], at[7] = look, within, 0
     at[1], at[2], at[3] = within % columns * COLUMNS, within // columns % lines * sizes.rows, within // (columns * lines)
     at[4], at[5] = min(COLUMNS, sizes.across - at[1]), min(sizes.rows, sizes.down - at[2])
+
+
+@inline
+def channel_starts(sizes, at, c):
+    """NCHW: flat indices of channel c of the image that a tile looks at, and of the tile's first pixel in the output."""
+    plane = np.uint64((at[0] // sizes.looks * sizes.channels + c) * sizes.width * sizes.height * sizes.depth)
+    first = (((at[0] * sizes.channels + c) * sizes.deep + at[3]) * sizes.down + at[2]) * sizes.across + at[1]
+    return plane, first
+
+
+@inline
+def pixel_starts(sizes, at):
+    """Channels last: the same in pixels."""
+    plane = np.uint64(at[0] // sizes.looks * sizes.width * sizes.height * sizes.depth)
+    return plane, ((at[0] * sizes.deep + at[3]) * sizes.down + at[2]) * sizes.across + at[1]
+
+
+@inline
+def in_output(i, across):
+    """Where pixel i of a tile lies in the output, counted from the tile's first."""
+    return i // STRIDE * across + i % STRIDE
 
 
 @inline
@@ -123,11 +147,6 @@ def row_start(sizes, at, r):
     return start, x - (sizes.across - 1) / 2, y - (sizes.down - 1) / 2, z - (sizes.deep - 1) / 2
 
 
-def share_table(where, sizes, tile):
-    """Make the table of a tile's radial functions, unless the look before has."""
-    raise NotImplementedError  # for Numba alone
-
-
 def share_basis(where, sizes, tile):
     if tile.at[8] != tile.at[6]:
         _, u0, u1, _ = row_start(sizes, tile.at, 0)
@@ -135,9 +154,11 @@ def share_basis(where, sizes, tile):
         tile.at[8] = tile.at[6]
 
 
-@overload(share_table, jit_options=INLINED)
-def share_table_of(where, sizes, tile):
-    return share_basis if where.instance_class is Basis else lambda where, sizes, tile: None
+share_table = by_rule(
+    """Make the table of a tile's radial functions, unless the look before has.""",
+    {rule: share_basis if rule is Basis else (lambda where, sizes, tile: None) for rule in RULES},
+    INLINED,
+)
 
 
 @inline
@@ -179,13 +200,8 @@ def fill_rows(
                 store_taps(ndim, nearest, derivative, sizes, points, j, low, high, s, tap, weight, slope)
 
 
-def tile_is_elsewhere(where, sizes, i, n, low, high, at):
-    """The same for a whole tile, on its slowest axis i, where that is quick to see."""
-    raise NotImplementedError  # for Numba alone
-
-
 def affine_is_elsewhere(where, sizes, i, n, low, high, at):
-    """By its corners."""
+    """By the tile's corners."""
     if low == 0 and high == n:
         return False
     _, u0, u1, u2 = row_start(sizes, at, 0)
@@ -196,9 +212,14 @@ def affine_is_elsewhere(where, sizes, i, n, low, high, at):
     return (least >= 0) & (most <= n - 1) & ((most + 1 < low - 1) | (least >= high + 1))
 
 
-@overload(tile_is_elsewhere, jit_options=BARE)
-def tile_is_elsewhere_of(where, sizes, i, n, low, high, at):
-    return affine_is_elsewhere if where.instance_class is Affine else lambda where, sizes, i, n, low, high, at: False
+def never_elsewhere(where, sizes, i, n, low, high, at):
+    return False
+
+
+tile_is_elsewhere = by_rule(
+    """Whether, as `elsewhere` says, no pixel of a tile reads rows low .. high of axis i, where that is quick to see.""",
+    {rule: affine_is_elsewhere if rule is Affine else never_elsewhere for rule in RULES},
+)
 
 
 @inline

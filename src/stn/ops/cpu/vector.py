@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 LANES = 8
 
-INT32, INT64, BIT = ir.IntType(32), ir.IntType(64), ir.IntType(1)
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 
 # ---- formulas: one for the value, one for its derivatives, over the taps of a plane ----
