@@ -56,6 +56,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def with_gradients(out: Tensor, image: Tensor, at: Tensor) -> tuple[Tensor, ...]:
+    return out, *torch.autograd.grad(out, (image, at), noise(*out.shape, seed=2))
+
+
 # Rules, modes and layouts meet only in a kernel's last few lines: every rule in one layout and mode, then the rest in a few.
 COMBINATIONS = [(rule, d, "bilinear", False) for rule in ("affine", "projective", "field") for d in (2, 3)]
 COMBINATIONS += [("affine", 2, "nearest", False), ("affine", 3, "nearest", False), ("field", 2, "nearest", False)]
@@ -83,6 +87,21 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
         torch.testing.assert_close(
             torch.autograd.grad(sample(KERNELS, kind, image, at, fill, settings), at, weight)[0], ours[1]
         )
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("channels_last", (False, True))
+@pytest.mark.parametrize("d", (2, 3))
+def test_any_number_of_channels(d: int, channels_last: bool) -> None:
+    """They go by eights, fours and threes."""
+    size, out = ((11, 13), (9, 21)) if d == 2 else ((5, 6, 7), (4, 7, 9))
+    for channels in (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 19):
+        image = layout(noise(2, channels, *size), channels_last).requires_grad_()
+        at, fill = where("affine", d, out).requires_grad_(), noise(channels, seed=4)
+        settings = out, "bilinear", "zeros", False
+        results = sample(KERNELS, "matrix", image, at, fill, settings), ORACLE["matrix"](image, at, fill, settings)
+        for got, expected in zip(*(with_gradients(result, image, at) for result in results), strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-9)
 
 
 @pytest.mark.parametrize("shape", ((1, 1, 300, 200), (3, 5, 64, 40), (1, 3, 20, 30, 40)))

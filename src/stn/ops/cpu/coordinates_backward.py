@@ -40,27 +40,24 @@ from stn.ops.cpu.tile import (
     tiles_of_a_look,
     warm,
 )  # fmt: skip
-from stn.ops.cpu.vector import LANES, blend, slope, slope_plane, slope_volume
-
-blend, slope = inline(blend), inline(slope)
-
+from stn.ops.cpu.vector import LANES, slope_channels_plane, slope_channels_volume, slope_plane, slope_volume
 
 # ---- kernels: grad and image flat; they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and bends
 # (N * K, tiles, 2, T); `compiled` as serial or parallel ----
 
 
-def coordinates_planes(ndim, grad, image, where, sizes, fill, one, sums, bends, tiles):
+def coordinates_planes(ndim, grad, image, where, sizes, fill, sums, bends, tiles):
     for chunk in prange(len(tiles.at)):
-        coordinates_chunk(slope_planes, chunk, ndim, grad, image, where, sizes, fill, one, sums, bends, tiles)
+        coordinates_chunk(slope_planes, chunk, ndim, grad, image, where, sizes, fill, sums, bends, tiles)
 
 
-def coordinates_pixels(ndim, grad, image, where, sizes, fill, one, sums, bends, tiles):
+def coordinates_pixels(ndim, grad, image, where, sizes, fill, sums, bends, tiles):
     for chunk in prange(len(tiles.at)):
-        coordinates_chunk(slope_pixels, chunk, ndim, grad, image, where, sizes, fill, one, sums, bends, tiles)
+        coordinates_chunk(slope_pixels, chunk, ndim, grad, image, where, sizes, fill, sums, bends, tiles)
 
 
 @inline
-def coordinates_chunk(slope_tile, chunk, ndim, grad, image, where, sizes, fill, one, sums, bends, tiles):
+def coordinates_chunk(slope_tile, chunk, ndim, grad, image, where, sizes, fill, sums, bends, tiles):
     tile = tile_of(tiles, chunk)
     start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
@@ -68,12 +65,12 @@ def coordinates_chunk(slope_tile, chunk, ndim, grad, image, where, sizes, fill, 
         place_tile(sizes, look, within, tile.at)
         fill_tile(ndim, False, True, where, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
         clear(tile.gradient, 0, len(tile.gradient))
-        slope_tile(ndim, grad, image, sizes, tile, fill, one)
+        slope_tile(ndim, grad, image, sizes, tile, fill)
         reduce_tile(where, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
 
 
 @inline
-def slope_planes(ndim, grad, image, sizes, tile, fill, one):
+def slope_planes(ndim, grad, image, sizes, tile, fill):
     slope_tile_planes(
         ndim, grad, image, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
         tile.slope, fill, tile.gradient, tile.sink,
@@ -120,23 +117,21 @@ def add_slopes(ndim, g, image, first, stride, tap, slopes, s, fill, i, gradient)
 
 
 @inline
-def slope_pixels(ndim, grad, image, sizes, tile, fill, one):
+def slope_pixels(ndim, grad, image, sizes, tile, fill):
     slope_tile_pixels(
         ndim, grad, image, sizes, tile.at, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap, tile.slope, fill,
-        one, tile.gradient,
+        tile.gradient,
     )  # fmt: skip
 
 
 @loop
-def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, listed, tap, slopes, fill, one, gradient):
+def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, listed, tap, slopes, fill, gradient):
     """With the channels of a pixel side by side: dot products of the gradient with each tap, then their differences."""
     w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
-    (base, first), area = pixel_starts(sizes, at), len(offset)
+    base, first = pixel_starts(sizes, at)
     for r in range(at[5]):
-        for j in range(runs[r, 1], runs[r, 2]):
-            i = r * STRIDE + j
-            k, to = (base + np.uint64(offset[i])) * channels, np.uint64(first + r * across + j) * channels
-            slope_pixel(ndim, grad, to, image, k, channels, np.uint64(w), np.uint64(plane), fraction, i, area, one, gradient)
+        a, b, to = runs[r, 1], runs[r, 2], first + r * across
+        slope_run(ndim, grad, to, image, base, channels, w, plane, offset, fraction, r, a, b, gradient)
     for s in range(at[7]):
         i = listed[s]
         to = np.uint64(first + in_output(i, across)) * channels
@@ -144,30 +139,21 @@ def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, list
             add_slopes(ndim, grad[to + c], image, base * channels + c, channels, tap, slopes, s, fill[c], i, gradient)
 
 
-@inline
-def slope_pixel(ndim, grad, to, image, at, channels, w, area_in, fraction, i, area, one, gradient):
-    fx, fy = fraction[i], fraction[i + area]
-    n = dots(grad, to, image, at, channels, channels * w, one)
-    gx, gy = slope(fx, fy, one, n[0], n[1], n[2], n[3])
-    if ndim == 3:
-        fz = fraction[i + 2 * area]
-        f = dots(grad, to, image, at + channels * area_in, channels, channels * w, one)
-        far_x, far_y = slope(fx, fy, one, f[0], f[1], f[2], f[3])
-        gx, gy = (one - fz) * gx + fz * far_x, (one - fz) * gy + fz * far_y
-        gradient[i + 2 * area] = blend(fx, fy, one, f[0], f[1], f[2], f[3]) - blend(fx, fy, one, n[0], n[1], n[2], n[3])
-    gradient[i], gradient[i + area] = gx, gy
-
-
-@loop_sum
-def dots(grad, to, image, at, channels, down, one):
-    v00 = v01 = v10 = v11 = one - one
-    for c in range(channels):
-        g, k = grad[to + c], at + c
-        v00 += g * image[k]
-        v01 += g * image[k + channels]
-        v10 += g * image[k + down]
-        v11 += g * image[k + down + channels]
-    return v00, v01, v10, v11
+@loop
+def slope_run(ndim, grad, first, image, base, channels, w, plane, offset, fraction, r, a, b, gradient):
+    """The interior run of one row, all channels."""
+    n, size = np.uint64(channels), np.uint64(len(offset))
+    down, deep = np.uint64(w) * n, np.uint64(plane) * n
+    for j in range(np.uint64(a), np.uint64(b)):
+        i = np.uint64(r * STRIDE) + j
+        at, to = (base + np.uint64(offset[i])) * n, (np.uint64(first) + j) * n
+        x, y, z = fraction[i], fraction[i + size], fraction[i + size * np.uint64(ndim - 1)]
+        if ndim == 2:
+            gx, gy, _ = slope_channels_plane(image, at, n, down, deep, x, y, z, grad, to, channels)
+        else:
+            gx, gy, gz = slope_channels_volume(image, at, n, down, deep, x, y, z, grad, to, channels)
+            gradient[i + size + size] = gz
+        gradient[i], gradient[i + size] = gx, gy
 
 
 # ---- from the gradient of each pixel to that of the rule's numbers ----

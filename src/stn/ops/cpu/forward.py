@@ -19,37 +19,34 @@ from stn.ops.cpu.tile import (
     tiles_of_a_look,
     warm,
 )  # fmt: skip
-from stn.ops.cpu.vector import LANES, blend, blend_channels, blend_plane, blend_volume
-
-blend = inline(blend)
-
+from stn.ops.cpu.vector import LANES, blend_channels_plane, blend_channels_volume, blend_plane, blend_volume
 
 # ---- kernels: image and out flat, fill (C,), one in their dtype; `compiled` as serial or parallel ----
 
 
-def forward_planes(ndim, nearest, image, out, where, sizes, fill, one, tiles):
+def forward_planes(ndim, nearest, image, out, where, sizes, fill, tiles):
     for chunk in prange(len(tiles.at)):
-        forward_chunk(blend_planes, chunk, ndim, nearest, image, out, where, sizes, fill, one, tiles)
+        forward_chunk(blend_planes, chunk, ndim, nearest, image, out, where, sizes, fill, tiles)
 
 
-def forward_pixels(ndim, nearest, image, out, where, sizes, fill, one, tiles):
+def forward_pixels(ndim, nearest, image, out, where, sizes, fill, tiles):
     for chunk in prange(len(tiles.at)):
-        forward_chunk(blend_pixels, chunk, ndim, nearest, image, out, where, sizes, fill, one, tiles)
+        forward_chunk(blend_pixels, chunk, ndim, nearest, image, out, where, sizes, fill, tiles)
 
 
 @inline
-def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, where, sizes, fill, one, tiles):
+def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, where, sizes, fill, tiles):
     tile = tile_of(tiles, chunk)
     start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
         look, within = look_and_tile(where, sizes, number)
         place_tile(sizes, look, within, tile.at)
         fill_tile(ndim, nearest, False, where, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
-        blend_tile(ndim, nearest, image, out, sizes, tile, fill, one)
+        blend_tile(ndim, nearest, image, out, sizes, tile, fill)
 
 
 @inline
-def blend_planes(ndim, nearest, image, out, sizes, tile, fill, one):
+def blend_planes(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_planes(
         ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
         tile.weight, fill, tile.sink,
@@ -113,63 +110,62 @@ def weighted(image, first, stride, tap, weight, s, fill):
 
 
 @inline
-def blend_pixels(ndim, nearest, image, out, sizes, tile, fill, one):
+def blend_pixels(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_pixels(
         ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
-        tile.weight, fill, one, tile.sink,
+        tile.weight, fill, tile.sink,
     )  # fmt: skip
 
 
 @loop
-def blend_tile_pixels(
-    ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, one, sink
-):
+def blend_tile_pixels(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, sink):
     """All pixels of a tile, each with its channels side by side: channels last."""
     w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
-    (plane, first), channels, area = pixel_starts(sizes, at), np.uint64(n), len(offset)
+    (plane, first), channels = pixel_starts(sizes, at), np.uint64(n)
     if ndim == 2:
         sink[0] = warm(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3])
     for r in range(at[5]):
-        left, a, b, right = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3]
-        for j in range(at[4]):
-            i, to = np.uint64(r * STRIDE + j), np.uint64(first + r * across + j) * channels
-            at_pixel = (plane + np.uint64(offset[i])) * channels
-            if j < left or j >= right:
-                fill_pixel(out, to, channels, fill)
-            elif j < a or j >= b:
-                continue
-            elif nearest:
-                copy_pixel(image, at_pixel, out, to, channels)
-            else:
-                blend_pixel(
-                    ndim, image, at_pixel, np.uint64(w), np.uint64(plane_in), fraction, i, area, out, to, channels, one
-                )
+        left, a, b, right, to = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3], first + r * across
+        fill_pixels(out, to * n, (to + left) * n, n, fill)
+        fill_pixels(out, (to + right) * n, (to + at[4]) * n, n, fill)
+        if nearest:
+            copy_pixels(image, plane, offset, r, a, b, out, to, n)
+        else:
+            blend_run(ndim, image, plane, w, plane_in, offset, fraction, r, a, b, out, to, n)
     for s in range(at[7]):
         to = np.uint64(first + in_output(listed[s], across)) * channels
         for c in range(channels):
             out[to + c] = weighted(image, plane * channels + c, channels, tap, weight, s, fill[c])
 
 
-@inline
-def fill_pixel(out, to, channels, fill):
-    for c in range(channels):
-        out[to + c] = fill[c]
+@loop
+def fill_pixels(out, start, end, channels, fill):
+    for i in range(np.uint64(start), np.uint64(end), np.uint64(channels)):
+        for c in range(np.uint64(channels)):
+            out[i + c] = fill[c]
 
 
-@inline
-def copy_pixel(image, at, out, to, channels):
-    for c in range(channels):
-        out[to + c] = image[at + c]
+@loop
+def copy_pixels(image, plane, offset, r, a, b, out, first, channels):
+    n = np.uint64(channels)
+    for j in range(np.uint64(a), np.uint64(b)):
+        at, to = (plane + np.uint64(offset[np.uint64(r * STRIDE) + j])) * n, (np.uint64(first) + j) * n
+        for c in range(n):
+            out[to + c] = image[at + c]
 
 
-@inline
-def blend_pixel(ndim, image, at, w, plane, fraction, i, area, out, to, channels, one):
-    x, y, down = fraction[i], fraction[i + np.uint64(area)], channels * w
-    for c in range(np.int64(0), np.int64(channels), LANES):
-        blend_channels(image, at + np.uint64(c), channels, down, x, y, out, to + np.uint64(c), np.int64(channels) - c)
-    if ndim == 3:
-        z = fraction[i + np.uint64(2 * area)]
-        for c in range(channels):
-            k = at + channels * plane + c
-            far = blend(x, y, one, image[k], image[k + channels], image[k + down], image[k + down + channels])
-            out[to + c] = (one - z) * out[to + c] + z * far
+@loop
+def blend_run(ndim, image, plane, w, area, offset, fraction, r, a, b, out, first, channels):
+    """The interior run of one row, all channels."""
+    n, size = np.uint64(channels), np.uint64(len(offset))
+    down, deep = np.uint64(w) * n, np.uint64(area) * n
+    for j in range(np.uint64(a), np.uint64(b)):
+        i = np.uint64(r * STRIDE) + j
+        at, to = (plane + np.uint64(offset[i])) * n, (np.uint64(first) + j) * n
+        x, y, z = fraction[i], fraction[i + size], fraction[i + size * np.uint64(ndim - 1)]
+        for c in range(0, channels, LANES):
+            k, m = at + np.uint64(c), to + np.uint64(c)
+            if ndim == 2:
+                blend_channels_plane(image, k, n, down, deep, x, y, z, out, m, channels - c)
+            else:
+                blend_channels_volume(image, k, n, down, deep, x, y, z, out, m, channels - c)

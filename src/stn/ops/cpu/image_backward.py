@@ -96,8 +96,8 @@ def scatter_tile_planes(
             sink[0] = warm(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3])
         for r in range(at[5]):
             scatter_row(
-                ndim, nearest, count, grad, np.uint64(first + r * across), plane_out, grad_image, plane, plane_in, w, area,
-                offset, fraction, r * STRIDE, runs[r, 1], runs[r, 2], one,
+                ndim, nearest, count, grad, np.uint64(first + r * across), plane_out, grad_image, plane, plane_in,
+                np.uint64(1), w, area, offset, fraction, r * STRIDE, runs[r, 1], runs[r, 2], one,
             )  # fmt: skip
         for s in range(at[7]):
             to = np.uint64(first + in_output(listed[s], across))
@@ -108,41 +108,43 @@ def scatter_tile_planes(
 
 @loop
 def scatter_row(
-    ndim, nearest, count, grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one
+    ndim, nearest, count, grad, to, step, grad_image, plane, stride, pitch, w, area, offset, fraction, first, a, b, one
 ):
-    """The run of a row for `count` channels, which are `step` apart in the gradient and `stride` in the image."""
+    """The run of a row for `count` channels, which are `step` apart in the gradient and `stride` in the image.
+
+    Pixels are `pitch` numbers apart.
+    """
     if nearest:
-        scatter_nearest(grad, to, step, grad_image, plane, stride, count, offset, first, a, b)
+        scatter_nearest(grad, to, step, grad_image, plane, stride, pitch, count, offset, first, a, b)
     elif ndim == 2 and count == 1:
-        plane_by_1(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
+        plane_by_1(grad, to, step, grad_image, plane, stride, pitch, w, area, offset, fraction, first, a, b, one)
     elif ndim == 2 and count == 3:
-        plane_by_3(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
+        plane_by_3(grad, to, step, grad_image, plane, stride, pitch, w, area, offset, fraction, first, a, b, one)
     elif ndim == 2:
-        plane_by_4(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
+        plane_by_4(grad, to, step, grad_image, plane, stride, pitch, w, area, offset, fraction, first, a, b, one)
     elif count == 1:
-        volume_by_1(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
+        volume_by_1(grad, to, step, grad_image, plane, stride, pitch, w, area, offset, fraction, first, a, b, one)
     else:
-        volume_by_4(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one)
+        volume_by_4(grad, to, step, grad_image, plane, stride, pitch, w, area, offset, fraction, first, a, b, one)
 
 
 @loop
-def scatter_nearest(grad, to, step, grad_image, plane, stride, count, offset, first, a, b):
+def scatter_nearest(grad, to, step, grad_image, plane, stride, pitch, count, offset, first, a, b):
     for j in range(np.uint64(a), np.uint64(b)):
+        k = plane + np.uint64(offset[np.uint64(first) + j]) * pitch
         for c in range(np.uint64(count)):
-            grad_image[plane + np.uint64(offset[np.uint64(first) + j]) + c * stride] += grad[to + j + c * step]
+            grad_image[k + c * stride] += grad[to + j * pitch + c * step]
 
 
 def scatter_channels(ndim: int, count: int) -> Any:
     """LLVM unrolls a loop over a constant number of channels, and folds a branch on constant dimensions."""
 
     @loop
-    def scatter_run(grad, to, step, grad_image, plane, stride, w, area, offset, fraction, first, a, b, one):
+    def scatter_run(grad, to, step, grad_image, plane, stride, pitch, w, area, offset, fraction, first, a, b, one):
         for j in range(np.uint64(a), np.uint64(b)):
-            i = np.uint64(first) + j
-            k = plane + np.uint64(offset[i])
-            scatter_pixel(
-                ndim, grad, to + j, step, grad_image, k, stride, np.uint64(count), w, area, fraction, i, len(offset), one
-            )
+            i, n = np.uint64(first) + j, np.uint64(count)
+            k, m = plane + np.uint64(offset[i]) * pitch, to + j * pitch
+            scatter_pixel(ndim, grad, m, step, grad_image, k, stride, n, pitch, w, area, fraction, i, len(offset), one)
 
     return scatter_run
 
@@ -152,16 +154,15 @@ volume_by_1, volume_by_4 = scatter_channels(3, 1), scatter_channels(3, GROUP)
 
 
 @inline
-def scatter_pixel(ndim, grad, to, step, grad_image, k, stride, count, w, plane, fraction, i, area, one):
+def scatter_pixel(ndim, grad, to, step, grad_image, k, stride, count, pitch, w, plane, fraction, i, area, one):
     """Add `count` channels of a pixel, `step` apart in the gradient and `stride` in the image."""
     x, y = fraction[i], fraction[i + np.uint64(area)]
-    right, down = np.uint64(1), np.uint64(w)
+    right, down = pitch, np.uint64(w) * pitch
     v00, v01, v10, v11 = (one - y) * (one - x), (one - y) * x, y * (one - x), y * x
     if ndim == 3:
         z = fraction[i + np.uint64(2 * area)]
-        spread(
-            grad, to, step, grad_image, k + np.uint64(plane), stride, count, right, down, z * v00, z * v01, z * v10, z * v11
-        )
+        far = k + np.uint64(plane) * pitch
+        spread(grad, to, step, grad_image, far, stride, count, right, down, z * v00, z * v01, z * v10, z * v11)
         z = one - z
         v00, v01, v10, v11 = z * v00, z * v01, z * v10, z * v11
     spread(grad, to, step, grad_image, k, stride, count, right, down, v00, v01, v10, v11)
@@ -187,7 +188,7 @@ def add_listed(g, grad_image, first, stride, tap, weight, s):
 @inline
 def scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
     scatter_tile_pixels(
-        ndim, nearest, grad, grad_image, sizes, np.uint64(c0), np.uint64(c1), tile.at, tile.runs, tile.offset,
+        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.runs, tile.offset,
         tile.fraction, tile.listed, tile.tap, tile.weight, one,
     )  # fmt: skip
 
@@ -196,38 +197,44 @@ def scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
 def scatter_tile_pixels(
     ndim, nearest, grad, grad_image, sizes, c0, c1, at, runs, offset, fraction, listed, tap, weight, one
 ):
-    w, area, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
-    base, first = pixel_starts(sizes, at)
+    """Channels by vectors as long as whole ones are left, then as planes do."""
+    w, area, across, n = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
+    (base, first), near = pixel_starts(sizes, at), np.uint64(1)
     for r in range(at[5]):
-        for j in range(runs[r, 1], runs[r, 2]):
-            i = np.uint64(r * STRIDE + j)
-            k, to = (base + np.uint64(offset[i])) * channels, np.uint64(first + r * across + j) * channels
-            if nearest:
-                add_scaled(grad, to, grad_image, k, c0, c1, one)
+        start, a, b = c0, runs[r, 1], runs[r, 2]
+        while start < c1:
+            left = c1 - start
+            plane, to = base * n + np.uint64(start), np.uint64(first + r * across) * n + np.uint64(start)
+            if left >= LANES and not nearest:
+                count = left - left % LANES
+                scatter_lanes(ndim, grad, to, grad_image, plane, count, n, w, area, offset, fraction, r * STRIDE, a, b, one)
             else:
-                scatter_pixel_last(ndim, grad, to, grad_image, k, c0, c1, channels, w, area, fraction, i, len(offset), one)
+                count = left if nearest else (GROUP if left >= GROUP else (3 if left == 3 and ndim == 2 else 1))
+                scatter_row(
+                    ndim, nearest, count, grad, to, near, grad_image, plane, near, n, w, area, offset, fraction, r * STRIDE,
+                    a, b, one,
+                )  # fmt: skip
+            start += count
     for s in range(at[7]):
-        to = np.uint64(first + in_output(listed[s], across)) * channels
-        for c in range(c0, c1):
-            add_listed(grad[to + c], grad_image, base * channels + c, channels, tap, weight, s)
+        to = np.uint64(first + in_output(listed[s], across)) * n
+        for c in range(np.uint64(c0), np.uint64(c1)):
+            add_listed(grad[to + c], grad_image, base * n + c, n, tap, weight, s)
 
 
-@inline
-def scatter_pixel_last(ndim, grad, to, grad_image, tap, c0, c1, channels, w, plane, fraction, i, area, one):
-    x, y = fraction[i], fraction[i + np.uint64(area)]
-    for deep in range(ndim - 1):
-        z = one
-        if ndim == 3:
-            z = fraction[i + np.uint64(2 * area)]
-            z = z if deep else one - z
-        k, down = tap + np.uint64(deep * plane) * channels, channels * np.uint64(w)
-        add_scaled(grad, to, grad_image, k, c0, c1, z * ((one - y) * (one - x)))
-        add_scaled(grad, to, grad_image, k + channels, c0, c1, z * ((one - y) * x))
-        add_scaled(grad, to, grad_image, k + down, c0, c1, z * (y * (one - x)))
-        add_scaled(grad, to, grad_image, k + down + channels, c0, c1, z * (y * x))
-
-
-@inline
-def add_scaled(grad, to, grad_image, at, c0, c1, weight):
-    for c in range(np.int64(c0), np.int64(c1), LANES):
-        add_channels(grad_image, at + np.uint64(c), weight, grad, to + np.uint64(c), np.int64(c1) - c)
+@loop
+def scatter_lanes(ndim, grad, to, grad_image, plane, count, pitch, w, area, offset, fraction, first, a, b, one):
+    """The run of a row for `count` channels side by side, a multiple of LANES."""
+    size, down = np.uint64(len(offset)), np.uint64(w) * pitch
+    for j in range(np.uint64(a), np.uint64(b)):
+        i = np.uint64(first) + j
+        x, y, z = fraction[i], fraction[i + size], fraction[i + size * np.uint64(ndim - 1)]
+        for deep in range(ndim - 1):
+            k = plane + (np.uint64(offset[i]) + np.uint64(deep * area)) * pitch
+            share = one if ndim == 2 else (z if deep else one - z)
+            top, bottom = share * (one - y), share * y
+            for c in range(np.uint64(0), np.uint64(count), np.uint64(LANES)):
+                m = to + j * pitch + c
+                add_channels(grad_image, k + c, top * (one - x), grad, m)
+                add_channels(grad_image, k + c + pitch, top * x, grad, m)
+                add_channels(grad_image, k + c + down, bottom * (one - x), grad, m)
+                add_channels(grad_image, k + c + down + pitch, bottom * x, grad, m)

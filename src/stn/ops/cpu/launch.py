@@ -17,7 +17,7 @@ from stn.ops.cpu.adapt import Coordinates
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
-from stn.ops.cpu.memory import on_large_pages
+from stn.ops.cpu.memory import empty_permuted, zeros_like
 from stn.ops.cpu.row import COLUMNS, ROWS
 from stn.ops.cpu.rules import PADDING, Basis, Field, compiled
 from stn.ops.cpu.tile import Sizes, Tile, new_tiles, tiles_of_a_look
@@ -119,15 +119,15 @@ class Call:
         n, looks, channels = self.sizes[:3]
         order = (0, 1, *range(3, 3 + self.ndim), 2) if self.last else tuple(range(3 + self.ndim))
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
-        out = on_large_pages(torch.empty_permuted((n, looks, channels, *self.size), order, dtype=self.real))
+        out = empty_permuted((n, looks, channels, *self.size), order, self.real)
         if out.numel() > 0:
             kernel = forward_pixels if self.last else forward_planes
             images = self.flat(self.image), self.flat(out.flatten(0, 1))
-            self.run(kernel, self.nearest, *images, self.where, self.sizes, self.fill(fill), self.number(1), self.tiles())
+            self.run(kernel, self.nearest, *images, self.where, self.sizes, self.fill(fill), self.tiles())
         return out.to(self.dtype)
 
     def image_gradient(self, grad: Tensor) -> Tensor:  # grad: (N * K, C, *size), laid out
-        out = on_large_pages(torch.empty_like(self.image)).zero_()  # keeps the layout
+        out = zeros_like(self.image)  # in its layout
         n, channels = self.sizes.batch, self.sizes.channels
         bands = max(1, min(-(-TASKS // n), self.image.shape[2] // 32))
         groups = max(1, min(-(-TASKS // (n * bands)), channels))
@@ -144,8 +144,7 @@ class Call:
         bends = np.empty((looks, tiles, *(self.where.bend.shape[1:] if isinstance(self.where, Basis) else (0, 0))))
         kernel = coordinates_pixels if self.last else coordinates_planes
         images = self.flat(grad), self.flat(self.image)
-        filled = self.fill(fill), self.number(1)
-        self.run(kernel, *images, self.where, self.sizes, *filled, sums, bends, self.tiles(derivative=True))
+        self.run(kernel, *images, self.where, self.sizes, self.fill(fill), sums, bends, self.tiles(derivative=True))
         return (sums, None) if field else (sums.sum(axis=1), bends.sum(axis=1))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 8
@@ -78,6 +79,19 @@ class Code:
         vector = self.builder.load(self.pointer(k, at), typ=self.vector(self.real), align=self.align)
         return Lanes(self.builder, vector)
 
+    def store(self, value: Lanes, k: int, at: Any) -> None:
+        place = self.builder.bitcast(self.pointer(k, at), value.value.type.as_pointer())
+        self.builder.store(value.value, place, align=self.align)
+
+    def total(self, lanes: Lanes) -> Any:
+        """The sum of the lanes, half to half: always in this order."""
+        value = lanes.value
+        while value.type.count > 1:
+            half = value.type.count // 2
+            parts = [ir.Constant(self.vector(INT32, half), [*range(k, k + half)]) for k in (0, half)]
+            value = self.builder.fadd(*(self.builder.shuffle_vector(value, value, part) for part in parts))
+        return self.builder.extract_element(value, INT32(0))
+
     def spread(self, number: Any) -> Lanes:
         """One number in all lanes."""
         b, whole = self.builder, self.vector(number.type)
@@ -135,6 +149,12 @@ class Code:
 
     def plane_taps(self, k: int, at: Any, down: Any, offsets: Sequence[Any]) -> tuple[Lanes, Lanes, Lanes, Lanes]:
         return *self.row_taps(k, at, offsets), *self.row_taps(k, self.builder.add(at, down), offsets)
+
+    def corners(self, at: Any, right: Any, down: Any, deep: Any) -> list[list[Any]]:
+        """Where the taps of a pixel lie: those of its plane, and those of the plane behind."""
+        add = self.builder.add
+        plane = [at, add(at, right), add(at, down), add(add(at, down), right)]
+        return [plane, [add(corner, deep) for corner in plane]]
 
 
 # ---- intrinsics: i counts the pixels of a tile, whose fractions follow each other axis by axis, `area` apart ----
@@ -197,31 +217,78 @@ slope_plane, slope_volume = slope_lanes(2), slope_lanes(3)
 # ---- intrinsics over the channels of one pixel, which lie side by side ----
 
 
+def blend_channel_lanes(ndim: int) -> Any:
+    """out[to + c] = image[at + c], c < count, blended with its right, lower (`down`) and deep taps by fractions x, y, z."""
+
+    @intrinsic
+    def blend_channels(typing, image, at, right, down, deep, x, y, z, out, to, count):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature, arguments)
+            _, at, right, down, deep, x, y, z, _, to, count = arguments
+            x, y, z = code.spread(x), code.spread(y), code.spread(z)
+            planes = code.corners(at, right, down, deep)
+
+            def blended(load: Any) -> Lanes:
+                near, *far = (blend(x, y, code.one, *(load(0, corner) for corner in plane)) for plane in planes[: ndim - 1])
+                return (code.one - z) * near + z * far[0] if far else near
+
+            # A masked store is slow on half of the CPUs.
+            with builder.if_else(builder.icmp_signed(">=", count, INT64(LANES))) as (whole, part):
+                with whole:
+                    code.store(blended(code.load), 8, to)
+                with part:
+                    mask = code.mask(count)
+                    code.masked_store(blended(lambda k, at: code.masked_load(k, at, mask)), 8, to, mask)
+            return context.get_dummy_value()
+
+        return types.void(image, at, right, down, deep, x, y, z, out, to, count), generate
+
+    return blend_channels
+
+
+def slope_channel_lanes(ndim: int) -> Any:
+    """The sum over c < count of grad[to + c] times the derivatives of the same, in x, y, z."""
+
+    @intrinsic
+    def slope_channels(typing, image, at, right, down, deep, x, y, z, grad, to, count):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature, arguments)
+            _, at, right, down, deep, x, y, z, _, to, count = arguments
+            x, y, z, one = code.spread(x), code.spread(y), code.spread(z), code.one
+            sums = [cgutils.alloca_once_value(builder, ir.Constant(one.value.type, [0.0] * LANES)) for _ in range(3)]
+            with cgutils.for_range_slice(builder, INT64(0), count, INT64(LANES), INT64) as (c, _):
+                mask = code.mask(builder.sub(count, c))
+                g = code.masked_load(8, builder.add(to, c), mask)
+                planes = code.corners(builder.add(at, c), right, down, deep)
+                near, *far = ([code.masked_load(0, corner, mask) for corner in plane] for plane in planes[: ndim - 1])
+                derivatives = slope(x, y, one, *near)
+                if far:
+                    pairs = zip(derivatives, slope(x, y, one, *far[0]), strict=True)
+                    across = blend(x, y, one, *far[0]) - blend(x, y, one, *near)
+                    derivatives = *((one - z) * a + z * b for a, b in pairs), across
+                for total, derivative in zip(sums, derivatives, strict=False):
+                    builder.store((Lanes(builder, builder.load(total)) + g * derivative).value, total)
+            totals = [code.total(Lanes(builder, builder.load(total))) for total in sums]
+            return context.make_tuple(builder, signature.return_type, totals)
+
+        real = types.UniTuple(image.dtype, 3)
+        return real(image, at, right, down, deep, x, y, z, grad, to, count), generate
+
+    return slope_channels
+
+
+blend_channels_plane, blend_channels_volume = blend_channel_lanes(2), blend_channel_lanes(3)
+slope_channels_plane, slope_channels_volume = slope_channel_lanes(2), slope_channel_lanes(3)
+
+
 @intrinsic
-def blend_channels(typing, image, at, right, down, x, y, out, to, count):
-    """out[to + c] = image[at + c], c < count, blended with its right and lower taps by the fractions x and y."""
+def add_channels(typing, numbers, at, weight, grad, to):
+    """numbers[at + c] += weight grad[to + c], c < LANES."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = Code(context, builder, signature, arguments)
-        _, at, right, down, x, y, _, to, count = arguments
-        mask, below = code.mask(count), builder.add(at, down)
-        taps = [code.masked_load(0, place, mask) for place in (at, builder.add(at, right), below, builder.add(below, right))]
-        code.masked_store(blend(code.spread(x), code.spread(y), code.one, *taps), 6, to, mask)
+        _, at, weight, _, to = arguments
+        code.store(code.load(0, at) + code.spread(weight) * code.load(3, to), 0, at)
         return context.get_dummy_value()
 
-    return types.void(image, at, right, down, x, y, out, to, count), generate
-
-
-@intrinsic
-def add_channels(typing, numbers, at, weight, grad, to, count):
-    """numbers[at + c] += weight grad[to + c], c < count."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = Code(context, builder, signature, arguments)
-        _, at, weight, _, to, count = arguments
-        mask = code.mask(count)
-        moved = code.masked_load(0, at, mask) + code.spread(weight) * code.masked_load(3, to, mask)
-        code.masked_store(moved, 0, at, mask)
-        return context.get_dummy_value()
-
-    return types.void(numbers, at, weight, grad, to, count), generate
+    return types.void(numbers, at, weight, grad, to), generate
