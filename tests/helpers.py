@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stn.grid import lattice
-from stn.transforms import family
+from stn.transforms import Family, family
 
 MODES = ("nearest", "bilinear", "bicubic")
 PADDINGS = ("zeros", "border", "reflection", "wrap")
@@ -22,9 +22,11 @@ def noise(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Ten
     return torch.randn(*shape, dtype=dtype, generator=seeded(seed))
 
 
-def near_identity(name: str, n: int, *, strength: float = 0.2, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+def near_identity(
+    transform: str | Family, n: int, *, strength: float = 0.2, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> Tensor:
     """Parameters (n, P) of a family that are not the identity, and do not fold."""
-    start = family(name).identity().to(dtype)
+    start = family(transform).identity().to(dtype)
     return start + strength * torch.randn(n, len(start), dtype=dtype, generator=seeded(seed)).clamp(-1.5, 1.5)
 
 

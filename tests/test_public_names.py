@@ -5,9 +5,10 @@ import inspect
 import stn
 
 NAMES = """
-Affine Attention Family InputError Projective Rigid Similarity SpatialTransformer ThinPlateSpline Translation Warp
-affine_sample grid_sample param_groups projective_sample spatial_transformer_network
-thin_plate_sample
+Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError InverseWarp
+MatrixWarp MovedCorners Projective Rigid Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp
+affine_sample bounded from_pixel_matrix grid_sample param_groups projective_sample spatial_transformer_network
+text_edges thin_plate_sample
 """
 
 

@@ -263,3 +263,63 @@ def unmapped(name: str, dim: int | None) -> None:
     """An argument that vmap may not map: it is one for the whole call."""
     if dim is not None:
         fail(f"{name} must be the same for all that vmap maps over; got one mapped over dimension {dim}")
+
+
+def composable(outer: Sequence[int], inner: Sequence[int], outer_ndim: int, inner_ndim: int) -> None:
+    if outer_ndim != inner_ndim:
+        fail(f"both warps of a composition must have the same number of dimensions; got {outer_ndim} and {inner_ndim}")
+    if any(a != b for a, b in zip(outer, inner, strict=False)):
+        fail(f"both warps of a composition must be of the same batch; got {tuple(outer)} and {tuple(inner)}")
+
+
+def regular(name: str, value: Tensor) -> None:
+    """A flag for each sample (N,) or (N, K). Looks at the numbers: not for what is called in a training step."""
+    bad = (~value).nonzero().tolist()
+    if bad:
+        places = ", ".join(str(tuple(place)) if len(place) > 1 else str(place[0]) for place in bad[:8])
+        more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
+        fail(f"{name} must not be singular; it is at sample {places}{more} of {tuple(value.shape)}")
+
+
+def pixel_matrix(name: str, value: Tensor) -> None:
+    floating(name, value)
+    if value.ndim not in (2, 3, 4) or value.shape[-1] not in (3, 4) or value.shape[-1] - value.shape[-2] not in (0, 1):
+        fail(f"{name} must be (N, d, d+1) or (N, d+1, d+1), or with K looks; got {tuple(value.shape)}")
+
+
+def lattice_of(name: str, value: Sequence[int], ndim: int, *, least: int) -> tuple[int, ...]:
+    """Nodes or cells along each axis of a lattice over the image."""
+    shape = lengths(name, value, ndim)
+    if min(shape) < least:
+        fail(f"{name} must have at least {least} along each axis; got {shape}")
+    return shape
+
+
+def even(name: str, value: int) -> None:
+    if value % 2:
+        fail(f"{name} must be even; got {value!r}")
+
+
+def share(name: str, value: float, most: float) -> None:
+    if not 0 <= value < most:
+        fail(f"{name} must be at least 0 and less than {most}; got {value!r}")
+
+
+def field(name: str, value: Tensor) -> None:
+    """Displacements (N, *shape, d), or (N, K, *shape, d)."""
+    floating(name, value)
+    d = value.shape[-1] if value.ndim else 0
+    if d not in (2, 3) or value.ndim - d not in (2, 3):
+        fail(f"{name} must be (N, H, W, 2) or (N, D, H, W, 3), or with K looks; got {tuple(value.shape)}")
+
+
+def inner_nodes(name: str, cells: Sequence[int], boundary: str) -> None:
+    if boundary == "fixed" and min(cells) < 2:
+        fail(f"{name} must have at least 2 along each axis, or no node moves with boundary='fixed'; got {tuple(cells)}")
+
+
+def within(name: str, bounds: tuple[float, float], values: Sequence[float]) -> None:
+    """Bounds (low, high) with all values of the identity strictly inside."""
+    low, high = bounds
+    if not all(low < value < high for value in values):
+        fail(f"{name} must have bounds (low, high) around the identity's {sorted(set(values))}; got {bounds}")

@@ -41,10 +41,10 @@ def test_no_living_tensor_view_or_array_loses_its_memory() -> None:
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "KEPT", 3 * memory.STEP)
+    monkeypatch.setattr(memory, "KEPT", 3 * LEAST)
     results = [large() for _ in range(5)]
     del results
-    assert sum(map(len, memory._waiting)) == 3 * memory.STEP
+    assert sum(map(len, memory._waiting)) == 3 * LEAST
 
 
 def test_layout_dtype_and_zeros() -> None:

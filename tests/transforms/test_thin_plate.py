@@ -102,3 +102,23 @@ def test_nothing_enters_the_state_dict() -> None:
     layer = stn.SpatialTransformer.for_input((1, 28, 28), "tps")
     layer(torch.rand(1, 1, 28, 28))
     assert not [key for key in layer.state_dict() if not key.startswith(("localization.", "regression."))]
+
+
+def test_positions_say_where_the_control_points_look() -> None:
+    """As ASTER's localiser gives them; the control points themselves are the identity, exactly."""
+    spline = stn.ThinPlateSpline(control_points=stn.text_edges(20, margin=0.05), parameters="positions")
+    positions = spline.control_points + 0.1 * noise(3, 20, 2)
+    reached = spline(positions.flatten(1)).points(spline.control_points)
+    torch.testing.assert_close(reached, positions, atol=1e-7, rtol=0)
+    image = noise(2, 1, 33, 101, dtype=torch.float32)
+    assert torch.equal(spline(spline.identity().expand(2, -1)).sample(image), image)
+
+
+def test_text_edges() -> None:
+    assert stn.text_edges(6).tolist() == [[-1, -1], [0, -1], [1, -1], [-1, 1], [0, 1], [1, 1]]
+    assert stn.text_edges(6, margin=0.1)[0].tolist() == [-0.8, -0.8]
+    for count, message in ((5, "count must be even; got 5"), (2, "count must be an integer of at least 4; got 2")):
+        with pytest.raises(stn.InputError, match=message):
+            stn.text_edges(count)
+    with pytest.raises(stn.InputError, match="margin must be at least 0 and less than 0.5; got 0.5"):
+        stn.text_edges(6, margin=0.5)

@@ -190,14 +190,14 @@ def sample_at(
     total = pixels.new_zeros(())
     for taps in itertools.product(*axes):
         index = sum(tap.pixel * stride for tap, stride in zip(taps, strides, strict=True))
-        value = pixels.gather(2, index.view(n, 1, count).expand(n, channels, count))  # (N, C, K * Q)
+        value = pixels.gather(2, index.reshape(n, 1, count).expand(n, channels, count))  # (N, C, K * Q)
         if padding_mode == "zeros":
             inside = torch.stack([tap.inside for tap in taps]).all(dim=0)
-            value = torch.where(inside.view(n, 1, count), value, fill)
+            value = torch.where(inside.reshape(n, 1, count), value, fill)
         weight = taps[0].weight
         for tap in taps[1:]:
             weight = weight * tap.weight
-        total = total + weight.to(dtype).view(n, 1, count) * value
+        total = total + weight.to(dtype).reshape(n, 1, count) * value
     total = total.view(n, channels, *size[1:]).transpose(1, 2)  # (N, K, C, *size)
     return total.to(image.dtype)
 

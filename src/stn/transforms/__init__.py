@@ -4,18 +4,40 @@ from collections.abc import Callable
 
 from stn import _check
 from stn.transforms.base import Family
-from stn.transforms.linear import Affine, Attention, Projective, Rigid, Similarity, Translation
-from stn.transforms.spline import ThinPlateSpline
-from stn.transforms.warp import Warp
+from stn.transforms.bounded import Bounded, bounded
+from stn.transforms.bspline import BSpline
+from stn.transforms.cpab import CPAB
+from stn.transforms.flow import Displacement, Velocity
+from stn.transforms.linear import (
+    Affine,
+    AnisotropicScale,
+    Attention,
+    ExponentialAffine,
+    MovedCorners,
+    Projective,
+    Rigid,
+    Similarity,
+    Translation,
+)
+from stn.transforms.matrix import MatrixWarp, from_pixel_matrix
+from stn.transforms.spline import ThinPlateSpline, text_edges
+from stn.transforms.warp import InverseWarp, Warp
 
 FAMILIES: dict[str, Callable[[int], Family]] = {  # name -> family of that many dimensions
     "translation": Translation,
     "rigid": Rigid,
     "similarity": Similarity,
     "attention": Attention,
+    "anisotropic_scale": AnisotropicScale,
     "affine": Affine,
+    "exponential_affine": ExponentialAffine,
     "projective": Projective,
+    "corners": MovedCorners,
     "tps": ThinPlateSpline,
+    "bspline": BSpline,
+    "displacement": Displacement,
+    "velocity": Velocity,
+    "cpab": CPAB,
 }
 
 
@@ -28,15 +50,28 @@ def family(name: str | Family, ndim: int = 2) -> Family:
 
 
 __all__ = [
-    "FAMILIES",
     "Affine",
+    "AnisotropicScale",
     "Attention",
+    "BSpline",
+    "Bounded",
+    "CPAB",
+    "Displacement",
+    "ExponentialAffine",
+    "FAMILIES",
     "Family",
+    "InverseWarp",
+    "MatrixWarp",
+    "MovedCorners",
     "Projective",
     "Rigid",
     "Similarity",
     "ThinPlateSpline",
     "Translation",
+    "Velocity",
     "Warp",
+    "bounded",
     "family",
+    "from_pixel_matrix",
+    "text_edges",
 ]

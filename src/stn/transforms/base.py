@@ -2,37 +2,70 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Generic
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from stn import _check
+from stn.ops.reference import coordinate_dtype
 from stn.transforms.warp import Warp
 
+W = TypeVar("W", bound=Warp, default=Warp, covariant=True)  # the warps that a family makes
 
-class Family(ABC):
+
+class Family(ABC, Generic[W]):
     """A parametric set of transforms. Laws: theta has `num_params` numbers, and `identity()` maps every point to itself."""
 
     ndim: int
 
     @property
     @abstractmethod
-    def num_params(self) -> int: ...
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        """What the numbers of theta are called, and which they are: {"scale": [0], "translation": [1, 2]}."""
+
+    @property
+    def num_params(self) -> int:
+        return sum(len(places) for places in self.parameters.values())
 
     @abstractmethod
     def identity(self) -> Tensor:
         """The theta (P,) of the identity, where a layer starts."""
 
-    def __call__(self, theta: Tensor) -> Warp:  # (N, P), or (N, K, P): K looks at each image
+    def __call__(self, theta: Tensor) -> W:  # (N, P), or (N, K, P): K looks at each image
         """The warp of these parameters."""
         _check.theta(theta, self.num_params, type(self).__name__)
         return self._warp(theta)
 
     @abstractmethod
-    def _warp(self, theta: Tensor) -> Warp: ...
+    def _warp(self, theta: Tensor) -> W: ...
+
+
+class Constants:
+    """Tensors of a family, with a copy for each device, made when first needed.
+
+    A family is no module: nothing of this belongs in a state dict. And a copy in each call would wait for the device.
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._copies = {tensors[0].device: tensors}
+
+    def on(self, device: torch.device) -> tuple[Tensor, ...]:
+        if device not in self._copies:
+            precise, tensors = coordinate_dtype(device), next(iter(self._copies.values()))
+            self._copies[device] = tuple(t.to(device, precise if t.dtype == torch.float64 else t.dtype) for t in tensors)
+        return self._copies[device]
 
 
 def eye(ndim: int) -> Tensor:
     """The identity as an affine matrix: (d, d+1)."""
     return torch.eye(ndim, ndim + 1)
+
+
+def numbers_of_lattice(shape: Sequence[int]) -> range:
+    """Places in theta of a vector of d numbers at each node of a lattice (*shape), d = len(shape)."""
+    return range(math.prod(shape) * len(shape))

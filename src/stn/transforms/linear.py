@@ -1,6 +1,6 @@
 """Linear families: theta -> one small matrix. Each contains the one before it:
 
-    Translation < Rigid < Similarity < Affine < Projective,    Translation < Attention < Similarity
+    Translation < Rigid < Similarity < Affine < Projective,    Translation < Attention < AnisotropicScale < Affine
 
 Angles and scales act in normalised coordinates: on an image that is not square, the pixels of a rotated look are sheared.
 """
@@ -8,6 +8,7 @@ Angles and scales act in normalised coordinates: on an image that is not square,
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from stn import _check
 from stn.transforms.base import Family, eye
-from stn.transforms.warp import MatrixWarp, Warp
+from stn.transforms.matrix import MatrixWarp
+from stn.transforms.parts import Number, affine_parts, matrix_exponential, rotation
 
 
 @dataclass(frozen=True)
-class Linear(Family):
+class Linear(Family[MatrixWarp]):
     """A family whose transforms are matrices."""
 
     ndim: int = 2
@@ -33,7 +35,7 @@ class Linear(Family):
     def matrix(self, theta: Tensor) -> Tensor:
         """(.., P) -> (.., d, d+1) affine, or (.., d+1, d+1) projective."""
 
-    def _warp(self, theta: Tensor) -> Warp:
+    def _warp(self, theta: Tensor) -> MatrixWarp:
         return MatrixWarp(self.matrix(theta))
 
 
@@ -42,8 +44,8 @@ class Translation(Linear):
     """x' = x + t. theta = t: 2 or 3 numbers, in half image widths."""
 
     @property
-    def num_params(self) -> int:
-        return self.ndim
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return {"translation": range(self.ndim)}
 
     def identity(self) -> Tensor:
         return torch.zeros(self.ndim)
@@ -55,53 +57,82 @@ class Translation(Linear):
 
 @dataclass(frozen=True)
 class Rigid(Linear):
-    """x' = R x + t. theta = (angle, tx, ty): radians, from the x axis towards the y axis, so clockwise to the eye."""
+    """x' = R x + t. theta = (angle, tx, ty): radians, from the x axis towards the y axis, so clockwise to the eye.
 
-    _dimensions: ClassVar[tuple[int, ...]] = (2,)
+    In 3-D theta = (wx, wy, wz, tx, ty, tz): R turns by |w| radians about the axis w (Rodrigues' formula).
+    """
 
     @property
-    def num_params(self) -> int:
-        return 3
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        turns = 1 if self.ndim == 2 else 3
+        return {"angle": range(turns), "translation": range(turns, turns + self.ndim)}
 
     def identity(self) -> Tensor:
-        return torch.zeros(3)
+        return torch.zeros(self.num_params)
 
     def matrix(self, theta: Tensor) -> Tensor:
-        return torch.cat([rotation(theta[..., 0]), theta[..., 1:, None]], dim=-1)
+        return torch.cat([rotation(theta[..., : -self.ndim]), theta[..., -self.ndim :, None]], dim=-1)
 
 
 @dataclass(frozen=True)
 class Similarity(Linear):
-    """x' = s R x + t. theta = (s, angle, tx, ty), angle as in Rigid; s < 1 looks closer."""
-
-    _dimensions: ClassVar[tuple[int, ...]] = (2,)
+    """x' = s R x + t. theta = (s, angle, tx, ty), or (s, wx, wy, wz, tx, ty, tz), as in Rigid; s < 1 looks closer."""
 
     @property
-    def num_params(self) -> int:
-        return 4
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        rigid = Rigid(self.ndim).parameters
+        return {"scale": [0]} | {name: [i + 1 for i in places] for name, places in rigid.items()}
 
     def identity(self) -> Tensor:
-        return torch.tensor([1.0, 0.0, 0.0, 0.0])
+        return torch.tensor([1.0] + [0.0] * (self.num_params - 1))
 
     def matrix(self, theta: Tensor) -> Tensor:
-        scaled = theta[..., 0, None, None] * rotation(theta[..., 1])
-        return torch.cat([scaled, theta[..., 2:, None]], dim=-1)
+        scaled = theta[..., 0, None, None] * rotation(theta[..., 1 : -self.ndim])
+        return torch.cat([scaled, theta[..., -self.ndim :, None]], dim=-1)
 
 
 @dataclass(frozen=True)
 class Attention(Linear):
-    """x' = s x + t: an upright crop. theta = (s, tx, ty[, tz]). Jaderberg et al. 2015, eq. 2."""
+    """x' = s x + t: an upright crop. theta = (s, tx, ty[, tz]). Jaderberg et al. 2015, eq. 2.
+
+    scale: a fixed s, the size of the look as a share of the image; theta = t alone, and `identity()` the middle look.
+    """
+
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale is not None:
+            _check.positive("scale", self.scale)
 
     @property
-    def num_params(self) -> int:
-        return 1 + self.ndim
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        if self.scale is not None:
+            return {"translation": range(self.ndim)}
+        return {"scale": [0], "translation": range(1, 1 + self.ndim)}
 
     def identity(self) -> Tensor:
-        return torch.tensor([1.0] + [0.0] * self.ndim)
+        return torch.tensor([1.0] * (self.scale is None) + [0.0] * self.ndim)
 
     def matrix(self, theta: Tensor) -> Tensor:
-        scaled = theta[..., 0, None, None] * torch.eye(self.ndim, dtype=theta.dtype, device=theta.device)
-        return torch.cat([scaled, theta[..., 1:, None]], dim=-1)
+        s = theta[..., 0, None, None] if self.scale is None else torch.full_like(theta[..., :1, None], self.scale)
+        scaled = s * torch.eye(self.ndim, dtype=theta.dtype, device=theta.device)
+        return torch.cat([scaled, theta[..., -self.ndim :, None]], dim=-1)
+
+
+@dataclass(frozen=True)
+class AnisotropicScale(Linear):
+    """x' = diag(s) x + t: an upright crop of any aspect. theta = (sx, sy[, sz], tx, ty[, tz])."""
+
+    @property
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return {"scale": range(self.ndim), "translation": range(self.ndim, 2 * self.ndim)}
+
+    def identity(self) -> Tensor:
+        return torch.tensor([1.0] * self.ndim + [0.0] * self.ndim)
+
+    def matrix(self, theta: Tensor) -> Tensor:
+        return torch.cat([torch.diag_embed(theta[..., : self.ndim]), theta[..., self.ndim :, None]], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -109,8 +140,8 @@ class Affine(Linear):
     """x' = A x + t. theta = the matrix (A | t) row by row: 6 or 12 numbers. Jaderberg et al. 2015, eq. 1."""
 
     @property
-    def num_params(self) -> int:
-        return self.ndim * (self.ndim + 1)
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return rows_of(self.ndim)
 
     def identity(self) -> Tensor:
         return eye(self.ndim).flatten()
@@ -118,14 +149,52 @@ class Affine(Linear):
     def matrix(self, theta: Tensor) -> Tensor:
         return theta.unflatten(-1, (self.ndim, self.ndim + 1))
 
+    @staticmethod
+    def from_parts(
+        *,
+        angle: Number = 0.0,  # (..), or (.., 3) in 3-D, as in Rigid
+        scale: Number = 1.0,  # (..), or (.., d)
+        shear: Number = 0.0,  # (..): of x by y; in 3-D (.., 3): of x by y, of x by z, of y by z
+        translation: Number = 0.0,  # (.., d)
+        center: Number = 0.0,  # (.., d): the point that stays where it is but for the translation
+        ndim: int = 2,
+    ) -> MatrixWarp:
+        """The warp x' = R S D (x - c) + c + t: scale, then shear and rotation, about a centre, then a translation.
+
+        Each part is a number, or a tensor whose leading shape, the batch (N,) or (N, K), broadcasts with the others'.
+        A scale with one axis more than the batch of the other parts has a number for each axis of the image.
+        """
+        _check.dimension(ndim, (2, 3), "Affine.from_parts")
+        return MatrixWarp(affine_parts(ndim, angle, scale, shear, translation, center))
+
+
+@dataclass(frozen=True)
+class ExponentialAffine(Linear):
+    """The affine map exp(L), L = ((A, t), (0, 0)): always invertible, orientation kept, theta and -theta inverse.
+
+    theta = (A | t) row by row: 6 or 12 numbers, zeros for the identity.
+    """
+
+    @property
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return rows_of(self.ndim)
+
+    def identity(self) -> Tensor:
+        return torch.zeros(self.num_params)
+
+    def matrix(self, theta: Tensor) -> Tensor:
+        rows = theta.unflatten(-1, (self.ndim, self.ndim + 1))
+        generator = torch.cat([rows, torch.zeros_like(rows[..., :1, :])], dim=-2)
+        return matrix_exponential(generator)[..., : self.ndim, :]
+
 
 @dataclass(frozen=True)
 class Projective(Linear):
     """x' = (A x + t) / (v x + 1). theta = the matrix ((A, t), (v, 1)) row by row without its last 1: 8 or 15 numbers."""
 
     @property
-    def num_params(self) -> int:
-        return (self.ndim + 1) ** 2 - 1
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return {**rows_of(self.ndim), "perspective": range(self.ndim * (self.ndim + 1), (self.ndim + 1) ** 2 - 1)}
 
     def identity(self) -> Tensor:
         return torch.eye(self.ndim + 1).flatten()[:-1]
@@ -133,6 +202,35 @@ class Projective(Linear):
     def matrix(self, theta: Tensor) -> Tensor:
         one = torch.ones_like(theta[..., :1])
         return torch.cat([theta, one], dim=-1).unflatten(-1, (self.ndim + 1, self.ndim + 1))
+
+
+@dataclass(frozen=True)
+class MovedCorners(Linear):
+    """The homography that moves the image's corners by theta = (dx, dy) of the top left, top right, bottom right and
+    bottom left one: 8 numbers, zeros for the identity. Corners on one line make a matrix that is finite but singular."""
+
+    _dimensions: ClassVar[tuple[int, ...]] = (2,)
+
+    @property
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return {"offsets": range(8)}
+
+    def identity(self) -> Tensor:
+        return torch.zeros(8)
+
+    def matrix(self, theta: Tensor) -> Tensor:
+        i = torch.arange(4, device=theta.device)  # of the corners; no list of numbers, which would wait for a device
+        corners = torch.stack([(i + 1) // 2 % 2, i // 2], dim=-1) * 2 - 1
+        return corners_to_matrix(theta.unflatten(-1, (4, 2)) + corners)
+
+
+LEAST_AREA = 1e-6  # of the triangle at a homography's third corner: no division by zero for one sample of a batch
+
+
+def rows_of(ndim: int) -> dict[str, Sequence[int]]:
+    """Which numbers of (A | t), row by row, are A and which are t."""
+    last = [i * (ndim + 1) + ndim for i in range(ndim)]
+    return {"matrix": [i for i in range(ndim * (ndim + 1)) if i not in last], "translation": last}
 
 
 def corners_to_matrix(corners: Tensor) -> Tensor:  # (.., 4, 2) -> (.., 3, 3)
@@ -144,19 +242,14 @@ def corners_to_matrix(corners: Tensor) -> Tensor:  # (.., 4, 2) -> (.., 3, 3)
     p0, p1, p2, p3 = corners.unbind(dim=-2)
     e1, e2, skew = p1 - p2, p3 - p2, p0 - p1 + p2 - p3
     area = _cross(e1, e2)
+    area = torch.where(area.abs() < LEAST_AREA, LEAST_AREA, area)
     g = (_cross(skew, e2) / area).unsqueeze(-1)
     h = (_cross(e1, skew) / area).unsqueeze(-1)
     top = torch.stack([p1 - p0 + g * p1, p3 - p0 + h * p3, p0], dim=-1)  # (.., 2, 3)
     bottom = torch.stack([g, h, torch.ones_like(g)], dim=-1)  # (.., 1, 3)
-    to_unit_square = corners.new_tensor([[0.5, 0.0, 0.5], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
-    return torch.cat([top, bottom], dim=-2) @ to_unit_square
+    right, down, origin = torch.cat([top, bottom], dim=-2).unbind(dim=-1)  # of the unit square
+    return torch.stack([right / 2, down / 2, (right + down) / 2 + origin], dim=-1)
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-
-
-def rotation(angle: Tensor) -> Tensor:
-    """((cos, -sin), (sin, cos)): (..) -> (.., 2, 2)."""
-    cos, sin = angle.cos(), angle.sin()
-    return torch.stack([torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)], dim=-2)

@@ -2,60 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.reference import coordinate_dtype, radial_and_linear
-from stn.transforms.base import Family
-from stn.transforms.warp import ThinPlateWarp, Warp
+from stn.ops.reference import radial_and_linear
+from stn.ops.sample import SamplingOptions, thin_plate_sample
+from stn.transforms.base import Constants, Family
+from stn.transforms.warp import Warp
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Singular values of the spline's system below this share of the largest are zero: two control points that coincide, or
 # points on one line. The system of 400 scattered points reaches down to 1e-8, that of 16 to 1e-3.
 RANK_TOLERANCE = 1e-12
 
 
-class ThinPlateSpline(Family):
+class ThinPlateSpline(Family["ThinPlateWarp"]):
     """x' = x + f(x), where f takes the value theta_j at control point j and bends least (Bookstein 1989).
 
-    theta = offsets (dx, dy) of the control points, point by point, normalised; zeros are the identity exactly.
-    control_points: lattice (rows, columns) over the image, or points (T, 2), T >= 3. smoothing: the weight of bending
-    against reaching the offsets (scipy's `RBFInterpolator(smoothing=)`); 0 reaches them. Where control points coincide
-    their offsets are averaged.
+    theta = offsets (dx, dy) of the control points, point by point, normalised; zeros are the identity exactly. With
+    parameters="positions": where the control points look, as in ASTER; the control points themselves are the identity.
+    control_points: lattice (rows, columns) over the image, or points (T, 2), T >= 3, such as `text_edges(20)`.
+    smoothing: the weight of bending against reaching the offsets (scipy's `RBFInterpolator(smoothing=)`); 0 reaches them.
+    Where control points coincide their offsets are averaged; points on one line bend the image along it alone.
     """
 
-    def __init__(self, ndim: int = 2, *, control_points: Sequence[int] | Tensor = (4, 4), smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        ndim: int = 2,
+        *,
+        control_points: Sequence[int] | Tensor = (4, 4),
+        smoothing: float = 0.0,
+        parameters: str = "offsets",
+    ) -> None:
         self.ndim = _check.dimension(ndim, (2,), "ThinPlateSpline")
         _check.not_negative("smoothing", smoothing)
+        _check.choice("parameters", parameters, ("offsets", "positions"))
         self.control_points = _place(control_points)  # (T, 2) float64
-        self.smoothing = float(smoothing)
-        solution = coefficients_of_offsets(self.control_points, self.smoothing)
-        # One copy a device, made when first needed: a family is no module, and nothing here belongs in a state dict.
-        self._on_device = {solution.device: (self.control_points, solution)}
+        self.smoothing, self.kind = float(smoothing), parameters
+        self._constants = Constants(self.control_points, coefficients_of_offsets(self.control_points, self.smoothing))
 
     def __repr__(self) -> str:
-        return f"ThinPlateSpline(control_points=<{len(self.control_points)} points>, smoothing={self.smoothing})"
+        points = f"control_points=<{len(self.control_points)} points>"
+        return f"ThinPlateSpline({points}, smoothing={self.smoothing}, parameters={self.kind!r})"
 
     @property
-    def num_params(self) -> int:
-        return self.control_points.numel()
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return {self.kind: range(self.control_points.numel())}
 
     def identity(self) -> Tensor:
-        return torch.zeros(self.num_params)
+        return self.control_points.flatten().float() if self.kind == "positions" else torch.zeros(self.num_params)
 
-    def _warp(self, theta: Tensor) -> Warp:
-        control_points, solution = self._on(theta.device)
+    def _warp(self, theta: Tensor) -> ThinPlateWarp:
+        control_points, solution = self._constants.on(theta.device)
         offsets = theta.unflatten(-1, (-1, 2))
+        if self.kind == "positions":  # float32 as in `identity`, so that its offsets are zeros exactly
+            offsets = offsets - control_points.float().to(theta.dtype)
         return ThinPlateWarp(control_points, solution @ offsets.to(solution.dtype), theta.dtype)
 
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        if device not in self._on_device:
-            dtype = coordinate_dtype(device)
-            points, solution = next(iter(self._on_device.values()))
-            self._on_device[device] = points.to(device, dtype), solution.to(device, dtype)
-        return self._on_device[device]
+
+class ThinPlateWarp(Warp):
+    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions about control points that all the batch shares."""
+
+    def __init__(self, control_points: Tensor, coefficients: Tensor, dtype: torch.dtype) -> None:
+        self.control_points = control_points  # (T, 2)
+        self.coefficients = coefficients  # w: (N[, K], T+3, 2), float64: the terms are large against their sum
+        self.batch = tuple(coefficients.shape[:-2])
+        self.ndim = coefficients.shape[-1]
+        self.dtype, self.device = dtype, coefficients.device
+
+    def _map(self, xy: Tensor) -> Tensor:
+        precise = xy.to(self.coefficients.dtype)
+        moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
+        return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))
+
+    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[SamplingOptions]) -> Tensor:
+        return thin_plate_sample(image, self.coefficients, self.control_points, size, **options)
 
 
 def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:  # (T, 2) -> (T+3, T)
@@ -75,6 +102,19 @@ def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:
     system[:count, :count] += smoothing * torch.eye(count, dtype=phi.dtype)
     inverse: Tensor = torch.linalg.pinv(system, hermitian=True, rtol=RANK_TOLERANCE)
     return inverse[:, :count]
+
+
+def text_edges(count: int, *, margin: float = 0.0) -> Tensor:  # (count, 2), float64
+    """Control points along both edges of a line of text, from left to right: first the upper edge, then the lower one.
+
+    margin: how far inside the image they lie, as a share of it. Shi et al. 2016 (RARE), figure 4; ASTER uses 20.
+    """
+    _check.at_least("count", count, 4)
+    _check.even("count", count)
+    _check.share("margin", margin, 0.5)
+    edge = 1 - 2 * margin
+    x = torch.linspace(-edge, edge, count // 2, dtype=torch.float64)
+    return torch.cat([torch.stack([x, torch.full_like(x, y)], dim=-1) for y in (-edge, edge)])
 
 
 def _place(control_points: Sequence[int] | Tensor) -> Tensor:

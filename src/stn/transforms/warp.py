@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from stn import _check
-from stn.grid import lattice
-from stn.ops.reference import radial_and_linear
-from stn.ops.sample import SamplingOptions, affine_sample, projective_sample, thin_plate_sample
+from stn.grid import lattice, normalized_to_pixel
+from stn.ops.sample import SamplingOptions, grid_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,7 +22,9 @@ class Warp(ABC):
     """A batch of maps from target to source points. Laws, which the tests hold every warp to:
 
     - `sample(image)` at a pixel is the image at `points` of that pixel's centre;
-    - `grid(size)` is `points` of the lattice of that size.
+    - `grid(size)` is `points` of the lattice of that size;
+    - `(a @ b).points(x)` is `a.points(b.points(x))`, and `w.inverse() @ w` leaves points where they are;
+    - `jacobian` is the derivative of `points`.
     """
 
     batch: tuple[int, ...]  # (N,), or (N, K): K looks at each image
@@ -59,50 +60,143 @@ class Warp(ABC):
         size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, self.ndim)
         return self._sample(image, size, **options)
 
+    def inverse(self) -> Warp:
+        """The warp from source to target points. Where no formula is known it is found by iteration: `InverseWarp`."""
+        return InverseWarp(self)
+
+    def __matmul__(self, other: Warp) -> Warp:
+        """First `other`, then this: `(a @ b).points(x) == a.points(b.points(x))`. An image is sampled once."""
+        return ComposedWarp(self, other)
+
+    def jacobian(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+        """d source_i / d target_j at every pixel of an output of this size, normalised: (N[, K], *size, d, d)."""
+        size = _check.lengths("size", size, self.ndim)
+        xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
+        return self._jacobian(xy.expand(*self.batch, *xy.shape)).unflatten(-3, size)
+
+    def jacobian_determinant(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+        """How much source a piece of target covers: (N[, K], *size). Where it is not positive, the warp folds."""
+        return determinant(self.jacobian(size, align_corners=align_corners))
+
+    def fold_share(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+        """The share of the pixels of an output of this size at which the warp folds: (N[, K]), 0 to 1."""
+        folds = self.jacobian_determinant(size, align_corners=align_corners) <= 0
+        return folds.to(self.working_dtype).flatten(len(self.batch)).mean(dim=-1)
+
+    @property
+    def working_dtype(self) -> torch.dtype:
+        """In which coordinates are computed: float32 at least."""
+        return torch.promote_types(self.dtype, torch.float32)
+
     @abstractmethod
     def _map(self, xy: Tensor) -> Tensor:
         """(*batch, P, d) -> (*batch, P, d)."""
 
-    @abstractmethod
-    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[SamplingOptions]) -> Tensor: ...
+    def _jacobian(self, xy: Tensor) -> Tensor:
+        """(*batch, P, d) -> (*batch, P, d, d). One pass backward an axis, for no point depends on another."""
+        mapped, pull = torch.func.vjp(self._map, xy)[:2]
+        axes = torch.eye(self.ndim, dtype=mapped.dtype, device=mapped.device)
+        return torch.stack([pull(axis.expand_as(mapped))[0] for axis in axes], dim=-2)
 
-
-class MatrixWarp(Warp):
-    """x' = A x + t, or a homography (A x + t) / w: all linear families."""
-
-    def __init__(self, matrix: Tensor) -> None:  # (N[, K], d, d+1) affine, or (N[, K], d+1, d+1) projective
-        self.matrix = matrix
-        self.batch = tuple(matrix.shape[:-2])
-        self.ndim = matrix.shape[-1] - 1
-        self.dtype, self.device = matrix.dtype, matrix.device
-
-    def _map(self, xy: Tensor) -> Tensor:
-        dtype = torch.promote_types(self.dtype, xy.dtype)
-        matrix = self.matrix.to(dtype)
-        mapped = xy.to(dtype) @ matrix[..., :-1].mT + matrix[..., None, :, -1]
-        if matrix.shape[-2] == self.ndim:
-            return mapped
-        return mapped[..., :-1] / mapped[..., -1:]
+    def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
+        """Source minus target of every pixel: (*batch, *size, d). Zeros for the identity, exactly."""
+        xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
+        return (self._map(xy.expand(*self.batch, *xy.shape)) - xy).unflatten(-2, size)
 
     def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[SamplingOptions]) -> Tensor:
-        op = affine_sample if self.matrix.shape[-2] == self.ndim else projective_sample
-        return op(image, self.matrix, size, **options)
+        displacements = self._displacements(size, options.get("align_corners", False))
+        return grid_sample(image, displacements, relative=True, **options)
 
 
-class ThinPlateWarp(Warp):
-    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions about control points that all the batch shares."""
+class ComposedWarp(Warp):
+    """outer after inner."""
 
-    def __init__(self, control_points: Tensor, coefficients: Tensor, dtype: torch.dtype) -> None:
-        self.control_points = control_points  # (T, 2)
-        self.coefficients = coefficients  # w: (N[, K], T+3, 2), float64: the terms are large against their sum
-        self.batch = tuple(coefficients.shape[:-2])
-        self.ndim = coefficients.shape[-1]
-        self.dtype, self.device = dtype, coefficients.device
+    def __init__(self, outer: Warp, inner: Warp) -> None:
+        _check.composable(outer.batch, inner.batch, outer.ndim, inner.ndim)
+        self.outer, self.inner = outer, inner
+        self.batch = max(outer.batch, inner.batch, key=len)
+        self.ndim, self.device = outer.ndim, outer.device
+        self.dtype = torch.promote_types(outer.dtype, inner.dtype)
+
+    def inverse(self) -> Warp:
+        return self.inner.inverse() @ self.outer.inverse()
 
     def _map(self, xy: Tensor) -> Tensor:
-        precise = xy.to(self.coefficients.dtype)
-        moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
-        return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))
+        return _over_looks(self.outer, self.outer._map, _over_looks(self.inner, self.inner._map, xy))
 
-    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[SamplingOptions]) -> Tensor:
-        return thin_plate_sample(image, self.coefficients, self.control_points, size, **options)
+    def _jacobian(self, xy: Tensor) -> Tensor:
+        between = _over_looks(self.inner, self.inner._map, xy)
+        outer = _over_looks(self.outer, self.outer._jacobian, between)
+        return outer @ _over_looks(self.inner, self.inner._jacobian, xy)
+
+
+class InverseWarp(Warp):
+    """The x that `warp` takes to y, found by iteration: x <- x + (y - warp(x)) with a step that halves where it does not
+    help, then Newton's. `residual` says how near that comes; where the warp folds there may be no x, or several.
+
+    Derivatives are those of the implicit function, to second order: two steps of Newton's from the solution.
+    """
+
+    STEPS, NEWTON_STEPS = 12, 4
+    FLAT = 1e-4  # a Jacobian's determinant below which no step of Newton's is taken
+
+    def __init__(self, warp: Warp) -> None:
+        self.warp = warp
+        self.batch, self.ndim, self.dtype, self.device = warp.batch, warp.ndim, warp.dtype, warp.device
+
+    def inverse(self) -> Warp:
+        return self.warp
+
+    def residual(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+        """How far `warp` of the solution lies from y at most, in pixels of an image of this size: (N[, K])."""
+        size = _check.lengths("size", size, self.ndim)
+        y = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
+        found = self.warp.points(self.points(y).detach()).detach()
+        off = [normalized_to_pixel(p, size, align_corners=align_corners) for p in (found, y)]
+        return (off[0] - off[1]).norm(dim=-1).amax(dim=-1)
+
+    def _map(self, xy: Tensor) -> Tensor:
+        y = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
+        with torch.no_grad():
+            x = self._search(y)
+        for _ in range(2):
+            x = x + self._newton_step(x, y - self.warp._map(x))
+        return x.to(torch.promote_types(self.dtype, xy.dtype))
+
+    def _search(self, y: Tensor) -> Tensor:
+        x, rest = y, y - self.warp._map(y)
+        step = torch.ones_like(rest[..., :1])
+        for k in range(self.STEPS + self.NEWTON_STEPS):
+            trial = x + (step * rest if k < self.STEPS else self._newton_step(x, rest))
+            left = y - self.warp._map(trial)
+            better = left.norm(dim=-1, keepdim=True) < rest.norm(dim=-1, keepdim=True)
+            x, rest, step = (
+                torch.where(better, trial, x),
+                torch.where(better, left, rest),
+                torch.where(better, step, step / 2),
+            )
+        return x
+
+    def _newton_step(self, x: Tensor, rest: Tensor) -> Tensor:
+        jacobian = self.warp._jacobian(x)
+        flat = (determinant(jacobian).abs() < self.FLAT)[..., None, None]
+        eye = torch.eye(self.ndim, dtype=x.dtype, device=x.device)
+        solution: Tensor = torch.linalg.solve_ex(torch.where(flat, eye, jacobian), rest.unsqueeze(-1))[0]
+        return solution.squeeze(-1)
+
+
+def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
+    """Written out: torch's factorises each matrix, and has no second derivative where one is singular."""
+    if matrix.shape[-1] == 2:
+        return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
+    a, b, c = matrix.unbind(dim=-2)
+    return (a * torch.linalg.cross(b, c)).sum(dim=-1)
+
+
+def _over_looks(warp: Warp, function: Callable[[Tensor], Tensor], xy: Tensor) -> Tensor:
+    """Apply a warp's function of points (*batch, P, d) to points (N, P, d) or (N, K, P, d), whether it has looks or not."""
+    if len(warp.batch) == xy.ndim - 2:
+        return function(xy)
+    if len(warp.batch) == 1:
+        return function(xy.flatten(1, 2)).unflatten(1, xy.shape[1:3])
+    return function(xy.unsqueeze(1).expand(*warp.batch, *xy.shape[1:]))

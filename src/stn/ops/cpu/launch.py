@@ -93,8 +93,7 @@ class Call:
     def tiles(self, *, derivative: bool = False) -> Tile:
         """Memory for the tiles: that of an earlier call in this thread which needed the same."""
         knots = len(self.where.knots) if isinstance(self.where, Basis) else 0
-        rows = min(self.sizes.rows, self.sizes.down)
-        key = self.chunks, rows, 1 if self.nearest else 2**self.ndim, derivative, knots, self.number
+        key = self.chunks, self.sizes.rows, 1 if self.nearest else 2**self.ndim, derivative, knots, self.number
         kept: dict[Any, Tile] = _memory.__dict__.setdefault("tiles", {})
         if key not in kept:
             if len(kept) == KEPT:

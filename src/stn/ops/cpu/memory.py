@@ -19,7 +19,6 @@ from torch import Tensor
 
 LEAST = 1 << 20  # bytes of a result for which this is done: below, the C library keeps memory itself
 KEPT = 1 << 28  # bytes that wait at most: the oldest go first
-STEP = 1 << 21  # blocks are whole numbers of large pages
 
 _waiting: list[mmap.mmap] = []
 
@@ -29,7 +28,7 @@ def empty_permuted(shape: Sequence[int], order: Sequence[int], dtype: torch.dtyp
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < LEAST or not hasattr(mmap, "MAP_ANONYMOUS"):
         return torch.empty_permuted(tuple(shape), tuple(order), dtype=dtype)
-    block = _take(-(-nbytes // STEP) * STEP)
+    block = _take(-(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE)
     owner = np.frombuffer(block, np.uint8, nbytes)  # lives as long as the tensor's storage
     weakref.finalize(owner, _give_back, block).atexit = False
     strides = torch.empty_permuted(tuple(shape), tuple(order), dtype=dtype, device="meta").stride()

@@ -1,0 +1,66 @@
+"""Bounds: a family whose parameters stay in a range, with the identity where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from stn import _check
+from stn.transforms.base import Constants, Family
+from stn.transforms.warp import Warp
+
+
+class Bounded(Family):
+    """A family with some of its parameters kept within (low, high):  theta_i = e + r tanh((raw_i - e) / r), where e is the
+    identity's value and r its distance to `high` above e and to `low` below.
+
+    At the identity raw and theta are equal, exactly, and so are their gradients (slope 1, no kink): bounds change neither
+    where a layer starts nor how fast it leaves.
+    """
+
+    def __init__(self, family: Family, bounds: Mapping[str, tuple[float, float]]) -> None:
+        names = family.parameters
+        _check.unknown("bounds", bounds, names)
+        self.family, self.bounds, self.ndim = family, dict(bounds), family.ndim
+        start = family.identity().double()
+        below, above = torch.full_like(start, torch.inf), torch.full_like(start, torch.inf)
+        for name, (low, high) in bounds.items():
+            places = list(names[name])
+            _check.within(name, (low, high), start[places].tolist())
+            below[places], above[places] = start[places] - low, high - start[places]
+        self._constants = Constants(start, below, above)
+
+    def __repr__(self) -> str:
+        return f"Bounded({self.family!r}, {self.bounds})"
+
+    @property
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return self.family.parameters
+
+    def identity(self) -> Tensor:
+        return self.family.identity()
+
+    def constrain(self, raw: Tensor) -> Tensor:  # (.., P) -> (.., P)
+        """The family's own theta."""
+        start, below, above = (constant.to(raw.dtype) for constant in self._constants.on(raw.device))
+        away = raw - start
+        reach = torch.where(away > 0, above, below)
+        free = reach.isinf()
+        reach = torch.where(free, 1, reach)
+        return start + torch.where(free, away, reach * torch.tanh(away / reach))
+
+    def _warp(self, theta: Tensor) -> Warp:
+        return self.family._warp(self.constrain(theta))
+
+
+def bounded(family: Family, **bounds: tuple[float, float]) -> Bounded:
+    """Keep parameters of a family within bounds: `bounded(stn.Similarity(), scale=(0.5, 1.5), angle=(-0.5, 0.5))`.
+
+    The names are those of `family.parameters`; a bound holds for all numbers of that name, and the identity must lie
+    strictly inside.
+
+    Raises: InputError, which names the bound.
+    """
+    return Bounded(family, bounds)

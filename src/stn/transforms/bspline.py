@@ -1,0 +1,83 @@
+"""B-spline free-form deformation: displacements at a lattice of control points, blended by cubic B-splines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from stn import _check
+from stn.grid import axis
+from stn.transforms.base import Family, numbers_of_lattice
+from stn.transforms.warp import Warp
+
+
+class BSpline(Family["BSplineWarp"]):
+    """x' = x + f(x), f = sum over control points of theta_ij B(u - i) B(v - j): a cubic B-spline (Rueckert et al. 1999).
+
+    theta = displacements (dx, dy[, dz]) of the control points in the order of the lattice, normalised; zeros are the
+    identity exactly. shape: control points along each axis, at least 4. The image spans the inner n - 3 intervals of n
+    control points, so that each of its points lies between four; beyond its edges f stays what it is there.
+    """
+
+    def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None) -> None:
+        self.ndim = _check.dimension(ndim, (2, 3), "BSpline")
+        self.shape = _check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4)
+
+    def __repr__(self) -> str:
+        return f"BSpline(ndim={self.ndim}, shape={self.shape})"
+
+    @property
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return {"displacement": numbers_of_lattice(self.shape)}
+
+    def identity(self) -> Tensor:
+        return torch.zeros(self.num_params)
+
+    def _warp(self, theta: Tensor) -> BSplineWarp:
+        return BSplineWarp(theta.unflatten(-1, (*self.shape, self.ndim)))
+
+
+class BSplineWarp(Warp):
+    def __init__(self, coefficients: Tensor) -> None:  # (N[, K], *shape, d)
+        self.coefficients = coefficients
+        self.ndim = coefficients.shape[-1]
+        self.batch = tuple(coefficients.shape[: -self.ndim - 1])
+        self.dtype, self.device = coefficients.dtype, coefficients.device
+
+    def _map(self, xy: Tensor) -> Tensor:
+        dtype = torch.promote_types(self.working_dtype, xy.dtype)
+        shape, coordinates = self.coefficients.shape[len(self.batch) : -1], xy.to(dtype).unbind(dim=-1)[::-1]
+        first, *others = (cubic_weights(x, n) for x, n in zip(coordinates, shape, strict=True))  # (*batch, P, n) each
+        moved = first @ self.coefficients.to(dtype).flatten(len(self.batch) + 1)
+        for weights in others:
+            moved = (weights.unsqueeze(-1) * moved.unflatten(-1, (weights.shape[-1], -1))).sum(dim=-2)
+        return (xy.to(dtype) + moved).to(torch.promote_types(self.dtype, xy.dtype))
+
+    def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
+        """Axis by axis: a matrix (pixels of the axis, control points of the axis), never one of all pixels."""
+        return spread(self.coefficients.to(self.working_dtype), size, align_corners)
+
+
+def spread(
+    coefficients: Tensor,  # (.., *shape, d)
+    size: Sequence[int],
+    align_corners: bool,
+    *,
+    extent: float = 1.0,
+) -> Tensor:  # (.., *size, d)
+    """The spline at every pixel of an image of this size, which is `extent` times as wide as the spline's."""
+    for i, n in enumerate(reversed(size)):
+        x = axis(n, align_corners=align_corners, dtype=coefficients.dtype, device=coefficients.device)
+        place = -2 - i
+        weights = cubic_weights(extent * x, coefficients.shape[place])  # (pixels, control points)
+        coefficients = (coefficients.movedim(place, -1) @ weights.mT).movedim(-1, place)
+    return coefficients
+
+
+def cubic_weights(x: Tensor, count: int) -> Tensor:  # (..) normalised -> (.., count)
+    """B(u - i) for each control point i of an axis, with u = (x + 1) / 2 (count - 3) + 1."""
+    u = (x.clamp(-1, 1) + 1) * ((count - 3) / 2) + 1
+    t = (u.unsqueeze(-1) - torch.arange(count, dtype=x.dtype, device=x.device)).abs()
+    return ((2 - t).clamp_min(0) ** 3 - 4 * (1 - t).clamp_min(0) ** 3) / 6

@@ -1,0 +1,156 @@
+"""Displacement fields, and the flow of a velocity field, which never folds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from stn import _check
+from stn.ops.sample import affine_sample, grid_sample
+from stn.transforms.base import Family, numbers_of_lattice
+from stn.transforms.bspline import spread
+from stn.transforms.warp import Warp
+
+
+class Displacement(Family["FieldWarp"]):
+    """x' = x + f(x). theta = f at the pixels of an image of `shape`, (dx, dy[, dz]) pixel by pixel, normalised; f is linear
+    in between and constant beyond. Zeros are the identity exactly.
+
+    shape: as the output for a dense field, smaller for a coarse one. align_corners: whether the outer values lie on the
+    image's corners, or (the default) half a pixel of that shape inside.
+    """
+
+    def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None, align_corners: bool = False) -> None:
+        self.ndim = _check.dimension(ndim, (2, 3), "Displacement")
+        self.shape = _check.lattice_of("shape", (8,) * ndim if shape is None else shape, ndim, least=1)
+        self.align_corners = align_corners
+
+    def __repr__(self) -> str:
+        return f"Displacement(ndim={self.ndim}, shape={self.shape}, align_corners={self.align_corners})"
+
+    @staticmethod
+    def from_field(field: Tensor, *, align_corners: bool = False) -> FieldWarp:  # (N[, K], *shape, d)
+        """The warp of a stored field of displacements, whose shape is its own."""
+        _check.field("field", field)
+        return FieldWarp(field, align_corners)
+
+    @property
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return {"displacement": numbers_of_lattice(self.shape)}
+
+    def identity(self) -> Tensor:
+        return torch.zeros(self.num_params)
+
+    def _warp(self, theta: Tensor) -> FieldWarp:
+        return FieldWarp(theta.unflatten(-1, (*self.shape, self.ndim)), self.align_corners)
+
+
+RESOLUTION = {2: 96, 3: 48}
+
+
+class Velocity(Family["FlowWarp"]):
+    """x' = exp(v)(x): where a point has come after following the stationary velocity field v for one unit of time.
+
+    A diffeomorphism: it does not fold, and -theta is its inverse. theta = control points of v, a cubic B-spline as in
+    `BSpline`; zeros are the identity exactly. The flow is found on a lattice of `resolution` points an axis that reaches
+    half as far again as the image, by one step of Runge and Kutta's and `squarings` doublings (Arsigny et al. 2006), and
+    is linear in between: for theta of a standard deviation of 0.2, within 3e-3 half widths of the exact flow in 2-D.
+    """
+
+    def __init__(
+        self, ndim: int = 2, *, shape: Sequence[int] | None = None, resolution: int | None = None, squarings: int = 6
+    ) -> None:
+        self.ndim = _check.dimension(ndim, (2, 3), "Velocity")
+        self.shape = _check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4)
+        self.resolution, self.squarings = RESOLUTION[ndim] if resolution is None else resolution, squarings
+        _check.at_least("resolution", self.resolution, 2)
+        _check.at_least("squarings", squarings, 0)
+
+    def __repr__(self) -> str:
+        return f"Velocity(ndim={self.ndim}, shape={self.shape}, resolution={self.resolution}, squarings={self.squarings})"
+
+    @property
+    def parameters(self) -> Mapping[str, Sequence[int]]:
+        return {"velocity": numbers_of_lattice(self.shape)}
+
+    def identity(self) -> Tensor:
+        return torch.zeros(self.num_params)
+
+    def _warp(self, theta: Tensor) -> FlowWarp:
+        control = theta.unflatten(-1, (*self.shape, self.ndim)).to(torch.promote_types(theta.dtype, torch.float32))
+        velocity = spread(control, (self.resolution,) * self.ndim, align_corners=True, extent=EXTENT)
+        return FlowWarp(velocity, self.squarings, theta.dtype)
+
+
+EXTENT = 1.5  # half a width of the lattice: what flows out of the image must be followed there, to find its way back
+
+
+class FieldWarp(Warp):
+    """x' = x + f(x), f stored at the pixels of an image `extent` times as wide, linear in between, constant beyond."""
+
+    def __init__(self, field: Tensor, align_corners: bool, *, extent: float = 1.0, dtype: torch.dtype | None = None) -> None:
+        self.field = field  # (N[, K], *shape, d), normalised
+        self.align_corners, self.extent = align_corners, extent
+        self.ndim = field.shape[-1]
+        self.batch = tuple(field.shape[: -self.ndim - 1])
+        self.dtype, self.device = dtype or field.dtype, field.device
+
+    def _as_image(self) -> Tensor:
+        """(N * K, d, *shape)."""
+        return self.field.to(self.working_dtype).flatten(0, len(self.batch) - 1).movedim(-1, 1)
+
+    def _map(self, xy: Tensor) -> Tensor:
+        image = self._as_image()
+        points = xy.to(torch.promote_types(self.working_dtype, xy.dtype)).flatten(0, len(self.batch) - 1)
+        points = points.unflatten(1, (*(1,) * (self.ndim - 1), -1)) / self.extent  # an image of one row
+        moved = grid_sample(image.to(points.dtype), points, padding_mode="border", align_corners=self.align_corners)
+        moved = moved.movedim(1, -1).reshape_as(xy)
+        return (xy + moved).to(torch.promote_types(self.dtype, xy.dtype))
+
+    def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
+        same = size == tuple(self.field.shape[-self.ndim - 1 : -1]) and align_corners == self.align_corners
+        if same and self.extent == 1:
+            return self.field
+        # Outer pixels on the corners lie at 1, others at (n - 1) / n: from one convention to the other is a scale.
+        ratio = {False: [(n - 1) / n for n in reversed(size)], True: [n / max(n - 1, 1) for n in reversed(size)]}
+        scales = [1.0] * self.ndim if align_corners == self.align_corners else ratio[align_corners]
+        image = self._as_image()
+        scale = torch.stack([torch.full((), s, dtype=torch.float64, device=self.device) for s in scales]) / self.extent
+        theta = torch.nn.functional.pad(torch.diag(scale), (0, 1))
+        moved = affine_sample(image, theta, size, padding_mode="border", align_corners=self.align_corners)
+        return moved.movedim(1, -1).unflatten(0, self.batch)
+
+
+class FlowWarp(FieldWarp):
+    """The flow of a stationary velocity field after one unit of time."""
+
+    def __init__(self, velocity: Tensor, squarings: int, dtype: torch.dtype) -> None:  # (N[, K], *resolution, d)
+        self.velocity, self.squarings = velocity, squarings
+        displacement = flow(velocity / EXTENT, squarings) * EXTENT
+        super().__init__(displacement, align_corners=True, extent=EXTENT, dtype=dtype)
+
+    def inverse(self) -> FlowWarp:
+        """The flow of the negated velocity."""
+        return FlowWarp(-self.velocity, self.squarings, self.dtype)
+
+
+def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), normalised, corners aligned
+    """exp(velocity) - identity at the same points: exp(v) = exp(v / 2^s) o .. o exp(v / 2^s), by s compositions of the map
+    so far with itself. The first is a step of the fourth order: v / 2^s alone would leave an error of |v' v| / 2^(s+1)."""
+    d, lead = velocity.shape[-1], velocity.shape[: -velocity.shape[-1] - 1]
+    v = velocity.reshape(-1, *velocity.shape[-d - 1 :]) / 2**squarings
+
+    def at(displacement: Tensor, field: Tensor) -> Tensor:
+        image = field.movedim(-1, 1)
+        sampled = grid_sample(image, displacement, relative=True, padding_mode="border", align_corners=True)
+        return sampled.movedim(1, -1)
+
+    k2 = at(v / 2, v)
+    k3 = at(k2 / 2, v)
+    moved = (v + 2 * k2 + 2 * k3 + at(k3, v)) / 6
+    for _ in range(squarings):
+        moved = moved + at(moved, moved)
+    return moved.reshape(*lead, *moved.shape[1:]) if math.prod(lead) else velocity * 0

@@ -1,0 +1,172 @@
+"""MatrixWarp: warps that are one small matrix, and what OpenCV, scipy and scikit-image call the same matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stn import _check
+from stn.grid import half_extent
+from stn.ops.reference import coordinate_dtype
+from stn.ops.sample import SamplingOptions, affine_sample, projective_sample
+from stn.transforms.warp import Warp
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# name -> (does it map from target to source, are its axes in the order of the image's: rows first)
+CONVENTIONS = {"opencv": (False, False), "opencv-inverse": (True, False), "scipy": (True, True)}
+
+
+class MatrixWarp(Warp):
+    """x' = A x + t, or a homography (A x + t) / w: all linear families."""
+
+    def __init__(self, matrix: Tensor) -> None:  # (N[, K], d, d+1) affine, or (N[, K], d+1, d+1) projective
+        self.matrix = matrix
+        self.batch = tuple(matrix.shape[:-2])
+        self.ndim = matrix.shape[-1] - 1
+        self.dtype, self.device = matrix.dtype, matrix.device
+
+    @property
+    def is_affine(self) -> bool:
+        return self.matrix.shape[-2] == self.ndim
+
+    def inverse(self, *, check: bool = True) -> MatrixWarp:
+        """By the inverse matrix. check=False asks the device for nothing, and answers a singular matrix with NaN.
+
+        Raises: InputError, which names the samples whose matrix is singular.
+        """
+        square = self.square().to(coordinate_dtype(self.device))
+        inverse, info = torch.linalg.inv_ex(square)
+        condition = square.detach().abs().sum(dim=-1).amax(dim=-1) * inverse.detach().abs().sum(dim=-1).amax(dim=-1)
+        regular = (info == 0) & (condition < 1 / torch.finfo(self.working_dtype).eps)
+        if check:
+            _check.regular("the warp's matrix", regular)
+        inverse = torch.where(regular[..., None, None], inverse, torch.nan).to(self.dtype)
+        return MatrixWarp(inverse[..., : self.ndim, :] if self.is_affine else inverse)
+
+    def __matmul__(self, other: Warp) -> Warp:
+        if not isinstance(other, MatrixWarp):
+            return super().__matmul__(other)
+        _check.composable(self.batch, other.batch, self.ndim, other.ndim)
+        looks = max(len(self.batch), len(other.batch))
+        a, b = (w.square() if len(w.batch) == looks else w.square().unsqueeze(1) for w in (self, other))
+        dtype = torch.promote_types(a.dtype, b.dtype)
+        product = a.to(dtype) @ b.to(dtype)
+        return MatrixWarp(product[..., : self.ndim, :] if self.is_affine and other.is_affine else product)
+
+    def square(self) -> Tensor:
+        """The matrix with its last row: (N[, K], d+1, d+1)."""
+        if not self.is_affine:
+            return self.matrix
+        last = self.matrix.new_zeros(self.ndim + 1)
+        last[-1] = 1
+        return torch.cat([self.matrix, last.expand(*self.batch, 1, -1)], dim=-2)
+
+    def to_pixel_matrix(
+        self,
+        in_size: Sequence[int],
+        out_size: Sequence[int] | None = None,  # None: as in_size
+        *,
+        convention: str = "opencv",
+        align_corners: bool = False,
+    ) -> Tensor:  # (N[, K], d+1, d+1), float64
+        """The same warp in pixels, between an image of `in_size` and an output of `out_size`.
+
+        convention: "opencv", from source to target in (x, y), as `cv2.warpAffine` (its first two rows) and
+        `cv2.warpPerspective` take it; "opencv-inverse", from target to source, for their `WARP_INVERSE_MAP` and for
+        `skimage.transform.warp`; "scipy", from target to source in the order of the array's axes, as
+        `scipy.ndimage.affine_transform` takes it.
+        """
+        from_target, rows_first = _convention(convention)
+        in_size, out_size = _check_sizes(in_size, out_size, self.ndim)
+        square = self.square().to(coordinate_dtype(self.device))
+        pixels = _to_pixels(in_size, align_corners, square) @ square @ _to_normalized(out_size, align_corners, square)
+        pixels = pixels if from_target else _inverted(pixels)
+        pixels = pixels / pixels[..., -1:, -1:]
+        return _rows_first(pixels) if rows_first else pixels
+
+    def _map(self, xy: Tensor) -> Tensor:
+        dtype = torch.promote_types(self.dtype, xy.dtype)
+        matrix = self.matrix.to(dtype)
+        mapped = xy.to(dtype) @ matrix[..., :-1].mT + matrix[..., None, :, -1]
+        return mapped if self.is_affine else mapped[..., :-1] / mapped[..., -1:]
+
+    def _jacobian(self, xy: Tensor) -> Tensor:
+        """A, or d/dx (A x + t) / w = (A - x' v^T) / w with w = v x + 1."""
+        dtype = torch.promote_types(self.dtype, xy.dtype)
+        a = self.matrix[..., None, : self.ndim, :-1].to(dtype)  # (*batch, 1, d, d)
+        if self.is_affine:
+            return a.expand(*xy.shape, self.ndim)
+        v = self.matrix[..., -1:, :].to(dtype)  # (*batch, 1, d+1)
+        w = xy.to(dtype) @ v[..., :-1].mT + v[..., -1:]  # (*batch, P, 1)
+        return (a - self._map(xy).unsqueeze(-1) * v[..., None, :, :-1]) / w.unsqueeze(-1)
+
+    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[SamplingOptions]) -> Tensor:
+        op = affine_sample if self.is_affine else projective_sample
+        return op(image, self.matrix, size, **options)
+
+
+def from_pixel_matrix(
+    matrix: Tensor,  # (.., d, d+1) affine, or (.., d+1, d+1); batch (N,) or (N, K), or none
+    in_size: Sequence[int],
+    out_size: Sequence[int] | None = None,  # None: as in_size
+    *,
+    convention: str = "opencv",
+    align_corners: bool = False,
+) -> MatrixWarp:
+    """The warp of a matrix in pixels; options as in `MatrixWarp.to_pixel_matrix`, which it undoes.
+
+    Raises: InputError, which names the argument, and the samples whose matrix is singular.
+    """
+    from_target, rows_first = _convention(convention)
+    _check.pixel_matrix("matrix", matrix)
+    d = matrix.shape[-1] - 1
+    in_size, out_size = _check_sizes(in_size, out_size, d)
+    matrix = matrix if matrix.ndim > 2 else matrix.unsqueeze(0)
+    square = MatrixWarp(matrix.to(coordinate_dtype(matrix.device))).square()
+    square = _rows_first(square) if rows_first else square
+    square = square if from_target else _inverted(square)
+    found = _to_normalized(in_size, align_corners, square) @ square @ _to_pixels(out_size, align_corners, square)
+    found = found / found[..., -1:, -1:]
+    return MatrixWarp((found[..., :d, :] if matrix.shape[-2] == d else found).to(matrix.dtype))
+
+
+def _convention(name: str) -> tuple[bool, bool]:
+    _check.choice("convention", name, CONVENTIONS)
+    return CONVENTIONS[name]
+
+
+def _check_sizes(in_size: Sequence[int], out_size: Sequence[int] | None, ndim: int) -> tuple[tuple[int, ...], ...]:
+    in_size = _check.lengths("in_size", in_size, ndim)
+    return in_size, in_size if out_size is None else _check.lengths("out_size", out_size, ndim)
+
+
+def _to_pixels(size: Sequence[int], align_corners: bool, like: Tensor) -> Tensor:
+    """pixel = h x + (n - 1) / 2 as a matrix (d+1, d+1)."""
+    half = [half_extent(n, align_corners) or 0.5 for n in reversed(size)]
+    matrix = torch.diag(like.new_tensor([*half, 1.0]))
+    matrix[:-1, -1] = like.new_tensor([(n - 1) / 2 for n in reversed(size)])
+    return matrix
+
+
+def _to_normalized(size: Sequence[int], align_corners: bool, like: Tensor) -> Tensor:
+    """x = (pixel - (n - 1) / 2) / h."""
+    half = [half_extent(n, align_corners) or 0.5 for n in reversed(size)]
+    matrix = torch.diag(like.new_tensor([*(1 / h for h in half), 1.0]))
+    matrix[:-1, -1] = like.new_tensor([-(n - 1) / 2 / h for n, h in zip(reversed(size), half, strict=True)])
+    return matrix
+
+
+def _inverted(square: Tensor) -> Tensor:
+    return MatrixWarp(square).inverse().matrix
+
+
+def _rows_first(matrix: Tensor) -> Tensor:
+    """Its axes in the other order: (x, y, z, 1) to (z, y, x, 1), or back."""
+    d = matrix.shape[-1] - 1
+    order = [*reversed(range(d)), d]
+    return matrix[..., order, :][..., order]

@@ -1,0 +1,98 @@
+"""What linear maps are made of: rotations, the exponential of a matrix, and both put together with scale and shear."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stn import _check
+from stn.ops.reference import coordinate_dtype
+
+Number = float | Tensor
+
+NEAR = 1e-2  # the square of an angle below which a series replaces the quotient, whose derivatives at 0 are 0 / 0
+
+
+def rotation(angle: Tensor) -> Tensor:
+    """(.., 1) radians -> ((cos, -sin), (sin, cos)), (.., 2, 2); or (.., 3) an axis times its angle -> (.., 3, 3)."""
+    if angle.shape[-1] == 1:
+        cos, sin = angle[..., 0].cos(), angle[..., 0].sin()
+        return torch.stack([torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)], dim=-2)
+    return about_axis(angle)
+
+
+def about_axis(w: Tensor) -> Tensor:  # (.., 3) -> (.., 3, 3)
+    """Rodrigues' formula: R = I + sin t / t K + (1 - cos t) / t^2 K^2, with t = |w| and K v = w x v."""
+    x, y, z = w.unbind(dim=-1)
+    zero = torch.zeros_like(x)
+    rows = [(zero, -z, y), (z, zero, -x), (-y, x, zero)]
+    k = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    square = w.square().sum(dim=-1)[..., None, None]
+    near = square < NEAR
+    t = torch.where(near, 1.0, square).sqrt()
+    first = torch.where(near, series(square, 1, 6, 20, 42, 72, 110), t.sin() / t)
+    second = torch.where(near, series(square, 2, 12, 30, 56, 90, 132), (1 - t.cos()) / t**2)
+    return torch.eye(3, dtype=w.dtype, device=w.device) + first * k + second * (k @ k)
+
+
+def series(square: Tensor, *divisors: int) -> Tensor:
+    """1/a (1 - t^2/b (1 - t^2/c (1 - ..)))."""
+    total = torch.ones_like(square)
+    for divisor in reversed(divisors[1:]):
+        total = 1 - square / divisor * total
+    return total / divisors[0]
+
+
+SQUARINGS, DEGREE = 7, 9  # the exponential of a matrix of norm 16 is right to 3e-16 of its terms
+
+
+def matrix_exponential(matrix: Tensor) -> Tensor:  # (.., n, n)
+    """By scaling and squaring a Taylor series, in a fixed number of steps: torch's looks at the norms and so waits for
+    the device. At zero it is the identity, exactly."""
+    scaled = matrix.to(coordinate_dtype(matrix.device)) / 2**SQUARINGS
+    eye = torch.eye(matrix.shape[-1], dtype=scaled.dtype, device=scaled.device)
+    total = eye.expand_as(scaled)
+    for k in range(DEGREE, 0, -1):
+        total = eye + scaled @ total / k
+    for _ in range(SQUARINGS):
+        total = total @ total
+    return total.to(matrix.dtype)
+
+
+def affine_parts(
+    ndim: int, angle: Number, scale: Number, shear: Number, translation: Number, center: Number
+) -> Tensor:  # (N, d, d+1) or (N, K, d, d+1)
+    """R S D (x - c) + c + t: `Affine.from_parts`."""
+    given = {"angle": angle, "scale": scale, "shear": shear, "translation": translation, "center": center}
+    tensors = {name: part for name, part in given.items() if isinstance(part, Tensor)}
+    for name, part in tensors.items():
+        _check.floating(name, part)
+    like = sum(part.flatten()[:0].sum() for part in tensors.values()) if tensors else torch.zeros(())
+    assert isinstance(like, Tensor)  # of the dtype that all promote to, on their device
+    turns = 1 if ndim == 2 else 3
+    a, h = (_vector(name, given[name], turns, like, scalar=ndim == 2) for name in ("angle", "shear"))
+    t, c = (_vector(name, given[name], ndim, like) for name in ("translation", "center"))
+    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in (a, h, t, c)), (1,))
+    per_axis = isinstance(scale, Tensor) and scale.ndim > len(batch)
+    s = _vector("scale", scale, ndim, like, scalar=not per_axis).expand(*batch, ndim)
+    linear = rotation(a) @ (_shear(h) * s.unsqueeze(-2))
+    moved = c + t - (linear @ c.unsqueeze(-1)).squeeze(-1)
+    return torch.cat([linear, moved.unsqueeze(-1)], dim=-1)
+
+
+def _vector(name: str, value: Number, length: int, like: Tensor, *, scalar: bool = False) -> Tensor:
+    """(.., length), from a number, from a tensor of this shape, or (`scalar`) from one without the last axis."""
+    if not isinstance(value, Tensor):
+        return torch.full_like(like, value).expand(length)
+    value = value.unsqueeze(-1) if scalar else value
+    if not scalar:
+        _check.points(name, value, length)
+    return value.to(like.dtype)
+
+
+def _shear(shear: Tensor) -> Tensor:  # (.., 1) or (.., 3)
+    """Ones on the diagonal, the numbers above it, row by row."""
+    d = 2 if shear.shape[-1] == 1 else 3
+    numbers, one, zero = iter(shear.unbind(dim=-1)), torch.ones_like(shear[..., 0]), torch.zeros_like(shear[..., 0])
+    rows = [[one if i == j else (next(numbers) if j > i else zero) for j in range(d)] for i in range(d)]
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
