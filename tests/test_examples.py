@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,8 +29,12 @@ def test_the_pair_differs_only_where_it_should() -> None:
 
 
 def test_the_code_of_the_readme_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), flags=re.DOTALL)
-    names: dict[str, torch.Tensor] = {}
-    exec(code, names)
+    blocks = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) == 2
+    names: dict[str, Any] = {}
+    exec("".join(blocks), names)  # one after the other, as a reader types them
     assert names["logits"].shape == (8, 10) and names["crops"].shape == (8, 3, 128, 128)
     assert torch.equal(names["corners"][3], torch.tensor([[-1.0, -1], [1, 1]]))
+    xy = 0.5 * torch.rand(20, 2)
+    assert torch.allclose(names["back"].points(names["both"].points(xy)), xy.expand(8, -1, -1), atol=1e-3)
+    assert (names["folds"] == 0).all() and names["matrix"].shape == (8, 3, 3)

@@ -14,7 +14,7 @@ from stn.bench.cases import Case
 from stn.grid import lattice
 from stn.ops import affine_sample, projective_sample
 from stn.ops.reference import radial_and_linear
-from stn.transforms import ThinPlateSpline
+from stn.transforms import MatrixWarp, ThinPlateSpline
 from stn.transforms.spline import coefficients_of_offsets
 
 Operator = Callable[[Tensor, Tensor], Tensor]  # image, theta -> image
@@ -67,14 +67,33 @@ def torch_contiguous(case: Case) -> Operator | None:
 
 
 def kornia(case: Case) -> Operator | None:
-    if len(case.shape) != 4 or case.rule == "thin_plate":
+    if len(case.shape) != 4:
         return None
     _check.installed("kornia", "bench")
+    if case.rule == "thin_plate":
+        return kornia_thin_plate(case)
     from kornia.geometry.transform import warp_affine, warp_perspective
 
     height, width = case.shape[2:]
     warp: Any = warp_perspective if case.rule == "projective" else warp_affine
     return lambda image, theta: warp(image, theta, (height, width), align_corners=True)
+
+
+def kornia_thin_plate(case: Case) -> Operator:
+    """It solves a spline's system in each call, for each image. Its radial functions are about the moved points, so its
+    pictures are near ours, not equal."""
+    from kornia.geometry.transform import get_tps_transform, warp_image_tps
+
+    solve: Any = get_tps_transform
+    warp: Any = warp_image_tps
+    control = SPLINE.control_points.float().expand(case.shape[0], -1, -1).contiguous()
+
+    def sample(image: Tensor, theta: Tensor) -> Tensor:
+        moved = control + theta.unflatten(1, (16, 2))
+        out: Tensor = warp(image, moved, *solve(control, moved), align_corners=True)
+        return out
+
+    return sample
 
 
 def opencv(case: Case, planes: bool) -> Callable[[], Any] | None:
@@ -87,22 +106,15 @@ def opencv(case: Case, planes: bool) -> Callable[[], Any] | None:
     cv2.setNumThreads(torch.get_num_threads())
     pixels, size = case.image()[0].numpy(), (case.shape[3], case.shape[2])
     images = list(pixels) if planes else [pixels.transpose(1, 2, 0).copy()]
-    matrix = pixel_matrix(case)[: rows(case)].numpy()
+    matrix = pixel_matrix(case, "opencv-inverse").numpy()
     warp = cv2.warpPerspective if case.rule == "projective" else cv2.warpAffine
     return lambda: [warp(image, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) for image in images]
 
 
-def rows(case: Case) -> int:
-    return 3 if case.rule == "projective" else 2
-
-
-def pixel_matrix(case: Case) -> Tensor:
-    """theta from target to source pixels, (3, 3): normalised = (2 pixel + 1) / n - 1."""
-    height, width = case.shape[2:]
-    to_normalized = torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1.0]]).double()
-    theta = torch.eye(3, dtype=torch.float64)
-    theta[: case.theta().shape[1]] = case.theta()[0].double()
-    return torch.linalg.inv(to_normalized) @ theta @ to_normalized
+def pixel_matrix(case: Case, convention: str) -> Tensor:
+    """The first image's theta between pixels, (2, 3) or (3, 3)."""
+    warp = MatrixWarp(case.theta()[:1].double())
+    return warp.to_pixel_matrix(case.shape[2:], convention=convention)[0, : warp.matrix.shape[-2]]
 
 
 def bind(case: Case, operator: Operator, *, contiguous: bool = False, pixels: bool = False) -> Callable[[], Any]:
@@ -111,8 +123,7 @@ def bind(case: Case, operator: Operator, *, contiguous: bool = False, pixels: bo
     if contiguous:
         image, weight = image.contiguous(), weight.contiguous()
     if pixels:
-        inverse = torch.linalg.inv(pixel_matrix(case))[: rows(case)]
-        theta = inverse.float().expand(case.shape[0], -1, -1).contiguous()
+        theta = pixel_matrix(case, "opencv").float().expand(case.shape[0], -1, -1).contiguous()
     if case.task == "forward":
         return lambda: operator(image, theta)
     theta.requires_grad_()
@@ -125,7 +136,9 @@ def contenders(case: Case) -> dict[str, Callable[[], Any]]:
     calls: dict[str, Callable[[], Any] | None] = {}
     for name, make in (("stn", ours), ("torch", torch_eager), ("torch.compile", torch_compiled), ("kornia", kornia)):
         operator = make(case)
-        calls[name] = None if operator is None else bind(case, operator, pixels=name == "kornia")
+        calls[name] = (
+            None if operator is None else bind(case, operator, pixels=name == "kornia" and case.rule != "thin_plate")
+        )
     on_planes = torch_contiguous(case)
     calls["torch NCHW"] = None if on_planes is None else bind(case, on_planes, contiguous=True)
     if case.suite == "opencv":

@@ -83,7 +83,7 @@ def _place(images: Tensor, side: int, angle: Tensor, scale: Tensor, offset: Tens
 
     With canvas radius r = side / 2, a canvas point x looks at digit point R^-1 (r x - offset) / (scale RADIUS).
     """
-    linear = rotation(-angle) / (scale * RADIUS)[:, None, None]  # (N, 2, 2), digit units a canvas pixel
+    linear = rotation(-angle.unsqueeze(-1)) / (scale * RADIUS)[:, None, None]  # (N, 2, 2), digit units a canvas pixel
     theta = torch.cat([linear * (side / 2), -linear @ offset.unsqueeze(-1)], dim=-1)
     return affine_sample(images, theta, (side, side))
 

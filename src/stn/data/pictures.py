@@ -81,6 +81,6 @@ def corners_to_homography(size: Sequence[int], corners: Sequence[float]) -> Tens
     """The look (3, 3) whose corners are these pixels (x y, top left, top right, bottom right, bottom left)."""
     pixels = torch.tensor(corners, dtype=torch.float64).view(4, 2)
     matrix = corners_to_matrix(pixel_to_normalized(pixels, size))
-    if not matrix.isfinite().all():
+    if torch.linalg.matrix_rank(matrix, rtol=1e-9) < 3:
         _check.fail(f"corners must be those of a quadrilateral; got {tuple(corners)}")
     return matrix

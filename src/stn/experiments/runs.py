@@ -30,7 +30,8 @@ class Run:
     model: str = "st-cnn"
     """fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer."""
     transform: str = "affine"
-    """translation, rigid, similarity, attention, affine, projective or tps."""
+    """What the layer learns: translation, rigid, similarity, attention, anisotropic_scale, affine, exponential_affine,
+    projective, corners, tps, bspline, displacement, velocity or cpab."""
     epochs: int = 6
     """Passes over the training images, each one distorted anew (digits: ten times a pass)."""
     batch_size: int = 128

@@ -69,56 +69,77 @@ class CPABWarp(Warp):
 
     def velocity(self, xy: Tensor) -> Tensor:
         """v at normalised points (*batch, P, d); beyond the image it is that of the nearest point of its border."""
-        shape = self.nodes.shape[len(self.batch) : -1]
-        values, velocity = self.nodes.to(xy.dtype).flatten(len(self.batch), -2), torch.zeros_like(xy)
-        for place, weight in corners_of(xy, shape):
-            at = place.unsqueeze(-1).expand(*place.shape, self.ndim)
-            velocity = velocity + weight.unsqueeze(-1) * values.gather(-2, at)
-        return velocity
+        return self._velocity(affine_maps(self.nodes.to(xy.dtype)), xy)
+
+    def _velocity(self, maps: Tensor, xy: Tensor) -> Tensor:
+        x = xy.clamp(-1, 1)
+        place = simplices_of(x.detach(), self.nodes.shape[len(self.batch) : -1])
+        own = maps.gather(-2, place.unsqueeze(-1).expand(*place.shape, maps.shape[-1]))
+        own = own.unflatten(-1, (self.ndim, self.ndim + 1))  # (*batch, P, d, d+1)
+        return (own[..., :-1] * x.unsqueeze(-2)).sum(dim=-1) + own[..., -1]
 
     def _map(self, xy: Tensor) -> Tensor:
-        start = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
-        x, h = start, 1 / self.steps
+        x, h = xy.to(torch.promote_types(self.working_dtype, xy.dtype)), 1 / self.steps
+        maps = affine_maps(self.nodes.to(x.dtype))
         for _ in range(self.steps):
-            k1 = self.velocity(x)
-            k2 = self.velocity(x + h / 2 * k1)
-            k3 = self.velocity(x + h / 2 * k2)
-            x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + self.velocity(x + h * k3))
+            k1 = self._velocity(maps, x)
+            k2 = self._velocity(maps, x + h / 2 * k1)
+            k3 = self._velocity(maps, x + h / 2 * k2)
+            x = x + h / 6 * (k1 + 2 * (k2 + k3) + self._velocity(maps, x + h * k3))
         return x.to(torch.promote_types(self.dtype, xy.dtype))
 
 
-def corners_of(xy: Tensor, nodes: Sequence[int]) -> list[tuple[Tensor, Tensor]]:  # (.., d) -> d+1 times (..), (..)
-    """The nodes of the simplex around each point, as places in the flat lattice, and its barycentric coordinates there.
-
-    Each box is cut along the paths from its lowest to its highest corner (Kuhn's triangulation, which fits its neighbours'):
-    with the point's fractions sorted, f_1 >= .. >= f_d, the path goes along the axes in that order, and the weights of its
-    nodes are 1 - f_1, f_1 - f_2, .., f_d.
-    """
-    fractions, place = [], torch.zeros((), dtype=torch.int64, device=xy.device)
-    strides = list(itertools.accumulate(nodes[:0:-1], lambda a, b: a * b, initial=1))  # in x, y, z order
-    for x, n, stride in zip(xy.unbind(dim=-1), reversed(nodes), strides, strict=True):
-        at = (x.clamp(-1, 1) + 1) * ((n - 1) / 2)
-        base = at.detach().floor().clamp_max(n - 2)
-        fractions.append(at - base)
-        place = place + base.long() * stride
-    corners, before = [], torch.ones_like(fractions[0])
-    for fraction, step in descending(fractions, strides):
-        corners.append((place, before - fraction))
-        place, before = place + step, fraction
-    return [*corners, (place, before)]
+# Each box is cut along the paths from its lowest to its highest corner (Kuhn's triangulation, which fits its neighbours'):
+# a point lies in the simplex of the path that goes along the axes in the order of its fractions, the largest first. Which
+# one is said by comparing each pair of axes, (x, y)[, (x, z), (y, z)], as the digits of a binary number.
 
 
-def descending(fractions: Sequence[Tensor], strides: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """Fractions of two or three axes from the largest to the smallest, each with its axis's stride."""
-    pairs = [
-        (fraction, torch.full_like(fraction, stride, dtype=torch.int64))
-        for fraction, stride in zip(fractions, strides, strict=True)
-    ]
-    for i in (0,) if len(pairs) == 2 else (0, 1, 0):  # bubble sort, as arithmetic
-        (f, s), (g, t) = pairs[i], pairs[i + 1]
-        swap = f < g
-        pairs[i : i + 2] = [
-            (torch.where(swap, g, f), torch.where(swap, t, s)),
-            (torch.where(swap, f, g), torch.where(swap, s, t)),
-        ]
-    return pairs
+def path(code: int, ndim: int) -> list[int]:
+    """The axes in the order in which simplex `code` of a box goes along them. Some codes of 3-D are of no simplex."""
+    pairs = list(itertools.combinations(range(ndim), 2))
+    wins = [0] * ndim
+    for bit, (i, j) in enumerate(pairs):
+        wins[i if code >> bit & 1 else j] += 1
+    return sorted(range(ndim), key=lambda axis: -wins[axis])
+
+
+def affine_maps(nodes: Tensor) -> Tensor:  # (.., *nodes, d) -> (.., simplices, d (d+1))
+    """v = A x + b of each simplex, rows of (A | b), box by box: the column of an axis is the difference along its edge."""
+    d = nodes.shape[-1]
+    cells = [n - 1 for n in nodes.shape[-d - 1 : -1]]
+    corner = [torch.arange(n, dtype=nodes.dtype, device=nodes.device) * (2 / n) - 1 for n in cells]
+    lowest = torch.stack(torch.meshgrid(*corner, indexing="ij")[::-1], dim=-1)  # (*cells, d)
+    maps = []
+    for code in range(2 ** (d * (d - 1) // 2)):
+        at, columns = (0,) * d, [nodes] * d
+        for axis in path(code, d):
+            ahead = tuple(offset + (i == axis) for i, offset in enumerate(at))
+            edge = at_corner(nodes, ahead) - at_corner(nodes, at)
+            columns[axis], at = edge * (cells[d - 1 - axis] / 2), ahead
+        a = torch.stack(columns, dim=-1)
+        b = at_corner(nodes, (0,) * d) - (a * lowest.unsqueeze(-2)).sum(dim=-1)
+        maps.append(torch.cat([a, b.unsqueeze(-1)], dim=-1).flatten(-2))
+    return torch.stack(maps, dim=-2).flatten(-d - 2, -2)
+
+
+def at_corner(nodes: Tensor, offset: Sequence[int]) -> Tensor:  # (.., *nodes, d) -> (.., *cells, d)
+    """The node at this corner, (0 or 1) in x, y[, z], of each box."""
+    for i, o in enumerate(offset):
+        nodes = nodes.narrow(-2 - i, o, nodes.shape[-2 - i] - 1)
+    return nodes
+
+
+def simplices_of(xy: Tensor, nodes: Sequence[int]) -> Tensor:  # (.., d) within [-1, 1] -> (..)
+    """The place in `affine_maps` of the simplex around each point."""
+    place = torch.zeros_like(xy[..., 0], dtype=torch.int64)
+    fractions: list[Tensor] = []
+    for axis, n in reversed(list(enumerate(reversed(nodes)))):  # the slowest first
+        at = (xy[..., axis] + 1) * ((n - 1) / 2)
+        base = at.floor().clamp_max(n - 2)
+        fractions.insert(0, at - base)
+        place = place * (n - 1) + base.long()
+    pairs = list(itertools.combinations(fractions, 2))
+    place = place * 2 ** len(pairs)
+    for bit, (f, g) in enumerate(pairs):
+        place = place + (f >= g) * 2**bit
+    return place
