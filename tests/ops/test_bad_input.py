@@ -51,7 +51,7 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: old(IMAGE, torch.zeros(2, 5)), r"theta must be \(B, 6\) or \(B, 2, 3\) with B = 2 .*; got \(2, 5\)"),
     (lambda: old(IMAGE, torch.zeros(2, 6), (0, 4)), r"out_dims must have positive lengths; got \(0, 4\)"),
     (lambda: stn.Affine(4), "ndim must be 2 or 3 for Affine; got 4"),
-    (lambda: stn.Rigid(3), "ndim must be 2 for Rigid; got 3"),
+    (lambda: stn.Rigid(4), "ndim must be 2 or 3 for Rigid; got 4"),
     (lambda: stn.Affine()(torch.zeros(2, 5)), r"theta must be \(N, 6\) or \(N, K, 6\) for Affine; got \(2, 5\)"),
     (lambda: stn.Affine()(torch.zeros(2, 6)).points(torch.zeros(4, 3)), r"xy must be \(..., 2\); got \(4, 3\)"),
     (lambda: stn.Affine()(torch.zeros(2, 6)).points(torch.zeros(3, 4, 2)), r"xy must .* batch \(2,\); got \(3, 4, 2\)"),

@@ -108,7 +108,8 @@ def test_rotations_are_scipys(size: float) -> None:
     theta = torch.cat([size * axis, torch.zeros(3, dtype=torch.float64)])[None].requires_grad_()
     xyz = noise(20, 3)
     moved = stn.Rigid(3)(theta).points(xyz)
-    np.testing.assert_allclose(moved[0].detach(), Rotation.from_rotvec(size * axis.numpy()).apply(xyz.numpy()), atol=1e-12)
+    turned = Rotation.from_rotvec(size * axis.numpy()).apply(xyz.numpy())
+    np.testing.assert_allclose(moved[0].detach(), turned, atol=1e-13, rtol=0)
     assert gradcheck(lambda t: stn.Rigid(3)(t).points(xyz[:2]), (theta,))
     assert gradgradcheck(lambda t: stn.Rigid(3)(t).points(xyz[:2]), (theta,))
 
@@ -174,9 +175,9 @@ def test_parts_2d() -> None:
         xy = noise(5, 2)
         expected = (xy - center) @ linear.T + center + torch.tensor([0.1, 0.0]).double()
         torch.testing.assert_close(warp.points(xy)[n], expected, atol=1e-7, rtol=0)  # 0.4 in float32
-    stretched = stn.Affine.from_parts(angle=angle, scale=torch.tensor([[0.5, 2.0]]))
-    torch.testing.assert_close(stretched.matrix[:, :, 0].norm(dim=-1), torch.tensor([0.5, 0.5]).double(), atol=1e-7, rtol=0)
-    torch.testing.assert_close(stretched.matrix[:, :, 1].norm(dim=-1), torch.tensor([2.0, 2.0]).double(), atol=1e-7, rtol=0)
+    stretched = stn.Affine.from_parts(angle=angle, scale=torch.tensor([[0.5, 2.0]]), shear=0.75)
+    lengths = torch.tensor([[0.5, 2.0 * 1.25]]).double().expand(2, 2)  # of the columns: the shear comes after the scale
+    torch.testing.assert_close(stretched.matrix[:, :, :2].norm(dim=1), lengths, atol=1e-7, rtol=0)
     assert torch.equal(stn.Affine.from_parts().matrix, torch.eye(2, 3)[None])
 
 

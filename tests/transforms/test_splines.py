@@ -29,6 +29,24 @@ def test_bspline_is_scipys(shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(stn.BSpline(d, shape=shape)(theta).points(xy)[0].numpy(), expected, atol=1e-12)
 
 
+def test_beyond_the_image_displacements_stay_as_at_its_border() -> None:
+    xy = torch.tensor([[1.7, 0.3], [-3.0, -1.2], [0.1, 1.4]], dtype=torch.float64)
+    border = xy.clamp(-1, 1)
+    for family in (stn.BSpline(), stn.Displacement(align_corners=True)):
+        warp = family(0.2 * noise(2, family.num_params))
+        torch.testing.assert_close(warp.points(xy) - xy, warp.points(border) - border, atol=1e-14, rtol=0)
+        assert (warp.points(border) - border).abs().min() > 1e-3
+
+
+def test_what_folds_is_counted() -> None:
+    mirror = stn.Affine()(torch.tensor([[-0.5, 0, 0, 0, 0.5, 0], [0.5, 0, 0, 0, 0.5, 0]]))
+    assert mirror.fold_share((5, 6)).tolist() == [1.0, 0.0]
+    field = torch.zeros(1, 4, 8, 2)
+    field[:, :, 4:, 0] = -0.5  # two pixels of eight: the right half is laid over the left
+    share = stn.Displacement.from_field(field).fold_share((4, 80))
+    assert abs(float(share) - 0.125) < 0.03  # between two pixels of eight
+
+
 @pytest.mark.parametrize("align_corners", (False, True))
 def test_a_dense_field_is_itself(align_corners: bool) -> None:
     size, image = (6, 7), noise(2, 3, 6, 7)
@@ -72,6 +90,8 @@ def test_velocity_is_scipys_flow(ndim: int, tolerance: float) -> None:
     assert (family(theta).points(xy)[0] - expected).norm(dim=-1).max() < tolerance
     fine = stn.Velocity(ndim, resolution=(300, 110)[ndim - 2])(theta).points(xy)[0]
     assert (fine - expected).norm(dim=-1).max() < tolerance / 4
+    one_step = stn.Velocity(ndim, resolution=(300, 110)[ndim - 2], squarings=0)(theta).points(xy)[0]
+    assert (one_step - expected).norm(dim=-1).max() < tolerance
 
 
 @pytest.mark.parametrize("ndim, boundary", ((2, "fixed"), (2, "free"), (3, "fixed")))
