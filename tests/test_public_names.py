@@ -5,7 +5,7 @@ import inspect
 import stn
 
 NAMES = """
-Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError InverseWarp
+Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError InverseWarp Kernel
 MatrixWarp MovedCorners Projective Rigid Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp
 affine_sample bounded from_pixel_matrix grid_sample param_groups projective_sample spatial_transformer_network
 text_edges thin_plate_sample
@@ -19,8 +19,15 @@ def test_the_front_page() -> None:
 
 
 def test_signatures() -> None:
-    sampling = ["mode", "padding_mode", "fill_value", "align_corners"]
+    sampling = ["mode", "padding_mode", "fill_value", "align_corners", "return_mask"]
     assert list(inspect.signature(stn.affine_sample).parameters) == ["image", "theta", "size", *sampling]
     assert list(inspect.signature(stn.projective_sample).parameters) == ["image", "matrix", "size", *sampling]
-    assert list(inspect.signature(stn.grid_sample).parameters) == ["image", "grid", *sampling, "units", "relative"]
+    assert list(inspect.signature(stn.grid_sample).parameters) == [
+        "image",
+        "grid",
+        *sampling[:-1],
+        "units",
+        "relative",
+        "return_mask",
+    ]
     assert list(inspect.signature(stn.spatial_transformer_network).parameters) == ["input_fmap", "theta", "out_dims"]

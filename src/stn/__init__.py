@@ -2,7 +2,7 @@
 
 from stn._check import InputError
 from stn.nn import SpatialTransformer, param_groups
-from stn.ops import affine_sample, grid_sample, projective_sample, spatial_transformer_network, thin_plate_sample
+from stn.ops import Kernel, affine_sample, grid_sample, projective_sample, spatial_transformer_network, thin_plate_sample
 from stn.transforms import (
     CPAB,
     Affine,
@@ -41,6 +41,7 @@ __all__ = [
     "Family",
     "InputError",
     "InverseWarp",
+    "Kernel",
     "MatrixWarp",
     "MovedCorners",
     "Projective",

@@ -101,7 +101,7 @@ def warp(
         shear: Degrees by which upright lines lean to the right.
         corners: x y of the top left, top right, bottom right and bottom left corner of what to cut out, in pixels.
         size: Height and width of the result (default: as the picture).
-        mode: nearest, bilinear or bicubic.
+        mode: nearest, bilinear, bicubic, catmull_rom, bspline or lanczos3.
         padding_mode: What lies outside the picture: zeros, border, reflection or wrap.
     """
     from stn.data.pictures import corners_to_homography, motion_to_theta, read_picture, write_picture

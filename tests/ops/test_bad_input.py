@@ -30,7 +30,10 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.affine_sample(IMAGE, EYE, (4, 0)), r"size must have positive lengths; got \(4, 0\)"),
     (lambda: stn.affine_sample(IMAGE, EYE, (4, 2.5)), r"size must be a sequence of 2 integers; got \(4, 2.5\)"),  # type: ignore[arg-type]
     (lambda: stn.affine_sample(IMAGE, EYE, 4), "size must be a sequence of 2 integers; got 4"),  # type: ignore[arg-type]
-    (lambda: stn.affine_sample(IMAGE, EYE, mode="cubic"), "mode must be one of bicubic, bilinear, nearest; got 'cubic'"),
+    (
+        lambda: stn.affine_sample(IMAGE, EYE, mode="cubic"),
+        "mode must be one of bicubic, bilinear, .*; got 'cubic'",
+    ),
     (lambda: stn.affine_sample(IMAGE, EYE, padding_mode="mirror"), "padding_mode must be one of .*; got 'mirror'"),
     (lambda: stn.affine_sample(IMAGE, EYE, fill_value=[1.0, 2.0]), r"fill_value .* C = 3 numbers as image; got \(2,\)"),
     (lambda: stn.affine_sample(IMAGE, EYE, fill_value=1.0, padding_mode="wrap"), "fill_value goes with .*; got .*'wrap'"),

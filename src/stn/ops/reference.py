@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from stn.grid import centred, half_extent
+from stn.ops.kernels import Mode, Taps, taps_of
 
 # Coordinates are clamped to +-FAR pixels: far enough to be padding in every image, near enough for exact integers.
 FAR = 2.0**30
@@ -33,7 +34,7 @@ def matrix_sample(
     image: Tensor,  # (N, C, *in)
     matrix: Tensor,  # (N, K, d, d+1) affine, or (N, K, d+1, d+1) projective
     size: Sequence[int],
-    mode: str,
+    mode: Mode,
     padding_mode: str,
     fill_value: Tensor,  # () or (C,)
     align_corners: bool,
@@ -46,7 +47,7 @@ def matrix_sample(
 def field_sample(
     image: Tensor,  # (N, C, *in)
     field: Tensor,  # (N, K, *size, d)
-    mode: str,
+    mode: Mode,
     padding_mode: str,
     fill_value: Tensor,  # () or (C,)
     align_corners: bool,
@@ -62,7 +63,7 @@ def basis_sample(
     image: Tensor,  # (N, C, H, W)
     coefficients: Tensor,  # (N, K, T+3, 2)
     size: Sequence[int],
-    mode: str,
+    mode: Mode,
     padding_mode: str,
     fill_value: Tensor,  # () or (C,)
     align_corners: bool,
@@ -169,7 +170,7 @@ class Tap(NamedTuple):
 def sample_at(
     image: Tensor,  # (N, C, *in)
     coordinates: Sequence[Tensor],  # d times (N, K, *size): source pixels, (x, y, ..)
-    mode: str,
+    mode: Mode,
     padding_mode: str,
     fill_value: Tensor,  # () or (C,)
     align_corners: bool,
@@ -178,14 +179,17 @@ def sample_at(
     n, channels = image.shape[:2]
     size = torch.broadcast_shapes(*(x.shape for x in coordinates))  # (N, K, *size)
     count = math.prod(size[1:])  # K * Q output pixels an image
-    dtype = torch.promote_types(image.dtype, torch.float32)
-    pixels = image.to(dtype).flatten(2)  # (N, C, P)
+    dtype, kernel, margin = torch.promote_types(image.dtype, torch.float32), taps_of(mode), 0
     fill = fill_value.to(dtype).view(-1, 1)  # (C or 1, 1)
+    source = image.to(dtype)
+    if kernel.prefilter:
+        source, margin = prefiltered(source, padding_mode, fill, align_corners)
+    pixels = source.flatten(2)  # (N, C, P)
     axes = [
-        _taps(x.expand(size), length, mode, padding_mode, align_corners)
-        for x, length in zip(coordinates, reversed(image.shape[2:]), strict=True)
+        _taps(x.expand(size) + margin, length, kernel, padding_mode, align_corners)
+        for x, length in zip(coordinates, reversed(source.shape[2:]), strict=True)
     ]
-    strides = [1, *itertools.accumulate(reversed(image.shape[3:]), lambda a, b: a * b)]
+    strides = [1, *itertools.accumulate(reversed(source.shape[3:]), lambda a, b: a * b)]
 
     total = pixels.new_zeros(())
     for taps in itertools.product(*axes):
@@ -202,51 +206,51 @@ def sample_at(
     return total.to(image.dtype)
 
 
-def _taps(x: Tensor, n: int, mode: str, padding_mode: str, align_corners: bool) -> list[Tap]:
-    offsets, weights = KERNELS[mode]
+def _taps(x: Tensor, n: int, kernel: Taps, padding_mode: str, align_corners: bool) -> list[Tap]:
     x = x.clamp(-FAR, FAR)  # NaN passes, and reaches the output through the weights
     finite = x.detach().nan_to_num(nan=0.0)
-    base = finite.round() if mode == "nearest" else finite.floor()
+    base = finite.round() if kernel.rounds else finite.floor()
     first = base.long()
     taps = []
-    for offset, weight in zip(offsets, weights(x - base), strict=True):
+    for offset, weight in zip(kernel.offsets, kernel.weights(x - base), strict=True):
         index = first + offset
         inside = (index >= 0) & (index < n)
         taps.append(Tap(PADDINGS[padding_mode](index, n, align_corners), inside, weight))
     return taps
 
 
-# ---- kernels k: the pixels reached, counted from floor(x) (nearest: from round(x)), and the weights at t = x - floor(x).
-# They are polynomials in t rather than k(|x - m|), because at whole pixels (every pixel of an identity start) the
-# derivative must be the one to the right, as torch has it, and not the 0 that autograd gives |.| at 0.
+# ---- the B-spline's coefficients ----
+
+POLE = math.sqrt(3) - 2
 
 
-def _nearest(t: Tensor) -> tuple[Tensor, ...]:
-    return (1 + 0 * t,)  # 1, or NaN where the coordinate is; no gradient to the coordinate
+def prefiltered(
+    image: Tensor,  # (N, C, *in)
+    padding_mode: str,
+    fill: Tensor,  # () or (C,)
+    align_corners: bool,
+) -> tuple[Tensor, int]:  # (N, C, *in + 2 margin), margin
+    """Coefficients whose cubic B-spline passes through the pixels: Unser, Aldroubi, Eden 1993, part I, box 2.
 
-
-def _bilinear(t: Tensor) -> tuple[Tensor, ...]:
-    return 1 - t, t
-
-
-def _bicubic(t: Tensor, a: float = -0.75) -> tuple[Tensor, ...]:
-    """Keys (1981), eq. 4, with torch's and OpenCV's a."""
-
-    def near(s: Tensor) -> Tensor:  # |s| <= 1
-        return ((a + 2) * s - (a + 3)) * s * s + 1
-
-    def far(s: Tensor) -> Tensor:  # 1 <= |s| <= 2
-        return ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
-
-    return far(t + 1), near(t), near(1 - t), far(2 - t)
-
-
-Weights = Callable[[Tensor], tuple[Tensor, ...]]
-KERNELS: dict[str, tuple[tuple[int, ...], Weights]] = {
-    "nearest": ((0,), _nearest),
-    "bilinear": ((0, 1), _bilinear),
-    "bicubic": ((-1, 0, 1, 2), _bicubic),
-}
+    c = h * image, h_k = -6 z / (1 - z^2) z^|k|: the recursive filter's response, cut where it is below the rounding. The
+    image goes on beyond its border as the padding says. So do the coefficients of a mirrored or a wrapped image; others
+    need a margin, beyond which they are constant.
+    """
+    reach = 14 if image.dtype == torch.float32 else 28
+    margin = 0 if padding_mode in ("reflection", "wrap") else reach
+    k = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
+    response = (-6 * POLE / (1 - POLE**2)) * POLE ** k.abs()
+    for axis in range(2, image.ndim):
+        n = image.shape[axis]
+        index = torch.arange(-margin - reach, n + margin + reach, device=image.device)
+        extended = image.index_select(axis, PADDINGS[padding_mode](index, n, align_corners))
+        if padding_mode == "zeros":
+            inside = ((index >= 0) & (index < n)).view(-1, *(1,) * (image.ndim - 1 - axis))
+            extended = torch.where(inside, extended, fill.view(-1, *(1,) * (image.ndim - 2)))
+        rows = extended.movedim(axis, -1)
+        found = torch.nn.functional.conv1d(rows.reshape(-1, 1, rows.shape[-1]), response.view(1, 1, -1))
+        image = found.view(*rows.shape[:-1], -1).movedim(-1, axis)
+    return image, margin
 
 
 # ---- paddings: the pixel of the image that stands in for pixel `index` of the plane ----

@@ -7,7 +7,7 @@ Three ops lie below them, one a coordinate rule, with the signatures of `referen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -15,16 +15,23 @@ from torch import Tensor
 from stn import _check
 from stn.ops import cpu, library, reference
 from stn.ops.autograd import ORACLE, Kernels, Settings, sample
+from stn.ops.kernels import BLURRED, KERNELS, Kernel
 from stn.ops.library import kernels_for, register_kernels
 
 
 class SamplingOptions(TypedDict, total=False):
     """The keywords that every sampling call takes and hands down; `affine_sample` says what they mean."""
 
-    mode: str
+    mode: str | Kernel
     padding_mode: str
     fill_value: float | Sequence[float] | Tensor
     align_corners: bool
+
+
+class CallOptions(SamplingOptions, total=False):
+    """Those of a single call, which may ask for more than the image."""
+
+    return_mask: bool
 
 
 register_kernels("cpu", cast(Kernels, cpu))
@@ -56,8 +63,13 @@ def _sample_parts(rule: str, image: Tensor, where: Tensor, fill: Tensor, setting
 def check_options(options: SamplingOptions) -> None:
     """Refuse an option that no sampling call would take: a layer asks when it is made, not at its first image."""
     _check.unknown("sampling options", options, SamplingOptions.__annotations__)
-    _check.choice("mode", options.get("mode", "bilinear"), reference.KERNELS)
+    check_mode(options.get("mode", "bilinear"))
     _check.choice("padding_mode", options.get("padding_mode", "zeros"), reference.PADDINGS)
+
+
+def check_mode(mode: str | Kernel) -> None:
+    if not isinstance(mode, Kernel):
+        _check.choice("mode", mode, KERNELS)
 
 
 def affine_sample(
@@ -65,22 +77,25 @@ def affine_sample(
     theta: Tensor,  # (d, d+1) for all, (N, d, d+1), or (N, K, d, d+1): K looks at each image
     size: Sequence[int] | None = None,  # output size; None: as image
     *,
-    mode: str = "bilinear",
+    mode: str | Kernel = "bilinear",
     padding_mode: str = "zeros",
     fill_value: float | Sequence[float] | Tensor = 0.0,
     align_corners: bool = False,
-) -> Tensor:  # (N, C, *size), or (N, K, C, *size)
+    return_mask: bool = False,
+) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through an affine map from target to source points, both normalised (`stn.grid`).
 
-    mode: nearest, bilinear (trilinear for volumes) or bicubic. padding_mode: zeros (which `fill_value` replaces, a number
-    or one a channel), border, reflection or wrap. Equal to `affine_grid` and `grid_sample`; K looks do not copy the image.
-    image: any floating point or complex dtype, or uint8, whose result is rounded.
+    mode: nearest, bilinear (trilinear for volumes), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
+    padding_mode: zeros (which `fill_value` replaces, a number or one a channel), border, reflection or wrap. Equal to
+    `affine_grid` and `grid_sample`; K looks do not copy the image. return_mask: also the share of the kernel that lay
+    inside the image. image: any floating point or complex dtype, or uint8, whose result is rounded.
 
     Raises: InputError or TypeError, which name the argument.
     Source: Jaderberg et al. 2015, eq. 1, 3 and 5.
     """
     rows = _check.image("image", image)
-    return _sample_through(image, "theta", theta, rows, size, mode, padding_mode, fill_value, align_corners)
+    how = mode, padding_mode, align_corners
+    return _sample_through(image, "theta", theta, rows, size, how, fill_value, return_mask)
 
 
 def projective_sample(
@@ -88,11 +103,12 @@ def projective_sample(
     matrix: Tensor,  # (d+1, d+1) for all, (N, d+1, d+1), or (N, K, d+1, d+1): K looks at each image
     size: Sequence[int] | None = None,  # output size; None: as image
     *,
-    mode: str = "bilinear",
+    mode: str | Kernel = "bilinear",
     padding_mode: str = "zeros",
     fill_value: float | Sequence[float] | Tensor = 0.0,
     align_corners: bool = False,
-) -> Tensor:  # (N, C, *size), or (N, K, C, *size)
+    return_mask: bool = False,
+) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through a homography from target to source points, both normalised (`stn.grid`).
 
     Options as in `affine_sample`. The plane is the projective one: points beyond the horizon (w < 0) are seen as OpenCV
@@ -101,7 +117,8 @@ def projective_sample(
     Raises: InputError or TypeError, which name the argument.
     """
     rows = _check.image("image", image) + 1
-    return _sample_through(image, "matrix", matrix, rows, size, mode, padding_mode, fill_value, align_corners)
+    how = mode, padding_mode, align_corners
+    return _sample_through(image, "matrix", matrix, rows, size, how, fill_value, return_mask)
 
 
 def _sample_through(
@@ -110,19 +127,38 @@ def _sample_through(
     matrix: Tensor,
     rows: int,
     size: Sequence[int] | None,
-    mode: str,
-    padding_mode: str,
+    how: tuple[str | Kernel, str, bool],  # mode, padding_mode, align_corners
     fill_value: float | Sequence[float] | Tensor,
-    align_corners: bool,
-) -> Tensor:
+    return_mask: bool,
+) -> Any:
     _check.matrix(name, matrix, image, rows)
     size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, image.ndim - 2)
-    fill = _sampling_rule(image, mode, padding_mode, fill_value)
+    fill = _sampling_rule(image, *how[:2], fill_value)
     looks = matrix.ndim == 4
     if not looks:
         matrix = matrix.expand(image.shape[0], *matrix.shape[-2:]).unsqueeze(1)
-    out = _sample("matrix", image, matrix, fill, (size, mode, padding_mode, align_corners))
-    return out if looks else out.squeeze(1)
+    return _result("matrix", image, matrix, fill, (size, *how), looks, return_mask)
+
+
+def _result(
+    rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings, looks: bool, return_mask: bool
+) -> Any:
+    out = _sample(rule, image, where, fill, settings)
+    out = out if looks else out.squeeze(1)
+    if not return_mask:
+        return out
+    mask = _inside(rule, image, where, settings)
+    return out, mask if looks else mask.squeeze(1)
+
+
+def _inside(rule: str, image: Tensor, where: Tensor, settings: Settings) -> Tensor:
+    """The weights of the taps inside, summed: an image of ones with zeros around, and no prefilter."""
+    dtype = torch.promote_types(image.real.dtype if image.is_complex() else image.dtype, torch.float32)
+    ones = torch.ones((), dtype=dtype, device=image.device).expand(image.shape[0], 1, *image.shape[2:])
+    at = 0 if rule == "field" else 1  # of the mode among the settings, before the padding
+    mode = BLURRED if settings[at] == "bspline" else settings[at]
+    settings = *settings[:at], mode, "zeros", *settings[at + 2 :]
+    return _sample(rule, ones, where, ones.new_zeros(()), settings)
 
 
 def thin_plate_sample(
@@ -131,11 +167,12 @@ def thin_plate_sample(
     control_points: Tensor,  # (T, 2) normalised, for all
     size: Sequence[int] | None = None,  # output size; None: as image
     *,
-    mode: str = "bilinear",
+    mode: str | Kernel = "bilinear",
     padding_mode: str = "zeros",
     fill_value: float | Sequence[float] | Tensor = 0.0,
     align_corners: bool = False,
-) -> Tensor:  # (N, C, *size), or (N, K, C, *size)
+    return_mask: bool = False,
+) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through thin-plate splines x' = x + (U(|x - p_1|), .., U(|x - p_T|), 1, x, y) w, U(r) = r^2 log r.
 
     w: the coefficients, zeros for the identity; `stn.ThinPlateSpline` finds them from the offsets of the control points p.
@@ -152,21 +189,21 @@ def thin_plate_sample(
     looks = coefficients.ndim == 4
     where = coefficients if looks else coefficients.unsqueeze(1)
     settings = (size, mode, padding_mode, align_corners, control_points.detach())
-    out = _sample("basis", image, where, fill, settings)
-    return out if looks else out.squeeze(1)
+    return _result("basis", image, where, fill, settings, looks, return_mask)
 
 
 def grid_sample(
     image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
     grid: Tensor,  # (N, *size, d), or (N, K, *size, d): K looks at each image
     *,
-    mode: str = "bilinear",
+    mode: str | Kernel = "bilinear",
     padding_mode: str = "zeros",
     fill_value: float | Sequence[float] | Tensor = 0.0,
     align_corners: bool = False,
     units: str = "normalized",
     relative: bool = False,
-) -> Tensor:  # (N, C, *size), or (N, K, C, *size)
+    return_mask: bool = False,
+) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image at stored points (x, y[, z]): a superset of `torch.nn.functional.grid_sample`.
 
     units: "normalized", or "pixel" (source pixels, 0 at the first centre). With `relative=True` the grid holds
@@ -180,12 +217,14 @@ def grid_sample(
     fill = _sampling_rule(image, mode, padding_mode, fill_value)
     looks = grid.ndim == image.ndim + 1
     field = grid if looks else grid.unsqueeze(1)
-    out = _sample("field", image, field, fill, (mode, padding_mode, align_corners, units, relative))
-    return out if looks else out.squeeze(1)
+    settings = mode, padding_mode, align_corners, units, relative
+    return _result("field", image, field, fill, settings, looks, return_mask)
 
 
-def _sampling_rule(image: Tensor, mode: str, padding_mode: str, fill_value: float | Sequence[float] | Tensor) -> Tensor:
-    _check.choice("mode", mode, reference.KERNELS)
+def _sampling_rule(
+    image: Tensor, mode: str | Kernel, padding_mode: str, fill_value: float | Sequence[float] | Tensor
+) -> Tensor:
+    check_mode(mode)
     _check.choice("padding_mode", padding_mode, reference.PADDINGS)
     return _check.fill_value(fill_value, image, padding_mode)
 

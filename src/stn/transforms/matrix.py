@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from stn import _check
 from stn.grid import half_extent
 from stn.ops.reference import coordinate_dtype
-from stn.ops.sample import SamplingOptions, affine_sample, projective_sample
+from stn.ops.sample import CallOptions, affine_sample, projective_sample
 from stn.transforms.warp import Warp
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class MatrixWarp(Warp):
         w = xy.to(dtype) @ v[..., :-1].mT + v[..., -1:]  # (*batch, P, 1)
         return (a - self._map(xy).unsqueeze(-1) * v[..., None, :, :-1]) / w.unsqueeze(-1)
 
-    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[SamplingOptions]) -> Tensor:
+    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[CallOptions]) -> Any:
         op = affine_sample if self.is_affine else projective_sample
         return op(image, self.matrix, size, **options)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from stn import _check
 from stn.ops.reference import radial_and_linear
-from stn.ops.sample import SamplingOptions, thin_plate_sample
+from stn.ops.sample import CallOptions, thin_plate_sample
 from stn.transforms.base import Constants, Family
 from stn.transforms.warp import Warp
 
@@ -81,7 +81,7 @@ class ThinPlateWarp(Warp):
         moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
         return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
-    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[SamplingOptions]) -> Tensor:
+    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[CallOptions]) -> Any:
         return thin_plate_sample(image, self.coefficients, self.control_points, size, **options)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from stn import _check
 from stn.grid import lattice, normalized_to_pixel
-from stn.ops.sample import SamplingOptions, grid_sample
+from stn.ops.sample import CallOptions, grid_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -50,10 +50,10 @@ class Warp(ABC):
         xy = lattice(size, align_corners=align_corners, dtype=self.dtype, device=self.device)
         return self.points(xy.flatten(0, -2)).unflatten(-2, size)
 
-    def sample(self, image: Tensor, size: Sequence[int] | None = None, **options: Unpack[SamplingOptions]) -> Tensor:
+    def sample(self, image: Tensor, size: Sequence[int] | None = None, **options: Unpack[CallOptions]) -> Any:
         """Sample image (N, C, *in) at the warp's points: (N[, K], C, *size). size None: as image.
 
-        options: mode, padding_mode, fill_value, align_corners, as in `stn.affine_sample`.
+        options: mode, padding_mode, fill_value, align_corners, return_mask, as in `stn.affine_sample`.
         """
         _check.image("image", image)
         _check.warp_fits(self.batch, image, self.ndim)
@@ -103,7 +103,7 @@ class Warp(ABC):
         xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
         return (self._map(xy.expand(*self.batch, *xy.shape)) - xy).unflatten(-2, size)
 
-    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[SamplingOptions]) -> Tensor:
+    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[CallOptions]) -> Any:
         displacements = self._displacements(size, options.get("align_corners", False))
         return grid_sample(image, displacements, relative=True, **options)
 

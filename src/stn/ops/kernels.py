@@ -1,0 +1,117 @@
+"""Sampling kernels k of the paper's eq. 3: which pixels are reached along an axis, and with what weights.
+
+Weights are functions of t = x - floor(x) in [0, 1), for the derivative at whole pixels (every pixel of an identity start)
+must be the one to the right, as torch has it, and not the 0 that autograd gives |.| at 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stn import _check
+
+Weights = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Taps:
+    """What sampling needs of a kernel."""
+
+    offsets: tuple[int, ...]  # of the pixels reached, from floor(x)
+    weights: Weights  # of t, one an offset
+    rounds: bool = False  # count from round(x) instead
+    prefilter: bool = False  # the weights are those of B-spline coefficients, found from the pixels first
+
+
+class Kernel:
+    """A sampling kernel of yours, for `mode=`: weight = k(distance in pixels), for distances up to `support`.
+
+    k takes and returns a tensor and is differentiable; along several axes the weights multiply.
+    normalize: divide by the sum of the weights, so that a constant image stays constant.
+    Example: Kernel(lambda d: torch.exp(-2 * d**2), support=2, normalize=True).
+    """
+
+    def __init__(self, k: Callable[[Tensor], Tensor], support: float, *, normalize: bool = False) -> None:
+        _check.positive("support", support)
+        self.k, self.support, self.normalize = k, support, normalize
+        reach = math.ceil(support)
+        self.taps = Taps(tuple(range(1 - reach, reach + 1)), self._weights)
+
+    def __repr__(self) -> str:
+        return f"Kernel({self.k}, support={self.support}, normalize={self.normalize})"
+
+    def _weights(self, t: Tensor) -> tuple[Tensor, ...]:
+        distances = [t - offset if offset <= 0 else offset - t for offset in self.taps.offsets]
+        weights = [torch.where(d <= self.support, self.k(d), 0.0) for d in distances]
+        return normalized(weights) if self.normalize else tuple(weights)
+
+
+def nearest(t: Tensor) -> tuple[Tensor, ...]:
+    return (1 + 0 * t,)  # 1, or NaN where the coordinate is; no gradient to the coordinate
+
+
+def bilinear(t: Tensor) -> tuple[Tensor, ...]:
+    return 1 - t, t
+
+
+def cubic(a: float) -> Weights:
+    """Keys (1981), eq. 4."""
+
+    def near(s: Tensor) -> Tensor:  # |s| <= 1
+        return ((a + 2) * s - (a + 3)) * s * s + 1
+
+    def far(s: Tensor) -> Tensor:  # 1 <= |s| <= 2
+        return ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
+
+    return lambda t: (far(t + 1), near(t), near(1 - t), far(2 - t))
+
+
+def bspline(t: Tensor) -> tuple[Tensor, ...]:
+    """The cubic B-spline: Unser, Aldroubi, Eden 1993."""
+    s = 1 - t
+    return s**3 / 6, (4 - 6 * t**2 + 3 * t**3) / 6, (4 - 6 * s**2 + 3 * s**3) / 6, t**3 / 6
+
+
+def lanczos3(t: Tensor) -> tuple[Tensor, ...]:
+    """sinc(s) sinc(s / 3), and divided by the sum, which is not quite 1: Duchon 1979."""
+    return normalized([sinc(t - offset) * sinc((t - offset) / 3) for offset in range(-2, 4)])
+
+
+def normalized(weights: list[Tensor]) -> tuple[Tensor, ...]:
+    total = torch.stack(weights).sum(dim=0)
+    return tuple(weight / total for weight in weights)
+
+
+NEAR = 0.02  # below which a series replaces the quotient: torch.sinc has no second derivative at 0
+
+
+def sinc(s: Tensor) -> Tensor:
+    """sin(pi s) / (pi s)."""
+    q = (math.pi * s) ** 2
+    series = 1 - q / 6 * (1 - q / 20 * (1 - q / 42 * (1 - q / 72)))
+    near = s.abs() < NEAR
+    safe = torch.where(near, 1.0, s) * math.pi
+    return torch.where(near, series, safe.sin() / safe)
+
+
+KERNELS: dict[str, Taps] = {
+    "nearest": Taps((0,), nearest, rounds=True),
+    "bilinear": Taps((0, 1), bilinear),
+    "bicubic": Taps((-1, 0, 1, 2), cubic(-0.75)),  # torch's and OpenCV's
+    "catmull_rom": Taps((-1, 0, 1, 2), cubic(-0.5)),  # Pillow's bicubic
+    "bspline": Taps((-1, 0, 1, 2), bspline, prefilter=True),
+    "lanczos3": Taps(tuple(range(-2, 4)), lanczos3),
+}
+BLURRED = Taps((-1, 0, 1, 2), bspline)  # of the pixels themselves
+Mode = str | Kernel | Taps
+
+
+def taps_of(mode: Mode) -> Taps:
+    if isinstance(mode, Kernel):
+        return mode.taps
+    return mode if isinstance(mode, Taps) else KERNELS[mode]
