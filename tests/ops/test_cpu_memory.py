@@ -53,7 +53,10 @@ def test_layout_dtype_and_zeros() -> None:
             got, expected = empty_permuted(shape, order, dtype), torch.empty_permuted(shape, order, dtype=dtype)
             assert (got.shape, got.stride(), got.dtype) == (expected.shape, expected.stride(), dtype)
             assert got.numel() * got.element_size() >= LEAST
-            nothing = zeros_like(got.fill_(7))
+            got.fill_(7)
+            used = empty_permuted(shape, order, dtype).fill_(5)
+            del used  # `zeros_like` takes its memory
+            nothing = zeros_like(got)
             assert nothing.stride() == got.stride() and (nothing == 0).all() and (got == 7).all()
 
 

@@ -163,6 +163,15 @@ def test_the_mask_is_the_share_inside(mode: str | stn.Kernel) -> None:
     assert looks.shape == (2, 3, 3, 20, 22) and torch.equal(masks[:, 1], mask)
 
 
+@pytest.mark.parametrize("padding_mode", ("border", "reflection", "wrap"))
+def test_the_mask_does_not_depend_on_the_padding(padding_mode: str) -> None:
+    """Not what stands in for the outside counts, but what lay inside."""
+    image, grid = noise(1, 1, 6, 7), noise(1, 5, 5, 2)
+    _, zeros = stn.grid_sample(image, grid, return_mask=True)
+    _, mask = stn.grid_sample(image, grid, padding_mode=padding_mode, return_mask=True)
+    assert torch.equal(mask, zeros) and 0 < mask.mean() < 1
+
+
 def test_masks_of_bytes_and_of_complex_images() -> None:
     for dtype in (torch.uint8, torch.complex64, torch.float16):
         image = torch.ones(1, 1, 4, 4).to(dtype)
@@ -189,4 +198,11 @@ def test_bad_kernels() -> None:
         stn.Kernel(torch.cos, support=0)
     with pytest.raises(stn.InputError, match="mode must be one of bicubic, bilinear, .*; got 'lanczos'"):
         stn.affine_sample(torch.zeros(1, 1, 3, 3), torch.eye(2, 3), mode="lanczos")
-    assert math.isclose(float(sinc(torch.tensor(1e-9))), 1.0)
+
+
+def test_sinc_is_numpys_and_smooth_where_its_series_ends() -> None:
+    x = torch.linspace(-0.05, 0.05, 2001, dtype=torch.float64)
+    np.testing.assert_allclose(sinc(x).numpy(), np.sinc(x.numpy()), rtol=1e-13)
+    curvature = torch.func.vmap(torch.func.grad(torch.func.grad(sinc)))(x)
+    expected = -(math.pi**2) / 3 * (1 - 3 * (math.pi * x) ** 2 / 10)  # to the fourth order
+    np.testing.assert_allclose(curvature.numpy(), expected.numpy(), atol=2e-4)
