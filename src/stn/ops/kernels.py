@@ -87,16 +87,22 @@ def normalized(weights: list[Tensor]) -> tuple[Tensor, ...]:
     return tuple(weight / total for weight in weights)
 
 
-NEAR = 0.02  # below which a series replaces the quotient: torch.sinc has no second derivative at 0
-
-
 def sinc(s: Tensor) -> Tensor:
-    """sin(pi s) / (pi s)."""
-    q = (math.pi * s) ** 2
-    series = 1 - q / 6 * (1 - q / 20 * (1 - q / 42 * (1 - q / 72)))
-    near = s.abs() < NEAR
-    safe = torch.where(near, 1.0, s) * math.pi
-    return torch.where(near, series, safe.sin() / safe)
+    """sin(pi s) / (pi s). torch's has no second derivative at 0."""
+    return sine_quotient((math.pi * s) ** 2)
+
+
+NEAR = 1e-2  # the square of an angle below which a series replaces the quotient, whose derivatives at 0 are 0 / 0
+
+
+def sine_quotient(square: Tensor) -> Tensor:
+    """sin t / t, from t^2: smooth at 0."""
+    near = square < NEAR
+    t = torch.where(near, 1.0, square).sqrt()
+    series = torch.ones_like(square)
+    for divisor in (110, 72, 42, 20, 6):
+        series = 1 - square / divisor * series
+    return torch.where(near, series, t.sin() / t)
 
 
 KERNELS: dict[str, Taps] = {

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.transforms.base import Constants, Family
-from stn.transforms.warp import Warp
+from stn.transforms.base import Constants, Family, W
 
 
-class Bounded(Family):
+class Bounded(Family[W]):
     """A family with some of its parameters kept within (low, high):  theta_i = e + r tanh((raw_i - e) / r), where e is the
     identity's value and r its distance to `high` above e and to `low` below.
 
@@ -20,7 +19,7 @@ class Bounded(Family):
     where a layer starts nor how fast it leaves.
     """
 
-    def __init__(self, family: Family, bounds: Mapping[str, tuple[float, float]]) -> None:
+    def __init__(self, family: Family[W], bounds: Mapping[str, tuple[float, float]]) -> None:
         names = family.parameters
         _check.unknown("bounds", bounds, names)
         self.family, self.bounds, self.ndim = family, dict(bounds), family.ndim
@@ -51,11 +50,11 @@ class Bounded(Family):
         reach = torch.where(free, 1, reach)
         return start + torch.where(free, away, reach * torch.tanh(away / reach))
 
-    def _warp(self, theta: Tensor) -> Warp:
+    def _warp(self, theta: Tensor) -> W:
         return self.family._warp(self.constrain(theta))
 
 
-def bounded(family: Family, **bounds: tuple[float, float]) -> Bounded:
+def bounded(family: Family[W], **bounds: tuple[float, float]) -> Bounded[W]:
     """Keep parameters of a family within bounds: `bounded(stn.Similarity(), scale=(0.5, 1.5), angle=(-0.5, 0.5))`.
 
     The names are those of `family.parameters`; a bound holds for all numbers of that name, and the identity must lie

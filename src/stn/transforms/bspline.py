@@ -40,6 +40,8 @@ class BSpline(Family["BSplineWarp"]):
 
 
 class BSplineWarp(Warp):
+    """x' = x + f(x), f a cubic B-spline about a lattice of control points."""
+
     def __init__(self, coefficients: Tensor) -> None:  # (N[, K], *shape, d)
         self.coefficients = coefficients
         self.ndim = coefficients.shape[-1]

@@ -57,6 +57,8 @@ class CPAB(Family["CPABWarp"]):
 
 
 class CPABWarp(Warp):
+    """The flow of a velocity that is continuous, and affine on each simplex, after one unit of time."""
+
     def __init__(self, nodes: Tensor, steps: int) -> None:  # (N[, K], *nodes, d): velocities
         self.nodes, self.steps = nodes, steps
         self.ndim = nodes.shape[-1]

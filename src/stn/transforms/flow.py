@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -48,6 +47,8 @@ class Displacement(Family["FieldWarp"]):
         return FieldWarp(theta.unflatten(-1, (*self.shape, self.ndim)), self.align_corners)
 
 
+# Largest error against the exact flow, half widths, theta of a standard deviation of 0.2: 2-D 96 0.0028, 192 0.0008; 3-D 36
+# 0.011, 48 0.009.
 RESOLUTION = {2: 96, 3: 48}
 
 
@@ -140,8 +141,8 @@ class FlowWarp(FieldWarp):
 def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), normalised, corners aligned
     """exp(velocity) - identity at the same points: exp(v) = exp(v / 2^s) o .. o exp(v / 2^s), by s compositions of the map
     so far with itself. The first is a step of the fourth order: v / 2^s alone would leave an error of |v' v| / 2^(s+1)."""
-    d, lead = velocity.shape[-1], velocity.shape[: -velocity.shape[-1] - 1]
-    v = velocity.reshape(-1, *velocity.shape[-d - 1 :]) / 2**squarings
+    lead = velocity.shape[: -velocity.shape[-1] - 1]
+    v = velocity.flatten(0, len(lead) - 1) / 2**squarings
 
     def at(displacement: Tensor, field: Tensor) -> Tensor:
         image = field.movedim(-1, 1)
@@ -153,4 +154,4 @@ def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), n
     moved = (v + 2 * k2 + 2 * k3 + at(k3, v)) / 6
     for _ in range(squarings):
         moved = moved + at(moved, moved)
-    return moved.reshape(*lead, *moved.shape[1:]) if math.prod(lead) else velocity * 0
+    return moved.unflatten(0, lead)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
 from stn import _check
+from stn.ops.kernels import sine_quotient
 from stn.ops.reference import coordinate_dtype
 
 Number = float | Tensor
-
-NEAR = 1e-2  # the square of an angle below which a series replaces the quotient, whose derivatives at 0 are 0 / 0
 
 
 def rotation(angle: Tensor) -> Tensor:
@@ -28,19 +29,8 @@ def about_axis(w: Tensor) -> Tensor:  # (.., 3) -> (.., 3, 3)
     rows = [(zero, -z, y), (z, zero, -x), (-y, x, zero)]
     k = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
     square = w.square().sum(dim=-1)[..., None, None]
-    near = square < NEAR
-    t = torch.where(near, 1.0, square).sqrt()
-    first = torch.where(near, series(square, 1, 6, 20, 42, 72, 110), t.sin() / t)
-    second = torch.where(near, series(square, 2, 12, 30, 56, 90, 132), (1 - t.cos()) / t**2)
+    first, second = sine_quotient(square), sine_quotient(square / 4) ** 2 / 2  # 1 - cos t = 2 sin^2 (t / 2)
     return torch.eye(3, dtype=w.dtype, device=w.device) + first * k + second * (k @ k)
-
-
-def series(square: Tensor, *divisors: int) -> Tensor:
-    """1/a (1 - t^2/b (1 - t^2/c (1 - ..)))."""
-    total = torch.ones_like(square)
-    for divisor in reversed(divisors[1:]):
-        total = 1 - square / divisor * total
-    return total / divisors[0]
 
 
 SQUARINGS, DEGREE = 7, 9  # the exponential of a matrix of norm 16 is right to 3e-16 of its terms
@@ -67,8 +57,9 @@ def affine_parts(
     tensors = {name: part for name, part in given.items() if isinstance(part, Tensor)}
     for name, part in tensors.items():
         _check.floating(name, part)
-    like = sum(part.flatten()[:0].sum() for part in tensors.values()) if tensors else torch.zeros(())
-    assert isinstance(like, Tensor)  # of the dtype that all promote to, on their device
+    dtypes = [part.dtype for part in tensors.values()] or [torch.get_default_dtype()]
+    device = next((part.device for part in tensors.values()), None)
+    like = torch.empty((), dtype=functools.reduce(torch.promote_types, dtypes), device=device)
     turns = 1 if ndim == 2 else 3
     a, h = (_vector(name, given[name], turns, like, scalar=ndim == 2) for name in ("angle", "shear"))
     t, c = (_vector(name, given[name], ndim, like) for name in ("translation", "center"))

@@ -21,7 +21,7 @@ from stn.ops.cpu.tile import (
 )  # fmt: skip
 from stn.ops.cpu.vector import LANES, blend_channels_plane, blend_channels_volume, blend_plane, blend_volume
 
-# ---- kernels: image and out flat, fill (C,), one in their dtype; `compiled` as serial or parallel ----
+# ---- kernels: image and out flat, fill (C,) in their dtype; `compiled` as serial or parallel ----
 
 
 def forward_planes(ndim, nearest, image, out, where, sizes, fill, tiles):
