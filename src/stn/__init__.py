@@ -2,7 +2,15 @@
 
 from stn._check import InputError
 from stn.nn import SpatialTransformer, param_groups
-from stn.ops import Kernel, affine_sample, grid_sample, projective_sample, spatial_transformer_network, thin_plate_sample
+from stn.ops import (
+    Kernel,
+    Pyramid,
+    affine_sample,
+    grid_sample,
+    projective_sample,
+    spatial_transformer_network,
+    thin_plate_sample,
+)
 from stn.transforms import (
     CPAB,
     Affine,
@@ -45,6 +53,7 @@ __all__ = [
     "MatrixWarp",
     "MovedCorners",
     "Projective",
+    "Pyramid",
     "Rigid",
     "Similarity",
     "SpatialTransformer",

@@ -18,10 +18,10 @@ def fail(sentence: str) -> NoReturn:
     raise InputError(sentence)
 
 
-def choice(name: str, value: object, allowed: Iterable[str]) -> None:
-    allowed = sorted(allowed)
+def choice(name: str, value: object, allowed: Iterable[object]) -> None:
+    allowed = list(allowed)
     if value not in allowed:
-        fail(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        fail(f"{name} must be one of {', '.join(sorted(map(str, allowed)))}; got {value!r}")
 
 
 def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
@@ -57,6 +57,13 @@ def image(name: str, value: Tensor) -> int:
     if 0 in value.shape[2:]:
         fail(f"{name} must have at least one pixel along each axis; got {tuple(value.shape)}")
     return value.ndim - 2
+
+
+def pyramid_fits(name: str, value: Any, image: Tensor, align_corners: bool) -> None:
+    if value.image is not image:
+        fail(f"{name} must be made of this very image; got one of another {tuple(value.image.shape)}")
+    if value.align_corners != align_corners:
+        fail(f"{name} must have align_corners={align_corners} as the call; got {value.align_corners}")
 
 
 def channels_last(name: str, value: Tensor) -> None:
@@ -229,7 +236,7 @@ def localized(value: Tensor, image: Tensor, features: int) -> None:
 
 
 def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
-    allowed = sorted(allowed)
+    allowed = sorted(allowed, key=str)
     for key in given:
         if key not in allowed:
             fail(f"{name} must be among {', '.join(allowed)}; got {key!r}")

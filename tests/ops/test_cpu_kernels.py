@@ -106,7 +106,7 @@ def test_any_number_of_channels(d: int, channels_last: bool) -> None:
 
 @pytest.mark.parametrize("shape", ((1, 1, 300, 200), (3, 5, 64, 40), (1, 3, 20, 30, 40)))
 def test_the_number_of_threads_changes_no_bit(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stn.ops.cpu.launch.SMALL", 0)
+    monkeypatch.setattr("stn.ops.cpu.threads.SMALL", 0)
     d = len(shape) - 2
     image = noise(*shape).requires_grad_()
     theta = (torch.eye(d, d + 1, dtype=torch.float64) + 0.2 * noise(shape[0], d, d + 1)).requires_grad_()

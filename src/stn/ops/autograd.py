@@ -39,6 +39,10 @@ class Kernels(Protocol):
         self, rule: str, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, settings: Settings, need: Sequence[bool]
     ) -> tuple[Tensor | None, Tensor | None]: ...
 
+    def averages(self, image: Tensor) -> bool: ...
+
+    def average(self, image: Tensor, fine: tuple[int, ...], align_corners: bool, back: bool) -> Tensor: ...
+
 
 def sample(kernels: Kernels, rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
     """image (N, C, *in), where (N, K, ..): a matrix or a field for each look -> (N, K, C, *size)."""
@@ -49,12 +53,12 @@ def sample(kernels: Kernels, rule: str, image: Tensor, where: Tensor, fill: Tens
 
 
 def differentiated(*tensors: Tensor) -> bool:
-    """Whether any of torch's transforms may look at this call. A Function costs 0.1 ms, which a batch of digits feels.
+    """Whether any of torch's transforms may look at this call. A Function costs 0.1 ms, which a batch of digits feels."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors) or is_transformed()
 
-    torch has no public name for "inside forward mode" and "inside torch.func"; its own Function.apply asks the latter so.
-    """
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return True
+
+def is_transformed() -> bool:
+    """Inside forward mode or torch.func: torch has no public name for it, and its own Function.apply asks the latter so."""
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 

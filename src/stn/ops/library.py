@@ -35,6 +35,12 @@ def kernels_for(rule: str, image: Tensor, where: Tensor, settings: Settings) -> 
     return kernels if kernels is not None and kernels.supports(rule, image, where, settings) else None
 
 
+def averaging_kernels(image: Tensor) -> Kernels | None:
+    """Those of the image's device, if they average images of its dtype."""
+    kernels = _kernels.get(image.device.type)
+    return kernels if kernels is not None and kernels.averages(image) else None
+
+
 def call(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
     """torch.ops.stn.<rule>_sample: image (N, C, *in), where (N, K, ..) -> (N, K, C, *size)."""
     out: Tensor = getattr(torch.ops.stn, f"{rule}_sample")(image, where, fill, *settings)

@@ -1,22 +1,22 @@
-"""The public operators: check, bring to one canonical shape, dispatch by device.
+"""The public operators: check, bring to one canonical shape, hand on.
 
-Three ops lie below them, one a coordinate rule, with the signatures of `reference.py`. Fast kernels enter by
-`register_kernels`, and nowhere else.
+Three ops lie below them, one a coordinate rule, with the signatures of `reference.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, TypedDict
 
-import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops import cpu, library, reference
-from stn.ops.autograd import ORACLE, Kernels, Settings, sample
-from stn.ops.kernels import BLURRED, KERNELS, Kernel
-from stn.ops.library import kernels_for, register_kernels
+from stn.ops import antialias as reach
+from stn.ops import reference
+from stn.ops.antialias import Request
+from stn.ops.kernels import KERNELS, Kernel
+from stn.ops.pyramid import Pyramid
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -26,50 +26,46 @@ class SamplingOptions(TypedDict, total=False):
     padding_mode: str
     fill_value: float | Sequence[float] | Tensor
     align_corners: bool
+    antialias: bool | str
+    gradient: str
 
 
 class CallOptions(SamplingOptions, total=False):
-    """Those of a single call, which may ask for more than the image."""
+    """Those of a single call, which may ask for more than the image, and bring more."""
 
+    pyramid: Pyramid | None
     return_mask: bool
 
 
-register_kernels("cpu", cast(Kernels, cpu))
+class Options(NamedTuple):
+    """All of them."""
 
-
-def _sample(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
-    """The device's kernels where they cover the request, else the oracle. A gradient in `fill` is the oracle's."""
-    if image.is_complex():
-        return _sample_parts(rule, image, where, fill, settings)
-    if image.dtype == torch.uint8:
-        return _sample(rule, image.float(), where, fill, settings).round().clamp(0, 255).to(torch.uint8)
-    kernels = kernels_for(rule, image, where, settings)
-    if kernels is None or fill.requires_grad:
-        return ORACLE[rule](image, where, fill, settings)
-    if torch.compiler.is_compiling():  # Dynamo refuses a Function with a forward derivative
-        return library.call(rule, image, where, fill, settings)
-    return sample(kernels, rule, image, where, fill, settings)
-
-
-def _sample_parts(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
-    """A complex image: its real and imaginary parts are channels of one that is not."""
-    channels = image.shape[1]
-    fill = fill.to(image.dtype).expand(channels)
-    parts = torch.cat([image.real, image.imag], dim=1)
-    out = _sample(rule, parts, where, torch.cat([fill.real, fill.imag]), settings)
-    return torch.complex(*(part.contiguous() for part in out.split(channels, dim=2)))
+    mode: str | Kernel
+    padding_mode: str
+    fill_value: float | Sequence[float] | Tensor
+    align_corners: bool
+    antialias: bool | str
+    gradient: str
+    pyramid: Pyramid | None
+    return_mask: bool
 
 
 def check_options(options: SamplingOptions) -> None:
     """Refuse an option that no sampling call would take: a layer asks when it is made, not at its first image."""
     _check.unknown("sampling options", options, SamplingOptions.__annotations__)
     check_mode(options.get("mode", "bilinear"))
+    check_reach(options.get("antialias", False), options.get("gradient", "exact"))
     _check.choice("padding_mode", options.get("padding_mode", "zeros"), reference.PADDINGS)
 
 
 def check_mode(mode: str | Kernel) -> None:
     if not isinstance(mode, Kernel):
         _check.choice("mode", mode, KERNELS)
+
+
+def check_reach(antialias: bool | str, gradient: str) -> None:
+    _check.choice("antialias", antialias, reach.ANTIALIAS)
+    _check.choice("gradient", gradient, reach.GRADIENT)
 
 
 def affine_sample(
@@ -81,6 +77,9 @@ def affine_sample(
     padding_mode: str = "zeros",
     fill_value: float | Sequence[float] | Tensor = 0.0,
     align_corners: bool = False,
+    antialias: bool | str = False,
+    gradient: str = "exact",
+    pyramid: Pyramid | None = None,
     return_mask: bool = False,
 ) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through an affine map from target to source points, both normalised (`stn.grid`).
@@ -89,13 +88,15 @@ def affine_sample(
     padding_mode: zeros (which `fill_value` replaces, a number or one a channel), border, reflection or wrap. Equal to
     `affine_grid` and `grid_sample`; K looks do not copy the image. return_mask: also the share of the kernel that lay
     inside the image. image: any floating point or complex dtype, or uint8, whose result is rounded.
+    antialias: average over what a pixel covers where the image is shrunk; "anisotropic": by the shorter axis of that,
+    with several taps along the longer. gradient: "wide" gives theta a gradient that reaches further than one pixel.
+    pyramid: `stn.Pyramid(image)`, made once for several calls.
 
-    Raises: InputError or TypeError, which name the argument.
-    Source: Jaderberg et al. 2015, eq. 1, 3 and 5.
+    Raises: InputError or TypeError, which name the argument. Source: Jaderberg et al. 2015, eq. 1, 3 and 5.
     """
     rows = _check.image("image", image)
-    how = mode, padding_mode, align_corners
-    return _sample_through(image, "theta", theta, rows, size, how, fill_value, return_mask)
+    options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
+    return _sample_through(image, "theta", theta, rows, size, options)
 
 
 def projective_sample(
@@ -107,6 +108,9 @@ def projective_sample(
     padding_mode: str = "zeros",
     fill_value: float | Sequence[float] | Tensor = 0.0,
     align_corners: bool = False,
+    antialias: bool | str = False,
+    gradient: str = "exact",
+    pyramid: Pyramid | None = None,
     return_mask: bool = False,
 ) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through a homography from target to source points, both normalised (`stn.grid`).
@@ -117,48 +121,36 @@ def projective_sample(
     Raises: InputError or TypeError, which name the argument.
     """
     rows = _check.image("image", image) + 1
-    how = mode, padding_mode, align_corners
-    return _sample_through(image, "matrix", matrix, rows, size, how, fill_value, return_mask)
+    options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
+    return _sample_through(image, "matrix", matrix, rows, size, options)
 
 
 def _sample_through(
-    image: Tensor,
-    name: str,
-    matrix: Tensor,
-    rows: int,
-    size: Sequence[int] | None,
-    how: tuple[str | Kernel, str, bool],  # mode, padding_mode, align_corners
-    fill_value: float | Sequence[float] | Tensor,
-    return_mask: bool,
+    image: Tensor, name: str, matrix: Tensor, rows: int, size: Sequence[int] | None, options: Options
 ) -> Any:
     _check.matrix(name, matrix, image, rows)
     size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, image.ndim - 2)
-    fill = _sampling_rule(image, *how[:2], fill_value)
     looks = matrix.ndim == 4
     if not looks:
         matrix = matrix.expand(image.shape[0], *matrix.shape[-2:]).unsqueeze(1)
-    return _result("matrix", image, matrix, fill, (size, *how), looks, return_mask)
+    settings = size, options.mode, options.padding_mode, options.align_corners
+    return _result("matrix", image, matrix, settings, looks, options)
 
 
-def _result(
-    rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings, looks: bool, return_mask: bool
-) -> Any:
-    out = _sample(rule, image, where, fill, settings)
+def _result(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...], looks: bool, options: Options) -> Any:
+    check_mode(options.mode)
+    check_reach(options.antialias, options.gradient)
+    _check.choice("padding_mode", options.padding_mode, reference.PADDINGS)
+    fill = _check.fill_value(options.fill_value, image, options.padding_mode)
+    if options.pyramid is not None:
+        _check.pyramid_fits("pyramid", options.pyramid, image, options.align_corners)
+    request = Request(rule, where, fill, settings, options.antialias, options.gradient)
+    out = reach.sample(request, image, options.pyramid)
     out = out if looks else out.squeeze(1)
-    if not return_mask:
+    if not options.return_mask:
         return out
-    mask = _inside(rule, image, where, settings)
+    mask = reach.sample(replace(request, gradient="exact"), image, options.pyramid, Request.inside)
     return out, mask if looks else mask.squeeze(1)
-
-
-def _inside(rule: str, image: Tensor, where: Tensor, settings: Settings) -> Tensor:
-    """The weights of the taps inside, summed: an image of ones with zeros around, and no prefilter."""
-    dtype = torch.promote_types(image.real.dtype if image.is_complex() else image.dtype, torch.float32)
-    ones = torch.ones((), dtype=dtype, device=image.device).expand(image.shape[0], 1, *image.shape[2:])
-    at = 0 if rule == "field" else 1  # of the mode among the settings, before the padding
-    mode = BLURRED if settings[at] == "bspline" else settings[at]
-    settings = *settings[:at], mode, "zeros", *settings[at + 2 :]
-    return _sample(rule, ones, where, ones.new_zeros(()), settings)
 
 
 def thin_plate_sample(
@@ -171,6 +163,9 @@ def thin_plate_sample(
     padding_mode: str = "zeros",
     fill_value: float | Sequence[float] | Tensor = 0.0,
     align_corners: bool = False,
+    antialias: bool | str = False,
+    gradient: str = "exact",
+    pyramid: Pyramid | None = None,
     return_mask: bool = False,
 ) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through thin-plate splines x' = x + (U(|x - p_1|), .., U(|x - p_T|), 1, x, y) w, U(r) = r^2 log r.
@@ -185,11 +180,11 @@ def thin_plate_sample(
     _check.control_points("control_points", control_points)
     _check.coefficients("coefficients", coefficients, control_points, image)
     size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, 2)
-    fill = _sampling_rule(image, mode, padding_mode, fill_value)
     looks = coefficients.ndim == 4
     where = coefficients if looks else coefficients.unsqueeze(1)
     settings = (size, mode, padding_mode, align_corners, control_points.detach())
-    return _result("basis", image, where, fill, settings, looks, return_mask)
+    options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
+    return _result("basis", image, where, settings, looks, options)
 
 
 def grid_sample(
@@ -202,6 +197,9 @@ def grid_sample(
     align_corners: bool = False,
     units: str = "normalized",
     relative: bool = False,
+    antialias: bool | str = False,
+    gradient: str = "exact",
+    pyramid: Pyramid | None = None,
     return_mask: bool = False,
 ) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image at stored points (x, y[, z]): a superset of `torch.nn.functional.grid_sample`.
@@ -214,19 +212,11 @@ def grid_sample(
     _check.image("image", image)
     _check.grid("grid", grid, image)
     _check.choice("units", units, ("normalized", "pixel"))
-    fill = _sampling_rule(image, mode, padding_mode, fill_value)
     looks = grid.ndim == image.ndim + 1
     field = grid if looks else grid.unsqueeze(1)
     settings = mode, padding_mode, align_corners, units, relative
-    return _result("field", image, field, fill, settings, looks, return_mask)
-
-
-def _sampling_rule(
-    image: Tensor, mode: str | Kernel, padding_mode: str, fill_value: float | Sequence[float] | Tensor
-) -> Tensor:
-    check_mode(mode)
-    _check.choice("padding_mode", padding_mode, reference.PADDINGS)
-    return _check.fill_value(fill_value, image, padding_mode)
+    options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
+    return _result("field", image, field, settings, looks, options)
 
 
 def spatial_transformer_network(

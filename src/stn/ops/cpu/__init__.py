@@ -40,6 +40,16 @@ def gradient(
     return backward(call, grad, where, fill, need, finish)
 
 
+def averages(image: Tensor) -> bool:
+    return image.dtype in (torch.float32, torch.float64) and image.numel() > 0
+
+
+def average(image: Tensor, fine: tuple[int, ...], align_corners: bool, back: bool) -> Tensor:
+    from stn.ops.cpu.shrink import average_axes
+
+    return average_axes(image, fine, align_corners, back)
+
+
 def _call(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...]) -> tuple[Any, Callable[[Any, Any], Any]]:
     """The call, and how its gradient in the coordinates becomes one in `where`."""
     from stn.ops.cpu import adapt

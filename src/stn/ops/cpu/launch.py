@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,28 +17,14 @@ from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.memory import empty_permuted, zeros_like
 from stn.ops.cpu.row import COLUMNS, ROWS
-from stn.ops.cpu.rules import PADDING, Basis, Field, compiled
+from stn.ops.cpu.rules import PADDING, Basis, Field
+from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import Sizes, Tile, new_tiles, tiles_of_a_look
 from stn.ops.library import is_channels_last
 
-# Pixels times channels below which a second thread costs more than it brings: forward, 224x224 0.87 times as fast with it,
-# 3x224x224 1.49 times.
-SMALL = 1 << 16
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
 KEPT = 4  # memories for tiles, a thread: forward and backward of two layers
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
-
-# OpenMP does not survive a fork: a child, such as a DataLoader's worker, uses the serial twin of a kernel.
-_forked = False
-
-
-def _mark_forked() -> None:
-    global _forked
-    _forked = True
-
-
-os.register_at_fork(after_in_child=_mark_forked)
-
 
 _memory = threading.local()
 
@@ -73,9 +57,8 @@ class Call:
         rule = PADDING[padding_mode], int(align_corners)
         self.sizes = Sizes._make((image.shape[0], looks, image.shape[1], *lengths, rows, *rule))
         work = math.prod(self.size) * looks * image.shape[0] * image.shape[1]
-        most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set when Numba reads its environment
-        self.threads = 1 if _forked or work < SMALL else min(torch.get_num_threads(), most)
-        self.chunks = 4 * self.threads if self.threads > 1 else 1
+        self.threads = thread_count(work)
+        self.chunks = chunk_count(self.threads)
 
     def laid_out(self, tensor: Tensor) -> Tensor:
         """In the working precision and the image's layout: at most one copy."""
@@ -103,16 +86,7 @@ class Call:
         return kept[key]
 
     def run(self, kernel: Any, *arguments: Any) -> None:
-        """On the call's threads; the caller's own use of Numba finds its number of threads as it was."""
-        if self.threads == 1:
-            compiled(kernel, False)(self.ndim, *arguments)
-            return
-        before = numba.get_num_threads()
-        numba.set_num_threads(self.threads)
-        try:
-            compiled(kernel, True)(self.ndim, *arguments)
-        finally:
-            numba.set_num_threads(before)
+        run(self.threads, kernel, self.ndim, *arguments)
 
     def forward(self, fill: Tensor) -> Tensor:
         n, looks, channels = self.sizes[:3]

@@ -1,0 +1,98 @@
+"""How much of the image a pixel of the output covers: the local Jacobian of a look, and what follows from it.
+
+A pixel that lies s source pixels from its neighbours is to be the average under a triangle of half width s, as when an image
+is resized; along one axis its variance is s^2 / 6. A level of a pyramid whose pixels are r apart has blurred by
+(r^2 - 1) / 4, and bilinear sampling adds r^2 / 6 in the mean over all places. Both agree if r^2 = 1 + (s^2 - 1) 2 / 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stn.grid import half_extent
+from stn.ops.autograd import Settings
+from stn.ops.reference import basis_coordinates, field_coordinates, matrix_coordinates
+
+MOST_TAPS_AHEAD = 8  # of the longer axis over the others, at most: hardware stops at 8 or 16
+SQUARINGS = 6
+FAR = 2.0**20  # pixels between neighbours
+
+
+def coordinates(rule: str, where: Tensor, in_size: Sequence[int], settings: Settings) -> Tensor:
+    """Source pixels (N, K, *size, d), float64."""
+    if rule == "field":
+        found = field_coordinates(where, in_size, *settings[2:])
+    elif rule == "basis":
+        found = basis_coordinates(where, settings[4], in_size, settings[0], settings[3])
+    else:
+        found = matrix_coordinates(where, in_size, settings[0], settings[3])
+    return torch.stack(torch.broadcast_tensors(*found), dim=-1)
+
+
+def jacobian(rule: str, where: Tensor, in_size: Sequence[int], settings: Settings) -> Tensor:
+    """d source pixel_i / d output pixel_j: (N, K, *size, d, d), or (N, K, 1, .., d, d) of an affine map. NaN is 0.
+
+    But for those, differences between neighbours: over two pixels, and over one at the edges of the output.
+    """
+    d = len(in_size)
+    if rule == "matrix" and where.shape[-2] == d:
+        size, align_corners = settings[0], settings[3]
+        h = where.new_tensor([half_extent(n, align_corners) for n in reversed(in_size)], dtype=torch.float32)
+        g = where.new_tensor([half_extent(n, align_corners) or 1.0 for n in reversed(size)], dtype=torch.float32)
+        linear = where[..., :d].to(torch.promote_types(where.dtype, torch.float32))
+        found = (linear * (h.unsqueeze(1) / g)).view(*where.shape[:2], *(1,) * d, d, d)
+    else:
+        at = coordinates(rule, where, in_size, settings)
+        axes = [torch.gradient(at, dim=dim)[0] if at.shape[dim] > 1 else torch.zeros_like(at) for dim in range(d + 1, 1, -1)]
+        found = torch.stack(axes, dim=-1)
+    return found.nan_to_num(nan=0.0, posinf=2 * FAR, neginf=-2 * FAR).clamp(-FAR, FAR)
+
+
+def level_of(square: Tensor) -> Tensor:
+    """The level, 0 or more, for a squared distance s^2 between neighbours."""
+    shrunk = square > 1
+    return torch.where(shrunk, 0.5 * torch.log2(1 + 0.4 * (torch.where(shrunk, square, 1.0) - 1)), 0.0)
+
+
+def squared_distance(jacobian: Tensor) -> Tensor:  # (.., d, d) -> (..)
+    """s^2: the mean of the fourth powers of the singular values, rooted. Not their maximum, which has no derivative where
+    all axes shrink alike."""
+    product = jacobian.mT @ jacobian
+    fourth = product.square().mean(dim=(-2, -1)) * product.shape[-1]
+    return root(fourth)
+
+
+def longer_axis(jacobian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """s^2 across the longer axis of the footprint, the step along it (.., d), s long, and the taps ahead, n >= 1.
+
+    Taps at steps j with weights in proportion to 1 - |j| / n blur as a triangle of n s does beyond one of s.
+    """
+    product = jacobian @ jacobian.mT
+    direction = main_axis(product)
+    along = (direction.unsqueeze(-2) @ product @ direction.unsqueeze(-1)).flatten(-3)
+    d = product.shape[-1]
+    across = root((product.square().sum(dim=(-2, -1)) - along.square()) / (d - 1))
+    across = torch.maximum(across.clamp_min(1), along / MOST_TAPS_AHEAD**2)
+    ahead = (along / across).clamp_min(1).sqrt()
+    return across, direction * across.sqrt().unsqueeze(-1), ahead
+
+
+def main_axis(product: Tensor) -> Tensor:  # (.., d, d) symmetric, positive -> (.., d), of length 1
+    """The eigenvector of the largest eigenvalue, by squaring the matrix again and again. Unlike `eigh` it has a
+    derivative also where other eigenvalues are equal; where the largest are, there is no longer axis."""
+    identity = torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)
+    power = product + 1e-6 * identity
+    for _ in range(SQUARINGS):
+        power = power / power.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[..., None, None]
+        power = power @ power
+    column = power.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)[..., None, None].expand(*power.shape[:-1], 1)
+    direction = power.gather(-1, column).squeeze(-1)
+    return direction / direction.norm(dim=-1, keepdim=True)
+
+
+def root(number: Tensor) -> Tensor:
+    """Its square root, 1 below 1, where the derivative is 0."""
+    return torch.where(number > 1, torch.where(number > 1, number, 1.0).sqrt(), 1.0)
