@@ -97,23 +97,27 @@ def widened(request: Request, pyramid: Pyramid) -> Tensor:
 def blend(request: Request, pyramid: Pyramid, level: Tensor, read: Read) -> Tensor:
     """Linear between the two levels next to `level`, (N, K, *size), with lengths of 1."""
     level = level.clamp(max=len(pyramid) - 1)
-    return weighted(request, pyramid, levels_in_use(level, len(pyramid)), lambda k: hat(level - k), read)
+    used = levels_in_use(level, len(pyramid))
+    if len(used) == 2:  # by far the most common, and one step
+        fine, coarse = (on_level(request, pyramid, k, read) for k in used)
+        share = over_channels(level - used[0]).to(fine.dtype)
+        return torch.lerp(fine, coarse, share) if differentiated(fine, coarse, share) else fine.lerp_(coarse, share)
+    return weighted(request, pyramid, used, lambda k: hat(level - k), read)
 
 
 def weighted(
     request: Request, pyramid: Pyramid, levels: Iterable[int], weight: Callable[[int], Tensor], read: Read
 ) -> Tensor:
-    coarse = normalized(request, pyramid.sizes[0])
-    levels, total = list(levels), None
-    for k in levels:
-        part = read(coarse if k else request, pyramid[k])
-        part = part.to(torch.promote_types(part.dtype, torch.float32))
-        if len(levels) == 1:
-            return part
-        share = over_channels(weight(k)).to(part.real.dtype if part.is_complex() else part.dtype)
-        total = part * share if total is None else total + part * share
-    assert total is not None
-    return total
+    parts = [(on_level(request, pyramid, k, read), weight(k)) for k in levels]
+    if len(parts) == 1:
+        return parts[0][0]
+    return sum(part * over_channels(weight).to(part.real.dtype) for part, weight in parts)
+
+
+def on_level(request: Request, pyramid: Pyramid, k: int, read: Read) -> Tensor:
+    """At least in float32."""
+    part = read(normalized(request, pyramid.sizes[0]) if k else request, pyramid[k])
+    return part.to(torch.promote_types(part.dtype, torch.float32))
 
 
 def hat(distance: Tensor) -> Tensor:
@@ -158,7 +162,8 @@ def movable(request: Request, size: tuple[int, ...]) -> Request:
     if is_affine(request, size):
         return request
     how = request.settings[:3] if request.rule == "field" else request.settings[1:4]
-    where = footprint.coordinates(request.rule, request.where, size, request.settings)
+    axes = footprint.coordinates(request.rule, request.where, size, request.settings)
+    where = torch.stack(torch.broadcast_tensors(*axes), dim=-1)
     return replace(request, rule="field", where=where, settings=(*how, "pixel", False))
 
 

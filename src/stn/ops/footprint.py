@@ -21,19 +21,17 @@ SQUARINGS = 6
 FAR = 2.0**20  # pixels between neighbours
 
 
-def coordinates(rule: str, where: Tensor, in_size: Sequence[int], settings: Settings) -> Tensor:
-    """Source pixels (N, K, *size, d), float64."""
+def coordinates(rule: str, where: Tensor, in_size: Sequence[int], settings: Settings) -> list[Tensor]:
+    """Source pixels: a tensor (N, K, *size) for each of x, y, .., float64."""
     if rule == "field":
-        found = field_coordinates(where, in_size, *settings[2:])
-    elif rule == "basis":
-        found = basis_coordinates(where, settings[4], in_size, settings[0], settings[3])
-    else:
-        found = matrix_coordinates(where, in_size, settings[0], settings[3])
-    return torch.stack(torch.broadcast_tensors(*found), dim=-1)
+        return field_coordinates(where, in_size, *settings[2:])
+    if rule == "basis":
+        return basis_coordinates(where, settings[4], in_size, settings[0], settings[3])
+    return matrix_coordinates(where, in_size, settings[0], settings[3])
 
 
 def jacobian(rule: str, where: Tensor, in_size: Sequence[int], settings: Settings) -> Tensor:
-    """d source pixel_i / d output pixel_j: (N, K, *size, d, d), or (N, K, 1, .., d, d) of an affine map. NaN is 0.
+    """d source pixel_i / d output pixel_j: (d, d, N, K, *size), or (d, d, N, K, 1, ..) of an affine map. NaN is 0.
 
     But for those, differences between neighbours: over two pixels, and over one at the edges of the output.
     """
@@ -43,39 +41,43 @@ def jacobian(rule: str, where: Tensor, in_size: Sequence[int], settings: Setting
         h = where.new_tensor([half_extent(n, align_corners) for n in reversed(in_size)], dtype=torch.float32)
         g = where.new_tensor([half_extent(n, align_corners) or 1.0 for n in reversed(size)], dtype=torch.float32)
         linear = where[..., :d].to(torch.promote_types(where.dtype, torch.float32))
-        found = (linear * (h.unsqueeze(1) / g)).view(*where.shape[:2], *(1,) * d, d, d)
+        found = (linear * (h.unsqueeze(1) / g)).permute(2, 3, 0, 1).reshape(d, d, *where.shape[:2], *(1,) * d)
     else:
-        at = coordinates(rule, where, in_size, settings)
-        axes = [torch.gradient(at, dim=dim)[0] if at.shape[dim] > 1 else torch.zeros_like(at) for dim in range(d + 1, 1, -1)]
-        found = torch.stack(axes, dim=-1)
+        at, axes = coordinates(rule, where, in_size, settings), range(d + 1, 1, -1)
+        size = torch.broadcast_shapes(*(x.shape for x in at))
+        found = torch.stack([torch.stack([difference(x.expand(size), axis) for axis in axes]) for x in at])
+        found = found.to(torch.promote_types(where.dtype, torch.float32))
     return found.nan_to_num(nan=0.0, posinf=2 * FAR, neginf=-2 * FAR).clamp(-FAR, FAR)
+
+
+def difference(x: Tensor, axis: int) -> Tensor:
+    return torch.gradient(x, dim=axis)[0] if x.shape[axis] > 1 else torch.zeros_like(x)
 
 
 def level_of(square: Tensor) -> Tensor:
     """The level, 0 or more, for a squared distance s^2 between neighbours."""
-    shrunk = square > 1
-    return torch.where(shrunk, 0.5 * torch.log2(1 + 0.4 * (torch.where(shrunk, square, 1.0) - 1)), 0.0)
+    return torch.where(square > 1, 0.5 * torch.log2(0.6 + 0.4 * square), 0.0)
 
 
-def squared_distance(jacobian: Tensor) -> Tensor:  # (.., d, d) -> (..)
-    """s^2: the mean of the fourth powers of the singular values, rooted. Not their maximum, which has no derivative where
-    all axes shrink alike."""
-    product = jacobian.mT @ jacobian
-    fourth = product.square().mean(dim=(-2, -1)) * product.shape[-1]
-    return root(fourth)
+def squared_distance(jacobian: Tensor) -> Tensor:  # (d, d, ..) -> (..)
+    """s^2, at least 1: the mean of the fourth powers of the singular values, rooted. Not their maximum, which has no
+    derivative where all axes shrink alike."""
+    products = (jacobian.unsqueeze(2) * jacobian.unsqueeze(1)).sum(dim=0)  # of its columns with each other
+    return (products.square().sum(dim=(0, 1)) / len(jacobian)).clamp_min(1).sqrt()
 
 
-def longer_axis(jacobian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def longer_axis(jacobian: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (d, d, ..)
     """s^2 across the longer axis of the footprint, the step along it (.., d), s long, and the taps ahead, n >= 1.
 
     Taps at steps j with weights in proportion to 1 - |j| / n blur as a triangle of n s does beyond one of s.
     """
-    product = jacobian @ jacobian.mT
+    rows = jacobian.movedim((0, 1), (-2, -1))
+    product = rows @ rows.mT
     direction = main_axis(product)
     along = (direction.unsqueeze(-2) @ product @ direction.unsqueeze(-1)).flatten(-3)
     d = product.shape[-1]
-    across = root((product.square().sum(dim=(-2, -1)) - along.square()) / (d - 1))
-    across = torch.maximum(across.clamp_min(1), along / MOST_TAPS_AHEAD**2)
+    across = ((product.square().sum(dim=(-2, -1)) - along.square()) / (d - 1)).clamp_min(1).sqrt()
+    across = torch.maximum(across, along / MOST_TAPS_AHEAD**2)
     ahead = (along / across).clamp_min(1).sqrt()
     return across, direction * across.sqrt().unsqueeze(-1), ahead
 
@@ -91,8 +93,3 @@ def main_axis(product: Tensor) -> Tensor:  # (.., d, d) symmetric, positive -> (
     column = power.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)[..., None, None].expand(*power.shape[:-1], 1)
     direction = power.gather(-1, column).squeeze(-1)
     return direction / direction.norm(dim=-1, keepdim=True)
-
-
-def root(number: Tensor) -> Tensor:
-    """Its square root, 1 below 1, where the derivative is 0."""
-    return torch.where(number > 1, torch.where(number > 1, number, 1.0).sqrt(), 1.0)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.autograd import is_transformed
+from stn.ops.autograd import differentiated, is_transformed
 from stn.ops.library import averaging_kernels
 
 
@@ -52,6 +52,8 @@ def shrunk(image: Tensor, align_corners: bool) -> Tensor:
     kernels = averaging_kernels(image)
     if kernels is None or torch.compiler.is_compiling() or is_transformed():
         return average(image, *how)
+    if not differentiated(image):
+        return kernels.average(image, *how)
     out: Tensor = Average.apply(image, *how, kernels)
     return out
 
