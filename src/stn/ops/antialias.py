@@ -16,7 +16,7 @@ from stn.ops.dispatch import as_bytes, inside, look
 from stn.ops.pyramid import Pyramid
 
 ANTIALIAS, GRADIENT = (False, True, "anisotropic"), ("exact", "wide")
-LEAST_SIDE = 8  # pixels of the longer side of the coarsest level that a wide gradient reads
+LEAST_SIDE = 4  # pixels of the longer side of the coarsest level that a wide gradient reads
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,18 @@ def over_footprints(request: Request, pyramid: Pyramid, read: Read) -> Tensor:
 
 
 def widened(request: Request, pyramid: Pyramid) -> Tensor:
-    """The mean over the levels from fine to coarse, not below that of the footprint, for the sake of its derivative in
-    where the looks are. Nothing of it goes to the image."""
+    """A mean over the levels from fine to coarse, for the sake of its derivative in where the looks are; nothing of it
+    goes to the image. Each level has twice the weight of the finer one, which undoes that its slopes are half as steep.
+    """
     levels = [k for k, size in enumerate(pyramid.sizes) if k == 0 or max(size) >= LEAST_SIDE]
-    jacobian = footprint.jacobian(request.rule, request.where, pyramid.sizes[0], request.settings)
-    least = footprint.level_of(footprint.squared_distance(jacobian)).clamp(max=len(pyramid) - 1)
-    if not request.antialias:
-        least = torch.zeros_like(least)
+    least = request.where.new_zeros((1,) * (2 + len(pyramid.sizes[0])))
+    if request.antialias:  # no level below that of the footprint
+        jacobian = footprint.jacobian(request.rule, request.where, pyramid.sizes[0], request.settings)
+        least = footprint.level_of(footprint.squared_distance(jacobian)).clamp(max=len(pyramid) - 1)
 
     def weight(k: int) -> Tensor:
-        return torch.stack([hat(least.clamp_min(level) - k) for level in levels]).mean(dim=0)
+        shares = [2.0**level * hat(least.clamp_min(level) - k) for level in levels]
+        return torch.stack(shares).sum(dim=0) / (2.0 ** len(levels) - 1)
 
     used = range(max(len(levels), levels_in_use(least, len(pyramid))[-1] + 1))
     return weighted(request, pyramid, used, weight, lambda request, image: request.on(image.detach()))

@@ -8,7 +8,6 @@ image. Between even sizes that is (1, 3, 3, 1) / 8 along each axis, and is `inte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -68,7 +67,6 @@ def halved(n: int, align_corners: bool) -> int:
     return (n // 2 + 1 if n > 2 else n) if align_corners else (n + 1) // 2
 
 
-@lru_cache(maxsize=256)
 def taps(n: int, align_corners: bool, back: bool) -> tuple[Tensor, Tensor]:
     """What each pixel of the coarse axis reads of the n fine ones: pixels (m, MOST) and weights, 0 where there is no tap.
 
@@ -99,9 +97,10 @@ def transposed(pixel: Tensor, weight: Tensor, n: int) -> tuple[Tensor, Tensor]:
 def average(image: Tensor, fine: Sequence[int], align_corners: bool, back: bool) -> Tensor:
     """The oracle: between images of the size `fine` and the next level. Differentiable to any order."""
     for axis, n in enumerate(fine, start=2):
-        pixel, weight = (t.to(image.device) for t in taps(n, align_corners, back))
-        read = image.index_select(axis, pixel.flatten()).unflatten(axis, pixel.shape)
-        image = (read * weight.to(image.dtype).view(*pixel.shape, *(1,) * (image.ndim - 1 - axis))).sum(dim=axis + 1)
+        pixel, weight = taps(n, align_corners, back)
+        read = image.index_select(axis, pixel.flatten().to(image.device)).unflatten(axis, pixel.shape)
+        weight = weight.to(image.device, image.dtype).view(*pixel.shape, *(1,) * (image.ndim - 1 - axis))
+        image = (read * weight).sum(dim=axis + 1)
     return image
 
 
