@@ -2,9 +2,9 @@
 
     python benchmarks/recovery.py [--out benchmarks/results/recovery] [--directions 4]
 
-Look at the middle half of 400x400 pixels of a photograph of scikit-image's (extra `bench`), with a shift of so many pixels in
-several directions and a turn of up to 10 degrees; start at the identity; descend on the mean squared error for 300 steps,
-each along theta's gradient and of a length that falls from 0.006 (1.2 pixels) to 0. Success: less than a pixel off.
+Look at the middle half of 400x400 pixels of a photograph of scikit-image's (extra `bench`), with a shift of so many
+pixels in several directions and a turn of up to 10 degrees. Start at the identity, and descend on the mean squared error:
+300 steps along theta's gradient, of a length that falls from 0.006 (1.2 pixels) to 0. Success: less than a pixel off.
 """
 
 from __future__ import annotations

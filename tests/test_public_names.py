@@ -6,8 +6,8 @@ import stn
 
 NAMES = """
 Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError InverseWarp Kernel
-MatrixWarp MovedCorners Projective Rigid Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp
-affine_sample bounded from_pixel_matrix grid_sample param_groups projective_sample spatial_transformer_network
+MatrixWarp MovedCorners Projective Pyramid Rigid Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp
+affine_sample bounded from_pixel_matrix grid_sample off_image_loss param_groups projective_sample spatial_transformer_network
 text_edges thin_plate_sample
 """
 
@@ -19,15 +19,16 @@ def test_the_front_page() -> None:
 
 
 def test_signatures() -> None:
-    sampling = ["mode", "padding_mode", "fill_value", "align_corners", "return_mask"]
-    assert list(inspect.signature(stn.affine_sample).parameters) == ["image", "theta", "size", *sampling]
-    assert list(inspect.signature(stn.projective_sample).parameters) == ["image", "matrix", "size", *sampling]
+    sampling = ["mode", "padding_mode", "fill_value", "align_corners"]
+    quality = ["antialias", "gradient", "pyramid", "return_mask"]
+    assert list(inspect.signature(stn.affine_sample).parameters) == ["image", "theta", "size", *sampling, *quality]
+    assert list(inspect.signature(stn.projective_sample).parameters) == ["image", "matrix", "size", *sampling, *quality]
     assert list(inspect.signature(stn.grid_sample).parameters) == [
         "image",
         "grid",
-        *sampling[:-1],
+        *sampling,
         "units",
         "relative",
-        "return_mask",
+        *quality,
     ]
     assert list(inspect.signature(stn.spatial_transformer_network).parameters) == ["input_fmap", "theta", "out_dims"]

@@ -1,7 +1,7 @@
 """Spatial transformers for PyTorch: layers that learn where to look."""
 
 from stn._check import InputError
-from stn.nn import SpatialTransformer, param_groups
+from stn.nn import SpatialTransformer, off_image_loss, param_groups
 from stn.ops import (
     Kernel,
     Pyramid,
@@ -65,6 +65,7 @@ __all__ = [
     "bounded",
     "from_pixel_matrix",
     "grid_sample",
+    "off_image_loss",
     "param_groups",
     "projective_sample",
     "spatial_transformer_network",

@@ -1,6 +1,7 @@
-"""Layers: localisation networks and the spatial transformer."""
+"""Layers: localisation networks, the spatial transformer, and losses."""
 
 from stn.nn.localization import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
+from stn.nn.losses import off_image_loss
 from stn.nn.transformer import SpatialTransformer, param_groups
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     "PhotoLocalization",
     "SpatialTransformer",
     "localization_for",
+    "off_image_loss",
     "param_groups",
 ]

@@ -23,7 +23,8 @@ class SpatialTransformer(nn.Module):
     localization: a module (N, C, *in) -> (N, F) with an attribute `out_features` = F, or give `features` = F.
     The layer adds the regression to theta, with zero weights and the identity as bias: at the start it returns its input.
     transform: a name ("affine", "tps", .. : `stn.transforms.FAMILIES`) or a family, such as `stn.BSpline(shape=(9, 9))`.
-    size: output size; None: as the input. options: mode, padding_mode, fill_value, align_corners (`stn.affine_sample`).
+    size: output size; None: as the input.
+    options: mode, padding_mode, fill_value, align_corners, antialias, gradient (`stn.affine_sample`).
 
     Raises: InputError, which names the argument.
     """

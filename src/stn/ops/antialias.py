@@ -110,10 +110,13 @@ def blend(request: Request, pyramid: Pyramid, level: Tensor, read: Read) -> Tens
 def weighted(
     request: Request, pyramid: Pyramid, levels: Iterable[int], weight: Callable[[int], Tensor], read: Read
 ) -> Tensor:
-    parts = [(on_level(request, pyramid, k, read), weight(k)) for k in levels]
-    if len(parts) == 1:
-        return parts[0][0]
-    return sum(part * over_channels(weight).to(part.real.dtype) for part, weight in parts)
+    if len(used := list(levels)) == 1:
+        return on_level(request, pyramid, used[0], read)
+    total = torch.zeros((), device=request.where.device)
+    for k in used:
+        part = on_level(request, pyramid, k, read)
+        total = total + part * over_channels(weight(k)).to(part.real.dtype)
+    return total
 
 
 def on_level(request: Request, pyramid: Pyramid, k: int, read: Read) -> Tensor:

@@ -53,7 +53,8 @@ class Warp(ABC):
     def sample(self, image: Tensor, size: Sequence[int] | None = None, **options: Unpack[CallOptions]) -> Any:
         """Sample image (N, C, *in) at the warp's points: (N[, K], C, *size). size None: as image.
 
-        options: mode, padding_mode, fill_value, align_corners, return_mask, as in `stn.affine_sample`.
+        options: mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask, as in
+        `stn.affine_sample`.
         """
         _check.image("image", image)
         _check.warp_fits(self.batch, image, self.ndim)

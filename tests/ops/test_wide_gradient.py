@@ -1,0 +1,108 @@
+"""gradient="wide": the same pixels, and a gradient for theta that reaches further than one of them."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import stn
+from tests.helpers import noise, seeded
+
+EYE = torch.eye(2, 3)
+ANTIALIAS = (False, True, "anisotropic")
+
+
+def spot(x: float, y: float) -> Tensor:
+    """A round light with its centre at pixel (x, y), and darkness."""
+    row = torch.arange(64.0)
+    return torch.exp(-((row - x).square() + (row[:, None] - y).square()) / 32)[None, None]
+
+
+@pytest.mark.parametrize("antialias", ANTIALIAS)
+def test_forward_and_the_images_gradient_are_the_plain_ones(antialias: bool | str) -> None:
+    image, theta = noise(2, 3, 20, 24).requires_grad_(), (EYE + 0.3 * torch.randn(2, 2, 3, generator=seeded())).double()
+    found = []
+    for gradient in ("exact", "wide"):
+        out = stn.affine_sample(image, theta.requires_grad_(), (7, 6), antialias=antialias, gradient=gradient)
+        found.append((out, *torch.autograd.grad(out, (image, theta), noise(*out.shape, seed=1))))
+    exact, wide = found
+    assert torch.equal(exact[0], wide[0]) and torch.equal(exact[1], wide[1])
+    assert (exact[2] - wide[2]).abs().max() > 0.01
+
+
+def smoothed(image: Tensor, theta: Tensor) -> Tensor:
+    """What theta's wide gradient is the gradient of: levels 0, 1, .. down to 4 pixels, each with twice the weight."""
+    pyramid, total, weights = stn.Pyramid(image), torch.zeros(()), 0
+    for level, size in enumerate(pyramid.sizes):
+        if max(size) >= 4:
+            total = total + 2**level * stn.affine_sample(pyramid[level], theta, (5, 6))
+            weights += 2**level
+    return total / weights
+
+
+def test_it_is_the_gradient_of_a_smoothed_image() -> None:
+    image, theta = noise(2, 3, 20, 24), (EYE + 0.1 * torch.randn(2, 2, 3, generator=seeded())).double().requires_grad_()
+    weight = noise(2, 3, 5, 6, seed=1)
+    ours = torch.autograd.grad(stn.affine_sample(image, theta, (5, 6), gradient="wide"), theta, weight)
+    torch.testing.assert_close(ours, torch.autograd.grad(smoothed(image, theta), theta, weight), atol=1e-10, rtol=0)
+    assert gradcheck(smoothed, (image, theta), fast_mode=True)
+
+
+def test_second_derivatives_in_theta_are_those_of_the_smoothed_image() -> None:
+    image, theta = noise(1, 1, 9, 10), (EYE + 0.1 * torch.randn(1, 2, 3, generator=seeded())).double().requires_grad_()
+    found = []
+    for sample in (lambda t: stn.affine_sample(image, t, (5, 6), gradient="wide"), lambda t: smoothed(image, t)):
+        weight = noise(1, 1, 5, 6, seed=1)
+        (first,) = torch.autograd.grad(sample(theta), theta, weight, create_graph=True)
+        found.append(torch.autograd.grad(first, theta, noise(*first.shape, seed=2)))
+    torch.testing.assert_close(*found, atol=1e-9, rtol=0)
+
+
+def test_it_is_exact_and_twice_differentiable_in_the_image() -> None:
+    theta = (EYE + 0.1 * torch.randn(1, 2, 3, generator=seeded())).double().requires_grad_()
+
+    def sample(image: Tensor) -> Any:
+        return stn.affine_sample(image, theta, (3, 4), antialias=True, gradient="wide")
+
+    image = noise(1, 2, 9, 8).requires_grad_()
+    assert gradcheck(sample, image) and gradgradcheck(sample, image)
+
+
+def test_it_sees_what_lies_twenty_six_pixels_away() -> None:
+    """A light should move right, so the look to the left. The plain gradient is that of whole pixels on both axes alike:
+    around the light there is nothing that would say more."""
+    places = [(x, y) for x in (18, 18.4, 18.8) for y in (31, 31.4, 31.8)]
+    here, there = (torch.cat([spot(x + right, y) for x, y in places]) for right in (0, 26))
+    found = {}
+    for gradient in ("exact", "wide"):
+        theta = torch.zeros(len(places), 2, requires_grad=True)
+        loss = (stn.Translation()(theta).sample(here, gradient=gradient) - there).square().sum()
+        found[gradient] = torch.autograd.grad(loss, theta)[0]
+    assert (found["exact"][:, 0] - found["exact"][:, 1]).abs().max() < 0.1
+    assert (found["wide"][:, 0] > 1.5 * found["wide"][:, 1].abs()).all()
+
+
+def test_without_a_gradient_it_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> Any:
+        raise AssertionError("no gradient was asked for")
+
+    monkeypatch.setattr("stn.ops.antialias.widened", refuse)
+    image = torch.rand(1, 1, 9, 9, generator=seeded())
+    assert torch.equal(stn.affine_sample(image, 2 * EYE, gradient="wide"), stn.affine_sample(image, 2 * EYE))
+    with torch.no_grad():
+        stn.affine_sample(image, (2 * EYE).requires_grad_(), gradient="wide")
+
+
+def test_under_torch_func() -> None:
+    image, theta, weight = noise(1, 1, 9, 8), (1.2 * EYE).double(), noise(5, 4, seed=3)
+
+    def loss(theta: Tensor, gradient: str = "wide") -> Tensor:
+        out: Tensor = stn.affine_sample(image, theta, (5, 4), gradient=gradient)
+        return (out * weight).sum()
+
+    variable = theta.clone().requires_grad_()
+    expected = torch.autograd.grad(loss(variable), variable)[0]
+    torch.testing.assert_close(torch.func.grad(loss)(theta), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(torch.func.jacfwd(loss)(theta), expected, atol=1e-12, rtol=0)
