@@ -133,7 +133,7 @@ def bench(
 
     Args:
         out: Where to write the rows (.json) and the table (.md), without the suffix.
-        suites: affine, channels_last, thin_plate, opencv, one_image, costs (default: all).
+        suites: affine, channels_last, thin_plate, opencv, one_image, quality, costs (default: all).
         threads: Numbers of threads to measure with.
         rounds: How often every contender is measured, in turns.
         trial: Small images, to try the machinery.

@@ -87,6 +87,13 @@ def test_ratios_are_against_the_faster_of_torch() -> None:
     assert "| 3.00 |" in markdown({"date": "today"}, rows)
 
 
+def test_what_quality_costs(tmp_path: Path) -> None:
+    rows = run.bench(tmp_path / "cpu", suites=("quality",), threads=(1,), rounds=2, trial=True, progress=lambda line: None)
+    assert {row["contender"] for row in rows} >= {"plain bilinear", "antialias=True", "torch bicubic"}
+    assert {row["case"] for row in rows} == {"2x3x64x64 to 16x16 affine"}
+    assert "| plain bilinear |" in (tmp_path / "cpu.md").read_text()
+
+
 def test_unknown_suites_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="suites must be among affine, .*; got 'speed'"):
         run.bench(tmp_path / "x", suites=("speed",))

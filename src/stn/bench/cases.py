@@ -13,18 +13,29 @@ TASKS = ("forward", "theta", "both")  # no gradient; the gradient in theta alone
 
 @dataclass(frozen=True)
 class Case:
-    """One call: `shape` images sampled to their own size, with the gradients that `task` asks for."""
+    """One call: `shape` images sampled to their own size over `shrink`, with the gradients that `task` asks for."""
 
     suite: str
     shape: tuple[int, ...]  # (N, C, H, W) or (N, C, D, H, W)
     task: str = "forward"
     rule: str = "affine"  # affine, projective, thin_plate
     channels_last: bool = False
+    shrink: int = 1
 
     @property
     def name(self) -> str:
         size = "x".join(map(str, self.shape))
-        return f"{size}{' channels last' if self.channels_last else ''} {self.rule.replace('_', '-')}"
+        small = f" to {'x'.join(map(str, self.size))}" if self.shrink > 1 else ""
+        return f"{size}{small}{' channels last' if self.channels_last else ''} {self.rule.replace('_', '-')}"
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        return tuple(n // self.shrink for n in self.shape[2:])
+
+    def inputs(self, image: Tensor, theta: Tensor) -> tuple[Tensor, ...]:
+        """Those that the task asks the gradient of, made ready for it."""
+        found = {"forward": (), "theta": (theta,), "both": (image, theta)}[self.task]
+        return tuple(tensor.requires_grad_() for tensor in found)
 
     def image(self) -> Tensor:
         """White noise, which hides no error."""
@@ -33,17 +44,18 @@ class Case:
 
     def weight(self) -> Tensor:
         """The gradient that arrives at the output."""
-        weight = torch.randn(self.shape, generator=torch.Generator().manual_seed(2))
+        weight = torch.randn(*self.shape[:2], *self.size, generator=torch.Generator().manual_seed(2))
         return weight.contiguous(memory_format=torch.channels_last) if self.channels_last else weight
 
     def theta(self) -> Tensor:
-        """A rotation by 20 degrees with scale 0.8 (and some perspective), or offsets of 4x4 control points."""
+        """A rotation by 20 degrees with scale 0.8 (and some perspective), or offsets of 4x4 control points. Whole images
+        are turned to be shrunk."""
         n, d = self.shape[0], len(self.shape) - 2
         if self.rule == "thin_plate":
             return 0.1 * torch.randn(n, 32, generator=torch.Generator().manual_seed(1))
         matrix = torch.eye(d + (self.rule == "projective"), d + 1)
-        turn = math.radians(20)
-        matrix[:2, :2] = 0.8 * torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+        turn, scale = math.radians(20), 0.8 if self.shrink == 1 else 1.0
+        matrix[:2, :2] = scale * torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
         matrix[d:, 0] = 0.1
         return matrix.expand(n, -1, -1).contiguous()
 
@@ -73,6 +85,7 @@ SUITES: dict[str, tuple[Case, ...]] = {
         for task in TASKS
         for shape in ((1, 3, 512, 512), (1, 64, 256, 256), (1, 3, 2048, 2048))
     ),
+    "quality": tuple(Case("quality", (16, 3, 512, 512), task, shrink=4) for task in TASKS),
 }
 
 

@@ -126,8 +126,7 @@ def bind(case: Case, operator: Operator, *, contiguous: bool = False, pixels: bo
         theta = pixel_matrix(case, "opencv").float().expand(case.shape[0], -1, -1).contiguous()
     if case.task == "forward":
         return lambda: operator(image, theta)
-    theta.requires_grad_()
-    inputs = (theta,) if case.task == "theta" else (image.requires_grad_(), theta)
+    inputs = case.inputs(image, theta)
     return lambda: torch.autograd.grad(operator(image, theta), inputs, weight)
 
 

@@ -12,6 +12,7 @@ from torch.utils.benchmark import Timer
 
 from stn.bench.cases import Case
 from stn.bench.contenders import contenders, ours, torch_eager
+from stn.bench.quality import qualities
 
 BLOCK = 0.01  # seconds that one measurement lasts at least
 Row = dict[str, Any]
@@ -21,7 +22,7 @@ def measure_case(case: Case, threads: int, rounds: int) -> list[Row]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        calls = contenders(case)
+        calls = qualities(case) if case.suite == "quality" else contenders(case)
         timers = {name: Timer("call()", globals={"call": call}, num_threads=threads) for name, call in calls.items()}
         numbers = {name: repeats(timer) for name, timer in timers.items()}
         times: dict[str, list[float]] = {name: [] for name in calls}

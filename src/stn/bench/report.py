@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stn.bench.quality import prices
+
 Row = dict[str, Any]
 TORCH = ("torch", "torch.compile", "torch NCHW")
 
@@ -19,8 +21,9 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
     timed = [row for row in rows if "median_ms" in row]
     for suite in dict.fromkeys(row["suite"] for row in timed):
         for threads in dict.fromkeys(row["threads"] for row in timed):
+            form = prices if suite == "quality" else table
             mine = [row for row in timed if row["suite"] == suite and row["threads"] == threads]
-            lines += ["", f"## {suite.replace('_', ' ')}, {threads} thread{'s' if threads > 1 else ''}", "", *table(mine)]
+            lines += ["", f"## {suite.replace('_', ' ')}, {threads} thread{'s' if threads > 1 else ''}", "", *form(mine)]
     return "\n".join([*lines, *scaling(timed), *accuracy(rows), *costs(rows)]) + "\n"
 
 

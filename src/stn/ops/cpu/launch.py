@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stn.ops.cpu.adapt import Coordinates
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
+from stn.ops.cpu.cubic import KEYS, cubic_coordinates, cubic_forward, cubic_image, new_reaches
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.memory import empty_permuted, zeros_like
@@ -42,7 +43,7 @@ class Call:
         padding_mode: str,
         align_corners: bool,
     ) -> None:
-        self.where, self.nearest = where, mode == "nearest"
+        self.where, self.nearest, self.keys = where, mode == "nearest", KEYS.get(mode)
         self.dtype, self.ndim = image.dtype, image.ndim - 2
         self.format = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
         self.last = is_channels_last(image)
@@ -93,9 +94,14 @@ class Call:
         order = (0, 1, *range(3, 3 + self.ndim), 2) if self.last else tuple(range(3 + self.ndim))
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
         out = empty_permuted((n, looks, channels, *self.size), order, self.real)
-        if out.numel() > 0:
+        if out.numel() == 0:
+            return out.to(self.dtype)
+        images = self.flat(self.image), self.flat(out.flatten(0, 1))
+        if self.keys is not None:
+            rest = self.where, self.sizes, self.fill(fill), self.tiles(), new_reaches(self.chunks, self.number)
+            self.run(cubic_forward, self.last, self.keys, *images, *rest)
+        else:
             kernel = forward_pixels if self.last else forward_planes
-            images = self.flat(self.image), self.flat(out.flatten(0, 1))
             self.run(kernel, self.nearest, *images, self.where, self.sizes, self.fill(fill), self.tiles())
         return out.to(self.dtype)
 
@@ -103,9 +109,13 @@ class Call:
         out = zeros_like(self.image)  # in its layout
         n, channels = self.sizes.batch, self.sizes.channels
         bands = max(1, min(-(-TASKS // n), self.image.shape[2] // 32))
-        groups = max(1, min(-(-TASKS // (n * bands)), channels))
+        groups = max(1, min(-(-TASKS // (n * (bands if self.keys is None else 1))), channels))
         kernel = image_pixels if self.last else image_planes
         images = self.flat(grad), self.flat(out)
+        if self.keys is not None:
+            rest = self.where, self.sizes, groups, self.tiles(), new_reaches(self.chunks, self.number)
+            self.run(cubic_image, self.last, self.keys, *images, *rest)
+            return out.to(self.dtype)
         self.run(kernel, self.nearest, *images, self.where, self.sizes, self.number(1), groups, bands, self.tiles())
         return out.to(self.dtype)
 
@@ -115,9 +125,12 @@ class Call:
         field = isinstance(self.where, Field)
         sums = np.empty_like(self.where.field) if isinstance(self.where, Field) else np.empty((looks, tiles, 4, 4))
         bends = np.empty((looks, tiles, *(self.where.bend.shape[1:] if isinstance(self.where, Basis) else (0, 0))))
-        kernel = coordinates_pixels if self.last else coordinates_planes
-        images = self.flat(grad), self.flat(self.image)
-        self.run(kernel, *images, self.where, self.sizes, self.fill(fill), sums, bends, self.tiles(derivative=True))
+        rest = self.flat(grad), self.flat(self.image), self.where, self.sizes, self.fill(fill), sums, bends
+        if self.keys is not None:
+            reaches = new_reaches(self.chunks, self.number)
+            self.run(cubic_coordinates, self.last, self.keys, *rest, self.tiles(derivative=True), reaches)
+        else:
+            self.run(coordinates_pixels if self.last else coordinates_planes, *rest, self.tiles(derivative=True))
         return (sums, None) if field else (sums.sum(axis=1), bends.sum(axis=1))
 
 
