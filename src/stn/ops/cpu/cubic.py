@@ -13,7 +13,7 @@ import numpy as np
 from numba import prange
 
 from stn.ops.cpu.coordinates_backward import reduce_tile
-from stn.ops.cpu.row import COLUMNS, STRIDE, clear
+from stn.ops.cpu.row import COLUMNS, STRIDE, clear, count_outside
 from stn.ops.cpu.rules import FAR, ZEROS, inline, loop, loop_fused, padded, row_points
 from stn.ops.cpu.tile import (
     channel_starts,
@@ -33,13 +33,13 @@ KEYS = {"bicubic": -0.75, "catmull_rom": -0.5}  # mode -> a: Keys 1981, eq. 4
 class Reach(NamedTuple):
     """The taps of a row of pixels along each axis. One a thread."""
 
-    pixel: Any  # (3, 4, COLUMNS) int64, as offsets in the image's plane or volume
-    share: Any  # (2, 3, 4, COLUMNS) float: weights, 0 outside an image with zeros around it; then their derivatives
+    pixel: Any  # (3, COLUMNS, 4) int64, as offsets in the image's plane or volume
+    share: Any  # (2, 3, COLUMNS, 4) float: weights, 0 outside an image with zeros around it; then their derivatives
     total: Any  # (2, 3, COLUMNS) float, the sums of both over the four taps
 
 
 def new_reaches(count: int, real: Any) -> Reach:
-    shape = (3, 4, COLUMNS)
+    shape = (3, COLUMNS, 4)
     shares, totals = np.empty((count, 2, *shape), real), np.empty((count, 2, 3, COLUMNS), real)
     return Reach(np.empty((count, *shape), np.int64), shares, totals)
 
@@ -47,7 +47,7 @@ def new_reaches(count: int, real: Any) -> Reach:
 # ---- kernels; `compiled` as serial or parallel ----
 
 
-def cubic_forward(ndim, last, a, image, out, where, sizes, fill, tiles, reaches):
+def cubic_forward(ndim, last, keys, image, out, where, sizes, fill, tiles, reaches):
     for chunk in prange(len(tiles.at)):
         tile = tile_of(tiles, chunk)
         start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
@@ -56,12 +56,12 @@ def cubic_forward(ndim, last, a, image, out, where, sizes, fill, tiles, reaches)
             place_tile(sizes, look, within, tile.at)
             share_table(where, sizes, tile)
             blend_tile(
-                ndim, last, a, image, out, where, sizes, fill, tile.at, tile.points, tile.table,
+                ndim, last, keys, image, out, where, sizes, fill, tile.at, tile.points, tile.table,
                 reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
             )  # fmt: skip
 
 
-def cubic_coordinates(ndim, last, a, grad, image, where, sizes, fill, sums, bends, tiles, reaches):
+def cubic_coordinates(ndim, last, keys, grad, image, where, sizes, fill, sums, bends, tiles, reaches):
     for chunk in prange(len(tiles.at)):
         tile = tile_of(tiles, chunk)
         start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
@@ -71,13 +71,13 @@ def cubic_coordinates(ndim, last, a, grad, image, where, sizes, fill, sums, bend
             share_table(where, sizes, tile)
             clear(tile.gradient, 0, len(tile.gradient))
             slope_tile(
-                ndim, last, a, grad, image, where, sizes, fill, tile.at, tile.points, tile.table, tile.gradient,
+                ndim, last, keys, grad, image, where, sizes, fill, tile.at, tile.points, tile.table, tile.gradient,
                 reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
             )  # fmt: skip
             reduce_tile(where, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
 
 
-def cubic_image(ndim, last, a, grad, grad_image, where, sizes, groups, tiles, reaches):
+def cubic_image(ndim, last, keys, grad, grad_image, where, sizes, groups, tiles, reaches):
     """Work is divided by what is written, images and groups of channels: no two threads add to the same pixel."""
     for chunk in prange(len(tiles.at)):
         tile, count = tile_of(tiles, chunk), tiles_of_a_look(sizes)
@@ -89,7 +89,7 @@ def cubic_image(ndim, last, a, grad, grad_image, where, sizes, groups, tiles, re
             share_table(where, sizes, tile)
             c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
             scatter_tile(
-                ndim, last, a, grad, grad_image, where, sizes, c0, c1, tile.at, tile.points, tile.table,
+                ndim, last, keys, grad, grad_image, where, sizes, c0, c1, tile.at, tile.points, tile.table,
                 reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
             )  # fmt: skip
 
@@ -108,70 +108,127 @@ def starts(last, sizes, at, r, c):
     return np.int64(plane), first + r * sizes.across, 1
 
 
-@loop
-def blend_tile(ndim, last, a, image, out, where, sizes, fill, at, points, table, pixel, share, total):
-    for r in range(at[5]):
-        start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(where, ndim, at[0], start, u0, u1, u2, at[4], table, r * COLUMNS, points)
-        find_taps(ndim, a, sizes, points, at[4], pixel, share, total)
-        for c in range(sizes.channels):
-            base, to, pitch = starts(last, sizes, at, r, c)
-            blend_row(ndim, image, base, pitch, pixel, share, total, fill[c], sizes.padding == ZEROS, out, to, at[4])
+@inline
+def taps_of_row(ndim, last, keys, slopes, where, sizes, r, at, points, table, pixel, share, total):
+    """The first run of interior pixels of a row, whose taps lie side by side: empty for channels last."""
+    start, u0, u1, u2 = row_start(sizes, at, r)
+    row_points(where, ndim, at[0], start, u0, u1, u2, at[4], table, r * COLUMNS, points)
+    find_taps(ndim, keys, slopes, sizes, points, at[4], pixel, share, total)
+    return (0, 0) if last else find_run(ndim, sizes.width, sizes.height, pixel, at[4])
 
 
 @loop
-def slope_tile(ndim, last, a, grad, image, where, sizes, fill, at, points, table, gradient, pixel, share, total):
+def blend_tile(ndim, last, keys, image, out, where, sizes, fill, at, points, table, pixel, share, total):
+    zeros = sizes.padding == ZEROS
     for r in range(at[5]):
-        start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(where, ndim, at[0], start, u0, u1, u2, at[4], table, r * COLUMNS, points)
-        find_taps(ndim, a, sizes, points, at[4], pixel, share, total)
+        a, b = taps_of_row(ndim, last, keys, False, where, sizes, r, at, points, table, pixel, share, total)
         for c in range(sizes.channels):
             base, to, pitch = starts(last, sizes, at, r, c)
+            blend_run(ndim, image, base, sizes.width, pixel, share, out, to, a, b)
+            blend_row(ndim, image, base, pitch, pixel, share, total, fill[c], zeros, out, to, 0, a)
+            blend_row(ndim, image, base, pitch, pixel, share, total, fill[c], zeros, out, to, b, at[4])
+
+
+@loop
+def slope_tile(ndim, last, keys, grad, image, where, sizes, fill, at, points, table, gradient, pixel, share, total):
+    zeros, area = sizes.padding == ZEROS, len(gradient) // 3
+    for r in range(at[5]):
+        a, b = taps_of_row(ndim, last, keys, True, where, sizes, r, at, points, table, pixel, share, total)
+        for c in range(sizes.channels):
+            base, to, pitch = starts(last, sizes, at, r, c)
+            slope_run(ndim, image, base, sizes.width, pixel, share, grad, to, gradient, r * STRIDE, area, a, b)
             for axis in range(ndim):
-                slope_row(
-                    ndim, axis, image, base, pitch, pixel, share, total, fill[c], sizes.padding == ZEROS, grad, to,
-                    gradient, axis * (len(gradient) // 3) + r * STRIDE, at[4],
-                )  # fmt: skip
+                i = axis * area + r * STRIDE
+                some = image, base, pitch, pixel, share, total, fill[c], zeros, grad, to, gradient, i
+                slope_row(ndim, axis, *some, 0, a)
+                slope_row(ndim, axis, *some, b, at[4])
 
 
 @loop
-def scatter_tile(ndim, last, a, grad, grad_image, where, sizes, c0, c1, at, points, table, pixel, share, total):
+def scatter_tile(ndim, last, keys, grad, grad_image, where, sizes, c0, c1, at, points, table, pixel, share, total):
     for r in range(at[5]):
-        start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(where, ndim, at[0], start, u0, u1, u2, at[4], table, r * COLUMNS, points)
-        find_taps(ndim, a, sizes, points, at[4], pixel, share, total)
+        a, b = taps_of_row(ndim, last, keys, False, where, sizes, r, at, points, table, pixel, share, total)
         for c in range(c0, c1):
             base, to, pitch = starts(last, sizes, at, r, c)
-            scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, at[4])
+            scatter_run(ndim, grad_image, base, sizes.width, pixel, share, grad, to, a, b)
+            scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, 0, a)
+            scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, b, at[4])
 
 
 # ---- one row ----
 
 
 @loop
-def find_taps(ndim, a, sizes, points, width, pixel, share, total):
+def find_taps(ndim, keys, slopes, sizes, points, width, pixel, share, total):
     pitch = 1
     for i in range(ndim):
         n = sizes.width if i == 0 else (sizes.height if i == 1 else sizes.depth)
-        for j in range(width):
-            x = points[i, j]
-            far = (x < -FAR) | (x > FAR)
-            known = min(max(x, -FAR), FAR) if x == x else 0.0
-            first = int(math.floor(known))
-            t = known - first if x == x else x  # NaN reaches the result through the weights
-            s, moving = 1.0 - t, 0.0 if far else 1.0
-            w = (outer(a, 1.0 + t), inner(a, t), inner(a, s), outer(a, 1.0 + s))
-            v = (outer_slope(a, 1.0 + t), inner_slope(a, t), -inner_slope(a, s), -outer_slope(a, 1.0 + s))
-            total[0, i, j] = total[1, i, j] = 0
-            for k in range(4):
-                at = first + k - 1
-                inside = sizes.padding != ZEROS or 0 <= at < n
-                pixel[i, k, j] = padded(sizes.padding, sizes.align_corners, at, n) * pitch
-                share[0, i, k, j] = w[k] if inside else 0.0
-                share[1, i, k, j] = moving * v[k] if inside else 0.0
-                total[0, i, j] += share[0, i, k, j]
-                total[1, i, j] += share[1, i, k, j]
+        if count_outside(points, i, width, 1, n - 2, False) == 0:
+            taps_inside(keys, points, i, width, pitch, pixel, share, total)
+            if slopes:
+                slopes_inside(keys, points, i, width, share)
+        else:
+            for j in range(width):
+                taps_anywhere(keys, sizes, points[i, j], i, j, n, pitch, pixel, share, total)
         pitch *= n
+
+
+@loop_fused
+def taps_inside(keys, points, i, width, pitch, pixel, share, total):
+    for j in range(np.uint64(width)):
+        base = np.floor(points[i, j])
+        t, first = points[i, j] - base, (np.int64(base) - 1) * pitch
+        pixel[i, j, 0], pixel[i, j, 1], pixel[i, j, 2] = first, first + pitch, first + pitch + pitch
+        pixel[i, j, 3] = first + pitch + pitch + pitch
+        share[0, i, j, 0], share[0, i, j, 1] = outer(keys, 1.0 + t), inner(keys, t)
+        share[0, i, j, 2], share[0, i, j, 3] = inner(keys, 1.0 - t), outer(keys, 2.0 - t)
+        total[0, i, j], total[1, i, j] = 1, 0
+
+
+@loop_fused
+def slopes_inside(keys, points, i, width, share):
+    for j in range(np.uint64(width)):
+        t = points[i, j] - np.floor(points[i, j])
+        share[1, i, j, 0], share[1, i, j, 1] = outer_slope(keys, 1.0 + t), inner_slope(keys, t)
+        share[1, i, j, 2], share[1, i, j, 3] = -inner_slope(keys, 1.0 - t), -outer_slope(keys, 2.0 - t)
+
+
+@loop
+def taps_anywhere(keys, sizes, x, i, j, n, pitch, pixel, share, total):
+    far = (x < -FAR) | (x > FAR)
+    known = min(max(x, -FAR), FAR) if x == x else 0.0
+    first = int(math.floor(known))
+    t = known - first if x == x else x  # NaN reaches the result through the weights
+    s, moving = 1.0 - t, 0.0 if far else 1.0
+    weights = outer(keys, 1.0 + t), inner(keys, t), inner(keys, s), outer(keys, 1.0 + s)
+    slopes = outer_slope(keys, 1.0 + t), inner_slope(keys, t), -inner_slope(keys, s), -outer_slope(keys, 1.0 + s)
+    total[0, i, j] = total[1, i, j] = 0
+    for k in range(4):
+        at = first + k - 1
+        inside = sizes.padding != ZEROS or 0 <= at < n
+        pixel[i, j, k] = padded(sizes.padding, sizes.align_corners, at, n) * pitch
+        share[0, i, j, k] = weights[k] if inside else 0.0
+        share[1, i, j, k] = moving * slopes[k] if inside else 0.0
+        total[0, i, j] += share[0, i, j, k]
+        total[1, i, j] += share[1, i, j, k]
+
+
+@loop
+def find_run(ndim, w, h, pixel, width):
+    """Padding never puts taps side by side but where they are those of the image."""
+    start = 0
+    while start < width and not adjacent(ndim, w, h, pixel, start):
+        start += 1
+    end = start
+    while end < width and adjacent(ndim, w, h, pixel, end):
+        end += 1
+    return start, end
+
+
+@inline
+def adjacent(ndim, w, h, pixel, j):
+    plane = (pixel[0, j, 3] - pixel[0, j, 0] == 3) & (pixel[1, j, 3] - pixel[1, j, 0] == 3 * w)
+    return plane & (ndim == 2 or pixel[2, j, 3] - pixel[2, j, 0] == 3 * w * h)
 
 
 @inline
@@ -205,11 +262,11 @@ def plane_sum(image, first, pitch, pixel, share, sx, sy, zeros, j):
     """Over the taps of pixel j in x and y. sx, sy: 0 for weights, 1 for their derivatives."""
     value = share[0, 0, 0, j] * 0
     for q in range(4):
-        line, row = first + pixel[1, q, j] * pitch, value * 0
+        line, row = first + pixel[1, j, q] * pitch, value * 0
         for k in range(4):
-            w, number = share[sx, 0, k, j], image[np.uint64(line + pixel[0, k, j] * pitch)]
+            w, number = share[sx, 0, j, k], image[np.uint64(line + pixel[0, j, k] * pitch)]
             row += w * number if counts(w, zeros) else 0
-        w = share[sy, 1, q, j]
+        w = share[sy, 1, j, q]
         value += w * row if counts(w, zeros) else 0
     return value
 
@@ -220,9 +277,9 @@ def tap_sum(ndim, image, first, pitch, pixel, share, sx, sy, sz, zeros, j):
         return plane_sum(image, first, pitch, pixel, share, sx, sy, zeros, j)
     value = share[0, 0, 0, j] * 0
     for p in range(4):
-        w = share[sz, 2, p, j]
+        w = share[sz, 2, j, p]
         if counts(w, zeros):
-            value += w * plane_sum(image, first + pixel[2, p, j] * pitch, pitch, pixel, share, sx, sy, zeros, j)
+            value += w * plane_sum(image, first + pixel[2, j, p] * pitch, pitch, pixel, share, sx, sy, zeros, j)
     return value
 
 
@@ -232,8 +289,8 @@ def share_inside(ndim, total, sx, sy, sz, j):
 
 
 @loop_fused
-def blend_row(ndim, image, base, pitch, pixel, share, total, fill, zeros, out, to, width):
-    for j in range(np.uint64(width)):
+def blend_row(ndim, image, base, pitch, pixel, share, total, fill, zeros, out, to, start, end):
+    for j in range(np.uint64(start), np.uint64(end)):
         value = tap_sum(ndim, image, base, pitch, pixel, share, 0, 0, 0, zeros, j)
         if zeros:
             value += fill * (1 - share_inside(ndim, total, 0, 0, 0, j))
@@ -241,10 +298,10 @@ def blend_row(ndim, image, base, pitch, pixel, share, total, fill, zeros, out, t
 
 
 @loop_fused
-def slope_row(ndim, axis, image, base, pitch, pixel, share, total, fill, zeros, grad, to, gradient, at, width):
+def slope_row(ndim, axis, image, base, pitch, pixel, share, total, fill, zeros, grad, to, gradient, at, start, end):
     """Add one channel. The slopes of all taps add up to 0, inside and outside: what fill has is the rest."""
     x, y, z = int(axis == 0), int(axis == 1), int(axis == 2)
-    for j in range(np.uint64(width)):
+    for j in range(np.uint64(start), np.uint64(end)):
         value = tap_sum(ndim, image, base, pitch, pixel, share, x, y, z, zeros, j)
         if zeros:
             value -= fill * share_inside(ndim, total, x, y, z, j)
@@ -252,13 +309,84 @@ def slope_row(ndim, axis, image, base, pitch, pixel, share, total, fill, zeros, 
 
 
 @loop
-def scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, width):
-    for j in range(width):
+def scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, start, end):
+    for j in range(start, end):
         g = grad[np.uint64(to + j * pitch)]
         for p in range(1 if ndim == 2 else 4):
-            deep, gz = (base, g) if ndim == 2 else (base + pixel[2, p, j] * pitch, g * share[0, 2, p, j])
+            deep, gz = (base, g) if ndim == 2 else (base + pixel[2, j, p] * pitch, g * share[0, 2, j, p])
             for q in range(4):
-                line, gy = deep + pixel[1, q, j] * pitch, gz * share[0, 1, q, j]
+                line, gy = deep + pixel[1, j, q] * pitch, gz * share[0, 1, j, q]
                 if gy != 0:
                     for k in range(4):
-                        grad_image[np.uint64(line + pixel[0, k, j] * pitch)] += gy * share[0, 0, k, j]
+                        grad_image[np.uint64(line + pixel[0, j, k] * pitch)] += gy * share[0, 0, j, k]
+
+
+# ---- the interior run of one row of planes ----
+
+
+@inline
+def columns_of(image, i, down, share, s, j):
+    """The four columns of a pixel's taps in one plane, the first at i, each summed over its rows."""
+    a, b, c, d = share[s, 1, j, 0], share[s, 1, j, 1], share[s, 1, j, 2], share[s, 1, j, 3]
+    one, k, m, n = np.uint64(1), i + down, i + down + down, i + down + down + down
+    two, three = one + one, one + one + one
+    return (
+        (a * image[i] + b * image[k]) + (c * image[m] + d * image[n]),
+        (a * image[i + one] + b * image[k + one]) + (c * image[m + one] + d * image[n + one]),
+        (a * image[i + two] + b * image[k + two]) + (c * image[m + two] + d * image[n + two]),
+        (a * image[i + three] + b * image[k + three]) + (c * image[m + three] + d * image[n + three]),
+    )
+
+
+@inline
+def across(share, s, j, columns):
+    near = share[s, 0, j, 0] * columns[0] + share[s, 0, j, 1] * columns[1]
+    return near + (share[s, 0, j, 2] * columns[2] + share[s, 0, j, 3] * columns[3])
+
+
+@loop_fused
+def blend_run(ndim, image, base, w, pixel, share, out, to, start, end):
+    down = np.uint64(w)
+    for j in range(np.uint64(start), np.uint64(end)):
+        i = np.uint64(base + pixel[0, j, 0] + pixel[1, j, 0])
+        if ndim == 2:
+            out[np.uint64(to) + j] = across(share, 0, j, columns_of(image, i, down, share, 0, j))
+        else:
+            value = share[0, 2, j, 0] * 0
+            for p in range(4):
+                deep = i + np.uint64(pixel[2, j, p])
+                value += share[0, 2, j, p] * across(share, 0, j, columns_of(image, deep, down, share, 0, j))
+            out[np.uint64(to) + j] = value
+
+
+@loop_fused
+def slope_run(ndim, image, base, w, pixel, share, grad, to, gradient, at, area, start, end):
+    """Add one channel, all axes."""
+    down, y, z = np.uint64(w), np.uint64(at + area), np.uint64(at + area + area)
+    for j in range(np.uint64(start), np.uint64(end)):
+        i, g = np.uint64(base + pixel[0, j, 0] + pixel[1, j, 0]), grad[np.uint64(to) + j]
+        for p in range(1 if ndim == 2 else 4):
+            deep = i if ndim == 2 else i + np.uint64(pixel[2, j, p])
+            h = g if ndim == 2 else g * share[0, 2, j, p]
+            columns = columns_of(image, deep, down, share, 0, j)
+            gradient[np.uint64(at) + j] += h * across(share, 1, j, columns)
+            gradient[y + j] += h * across(share, 0, j, columns_of(image, deep, down, share, 1, j))
+            if ndim == 3:
+                gradient[z + j] += g * share[1, 2, j, p] * across(share, 0, j, columns)
+
+
+@loop_fused
+def scatter_run(ndim, grad_image, base, w, pixel, share, grad, to, start, end):
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    for j in range(np.uint64(start), np.uint64(end)):
+        i, g = np.uint64(base + pixel[0, j, 0] + pixel[1, j, 0]), grad[np.uint64(to) + j]
+        a, b, c, d = share[0, 0, j, 0], share[0, 0, j, 1], share[0, 0, j, 2], share[0, 0, j, 3]
+        for p in range(1 if ndim == 2 else 4):
+            k = i if ndim == 2 else i + np.uint64(pixel[2, j, p])
+            deep = g if ndim == 2 else g * share[0, 2, j, p]
+            for q in range(4):
+                h = deep * share[0, 1, j, q]
+                u, v = grad_image[k] + h * a, grad_image[k + one] + h * b
+                x, y = grad_image[k + two] + h * c, grad_image[k + three] + h * d
+                grad_image[k], grad_image[k + one], grad_image[k + two], grad_image[k + three] = u, v, x, y
+                k += np.uint64(w)
