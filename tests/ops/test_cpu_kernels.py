@@ -65,6 +65,7 @@ COMBINATIONS = [(rule, d, "bilinear", False) for rule in ("affine", "projective"
 COMBINATIONS += [("affine", 2, "nearest", False), ("affine", 3, "nearest", False), ("field", 2, "nearest", False)]
 COMBINATIONS += [("basis", 2, "bilinear", False), ("basis", 2, "bilinear", True)]
 COMBINATIONS += [("affine", 2, "bilinear", True), ("affine", 3, "bilinear", True), ("affine", 2, "nearest", True)]
+COMBINATIONS += [("affine", d, "bicubic", last) for d in (2, 3) for last in (False, True)] + [("field", 2, "bicubic", False)]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -87,6 +88,21 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
         torch.testing.assert_close(
             torch.autograd.grad(sample(KERNELS, kind, image, at, fill, settings), at, weight)[0], ours[1]
         )
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("size, out", (((20, 24), (11, 13)), ((12, 14, 13), (6, 5, 7))))
+def test_cubic_rows_that_lie_inside(size: tuple[int, ...], out: tuple[int, ...]) -> None:
+    """Where all taps lie side by side: whole rows at half the extent, parts of rows at all of it."""
+    d, fill = len(size), noise(2, seed=4)
+    for scale, mode in itertools.product((0.5, 0.95), ("bicubic", "catmull_rom")):
+        image, at = noise(2, 2, *size).requires_grad_(), (scale * where("affine", d, out)).requires_grad_()
+        kind, settings = settings_of("affine", out, mode, "zeros", False)
+        got, expected = sample(KERNELS, kind, image, at, fill, settings), ORACLE[kind](image, at, fill, settings)
+        torch.testing.assert_close(got, expected, atol=1e-11, rtol=0)
+        weight = noise(*got.shape, seed=2)
+        for ours, theirs in zip(*(torch.autograd.grad(v, (image, at), weight) for v in (got, expected)), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
 
 
 @pytest.mark.usefixtures("one_thread")
