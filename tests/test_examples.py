@@ -30,7 +30,7 @@ def test_the_pair_differs_only_where_it_should() -> None:
 
 def test_the_code_of_the_readme_runs() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, Any] = {}
     exec("".join(blocks), names)  # one after the other, as a reader types them
     assert names["logits"].shape == (8, 10) and names["crops"].shape == (8, 3, 128, 128)
