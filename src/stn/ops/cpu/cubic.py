@@ -6,15 +6,13 @@ share of a fill value, and all derivatives, are products of sums along single ax
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
-
 import numpy as np
 from numba import prange
 
 from stn.ops.cpu.coordinates_backward import reduce_tile
-from stn.ops.cpu.row import COLUMNS, STRIDE, clear, count_outside
-from stn.ops.cpu.rules import FAR, ZEROS, inline, loop, loop_fused, padded, row_points
+from stn.ops.cpu.reach import find_run, find_taps
+from stn.ops.cpu.row import COLUMNS, STRIDE, clear
+from stn.ops.cpu.rules import ZEROS, inline, loop, loop_fused, row_points
 from stn.ops.cpu.tile import (
     channel_starts,
     look_and_tile,
@@ -26,23 +24,6 @@ from stn.ops.cpu.tile import (
     tile_of,
     tiles_of_a_look,
 )  # fmt: skip
-
-KEYS = {"bicubic": -0.75, "catmull_rom": -0.5}  # mode -> a: Keys 1981, eq. 4
-
-
-class Reach(NamedTuple):
-    """The taps of a row of pixels along each axis. One a thread."""
-
-    pixel: Any  # (3, COLUMNS, 4) int64, as offsets in the image's plane or volume
-    share: Any  # (2, 3, COLUMNS, 4) float: weights, 0 outside an image with zeros around it; then their derivatives
-    total: Any  # (2, 3, COLUMNS) float, the sums of both over the four taps
-
-
-def new_reaches(count: int, real: Any) -> Reach:
-    shape = (3, COLUMNS, 4)
-    shares, totals = np.empty((count, 2, *shape), real), np.empty((count, 2, 3, COLUMNS), real)
-    return Reach(np.empty((count, *shape), np.int64), shares, totals)
-
 
 # ---- kernels; `compiled` as serial or parallel ----
 
@@ -156,99 +137,6 @@ def scatter_tile(ndim, last, keys, grad, grad_image, where, sizes, c0, c1, at, p
 
 
 # ---- one row ----
-
-
-@loop
-def find_taps(ndim, keys, slopes, sizes, points, width, pixel, share, total):
-    pitch = 1
-    for i in range(ndim):
-        n = sizes.width if i == 0 else (sizes.height if i == 1 else sizes.depth)
-        if count_outside(points, i, width, 1, n - 2, False) == 0:
-            taps_inside(keys, points, i, width, pitch, pixel, share, total)
-            if slopes:
-                slopes_inside(keys, points, i, width, share)
-        else:
-            for j in range(width):
-                taps_anywhere(keys, sizes, points[i, j], i, j, n, pitch, pixel, share, total)
-        pitch *= n
-
-
-@loop_fused
-def taps_inside(keys, points, i, width, pitch, pixel, share, total):
-    for j in range(np.uint64(width)):
-        base = np.floor(points[i, j])
-        t, first = points[i, j] - base, (np.int64(base) - 1) * pitch
-        pixel[i, j, 0], pixel[i, j, 1], pixel[i, j, 2] = first, first + pitch, first + pitch + pitch
-        pixel[i, j, 3] = first + pitch + pitch + pitch
-        share[0, i, j, 0], share[0, i, j, 1] = outer(keys, 1.0 + t), inner(keys, t)
-        share[0, i, j, 2], share[0, i, j, 3] = inner(keys, 1.0 - t), outer(keys, 2.0 - t)
-        total[0, i, j], total[1, i, j] = 1, 0
-
-
-@loop_fused
-def slopes_inside(keys, points, i, width, share):
-    for j in range(np.uint64(width)):
-        t = points[i, j] - np.floor(points[i, j])
-        share[1, i, j, 0], share[1, i, j, 1] = outer_slope(keys, 1.0 + t), inner_slope(keys, t)
-        share[1, i, j, 2], share[1, i, j, 3] = -inner_slope(keys, 1.0 - t), -outer_slope(keys, 2.0 - t)
-
-
-@loop
-def taps_anywhere(keys, sizes, x, i, j, n, pitch, pixel, share, total):
-    far = (x < -FAR) | (x > FAR)
-    known = min(max(x, -FAR), FAR) if x == x else 0.0
-    first = int(math.floor(known))
-    t = known - first if x == x else x  # NaN reaches the result through the weights
-    s, moving = 1.0 - t, 0.0 if far else 1.0
-    weights = outer(keys, 1.0 + t), inner(keys, t), inner(keys, s), outer(keys, 1.0 + s)
-    slopes = outer_slope(keys, 1.0 + t), inner_slope(keys, t), -inner_slope(keys, s), -outer_slope(keys, 1.0 + s)
-    total[0, i, j] = total[1, i, j] = 0
-    for k in range(4):
-        at = first + k - 1
-        inside = sizes.padding != ZEROS or 0 <= at < n
-        pixel[i, j, k] = padded(sizes.padding, sizes.align_corners, at, n) * pitch
-        share[0, i, j, k] = weights[k] if inside else 0.0
-        share[1, i, j, k] = moving * slopes[k] if inside else 0.0
-        total[0, i, j] += share[0, i, j, k]
-        total[1, i, j] += share[1, i, j, k]
-
-
-@loop
-def find_run(ndim, w, h, pixel, width):
-    """Padding never puts taps side by side but where they are those of the image."""
-    start = 0
-    while start < width and not adjacent(ndim, w, h, pixel, start):
-        start += 1
-    end = start
-    while end < width and adjacent(ndim, w, h, pixel, end):
-        end += 1
-    return start, end
-
-
-@inline
-def adjacent(ndim, w, h, pixel, j):
-    plane = (pixel[0, j, 3] - pixel[0, j, 0] == 3) & (pixel[1, j, 3] - pixel[1, j, 0] == 3 * w)
-    return plane & (ndim == 2 or pixel[2, j, 3] - pixel[2, j, 0] == 3 * w * h)
-
-
-@inline
-def inner(a, s):  # |s| <= 1
-    return ((a + 2) * s - (a + 3)) * s * s + 1
-
-
-@inline
-def outer(a, s):  # 1 <= |s| <= 2
-    return ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
-
-
-@inline
-def inner_slope(a, s):
-    return (3 * (a + 2) * s - 2 * (a + 3)) * s
-
-
-@inline
-def outer_slope(a, s):
-    return (3 * a * s - 10 * a) * s + 8 * a
 
 
 @inline

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from stn.ops.cpu.adapt import Coordinates
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
-from stn.ops.cpu.cubic import KEYS, cubic_coordinates, cubic_forward, cubic_image, new_reaches
+from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.memory import empty_permuted, zeros_like
+from stn.ops.cpu.reach import KEYS, new_reaches
 from stn.ops.cpu.row import COLUMNS, ROWS
 from stn.ops.cpu.rules import PADDING, Basis, Field
 from stn.ops.cpu.threads import chunk_count, run, thread_count
