@@ -8,7 +8,7 @@ demo: .venv/demo
 	$(BIN)/stn demo
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 import stn
+from stn.experiments.folder import write_atomically
 
 PHOTOGRAPHS = "astronaut", "brick", "camera", "coffee", "grass", "rocket"
 SIDE, STEPS, RATE, TURN = 400, 300, 0.006, math.radians(10)
@@ -98,8 +99,8 @@ def main(out: Path, directions: int, progress: Callable[[str], None] = print) ->
             share = (errors(images, truth, size, options) < 1).float().mean().item()
             rows.setdefault(method, {})[distance] = share
             progress(f"{method}, {distance} pixels off: {100 * share:.0f} %")
-            out.with_suffix(".json").write_text(json.dumps(rows, indent=1))
-            out.with_suffix(".md").write_text(table(rows, len(images)))
+            for suffix, text in ((".json", json.dumps(rows, indent=1)), (".md", table(rows, len(images)))):
+                write_atomically(out.with_suffix(suffix), lambda file, text=text: file.write(text.encode()))
 
 
 if __name__ == "__main__":

@@ -179,6 +179,8 @@ def test_parts_2d() -> None:
     lengths = torch.tensor([[0.5, 2.0 * 1.25]]).double().expand(2, 2)  # of the columns: the shear comes after the scale
     torch.testing.assert_close(stretched.matrix[:, :, :2].norm(dim=1), lengths, atol=1e-7, rtol=0)
     assert torch.equal(stn.Affine.from_parts().matrix, torch.eye(2, 3)[None])
+    several = stn.Affine.from_parts(scale=torch.tensor([0.5, 2.0, 3.0]))  # one a sample, with no other batch
+    assert torch.equal(several.matrix[:, :, :2], torch.tensor([0.5, 2.0, 3.0])[:, None, None] * torch.eye(2))
 
 
 def test_parts_3d_and_looks() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,15 +40,20 @@ class Request:
 Read = Callable[[Request, Tensor], Tensor]  # (N, K, C, *size) from one level: `Request.on`, `Request.inside`
 
 
-def sample(request: Request, image: Tensor, pyramid: Pyramid | None, read: Read = Request.on) -> Tensor:
-    """(N, K, C, *size). pyramid: that of the image, if there is one already."""
+def pyramid_for(request: Request, image: Tensor, pyramid: Pyramid | None) -> Pyramid | None:
+    """What such a request reads, made unless it is at hand. A plain one reads the image."""
     if not request.antialias and request.gradient == "exact":
+        return None
+    return pyramid or Pyramid(image, align_corners=request.settings[2 if request.rule == "field" else 3])
+
+
+def sample(request: Request, image: Tensor, pyramid: Pyramid | None, read: Read = Request.on) -> Tensor:
+    """(N, K, C, *size). pyramid: as `pyramid_for` has it."""
+    if pyramid is None:
         return read(request, image)
     if image.dtype == torch.uint8:
-        out = sample(request, image.float(), None, read)
+        out = sample(request, pyramid[0], pyramid, read)
         return as_bytes(out) if read is Request.on else out
-    if pyramid is None:
-        pyramid = Pyramid(image, align_corners=request.settings[2 if request.rule == "field" else 3])
     if request.gradient == "wide" and read is Request.on and differentiated(request.where):
         exact = replace(request, where=request.where.detach(), gradient="exact")
         value, reaching = sample(exact, image, pyramid), widened(request, pyramid)
@@ -59,17 +64,18 @@ def sample(request: Request, image: Tensor, pyramid: Pyramid | None, read: Read 
 
 
 def over_footprints(request: Request, pyramid: Pyramid, read: Read) -> Tensor:
-    jacobian = footprint.jacobian(request.rule, request.where, pyramid.sizes[0], request.settings)
+    size = pyramid.sizes[0]
+    jacobian = footprint.jacobian(request.rule, request.where, size, request.settings)
     if request.antialias != "anisotropic":
-        return blend(request, pyramid, footprint.level_of(footprint.squared_distance(jacobian)), read)
+        return blend(Levels(request, pyramid, read), footprint.level_of(footprint.squared_distance(jacobian)))
     across, step, ahead = footprint.longer_axis(jacobian)
     level, reach = footprint.level_of(across), taps_ahead(ahead)
     if reach == 0:
-        return blend(request, pyramid, level, read)
+        return blend(Levels(request, pyramid, read), level)
     weights = [(1 - abs(j) / ahead).clamp_min(0) for j in range(-reach, reach + 1)]
-    total, origin = torch.stack(weights).sum(dim=0), movable(request, pyramid.sizes[0])
+    total, origin = torch.stack(weights).sum(dim=0), movable(request, size)
     parts = [
-        blend(moved(origin, j * step, pyramid.sizes[0]), pyramid, level, read) * over_channels(weight / total)
+        blend(Levels(moved(origin, j * step, size), pyramid, read), level) * over_channels(weight / total)
         for j, weight in zip(range(-reach, reach + 1), weights, strict=True)
     ]
     return torch.stack(parts).sum(dim=0)
@@ -90,39 +96,50 @@ def widened(request: Request, pyramid: Pyramid) -> Tensor:
         return torch.stack(shares).sum(dim=0) / (2.0 ** len(levels) - 1)
 
     used = range(max(len(levels), levels_in_use(least, len(pyramid))[-1] + 1))
-    return weighted(request, pyramid, used, weight, lambda request, image: request.on(image.detach()))
+    return weighted(Levels(request, pyramid, lambda request, image: request.on(image.detach())), used, weight)
 
 
 # ---- sums over levels ----
 
 
-def blend(request: Request, pyramid: Pyramid, level: Tensor, read: Read) -> Tensor:
+class Levels:
+    """What a request reads from each level of a pyramid, at least in float32."""
+
+    def __init__(self, request: Request, pyramid: Pyramid, read: Read) -> None:
+        self.request, self.pyramid, self.read = request, pyramid, read
+        self.below: Request | None = None  # the same, for all levels but the image
+
+    def __len__(self) -> int:
+        return len(self.pyramid)
+
+    def __getitem__(self, level: int) -> Tensor:
+        if level == 0:
+            request = self.request
+        else:
+            request = self.below = self.below or normalized(self.request, self.pyramid.sizes[0])
+        part = self.read(request, self.pyramid[level])
+        return part.to(torch.promote_types(part.dtype, torch.float32))
+
+
+def blend(levels: Levels, level: Tensor) -> Tensor:
     """Linear between the two levels next to `level`, (N, K, *size), with lengths of 1."""
-    level = level.clamp(max=len(pyramid) - 1)
-    used = levels_in_use(level, len(pyramid))
+    level = level.clamp(max=len(levels) - 1)
+    used = levels_in_use(level, len(levels))
     if len(used) == 2:  # by far the most common, and one step
-        fine, coarse = (on_level(request, pyramid, k, read) for k in used)
+        fine, coarse = (levels[k] for k in used)
         share = over_channels(level - used[0]).to(fine.dtype)
         return torch.lerp(fine, coarse, share) if differentiated(fine, coarse, share) else fine.lerp_(coarse, share)
-    return weighted(request, pyramid, used, lambda k: hat(level - k), read)
+    return weighted(levels, used, lambda k: hat(level - k))
 
 
-def weighted(
-    request: Request, pyramid: Pyramid, levels: Iterable[int], weight: Callable[[int], Tensor], read: Read
-) -> Tensor:
-    if len(used := list(levels)) == 1:
-        return on_level(request, pyramid, used[0], read)
-    total = torch.zeros((), device=request.where.device)
+def weighted(levels: Levels, used: range, weight: Callable[[int], Tensor]) -> Tensor:
+    if len(used) == 1:
+        return levels[used[0]]
+    total = torch.zeros((), device=levels.request.where.device)
     for k in used:
-        part = on_level(request, pyramid, k, read)
+        part = levels[k]
         total = total + part * over_channels(weight(k)).to(part.real.dtype)
     return total
-
-
-def on_level(request: Request, pyramid: Pyramid, k: int, read: Read) -> Tensor:
-    """At least in float32."""
-    part = read(normalized(request, pyramid.sizes[0]) if k else request, pyramid[k])
-    return part.to(torch.promote_types(part.dtype, torch.float32))
 
 
 def hat(distance: Tensor) -> Tensor:
@@ -164,7 +181,7 @@ def normalized(request: Request, size: tuple[int, ...]) -> Request:
 
 def movable(request: Request, size: tuple[int, ...]) -> Request:
     """An affine map is moved as it is, all else as stored pixels."""
-    if is_affine(request, size):
+    if footprint.is_affine(request.rule, request.where, len(size)):
         return request
     how = request.settings[:3] if request.rule == "field" else request.settings[1:4]
     axes = footprint.coordinates(request.rule, request.where, size, request.settings)
@@ -174,16 +191,12 @@ def movable(request: Request, size: tuple[int, ...]) -> Request:
 
 def moved(request: Request, step: Tensor, size: tuple[int, ...]) -> Request:
     """By a step in source pixels, (N, K, *size, d)."""
-    if not is_affine(request, size):
+    if not footprint.is_affine(request.rule, request.where, len(size)):
         return replace(request, where=request.where + step)
     half, _ = extents(size, request.settings[3], request.where)
     matrix, d = request.where, len(size)
     shift = (step.view(*matrix.shape[:2], d) / half).unsqueeze(-1)
     return replace(request, where=torch.cat([matrix[..., :d], matrix[..., d:] + shift.to(matrix.dtype)], dim=-1))
-
-
-def is_affine(request: Request, size: tuple[int, ...]) -> bool:
-    return request.rule == "matrix" and request.where.shape[-2] == len(size)
 
 
 def extents(size: tuple[int, ...], align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor]:

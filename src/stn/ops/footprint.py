@@ -36,7 +36,7 @@ def jacobian(rule: str, where: Tensor, in_size: Sequence[int], settings: Setting
     But for those, differences between neighbours: over two pixels, and over one at the edges of the output.
     """
     d = len(in_size)
-    if rule == "matrix" and where.shape[-2] == d:
+    if is_affine(rule, where, d):
         size, align_corners = settings[0], settings[3]
         h = where.new_tensor([half_extent(n, align_corners) for n in reversed(in_size)], dtype=torch.float32)
         g = where.new_tensor([half_extent(n, align_corners) or 1.0 for n in reversed(size)], dtype=torch.float32)
@@ -48,6 +48,10 @@ def jacobian(rule: str, where: Tensor, in_size: Sequence[int], settings: Setting
         found = torch.stack([torch.stack([difference(x.expand(size), axis) for axis in axes]) for x in at])
         found = found.to(torch.promote_types(where.dtype, torch.float32))
     return found.nan_to_num(nan=0.0, posinf=2 * FAR, neginf=-2 * FAR).clamp(-FAR, FAR)
+
+
+def is_affine(rule: str, where: Tensor, d: int) -> bool:
+    return rule == "matrix" and where.shape[-2] == d
 
 
 def difference(x: Tensor, axis: int) -> Tensor:

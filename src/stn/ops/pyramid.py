@@ -21,7 +21,7 @@ from stn.ops.library import averaging_kernels
 class Pyramid:
     """The levels of an image, each found when first asked for. Many looks at one image share them: `pyramid=`.
 
-    image: (N, C, *in), which is level 0. align_corners: of the looks. The levels of half precision are float32.
+    image: (N, C, *in), which is level 0. align_corners: of the looks. The levels of bytes and half precision are float32.
     Source: Williams 1983.
     """
 
@@ -31,7 +31,7 @@ class Pyramid:
         size, self.sizes = tuple(image.shape[2:]), [tuple(image.shape[2:])]
         while (size := tuple(halved(n, align_corners) for n in size)) != self.sizes[-1]:
             self.sizes.append(size)
-        self._levels = [image]
+        self._levels = [image.float() if image.dtype == torch.uint8 else image]
 
     def __len__(self) -> int:
         return len(self.sizes)

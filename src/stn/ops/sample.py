@@ -145,11 +145,12 @@ def _result(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...], 
     if options.pyramid is not None:
         _check.pyramid_fits("pyramid", options.pyramid, image, options.align_corners)
     request = Request(rule, where, fill, settings, options.antialias, options.gradient)
-    out = reach.sample(request, image, options.pyramid)
+    pyramid = reach.pyramid_for(request, image, options.pyramid)
+    out = reach.sample(request, image, pyramid)
     out = out if looks else out.squeeze(1)
     if not options.return_mask:
         return out
-    mask = reach.sample(replace(request, gradient="exact"), image, options.pyramid, Request.inside)
+    mask = reach.sample(replace(request, gradient="exact"), image, pyramid, Request.inside)
     return out, mask if looks else mask.squeeze(1)
 
 
