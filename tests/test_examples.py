@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -20,6 +22,19 @@ def test_examples_run(name: str) -> None:
     assert out.returncode == 0, out.stderr
     found = re.search(r"parameters, test error ([\d.]+) %", out.stdout)
     assert found and float(found[1]) < 25, out.stdout  # chance is 90 %
+
+
+def test_the_picture_of_aliasing(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "aliasing.png"
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "aliasing.py"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == str(out), done.stderr
+    with Image.open(out) as picture:
+        pixels = np.asarray(picture.convert("L"), dtype=float)
+    height, width = pixels.shape
+    panels = [pixels[height // 10 : 2 * height // 5, width * i // 3 + 30 : width * (i + 1) // 3 - 30] for i in range(3)]
+    plain, isotropic, anisotropic = (panel.std() for panel in panels)
+    assert plain > 2 * isotropic and plain > 2 * anisotropic
 
 
 def test_the_pair_differs_only_where_it_should() -> None:

@@ -66,6 +66,8 @@ COMBINATIONS += [("affine", 2, "nearest", False), ("affine", 3, "nearest", False
 COMBINATIONS += [("basis", 2, "bilinear", False), ("basis", 2, "bilinear", True)]
 COMBINATIONS += [("affine", 2, "bilinear", True), ("affine", 3, "bilinear", True), ("affine", 2, "nearest", True)]
 COMBINATIONS += [("affine", d, "bicubic", last) for d in (2, 3) for last in (False, True)] + [("field", 2, "bicubic", False)]
+COMBINATIONS += [("affine", d, "bspline", last) for d in (2, 3) for last in (False, True)]
+COMBINATIONS += [(rule, 2, "bspline", False) for rule in ("projective", "field", "basis")]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -95,7 +97,7 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
 def test_cubic_rows_that_lie_inside(size: tuple[int, ...], out: tuple[int, ...]) -> None:
     """Where all taps lie side by side: whole rows at half the extent, parts of rows at all of it."""
     d, fill = len(size), noise(2, seed=4)
-    for scale, mode in itertools.product((0.5, 0.95), ("bicubic", "catmull_rom")):
+    for scale, mode in itertools.product((0.5, 0.95), ("bicubic", "catmull_rom", "bspline")):
         image, at = noise(2, 2, *size).requires_grad_(), (scale * where("affine", d, out)).requires_grad_()
         kind, settings = settings_of("affine", out, mode, "zeros", False)
         got, expected = sample(KERNELS, kind, image, at, fill, settings), ORACLE[kind](image, at, fill, settings)

@@ -224,6 +224,15 @@ def _taps(x: Tensor, n: int, kernel: Taps, padding_mode: str, align_corners: boo
 POLE = math.sqrt(3) - 2
 
 
+def prefilter_reach(padding_mode: str, dtype: torch.dtype) -> tuple[int, int]:
+    """How many pixels off the response is below the rounding, and as many coefficients as are found beyond the border.
+
+    Those of a mirrored or a wrapped image go on as it does; others need a margin, beyond which they are constant.
+    """
+    reach = 14 if dtype == torch.float32 else 28
+    return reach, 0 if padding_mode in ("reflection", "wrap") else reach
+
+
 def prefiltered(
     image: Tensor,  # (N, C, *in)
     padding_mode: str,
@@ -232,12 +241,10 @@ def prefiltered(
 ) -> tuple[Tensor, int]:  # (N, C, *in + 2 margin), margin
     """Coefficients whose cubic B-spline passes through the pixels: Unser, Aldroubi, Eden 1993, part I, box 2.
 
-    c = h * image, h_k = -6 z / (1 - z^2) z^|k|: the recursive filter's response, cut where it is below the rounding. The
-    image goes on beyond its border as the padding says. So do the coefficients of a mirrored or a wrapped image; others
-    need a margin, beyond which they are constant.
+    c = h * image, h_k = -6 z / (1 - z^2) z^|k|: the recursive filter's response, cut at its reach. The image goes on
+    beyond its border as the padding says.
     """
-    reach = 14 if image.dtype == torch.float32 else 28
-    margin = 0 if padding_mode in ("reflection", "wrap") else reach
+    reach, margin = prefilter_reach(padding_mode, image.dtype)
     k = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
     response = (-6 * POLE / (1 - POLE**2)) * POLE ** k.abs()
     for axis in range(2, image.ndim):

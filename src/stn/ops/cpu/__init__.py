@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # half precision is computed in float32
-MODES = ("nearest", "bilinear", "bicubic", "catmull_rom")
+MODES = ("nearest", "bilinear", "bicubic", "catmull_rom", "bspline")
 MOST_PIXELS = 2**32  # of one plane: offsets within it have 32 bits
 
 

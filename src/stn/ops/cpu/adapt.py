@@ -36,6 +36,15 @@ def scale(in_size: tuple[int, ...], out_size: tuple[int, ...], rows: int, align_
     return Scale(matrix, centre, 1 / np.array(g))
 
 
+def shifted(where: Coordinates, margin: int) -> Coordinates:
+    """The same places in an image with so many more pixels on each side."""
+    if margin == 0:
+        return where
+    if isinstance(where, Field):
+        return where._replace(axes=where.axes + np.array([0, 0, margin]))
+    return where._replace(centre=where.centre + margin)
+
+
 def numbers(tensor: Tensor) -> Any:
     """Flat over looks, in float64."""
     tensor = tensor.detach()

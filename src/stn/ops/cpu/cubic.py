@@ -1,4 +1,4 @@
-"""Keys' cubic kernel, of four taps an axis: forward, and both gradients, for planes and channels last alike.
+"""Cubic kernels, of four taps an axis: forward, and both gradients, for planes and channels last alike.
 
 Row by row of a tile the taps of each axis are found once for all channels; along the axes their weights multiply, so the
 share of a fill value, and all derivatives, are products of sums along single axes.
@@ -28,37 +28,33 @@ from stn.ops.cpu.tile import (
 # ---- kernels; `compiled` as serial or parallel ----
 
 
-def cubic_forward(ndim, last, keys, image, out, where, sizes, fill, tiles, reaches):
+def cubic_forward(ndim, last, cubic, image, out, where, sizes, fill, tiles, reaches):
     for chunk in prange(len(tiles.at)):
         tile = tile_of(tiles, chunk)
         start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
         for number in range(start, end):
-            look, within = look_and_tile(where, sizes, number)
-            place_tile(sizes, look, within, tile.at)
-            share_table(where, sizes, tile)
+            begin_tile(where, sizes, tile, number)
             blend_tile(
-                ndim, last, keys, image, out, where, sizes, fill, tile.at, tile.points, tile.table,
+                ndim, last, cubic, image, out, where, sizes, fill, tile.at, tile.points, tile.table,
                 reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
             )  # fmt: skip
 
 
-def cubic_coordinates(ndim, last, keys, grad, image, where, sizes, fill, sums, bends, tiles, reaches):
+def cubic_coordinates(ndim, last, cubic, grad, image, where, sizes, fill, sums, bends, tiles, reaches):
     for chunk in prange(len(tiles.at)):
         tile = tile_of(tiles, chunk)
         start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
         for number in range(start, end):
-            look, within = look_and_tile(where, sizes, number)
-            place_tile(sizes, look, within, tile.at)
-            share_table(where, sizes, tile)
+            begin_tile(where, sizes, tile, number)
             clear(tile.gradient, 0, len(tile.gradient))
             slope_tile(
-                ndim, last, keys, grad, image, where, sizes, fill, tile.at, tile.points, tile.table, tile.gradient,
+                ndim, last, cubic, grad, image, where, sizes, fill, tile.at, tile.points, tile.table, tile.gradient,
                 reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
             )  # fmt: skip
             reduce_tile(where, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
 
 
-def cubic_image(ndim, last, keys, grad, grad_image, where, sizes, groups, tiles, reaches):
+def cubic_image(ndim, last, cubic, grad, grad_image, where, sizes, groups, tiles, reaches):
     """Work is divided by what is written, images and groups of channels: no two threads add to the same pixel."""
     for chunk in prange(len(tiles.at)):
         tile, count = tile_of(tiles, chunk), tiles_of_a_look(sizes)
@@ -70,12 +66,19 @@ def cubic_image(ndim, last, keys, grad, grad_image, where, sizes, groups, tiles,
             share_table(where, sizes, tile)
             c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
             scatter_tile(
-                ndim, last, keys, grad, grad_image, where, sizes, c0, c1, tile.at, tile.points, tile.table,
+                ndim, last, cubic, grad, grad_image, where, sizes, c0, c1, tile.at, tile.points, tile.table,
                 reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
             )  # fmt: skip
 
 
 # ---- one tile ----
+
+
+@inline
+def begin_tile(where, sizes, tile, number):
+    look, within = look_and_tile(where, sizes, number)
+    place_tile(sizes, look, within, tile.at)
+    share_table(where, sizes, tile)
 
 
 @inline
@@ -90,19 +93,19 @@ def starts(last, sizes, at, r, c):
 
 
 @inline
-def taps_of_row(ndim, last, keys, slopes, where, sizes, r, at, points, table, pixel, share, total):
+def taps_of_row(ndim, last, cubic, slopes, where, sizes, r, at, points, table, pixel, share, total):
     """The first run of interior pixels of a row, whose taps lie side by side: empty for channels last."""
     start, u0, u1, u2 = row_start(sizes, at, r)
     row_points(where, ndim, at[0], start, u0, u1, u2, at[4], table, r * COLUMNS, points)
-    find_taps(ndim, keys, slopes, sizes, points, at[4], pixel, share, total)
+    find_taps(ndim, cubic, slopes, sizes, points, at[4], pixel, share, total)
     return (0, 0) if last else find_run(ndim, sizes.width, sizes.height, pixel, at[4])
 
 
 @loop
-def blend_tile(ndim, last, keys, image, out, where, sizes, fill, at, points, table, pixel, share, total):
+def blend_tile(ndim, last, cubic, image, out, where, sizes, fill, at, points, table, pixel, share, total):
     zeros = sizes.padding == ZEROS
     for r in range(at[5]):
-        a, b = taps_of_row(ndim, last, keys, False, where, sizes, r, at, points, table, pixel, share, total)
+        a, b = taps_of_row(ndim, last, cubic, False, where, sizes, r, at, points, table, pixel, share, total)
         for c in range(sizes.channels):
             base, to, pitch = starts(last, sizes, at, r, c)
             blend_run(ndim, image, base, sizes.width, pixel, share, out, to, a, b)
@@ -111,10 +114,10 @@ def blend_tile(ndim, last, keys, image, out, where, sizes, fill, at, points, tab
 
 
 @loop
-def slope_tile(ndim, last, keys, grad, image, where, sizes, fill, at, points, table, gradient, pixel, share, total):
+def slope_tile(ndim, last, cubic, grad, image, where, sizes, fill, at, points, table, gradient, pixel, share, total):
     zeros, area = sizes.padding == ZEROS, len(gradient) // 3
     for r in range(at[5]):
-        a, b = taps_of_row(ndim, last, keys, True, where, sizes, r, at, points, table, pixel, share, total)
+        a, b = taps_of_row(ndim, last, cubic, True, where, sizes, r, at, points, table, pixel, share, total)
         for c in range(sizes.channels):
             base, to, pitch = starts(last, sizes, at, r, c)
             slope_run(ndim, image, base, sizes.width, pixel, share, grad, to, gradient, r * STRIDE, area, a, b)
@@ -126,9 +129,9 @@ def slope_tile(ndim, last, keys, grad, image, where, sizes, fill, at, points, ta
 
 
 @loop
-def scatter_tile(ndim, last, keys, grad, grad_image, where, sizes, c0, c1, at, points, table, pixel, share, total):
+def scatter_tile(ndim, last, cubic, grad, grad_image, where, sizes, c0, c1, at, points, table, pixel, share, total):
     for r in range(at[5]):
-        a, b = taps_of_row(ndim, last, keys, False, where, sizes, r, at, points, table, pixel, share, total)
+        a, b = taps_of_row(ndim, last, cubic, False, where, sizes, r, at, points, table, pixel, share, total)
         for c in range(c0, c1):
             base, to, pitch = starts(last, sizes, at, r, c)
             scatter_run(ndim, grad_image, base, sizes.width, pixel, share, grad, to, a, b)

@@ -11,18 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stn.ops.cpu.adapt import Coordinates
+from stn.ops.cpu.adapt import Coordinates, shifted
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
 from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
-from stn.ops.cpu.memory import empty_permuted, zeros_like
-from stn.ops.cpu.reach import KEYS, new_reaches
+from stn.ops.cpu.layout import flat, new_image
+from stn.ops.cpu.memory import empty_permuted
+from stn.ops.cpu.prefilter import coefficients, filtered
+from stn.ops.cpu.reach import CUBICS, new_reaches
 from stn.ops.cpu.row import COLUMNS, ROWS
 from stn.ops.cpu.rules import PADDING, Basis, Field
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import Sizes, Tile, new_tiles, tiles_of_a_look
 from stn.ops.library import is_channels_last
+from stn.ops.reference import prefilter_reach
 
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
 KEPT = 4  # memories for tiles, a thread: forward and backward of two layers
@@ -44,15 +47,18 @@ class Call:
         padding_mode: str,
         align_corners: bool,
     ) -> None:
-        self.where, self.nearest, self.keys = where, mode == "nearest", KEYS.get(mode)
+        self.nearest, self.cubic, self.prefilter = mode == "nearest", CUBICS.get(mode), mode == "bspline"
         self.dtype, self.ndim = image.dtype, image.ndim - 2
         self.format = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
         self.last = is_channels_last(image)
         self.real = torch.float64 if image.dtype == torch.float64 else torch.float32
         self.number: Any = np.float64 if self.real == torch.float64 else np.float32
         self.image, self.size = self.laid_out(image), tuple(size)
+        self.how = padding_mode, align_corners
+        margin = prefilter_reach(padding_mode, self.real)[1] if self.prefilter else 0
+        self.where, self.source_size = shifted(where, margin), tuple(n + 2 * margin for n in image.shape[2:])
         ones = (1,) * (3 - self.ndim)
-        lengths = *image.shape[:1:-1], *ones, *self.size[::-1], *ones
+        lengths = *self.source_size[::-1], *ones, *self.size[::-1], *ones
         rows = ROWS
         if isinstance(where, Basis):
             rows = max(1, min(ROWS, TABLE // (COLUMNS * len(where.knots))))
@@ -68,9 +74,15 @@ class Call:
         return tensor.detach().to(self.real).contiguous(memory_format=form)
 
     def flat(self, tensor: Tensor) -> Any:
-        if self.last:
-            tensor = tensor.permute(0, *range(2, tensor.ndim), 1)
-        return tensor.reshape(-1).numpy()
+        return flat(tensor, self.last)
+
+    def source(self, fill: Tensor) -> Any:
+        """What the kernels read: the image, or its coefficients."""
+        if not self.prefilter:
+            return self.flat(self.image)
+        padding_mode, align_corners = self.how
+        fill = torch.from_numpy(self.fill(fill))
+        return self.flat(coefficients(self.image, self.last, padding_mode, fill, align_corners))
 
     def fill(self, fill: Tensor) -> Any:
         return fill.detach().to(self.real).expand(self.sizes.channels).contiguous().numpy()
@@ -97,25 +109,27 @@ class Call:
         out = empty_permuted((n, looks, channels, *self.size), order, self.real)
         if out.numel() == 0:
             return out.to(self.dtype)
-        images = self.flat(self.image), self.flat(out.flatten(0, 1))
-        if self.keys is not None:
+        images = self.source(fill), self.flat(out.flatten(0, 1))
+        if self.cubic is not None:
             rest = self.where, self.sizes, self.fill(fill), self.tiles(), new_reaches(self.chunks, self.number)
-            self.run(cubic_forward, self.last, self.keys, *images, *rest)
+            self.run(cubic_forward, self.last, self.cubic, *images, *rest)
         else:
             kernel = forward_pixels if self.last else forward_planes
             self.run(kernel, self.nearest, *images, self.where, self.sizes, self.fill(fill), self.tiles())
         return out.to(self.dtype)
 
     def image_gradient(self, grad: Tensor) -> Tensor:  # grad: (N * K, C, *size), laid out
-        out = zeros_like(self.image)  # in its layout
+        out = new_image(self.image, self.source_size, self.last).zero_()
         n, channels = self.sizes.batch, self.sizes.channels
         bands = max(1, min(-(-TASKS // n), self.image.shape[2] // 32))
-        groups = max(1, min(-(-TASKS // (n * (bands if self.keys is None else 1))), channels))
+        groups = max(1, min(-(-TASKS // (n * (bands if self.cubic is None else 1))), channels))
         kernel = image_pixels if self.last else image_planes
         images = self.flat(grad), self.flat(out)
-        if self.keys is not None:
+        if self.cubic is not None:
             rest = self.where, self.sizes, groups, self.tiles(), new_reaches(self.chunks, self.number)
-            self.run(cubic_image, self.last, self.keys, *images, *rest)
+            self.run(cubic_image, self.last, self.cubic, *images, *rest)
+            if self.prefilter:
+                out = filtered(out, self.last, *self.how, tuple(self.image.shape[2:]), True)
             return out.to(self.dtype)
         self.run(kernel, self.nearest, *images, self.where, self.sizes, self.number(1), groups, bands, self.tiles())
         return out.to(self.dtype)
@@ -126,10 +140,10 @@ class Call:
         field = isinstance(self.where, Field)
         sums = np.empty_like(self.where.field) if isinstance(self.where, Field) else np.empty((looks, tiles, 4, 4))
         bends = np.empty((looks, tiles, *(self.where.bend.shape[1:] if isinstance(self.where, Basis) else (0, 0))))
-        rest = self.flat(grad), self.flat(self.image), self.where, self.sizes, self.fill(fill), sums, bends
-        if self.keys is not None:
+        rest = self.flat(grad), self.source(fill), self.where, self.sizes, self.fill(fill), sums, bends
+        if self.cubic is not None:
             reaches = new_reaches(self.chunks, self.number)
-            self.run(cubic_coordinates, self.last, self.keys, *rest, self.tiles(derivative=True), reaches)
+            self.run(cubic_coordinates, self.last, self.cubic, *rest, self.tiles(derivative=True), reaches)
         else:
             self.run(coordinates_pixels if self.last else coordinates_planes, *rest, self.tiles(derivative=True))
         return (sums, None) if field else (sums.sum(axis=1), bends.sum(axis=1))

@@ -36,12 +36,6 @@ def empty_permuted(shape: Sequence[int], order: Sequence[int], dtype: torch.dtyp
     return torch.empty(0, dtype=dtype).set_(torch.from_numpy(owner).untyped_storage(), 0, tuple(shape), strides)
 
 
-def zeros_like(tensor: Tensor) -> Tensor:
-    """With its layout, if that is dense."""
-    order = sorted(range(tensor.ndim), key=lambda i: (-tensor.stride()[i], i))
-    return empty_permuted(tensor.shape, order, tensor.dtype).zero_()
-
-
 def _take(size: int) -> mmap.mmap:
     for block in list(_waiting):
         if len(block) == size:

@@ -1,4 +1,4 @@
-"""The four taps of Keys' cubic kernel along each axis, for a row of pixels, and which of them lie side by side."""
+"""The four taps of a cubic kernel along each axis, for a row of pixels, and which of them lie side by side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,26 @@ import numpy as np
 from stn.ops.cpu.row import COLUMNS, count_outside
 from stn.ops.cpu.rules import FAR, ZEROS, inline, loop, loop_fused, padded
 
-KEYS = {"bicubic": -0.75, "catmull_rom": -0.5}  # mode -> a: Keys 1981, eq. 4
+
+class Cubic(NamedTuple):
+    """Both pieces of a kernel: inner_0 + s^2 (inner_2 + inner_3 s) for |s| <= 1, then outer_0 + .. + outer_3 s^3."""
+
+    inner_0: float
+    inner_2: float
+    inner_3: float
+    outer_0: float
+    outer_1: float
+    outer_2: float
+    outer_3: float
+
+
+def keys(a: float) -> Cubic:
+    """Keys 1981, eq. 4."""
+    return Cubic(1.0, -(a + 3), a + 2, -4 * a, 8 * a, -5 * a, a)
+
+
+BSPLINE = Cubic(2 / 3, -1.0, 1 / 2, 4 / 3, -2.0, 1.0, -1 / 6)  # Unser, Aldroubi, Eden 1993
+CUBICS = {"bicubic": keys(-0.75), "catmull_rom": keys(-0.5), "bspline": BSPLINE}  # by mode
 
 
 class Reach(NamedTuple):
@@ -28,49 +47,49 @@ def new_reaches(count: int, real: Any) -> Reach:
 
 
 @loop
-def find_taps(ndim, keys, slopes, sizes, points, width, pixel, share, total):
+def find_taps(ndim, cubic, slopes, sizes, points, width, pixel, share, total):
     pitch = 1
     for i in range(ndim):
         n = sizes.width if i == 0 else (sizes.height if i == 1 else sizes.depth)
         if count_outside(points, i, width, 1, n - 2, False) == 0:
-            taps_inside(keys, points, i, width, pitch, pixel, share, total)
+            taps_inside(cubic, points, i, width, pitch, pixel, share, total)
             if slopes:
-                slopes_inside(keys, points, i, width, share)
+                slopes_inside(cubic, points, i, width, share)
         else:
             for j in range(width):
-                taps_anywhere(keys, sizes, points[i, j], i, j, n, pitch, pixel, share, total)
+                taps_anywhere(cubic, sizes, points[i, j], i, j, n, pitch, pixel, share, total)
         pitch *= n
 
 
 @loop_fused
-def taps_inside(keys, points, i, width, pitch, pixel, share, total):
+def taps_inside(cubic, points, i, width, pitch, pixel, share, total):
     for j in range(np.uint64(width)):
         base = np.floor(points[i, j])
         t, first = points[i, j] - base, (np.int64(base) - 1) * pitch
         pixel[i, j, 0], pixel[i, j, 1], pixel[i, j, 2] = first, first + pitch, first + pitch + pitch
         pixel[i, j, 3] = first + pitch + pitch + pitch
-        share[0, i, j, 0], share[0, i, j, 1] = outer(keys, 1.0 + t), inner(keys, t)
-        share[0, i, j, 2], share[0, i, j, 3] = inner(keys, 1.0 - t), outer(keys, 2.0 - t)
+        share[0, i, j, 0], share[0, i, j, 1] = outer(cubic, 1.0 + t), inner(cubic, t)
+        share[0, i, j, 2], share[0, i, j, 3] = inner(cubic, 1.0 - t), outer(cubic, 2.0 - t)
         total[0, i, j], total[1, i, j] = 1, 0
 
 
 @loop_fused
-def slopes_inside(keys, points, i, width, share):
+def slopes_inside(cubic, points, i, width, share):
     for j in range(np.uint64(width)):
         t = points[i, j] - np.floor(points[i, j])
-        share[1, i, j, 0], share[1, i, j, 1] = outer_slope(keys, 1.0 + t), inner_slope(keys, t)
-        share[1, i, j, 2], share[1, i, j, 3] = -inner_slope(keys, 1.0 - t), -outer_slope(keys, 2.0 - t)
+        share[1, i, j, 0], share[1, i, j, 1] = outer_slope(cubic, 1.0 + t), inner_slope(cubic, t)
+        share[1, i, j, 2], share[1, i, j, 3] = -inner_slope(cubic, 1.0 - t), -outer_slope(cubic, 2.0 - t)
 
 
 @loop
-def taps_anywhere(keys, sizes, x, i, j, n, pitch, pixel, share, total):
+def taps_anywhere(cubic, sizes, x, i, j, n, pitch, pixel, share, total):
     far = (x < -FAR) | (x > FAR)
     known = min(max(x, -FAR), FAR) if x == x else 0.0
     first = int(math.floor(known))
     t = known - first if x == x else x  # NaN reaches the result through the weights
     s, moving = 1.0 - t, 0.0 if far else 1.0
-    weights = outer(keys, 1.0 + t), inner(keys, t), inner(keys, s), outer(keys, 1.0 + s)
-    slopes = outer_slope(keys, 1.0 + t), inner_slope(keys, t), -inner_slope(keys, s), -outer_slope(keys, 1.0 + s)
+    weights = outer(cubic, 1.0 + t), inner(cubic, t), inner(cubic, s), outer(cubic, 1.0 + s)
+    slopes = outer_slope(cubic, 1.0 + t), inner_slope(cubic, t), -inner_slope(cubic, s), -outer_slope(cubic, 1.0 + s)
     total[0, i, j] = total[1, i, j] = 0
     for k in range(4):
         at = first + k - 1
@@ -101,20 +120,20 @@ def adjacent(ndim, w, h, pixel, j):
 
 
 @inline
-def inner(a, s):  # |s| <= 1
-    return ((a + 2) * s - (a + 3)) * s * s + 1
+def inner(cubic, s):  # |s| <= 1
+    return (cubic.inner_3 * s + cubic.inner_2) * s * s + cubic.inner_0
 
 
 @inline
-def outer(a, s):  # 1 <= |s| <= 2
-    return ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
+def outer(cubic, s):  # 1 <= |s| <= 2
+    return ((cubic.outer_3 * s + cubic.outer_2) * s + cubic.outer_1) * s + cubic.outer_0
 
 
 @inline
-def inner_slope(a, s):
-    return (3 * (a + 2) * s - 2 * (a + 3)) * s
+def inner_slope(cubic, s):
+    return (3 * cubic.inner_3 * s + 2 * cubic.inner_2) * s
 
 
 @inline
-def outer_slope(a, s):
-    return (3 * a * s - 10 * a) * s + 8 * a
+def outer_slope(cubic, s):
+    return (3 * cubic.outer_3 * s + 2 * cubic.outer_2) * s + cubic.outer_1

@@ -15,7 +15,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from stn.ops.cpu.memory import empty_permuted
+from stn.ops.cpu.layout import flat, new_image
 from stn.ops.cpu.rules import loop_fused
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import share_of, warm
@@ -61,7 +61,7 @@ def average_axes(image: Tensor, fine: tuple[int, ...], align_corners: bool, back
     *outer, height, width = image.shape[2:]
     rows, columns = axes[-2:]
     inner = image.shape[1] if last else 1
-    out = new_image(image, last, (*outer, rows.pixel.shape[1], columns.pixel.shape[1]))
+    out = new_image(image, (*outer, rows.pixel.shape[1], columns.pixel.shape[1]), last)
     planes = math.prod(image.shape) // (height * width * inner)
     threads = thread_count(image.numel())
     scratch = np.empty((chunk_count(threads), width * inner), number)
@@ -73,20 +73,11 @@ def average_axes(image: Tensor, fine: tuple[int, ...], align_corners: bool, back
 def average_planes(image: Tensor, last: bool, planes: Axis) -> Tensor:
     """Along the first of three axes."""
     n, c, depth, height, width = image.shape
-    out = new_image(image, last, (planes.pixel.shape[1], height, width))
+    out = new_image(image, (planes.pixel.shape[1], height, width), last)
     sizes = (n, depth, height * width * c) if last else (n * c, depth, height * width)
     threads = thread_count(image.numel())
     run(threads, average_rows, flat(image, last), flat(out, last), *sizes, planes, chunk_count(threads))
     return out
-
-
-def new_image(image: Tensor, last: bool, size: tuple[int, ...]) -> Tensor:
-    order = (0, *range(2, image.ndim), 1) if last else tuple(range(image.ndim))
-    return empty_permuted((*image.shape[:2], *size), order, image.dtype)
-
-
-def flat(image: Tensor, last: bool) -> Any:
-    return (image.movedim(1, -1) if last else image).reshape(-1).numpy()
 
 
 # ---- kernels: source and out flat; `compiled` as serial or parallel ----
