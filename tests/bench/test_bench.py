@@ -92,6 +92,9 @@ def test_what_quality_costs(tmp_path: Path) -> None:
     assert {row["contender"] for row in rows} >= {"plain bilinear", "antialias=True", "torch bicubic"}
     assert {row["case"] for row in rows} == {"2x3x64x64 to 16x16 affine"}
     assert "| plain bilinear |" in (tmp_path / "cpu.md").read_text()
+    other = {"suite": "affine", "case": "a", "task": "forward", "threads": 2, "spread_ms": 0.0, "contender": "stn"}
+    text = markdown({"date": "today"}, [other | {"median_ms": 2.0}, *rows])  # no suite has rows with every number of threads
+    assert "## affine, 2 threads" in text and "## quality, 1 thread" in text and "## quality, 2" not in text
 
 
 def test_unknown_suites_are_refused(tmp_path: Path) -> None:

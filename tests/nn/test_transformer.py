@@ -53,6 +53,37 @@ def test_looks_and_the_warp_on_request() -> None:
     assert torch.equal(layer(x), y)
 
 
+@pytest.mark.parametrize("antialias", (True, "anisotropic"))
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_looks_without_aliasing(name: str, antialias: bool | str) -> None:
+    """A start that shrinks stripes of three pixels four times: grey, where the plain layer sees stripes."""
+    stripes = torch.cos(2 * torch.pi / 3 * torch.arange(64)).expand(1, 1, 64, 64).contiguous()
+    plain, smooth = (
+        stn.SpatialTransformer(DenseLocalization(64 * 64), name, (16, 16), padding_mode="reflection", antialias=option)
+        for option in (False, antialias)
+    )
+    assert smooth(stripes).std() < 0.05 < 0.3 < plain(stripes).std()
+    assert f"antialias={antialias!r}" in repr(smooth)
+    smooth(stripes).square().sum().backward()
+    assert smooth.regression.bias.grad is not None and smooth.regression.bias.grad.isfinite().all()
+
+
+def test_a_wide_gradient_finds_what_a_plain_one_cannot() -> None:
+    """A blob of two pixels' width, a quarter of the image away from where it should be."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    image, target = (torch.exp(-((x - at) ** 2 + (y - 32) ** 2) / 8).view(1, 1, 64, 64) for at in (48, 32))
+    off = {}
+    for gradient in ("exact", "wide"):
+        layer = stn.SpatialTransformer(DenseLocalization(64 * 64), "translation", gradient=gradient)
+        bias = layer.regression.bias
+        for step in range(120):
+            (found,) = torch.autograd.grad((layer(image) - target).square().mean(), bias)
+            with torch.no_grad():
+                bias -= 0.03 * (1 - step / 120) * found / found.norm().clamp_min(1e-12)
+        off[gradient] = (32 * bias.detach() - torch.tensor([16.0, 0.0])).norm()  # pixels
+    assert off["wide"] < 0.1 and off["exact"] > 15
+
+
 def test_looks_learn_apart() -> None:
     layer = stn.SpatialTransformer(DenseLocalization(64), "translation", num_transforms=2)
     with torch.no_grad():
@@ -78,6 +109,10 @@ def test_options_are_checked_when_the_layer_is_made() -> None:
         stn.SpatialTransformer(localization, "afine")
     with pytest.raises(stn.InputError, match="padding_mode must be one of .*; got 'zero'"):
         stn.SpatialTransformer(localization, padding_mode="zero")
+    with pytest.raises(stn.InputError, match="antialias must be one of .*; got 'always'"):
+        stn.SpatialTransformer(localization, antialias="always")
+    with pytest.raises(stn.InputError, match="gradient must be one of .*; got 'far'"):
+        stn.SpatialTransformer(localization, gradient="far")
     with pytest.raises(stn.InputError, match="sampling options must be among .*; got 'pading'"):
         stn.SpatialTransformer(localization, pading="zeros")  # type: ignore[call-arg]
     with pytest.raises(stn.InputError, match=r"size must have positive lengths; got \(0, 3\)"):

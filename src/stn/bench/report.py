@@ -19,11 +19,10 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
         *(f"- {key}: {value}" for key, value in header.items() if key != "date"),
     ]
     timed = [row for row in rows if "median_ms" in row]
-    for suite in dict.fromkeys(row["suite"] for row in timed):
-        for threads in dict.fromkeys(row["threads"] for row in timed):
-            form = prices if suite == "quality" else table
-            mine = [row for row in timed if row["suite"] == suite and row["threads"] == threads]
-            lines += ["", f"## {suite.replace('_', ' ')}, {threads} thread{'s' if threads > 1 else ''}", "", *form(mine)]
+    for suite, threads in dict.fromkeys((row["suite"], row["threads"]) for row in timed):
+        form = prices if suite == "quality" else table
+        mine = [row for row in timed if row["suite"] == suite and row["threads"] == threads]
+        lines += ["", f"## {suite.replace('_', ' ')}, {threads} thread{'s' if threads > 1 else ''}", "", *form(mine)]
     return "\n".join([*lines, *scaling(timed), *accuracy(rows), *costs(rows)]) + "\n"
 
 

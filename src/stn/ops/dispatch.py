@@ -43,10 +43,11 @@ def _look_at_parts(rule: str, image: Tensor, where: Tensor, fill: Tensor, settin
 
 
 def inside(rule: str, image: Tensor, where: Tensor, settings: Settings) -> Tensor:
-    """The weights of the taps inside, summed: an image of ones with zeros around, and no prefilter."""
+    """The weights of the taps inside, summed: all looks at one image of ones with zeros around, and no prefilter."""
     dtype = torch.promote_types(image.real.dtype if image.is_complex() else image.dtype, torch.float32)
-    ones = torch.ones((), dtype=dtype, device=image.device).expand(image.shape[0], 1, *image.shape[2:])
+    ones = torch.ones((1, 1, *image.shape[2:]), dtype=dtype, device=image.device)
     at = 0 if rule == "field" else 1  # of the mode among the settings, before the padding
     mode = BLURRED if settings[at] == "bspline" else settings[at]
     settings = *settings[:at], mode, "zeros", *settings[at + 2 :]
-    return look(rule, ones, where, ones.new_zeros(()), settings)
+    out = look(rule, ones, where.flatten(0, 1).unsqueeze(0), ones.new_zeros(()), settings)
+    return out.squeeze(0).unflatten(0, where.shape[:2])
