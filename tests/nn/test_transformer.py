@@ -79,7 +79,7 @@ def test_a_wide_gradient_finds_what_a_plain_one_cannot() -> None:
         for step in range(120):
             (found,) = torch.autograd.grad((layer(image) - target).square().mean(), bias)
             with torch.no_grad():
-                bias -= 0.03 * (1 - step / 120) * found / found.norm().clamp_min(1e-12)
+                bias.sub_(0.03 * (1 - step / 120) * found / found.norm().clamp_min(1e-12))
         off[gradient] = (32 * bias.detach() - torch.tensor([16.0, 0.0])).norm()  # pixels
     assert off["wide"] < 0.1 and off["exact"] > 15
 
