@@ -165,6 +165,23 @@ def test_shrinking_photographs_is_resizing_them() -> None:
     assert worst < 0.02 and plain > 0.08
 
 
+@pytest.mark.parametrize("level", (1, 2))
+def test_a_pixel_averages_over_what_it_covers(level: int) -> None:
+    """The weights of the image's pixels in one of the result, s apart from its neighbours, have a triangle's variance s^2 / 6.
+
+    Exactly so where one level alone is read, in the mean over where the pixel lies between those of the level.
+    """
+    s = math.sqrt(1 + 2.5 * (4**level - 1))
+    image = torch.zeros(1, 1, 256, 256, dtype=torch.float64, requires_grad=True)
+    out = stn.affine_sample(image, s / 8 * torch.eye(2, 3, dtype=torch.float64), (32, 32), antialias=True)
+    x, variances = torch.arange(256.0).double(), []
+    for pixel in out[0, 0, 16]:
+        (weights,) = torch.autograd.grad(pixel, image, retain_graph=True)
+        across = weights[0, 0].sum(dim=0)
+        variances.append((across * x**2).sum() - (across * x).sum() ** 2)
+    assert torch.stack(variances).mean().item() == pytest.approx(s**2 / 6, rel=0.02)
+
+
 def test_one_axis_alone() -> None:
     """What a level cannot do, taps along the axis do: as sharp along the other as the photograph."""
     for image, axis in itertools.product(photographs()[:3], (0, 1)):
