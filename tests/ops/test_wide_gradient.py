@@ -50,6 +50,16 @@ def test_it_is_the_gradient_of_a_smoothed_image() -> None:
     assert gradcheck(smoothed, (image, theta), fast_mode=True)
 
 
+def test_it_does_not_feel_what_antialiasing_averages_away() -> None:
+    """Stripes of three pixels, shrunk eight times: nothing finer than a pixel of the result enters its gradient either."""
+    stripes, found = torch.cos(2 * torch.pi / 3 * torch.arange(64)).expand(1, 1, 64, 64).contiguous(), {}
+    for antialias in ANTIALIAS:
+        theta = (0.97 * EYE).requires_grad_()
+        out = stn.affine_sample(stripes, theta, (8, 8), antialias=antialias, gradient="wide", padding_mode="reflection")
+        (found[antialias],) = torch.autograd.grad(out, theta, noise(1, 1, 8, 8, dtype=torch.float32))
+    assert max(found[True].norm(), found["anisotropic"].norm()) < 0.1 * found[False].norm()
+
+
 def test_second_derivatives_in_theta_are_those_of_the_smoothed_image() -> None:
     image, theta = noise(1, 1, 9, 10), (EYE + 0.1 * torch.randn(1, 2, 3, generator=seeded())).double().requires_grad_()
     found = []
