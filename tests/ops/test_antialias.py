@@ -167,7 +167,7 @@ def test_shrinking_photographs_is_resizing_them() -> None:
 
 @pytest.mark.parametrize("level", (1, 2))
 def test_a_pixel_averages_over_what_it_covers(level: int) -> None:
-    """The weights of the image's pixels in one of the result, s apart from its neighbours, have a triangle's variance s^2 / 6.
+    """The weights of the image's pixels in one of the result, s apart from its neighbours, vary by a triangle's s^2 / 6.
 
     Exactly so where one level alone is read, in the mean over where the pixel lies between those of the level.
     """
