@@ -42,6 +42,14 @@ class Run:
     """Peak learning rate of the localisation network and its regression."""
     weight_decay: float = 1e-2
     """Of all weights but the regression to theta."""
+    clip_norm: float = 0.0
+    """Norm to which the gradient of all weights together is clipped; 0: not at all."""
+    averaging: float = 0.0
+    """The weights that are evaluated and kept are a running mean, of which each step keeps this share; 0: the last ones."""
+    identity_weight: float = 0.0
+    """Weight in the loss of how far a look moves points (`stn.nn.identity_loss`)."""
+    off_image_weight: float = 0.0
+    """Weight in the loss of how far a look reaches beyond the image (`stn.off_image_loss`)."""
     seed: int = 0
     """Of the initial weights, the order of the images and their distortions."""
     draws: int = 3
@@ -63,7 +71,10 @@ class Run:
             _check.at_least(name, getattr(self, name), 1)
         for name in ("lr", "localization_lr"):
             _check.positive(name, getattr(self, name))
-        _check.not_negative("weight_decay", self.weight_decay)
+        for name in ("weight_decay", "clip_norm", "identity_weight", "off_image_weight"):
+            _check.not_negative(name, getattr(self, name))
+        _check.share("averaging", self.averaging, 1)
+        _check.divisible("batch_size", self.batch_size, self.devices)
 
     @property
     def name(self) -> str:

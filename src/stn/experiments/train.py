@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from typing import Any
 
 import torch
@@ -11,17 +12,21 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stn import _check
 from stn.data import COPIES, DISTORTIONS, Splits, load
-from stn.experiments.batches import TEST, VALID, evaluation_batches, steps_per_epoch, training_batches
+from stn.experiments.batches import TEST, VALID, Batches, evaluation_batches, steps_per_epoch, training_batches
 from stn.experiments.evaluate import scores
 from stn.experiments.folder import Row, RunFolder
+from stn.experiments.parallel import processes, share_batch_norm
 from stn.experiments.progress import Progress
 from stn.experiments.runs import Run
+from stn.experiments.watch import CollapseWarning, Watch, collapse
 from stn.models import build
 from stn.nn import param_groups
 
+STATE = ("network", "average", "optimizer", "schedule")
 LOOK_EVERY = 10  # steps between two looks at the loss; each waits for the device
 
 
@@ -35,8 +40,9 @@ def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = Fa
     Raises: InputError for a folder in use, data that is missing or damaged; TrainingDiverged.
     """
     logger = TensorBoardLogger(folder.path, name="tensorboard", version="")
-    fabric = Fabric(accelerator=run.accelerator, devices=run.devices, precision=run.precision, loggers=logger)
+    fabric = Fabric(accelerator=run.accelerator, precision=run.precision, loggers=logger, **processes(run.devices))
     fabric.launch()
+    _check.divisible("batch_size", run.batch_size, fabric.world_size)
     with fabric.rank_zero_first():  # one process downloads what is missing, and makes the folder
         data = load(run.data, run.root, download=run.download)
         if fabric.is_global_zero:
@@ -56,14 +62,23 @@ class Trainer:
         self.copies = COPIES[run.data]
         self.steps = steps_per_epoch(data.train, batch_size=run.batch_size, copies=self.copies)
         torch.manual_seed(run.seed)
-        self.network = build(run.model, self.distortion.side, run.transform)
+        # Channels last: 1.4 times as fast a step on a CPU.
+        network = build(run.model, self.distortion.side, run.transform).to(memory_format=torch.channels_last)
+        self.network = share_batch_norm(network, fabric.device) if fabric.world_size > 1 else network
+        self.average = self._averaged().to(fabric.device)
+        self.evaluated = self.average.module if run.averaging else self.network
+        self.watch, self.watch_evaluated = Watch(self.network), Watch(self.evaluated)
         groups = param_groups(self.network, run.lr, run.localization_lr)
-        adamw = torch.optim.AdamW(groups, weight_decay=run.weight_decay)
+        adamw = torch.optim.AdamW(groups, weight_decay=run.weight_decay, fused=True)
         peaks = [group["lr"] for group in groups]
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(adamw, peaks, total_steps=run.epochs * self.steps)
         self.model, self.optimizer = fabric.setup(self.network, adamw)
         self.epoch, self.seconds = 0, 0.0
         self.rows: list[Row] = []
+
+    def _averaged(self) -> AveragedModel:
+        """A copy of the network whose weights and batch statistics follow it: w <- w + (1 - averaging) (network - w)."""
+        return AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.run.averaging), use_buffers=True)
 
     def fit(self, *, quiet: bool = False) -> list[Row]:
         if len(self.rows) == self.run.epochs + self.run.draws:
@@ -79,30 +94,38 @@ class Trainer:
         return self.rows
 
     def _train_epoch(self, progress: Progress) -> None:
-        start, loss_sum, wrong = time.perf_counter(), torch.zeros(()), torch.zeros(())
+        start, sums = time.perf_counter(), torch.zeros(2, device=self.fabric.device)
         self.model.train()
+        self.watch.reset()
         setting = {"batch_size": self.run.batch_size, "copies": self.copies, "seed": self.run.seed}
         batches = training_batches(self.data.train, self.distortion, epoch=self.epoch, **setting)
         for step, (x, y) in enumerate(batches, start=1):
-            loss, share_wrong = self._step(*self._mine(x, y))
-            loss_sum, wrong = loss_sum + loss, wrong + share_wrong
+            sums += self._step(*self._mine(x, y))
             if step % LOOK_EVERY == 0 or step == self.steps:
-                self.training = {"train_loss": loss_sum.item() / step, "train_error_percent": 100 * wrong.item() / step}
+                loss, wrong = (self.fabric.all_reduce(sums, reduce_op="mean") / step).tolist()
+                self.training = {"train_loss": loss, "train_error_percent": 100 * wrong}
                 self._check_loss(step)
                 progress.update(self.epoch, step, *self.training.values())
         self.epoch += 1
         spent = time.perf_counter() - start
         self.seconds += spent
         self.training["images_per_second"] = round(self.steps * self.run.batch_size / spent, 1)
+        self.training |= self.watch.gradient()
 
-    def _step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, x: Tensor, y: Tensor) -> Tensor:
+        """One step of the optimizer. Returns the loss and the share of wrong answers before it, unread: (2,)."""
+        run = self.run
         logits = self.model(x)
-        loss = F.cross_entropy(logits, y)
+        loss = F.cross_entropy(logits.float(), y)
         self.optimizer.zero_grad()
-        self.fabric.backward(loss)
+        self.fabric.backward(loss + self.watch.penalty(identity=run.identity_weight, off_image=run.off_image_weight))
+        if run.clip_norm:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=run.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.schedule.step()
-        return loss.detach(), (logits.detach().argmax(dim=1) != y).float().mean()
+        if run.averaging:
+            self.average.update_parameters(self.network)
+        return torch.stack([loss.detach(), (logits.detach().argmax(dim=1) != y).float().mean()])
 
     def _mine(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """This process's part of a batch. All draw the whole batch: its images do not depend on how many they are."""
@@ -119,14 +142,21 @@ class Trainer:
 
     def _evaluate(self, progress: Progress) -> None:
         batches = evaluation_batches(self.data.valid, self.distortion, seed=self.run.seed, stream=VALID)
-        self._append({"split": "valid"}, scores(self.model, (self._mine(x, y) for x, y in batches)) | self.training)
+        self._append({"split": "valid"}, self._scores(batches) | self.training)
         progress.report(self.rows[-1])
+        if sentence := collapse(self.rows[-1]):
+            self.rows[-1]["warning"] = sentence
+            warnings.warn(sentence, CollapseWarning, stacklevel=2)
 
     def _test(self, progress: Progress, draw: int) -> None:
         """Every run is tested on the same images, whatever its seed."""
         batches = evaluation_batches(self.data.test, self.distortion, seed=0, stream=TEST, draw=draw)
-        self._append({"split": "test", "draw": draw}, scores(self.model, (self._mine(x, y) for x, y in batches)))
+        self._append({"split": "test", "draw": draw}, self._scores(batches))
         progress.report(self.rows[-1])
+
+    def _scores(self, batches: Batches) -> Row:
+        """Of the weights that the run will keep, in full precision: what `stn evaluate` will find."""
+        return scores(self.evaluated, (self._mine(x, y) for x, y in batches), self.watch_evaluated)
 
     def _append(self, which: Row, measured: Row) -> None:
         step = self.epoch * self.steps
@@ -136,7 +166,8 @@ class Trainer:
 
     def _save(self) -> None:
         if self.fabric.is_global_zero:
-            state = {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "schedule")}
+            state = {name: getattr(self, name).state_dict() for name in STATE}
+            state["evaluated"] = self.evaluated.state_dict()
             progress = {"epoch": self.epoch, "step": self.epoch * self.steps, "seconds": self.seconds}
             self.folder.save(state | progress, self.rows)
         self.fabric.barrier()
@@ -144,6 +175,6 @@ class Trainer:
     def restore(self, state: dict[str, Any] | None) -> None:
         if state is None:
             return
-        for name in ("network", "optimizer", "schedule"):
+        for name in STATE:
             getattr(self, name).load_state_dict(state[name])
         self.epoch, self.seconds, self.rows = state["epoch"], state["seconds"], state["rows"]
