@@ -134,7 +134,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(
 ) -> None:
     step, calls = Trainer._step, 0
 
-    def diverge(self: Trainer, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def diverge(self: Trainer, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         nonlocal calls
         calls += 1
         return step(self, x * math.nan if calls == 15 else x, y)

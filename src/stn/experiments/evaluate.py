@@ -29,7 +29,10 @@ def scores(model: nn.Module, batches: Batches, watch: Watch | None = None) -> Ro
     with torch.inference_mode():
         for x, y in batches:
             logits = model(x).float()
-            measured = {"loss": F.cross_entropy(logits, y), "error_percent": 100 * (logits.argmax(dim=1) != y).float().mean()}
+            measured = {
+                "loss": F.cross_entropy(logits, y),
+                "error_percent": 100 * (logits.argmax(dim=1) != y).float().mean(),
+            }
             for name, value in (measured | (watch.diagnostics() if watch else {})).items():
                 means[name].update(value, weight=len(y))
             count += len(y)

@@ -11,12 +11,12 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def processes(asked: int) -> dict[str, int]:
-    """Fabric's numbers of processes and machines: as `torchrun` says if it started this one, else as asked."""
+def processes(asked: int) -> tuple[int, int]:
+    """Processes a machine, and machines: as `torchrun` says if it started this one, else as asked."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return {"devices": asked, "num_nodes": 1}
+        return asked, 1
     here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-    return {"devices": here, "num_nodes": everywhere // here}
+    return here, everywhere // here
 
 
 class SharedBatchNorm(_BatchNorm):

@@ -40,7 +40,10 @@ def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = Fa
     Raises: InputError for a folder in use, data that is missing or damaged; TrainingDiverged.
     """
     logger = TensorBoardLogger(folder.path, name="tensorboard", version="")
-    fabric = Fabric(accelerator=run.accelerator, precision=run.precision, loggers=logger, **processes(run.devices))
+    devices, machines = processes(run.devices)
+    fabric = Fabric(
+        accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=run.precision, loggers=logger
+    )
     fabric.launch()
     _check.divisible("batch_size", run.batch_size, fabric.world_size)
     with fabric.rank_zero_first():  # one process downloads what is missing, and makes the folder
@@ -63,7 +66,8 @@ class Trainer:
         self.steps = steps_per_epoch(data.train, batch_size=run.batch_size, copies=self.copies)
         torch.manual_seed(run.seed)
         # Channels last: 1.4 times as fast a step on a CPU.
-        network = build(run.model, self.distortion.side, run.transform).to(memory_format=torch.channels_last)
+        network = build(run.model, self.distortion.side, run.transform)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = share_batch_norm(network, fabric.device) if fabric.world_size > 1 else network
         self.average = self._averaged().to(fabric.device)
         self.evaluated = self.average.module if run.averaging else self.network
@@ -102,7 +106,7 @@ class Trainer:
         for step, (x, y) in enumerate(batches, start=1):
             sums += self._step(*self._mine(x, y))
             if step % LOOK_EVERY == 0 or step == self.steps:
-                loss, wrong = (self.fabric.all_reduce(sums, reduce_op="mean") / step).tolist()
+                loss, wrong = (self._over_processes(sums) / step).tolist()
                 self.training = {"train_loss": loss, "train_error_percent": 100 * wrong}
                 self._check_loss(step)
                 progress.update(self.epoch, step, *self.training.values())
@@ -126,6 +130,12 @@ class Trainer:
         if run.averaging:
             self.average.update_parameters(self.network)
         return torch.stack([loss.detach(), (logits.detach().argmax(dim=1) != y).float().mean()])
+
+    def _over_processes(self, value: Tensor) -> Tensor:
+        """The mean, as a new tensor: Fabric reduces in place."""
+        mean = self.fabric.all_reduce(value.clone(), reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean
 
     def _mine(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """This process's part of a batch. All draw the whole batch: its images do not depend on how many they are."""
