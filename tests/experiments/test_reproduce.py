@@ -71,7 +71,9 @@ def test_what_is_there_is_left_alone_and_a_changed_recipe_is_not(tmp_path: Path,
     assert called == ["fcn/r"] and rows[0] == first[0]
     changed = dataclasses.replace(TINY, cells=(dataclasses.replace(TINY.cells[1], run=dataclasses.replace(RUN, lr=1e-3)),))
     monkeypatch.setitem(TABLES, "tiny", changed)
-    with pytest.raises(InputError, match="cell fcn/none, seed 0: the run in .* has lr=0.003; give the same, or a new folder"):
+    with pytest.raises(
+        InputError, match="cell fcn/none, seed 0: the run in .* has lr=0.003; give the same, or a new folder"
+    ):
         make(tmp_path, cells=["fcn/none"])
     rows = reproduce("tiny", root=None, out=tmp_path / "tiny", runs=tmp_path / "new")
     assert [row["run"]["lr"] for row in rows if row["cell"] == "fcn/none"] == [1e-3]
@@ -96,7 +98,9 @@ def test_a_stopped_cell_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_quick_budget_is_a_shorter_one(tmp_path: Path) -> None:
     row = make(tmp_path, cells=["fcn/none"], budget="quick")[0]
     assert row["budget"] == "quick" and row["run"]["epochs"] == 1
-    assert "a trial" in markdown("tiny", TINY, [row], "quick") and "fcn/none | 0" not in markdown("tiny", TINY, [row], "full")
+    assert "a trial" in markdown("tiny", TINY, [row], "quick") and "fcn/none | 0" not in markdown(
+        "tiny", TINY, [row], "full"
+    )
 
 
 def test_workers_train_cells_at_once_and_find_the_same(tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ def processes(asked: int) -> tuple[int, int]:
     return here, everywhere // here
 
 
+def process_lost(error: RuntimeError) -> bool:
+    """Whether an error tells that another process is no more. gloo raises no kind of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
 class SharedBatchNorm(_BatchNorm):
     """Batch norm over the batches of all processes, of equal size. PyTorch's own does this on GPUs alone."""
 

@@ -19,7 +19,7 @@ from stn.data import COPIES, DISTORTIONS, Splits, load
 from stn.experiments.batches import TEST, VALID, Batches, evaluation_batches, steps_per_epoch, training_batches
 from stn.experiments.evaluate import scores
 from stn.experiments.folder import Row, RunFolder
-from stn.experiments.parallel import processes, share_batch_norm
+from stn.experiments.parallel import process_lost, processes, share_batch_norm
 from stn.experiments.progress import Progress
 from stn.experiments.runs import Run
 from stn.experiments.watch import CollapseWarning, Watch, collapse
@@ -32,6 +32,10 @@ LOOK_EVERY = 10  # steps between two looks at the loss; each waits for the devic
 
 class TrainingDiverged(_check.InputError):
     """The loss is no longer a number."""
+
+
+class ProcessLost(_check.InputError):
+    """Another process of a parallel run is no more."""
 
 
 def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = False) -> list[Row]:
@@ -52,7 +56,15 @@ def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = Fa
             folder.open(run, resume=resume)
     trainer = Trainer(run, folder, fabric, data)
     trainer.restore(folder.load())
-    return trainer.fit(quiet=quiet)
+    try:
+        return trainer.fit(quiet=quiet)
+    except RuntimeError as error:
+        if fabric.world_size == 1 or not process_lost(error):
+            raise
+        raise ProcessLost(
+            f"process {fabric.global_rank} of {fabric.world_size} lost another one in epoch {trainer.epoch + 1}, and ends. "
+            f"{trainer.kept()}: the same command with --resume goes on from there"
+        ) from error
 
 
 class Trainer:
@@ -100,7 +112,7 @@ class Trainer:
     def _train_epoch(self, progress: Progress) -> None:
         start, sums = time.perf_counter(), torch.zeros(2, device=self.fabric.device)
         self.model.train()
-        self.watch.reset()
+        self.watch.squares.zero_()
         setting = {"batch_size": self.run.batch_size, "copies": self.copies, "seed": self.run.seed}
         batches = training_batches(self.data.train, self.distortion, epoch=self.epoch, **setting)
         for step, (x, y) in enumerate(batches, start=1):
@@ -114,7 +126,9 @@ class Trainer:
         spent = time.perf_counter() - start
         self.seconds += spent
         self.training["images_per_second"] = round(self.steps * self.run.batch_size / spent, 1)
-        self.training |= self.watch.gradient()
+        if self.watch.layers:  # each process's loss is the mean over its part: its gradients are too large by their number
+            square = self._over_processes(self.watch.squares) / (self.steps * self.fabric.world_size)
+            self.training["theta_gradient"] = square.sqrt().item()
 
     def _step(self, x: Tensor, y: Tensor) -> Tensor:
         """One step of the optimizer. Returns the loss and the share of wrong answers before it, unread: (2,)."""
@@ -144,11 +158,14 @@ class Trainer:
 
     def _check_loss(self, step: int) -> None:
         if not math.isfinite(self.training["train_loss"]):
-            kept = f"The checkpoint of epoch {self.epoch} is kept" if self.epoch else "No epoch was completed"
             raise TrainingDiverged(
                 f"the loss became {self.training['train_loss']} in epoch {self.epoch + 1} by step {step}. Lower lr "
-                f"(now {self.run.lr}) or localization_lr (now {self.run.localization_lr}). {kept} in {self.folder.path}"
+                f"(now {self.run.lr}) or localization_lr (now {self.run.localization_lr}). {self.kept()}"
             )
+
+    def kept(self) -> str:
+        done = f"The checkpoint of epoch {self.epoch} is kept" if self.epoch else "No epoch was completed"
+        return f"{done} in {self.folder.path}"
 
     def _evaluate(self, progress: Progress) -> None:
         batches = evaluation_batches(self.data.valid, self.distortion, seed=self.run.seed, stream=VALID)

@@ -22,17 +22,14 @@ class CollapseWarning(UserWarning):
 
 
 class Watch:
-    """Holds the warps of the network's last forward pass, layer by layer, and the norm of theta's gradient since `reset`."""
+    """Holds the warps of the network's last forward pass, and adds up the squares of theta's gradients in `squares`."""
 
     def __init__(self, network: nn.Module) -> None:
         self.layers = [module for module in network.modules() if isinstance(module, SpatialTransformer)]
         self._thetas: dict[SpatialTransformer, Tensor] = {}
         for layer in self.layers:
             layer.regression.register_forward_hook(lambda _, __, theta, layer=layer: self._see(layer, theta))
-        self.reset()
-
-    def reset(self) -> None:
-        self._norms, self._count = torch.zeros(()), 0
+        self.squares = torch.zeros(())
 
     def _see(self, layer: SpatialTransformer, theta: Tensor) -> None:
         self._thetas[layer] = theta
@@ -40,7 +37,7 @@ class Watch:
             theta.register_hook(self._add)
 
     def _add(self, gradient: Tensor) -> None:
-        self._norms, self._count = self._norms.to(gradient.device) + gradient.norm(), self._count + 1
+        self.squares = self.squares.to(gradient.device) + gradient.square().sum()
 
     def warps(self) -> list[Warp]:
         looks = {layer: theta.unflatten(-1, (layer.num_transforms, -1)) for layer, theta in self._thetas.items()}
@@ -57,10 +54,6 @@ class Watch:
         """`look_diagnostics` of the last forward pass, the mean over layers; {} for a network without a transformer."""
         each = [look_diagnostics(warp) for warp in self.warps()]
         return {key: torch.stack([one[key] for one in each]).mean() for key in (each[0] if each else ())}
-
-    def gradient(self) -> Row:
-        """The mean norm of theta's gradient over the steps since `reset`. Waits for the device."""
-        return {"theta_gradient": self._norms.item() / self._count} if self._count else {}
 
 
 def collapse(row: Row) -> str | None:
