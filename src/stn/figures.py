@@ -41,11 +41,7 @@ def looks(images: Tensor, warp: Warp, outputs: Tensor, titles: Sequence[str]) ->
     for n in range(columns):
         axes[0, n].set_title(titles[n], fontsize=8)
         for ax, lines, width in ((axes[0, n], outline, 1.8), (axes[1, n], mesh, 0.7)):
-            ax.imshow(images[n, 0].numpy(), cmap="gray", vmin=0, vmax=1)
-            for k in range(lines.shape[1]):
-                ax.plot(*lines[n, k].permute(2, 1, 0).numpy(), color=COLORS[k % len(COLORS)], linewidth=width)
-            ax.set_xlim(-0.15 * size[1], 1.15 * size[1])
-            ax.set_ylim(1.15 * size[0], -0.15 * size[0])
+            _input(ax, images[n, 0], lines[n], width)
             ax.set_facecolor("#333333")
         for k in range(outputs.shape[1]):
             axes[2 + k, n].imshow(outputs[n, k, 0].numpy(), cmap="gray", vmin=0, vmax=1)
@@ -127,15 +123,16 @@ def _seen(folder: RunFolder, count: int) -> Iterator[tuple[Tensor, Tensor, Tenso
     x, _ = next(evaluation_batches(test, DISTORTIONS[run.distortion], seed=0, stream=TEST))
     with torch.inference_mode():
         output, warp = network.get_submodule("transformer")(x, return_warp=True)
-    outline = _lines(warp, _square(), tuple(x.shape[2:]))[:, 0]  # (N, 4, FINE, 2)
+    outline = _lines(warp, _square(), tuple(x.shape[2:]))  # (N, 1, 4, FINE, 2)
     yield from zip(x[:, 0], outline, output[:, 0], strict=True)
 
 
-def _input(ax: Axes, image: Tensor, lines: Tensor, width: float, color: str = COLORS[0]) -> None:
-    """An image with lines (L, P, 2) over it, and room around it for those that leave it."""
-    ax.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
-    ax.plot(*lines.permute(2, 1, 0).numpy(), color=color, linewidth=width)
+def _input(ax: Axes, image: Tensor, lines: Tensor, width: float) -> None:
+    """An image with the lines (K, L, P, 2) of K looks over it, and room around it for those that leave it."""
     height, wide = image.shape
+    ax.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
+    for k in range(len(lines)):
+        ax.plot(*lines[k].permute(2, 1, 0).numpy(), color=COLORS[k % len(COLORS)], linewidth=width)
     ax.set_xlim(-0.15 * wide, 1.15 * wide)
     ax.set_ylim(1.15 * height, -0.15 * height)
 

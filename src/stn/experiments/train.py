@@ -81,9 +81,10 @@ class Trainer:
         network = build(run.model, self.distortion.side, run.transform)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = share_batch_norm(network, fabric.device) if fabric.world_size > 1 else network
-        self.average = self._averaged().to(fabric.device)
+        self.average = AveragedModel(self.network, use_buffers=True).to(fabric.device)
         self.evaluated = self.average.module if run.averaging else self.network
-        self.watch, self.watch_evaluated = Watch(self.network), Watch(self.evaluated)
+        self.watch = Watch(self.network)
+        self.watch_evaluated = Watch(self.evaluated) if run.averaging else self.watch
         groups = param_groups(self.network, run.lr, run.localization_lr)
         adamw = torch.optim.AdamW(groups, weight_decay=run.weight_decay, fused=True)
         peaks = [group["lr"] for group in groups]
@@ -91,10 +92,6 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(self.network, adamw)
         self.epoch, self.seconds = 0, 0.0
         self.rows: list[Row] = []
-
-    def _averaged(self) -> AveragedModel:
-        """A copy of the network whose weights and batch statistics follow it: w <- w + (1 - averaging) (network - w)."""
-        return AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.run.averaging), use_buffers=True)
 
     def fit(self, *, quiet: bool = False) -> list[Row]:
         if len(self.rows) == self.run.epochs + self.run.draws:
@@ -142,8 +139,14 @@ class Trainer:
         self.optimizer.step()
         self.schedule.step()
         if run.averaging:
-            self.average.update_parameters(self.network)
+            self._follow()
         return torch.stack([loss.detach(), (logits.detach().argmax(dim=1) != y).float().mean()])
+
+    def _follow(self) -> None:
+        """average <- average + (1 - averaging) (network - average); at first faster, to forget the untrained weights."""
+        step = self.schedule.last_epoch
+        self.average.multi_avg_fn = get_ema_multi_avg_fn(min(self.run.averaging, (1 + step) / (10 + step)))
+        self.average.update_parameters(self.network)
 
     def _over_processes(self, value: Tensor) -> Tensor:
         """The mean, as a new tensor: Fabric reduces in place."""
