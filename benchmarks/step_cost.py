@@ -115,9 +115,8 @@ def main(out: Path, threads: int, rounds: int) -> None:
             low, _, high = quantiles(t)
             lines.append(f"| | {part} | {median(t):.1f} | {high - low:.1f} | {100 * median(t) / whole[name]:.0f} % |")
         rest = whole[name] - sum(map(median, found.values()))
-        lines.append(
-            f"| | remainder: loss, gradients to zero, schedule, cold caches | {rest:.1f} | | {100 * rest / whole[name]:.0f} % |"
-        )
+        share = 100 * rest / whole[name]
+        lines.append(f"| | remainder: loss, gradients to zero, schedule, cold caches | {rest:.1f} | | {share:.0f} % |")
     text = "\n".join(lines) + "\n"
     write_atomically(out.with_suffix(".md"), lambda file: file.write(text.encode()))
     print(text)

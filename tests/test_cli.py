@@ -91,7 +91,7 @@ def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["train", "--data", "mnist"], "stn: root must name the folder of MNIST's files for data='mnist'; got None"),
         (["train", "--data", "mnist", "--root", "nowhere"], "stn: root must hold train-images-idx3-ubyte .*"),
         (["train", "--transform", "afine"], "transform must be one of affine, .*; got 'afine'"),
-        (["reproduce", "table1", "--cells", "x"], "stn: cells must be names or patterns among st-cnn-affine/r, .*; got 'x'"),
+        (["reproduce", "table1", "--cells", "x"], "stn: cells must be names or patterns among fcn/r, .*; got 'x'"),
         (
             ["reproduce", "table1", "--cells", "fcn/r"],
             "stn: cell fcn/r, seed 0: root must name the folder of MNIST's files for data='mnist'; got None",

@@ -23,6 +23,7 @@ TINY = Table(
         Cell("FCN", "NONE", RUN, 0.0),
         Cell("FCN", "R", dataclasses.replace(RUN, distortion="r"), 0.0),
     ),
+    recipe="As it comes.",
     quick=2,
 )
 
@@ -129,6 +130,12 @@ def test_a_worker_that_fails_says_which_cell(tmp_path: Path) -> None:
 def test_bad_requests(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         make(tmp_path, **options)
+
+
+def test_cells_come_in_the_order_asked_for() -> None:
+    chosen = planned(TINY, root=None, seeds=2, budget="full", patterns=["fcn/r", "*/none"])
+    order = ["fcn/r", "st-fcn-rigid/none", "fcn/none"]
+    assert [(cell.run.seed, cell.name) for cell in chosen] == [(seed, name) for seed in (0, 1) for name in order]
 
 
 def test_table_1_is_the_papers() -> None:

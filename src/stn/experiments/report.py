@@ -38,6 +38,8 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str) -> str:
         "Each seed's number is a mean over independent distortions of all "
         "10,000 test images; 5,000 training images were held out for every choice. Bold: at or below the paper's.",
         "",
+        table.recipe,
+        "",
         _line(["", *columns]),
         _line(["---"] * (1 + len(columns))),
     ]

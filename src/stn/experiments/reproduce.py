@@ -77,7 +77,7 @@ def reproduce(
 
 
 def planned(table: Table, *, root: Path | None, seeds: int, budget: str, patterns: Sequence[str] = ()) -> list[Cell]:
-    """The chosen cells with their runs ready: first all with seed 0, then all with seed 1, ..
+    """The chosen cells with their runs ready, in the patterns' order: first all with seed 0, then all with seed 1, ..
 
     Raises: InputError for a pattern that no cell has.
     """
@@ -85,7 +85,7 @@ def planned(table: Table, *, root: Path | None, seeds: int, budget: str, pattern
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in names):
             _check.fail(f"cells must be names or patterns among {', '.join(names)}; got {pattern!r}")
-    chosen = [cell for cell in table.cells if not patterns or any(fnmatch(cell.name, pattern) for pattern in patterns)]
+    chosen = dict.fromkeys(c for pattern in patterns or ["*"] for c in table.cells if fnmatch(c.name, pattern))
     return [_planned(cell, table, root, seed, budget) for seed in range(seeds) for cell in chosen]
 
 
