@@ -163,7 +163,7 @@ def _table1() -> Iterator[Cell]:
 _TABLE1 = Table(
     "Jaderberg et al. 2015, table 1: distorted MNIST, test error in %",
     tuple(_table1()),
-    recipe="The paper's networks, at most 400,000 parameters each, with batch norm behind every convolution and hidden layer "
+    recipe="The paper's networks, at most 400,000 parameters each, with batch norm after convolutions and hidden layers "
     "(but in the fully connected localisation). AdamW, one cycle of the learning rate, gradients clipped to a norm of 1, "
     "a running mean of the weights, products in bfloat16; no dropout, no ensemble. The paper took 150,000 steps of SGD.",
     quick=6,
