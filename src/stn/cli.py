@@ -204,5 +204,5 @@ def main() -> None:
         print(f"stn: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nstn: interrupted; a run goes on with the same command and --resume", file=sys.stderr)
+        print("\nstn: interrupted; the same command goes on, that of a run with --resume", file=sys.stderr)
         sys.exit(130)

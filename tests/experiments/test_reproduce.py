@@ -2,6 +2,11 @@
 
 import dataclasses
 import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +121,19 @@ def test_a_worker_that_fails_says_which_cell(tmp_path: Path) -> None:
     RunFolder(tmp_path / "runs" / RUN.name).open(dataclasses.replace(RUN, seed=7))
     with pytest.raises(InputError, match="cell fcn/none, seed 0: the run in .* has seed=7"):
         make(tmp_path, cells=["fcn/none"], workers=2)
+
+
+def test_a_worker_that_is_killed_ends_the_command_with_a_sentence(tmp_path: Path) -> None:
+    def kill() -> None:
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.01)
+        os.kill(children[0].pid or 0, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(InputError, match="a worker was killed, .* the same command goes on where it was"):
+        make(tmp_path, cells=["fcn/*"], workers=2)
+    killer.join()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import platform
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stn import _check
 from stn.experiments.evaluate import mean_and_spread, trained_network
@@ -67,7 +68,7 @@ def reproduce(
         for cell in planned(table, root=root, seeds=seeds, budget=budget, patterns=cells)
     ]
     console = Console()
-    for row in _trained([job for job in chosen if not _known(job, rows)], workers):
+    for row in _trained([job for job in chosen if not _known(job, rows)], workers, console):
         rows = [old for old in rows if _key(old) != _key(row)] + [row]
         _write(file, "".join(json.dumps(row) + "\n" for row in rows))
         _write(out.with_suffix(".md"), markdown(name, table, rows, budget))
@@ -94,20 +95,30 @@ def _planned(cell: Cell, table: Table, root: Path | None, seed: int, budget: str
     return dataclasses.replace(cell, run=dataclasses.replace(cell.run, root=root, seed=seed, epochs=epochs))
 
 
-def _trained(jobs: Sequence[Job], workers: int) -> Iterator[Row]:
-    if workers == 1:
+def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Iterator[Row]:
+    if workers == 1 or not jobs:
         yield from map(cell_row, jobs)
         return
     context = multiprocessing.get_context("spawn")  # a fork would not survive OpenMP
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting = {pool.submit(cell_row, job): job for job in jobs}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    with pool, Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"epochs of {len(jobs)} cells", total=sum(job.cell.run.epochs for job in jobs))
+        waiting = {pool.submit(cell_row, job) for job in jobs}
         try:
-            for done in as_completed(waiting):
-                yield done.result()
+            while waiting:
+                done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                for one in done:
+                    yield one.result()
+                bar.update(task, completed=sum(map(_epochs_done, jobs)))
         except BrokenProcessPool:
             _check.fail("a worker was killed, perhaps for want of memory; the same command goes on where it was")
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _epochs_done(job: Job) -> int:
+    return sum(row["split"] == "valid" for row in RunFolder(job.folder).rows())
 
 
 def cell_row(job: Job) -> Row:
