@@ -101,6 +101,7 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Iterator[Ro
         return
     context = multiprocessing.get_context("spawn")  # a fork would not survive OpenMP
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    strangers = multiprocessing.active_children()
     pool = ProcessPoolExecutor(workers, mp_context=context)
     with pool, Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(f"epochs of {len(jobs)} cells", total=sum(job.cell.run.epochs for job in jobs))
@@ -114,7 +115,10 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Iterator[Ro
         except BrokenProcessPool:
             _check.fail("a worker was killed, perhaps for want of memory; the same command goes on where it was")
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=not waiting, cancel_futures=True)
+            for worker in multiprocessing.active_children() if waiting else []:  # what they have done is in their folders
+                if worker not in strangers:
+                    worker.terminate()
 
 
 def _epochs_done(job: Job) -> int:
