@@ -95,7 +95,7 @@ def draw_run(folder: RunFolder, *, count: int = 8) -> list[Path]:
 def draw_table(table: Table, runs: Path, out: Path, *, model: str = "st-cnn", each: int = 2) -> Path | None:
     """The paper's figure: for each family two rows (input with the look, output), for each distortion `each` test digits.
 
-    It shows the runs of seed 0 that are finished below `runs`; None if there is none.
+    It shows the runs of seed 0 below `runs` that have a checkpoint; None if there is none.
     """
     shown = [cell for cell in table.cells if cell.run.model == model and RunFolder(runs / cell.run.name).checkpoint.exists()]
     if not shown:

@@ -77,7 +77,7 @@ class Trainer:
         self.copies = COPIES[run.data]
         self.steps = steps_per_epoch(data.train, batch_size=run.batch_size, copies=self.copies)
         torch.manual_seed(run.seed)
-        # Channels last: 1.4 times as fast a step on a CPU.
+        # Channels last: 1.4 times as fast a step on a CPU. torch.compile: 0.8 times, after most of a minute.
         network = build(run.model, self.distortion.side, run.transform)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = share_batch_norm(network, fabric.device) if fabric.world_size > 1 else network
