@@ -38,11 +38,12 @@ class SharedBatchNorm(_BatchNorm):
         count = x.numel() // x.shape[1] * dist.get_world_size()
         sums = all_reduce(torch.stack([x.sum(dims), x.square().sum(dims)]))
         mean, square = sums / count  # (C,), (C,)
-        variance = square - mean.square()
+        variance = (square - mean.square()).clamp_min(0)
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-            self.running_mean.lerp_(mean, self.momentum or 0.1)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum or 0.1)
+            assert self.momentum is not None  # a running mean, as the paper's networks have it
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1
         scale = self.weight * (variance + self.eps).rsqrt()
         shape = (-1, *[1] * (input.ndim - 2))
