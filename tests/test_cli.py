@@ -25,12 +25,13 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "in.png"
 
 
-@pytest.mark.parametrize("command", ("", "train", "evaluate", "figures", "warp", "demo"))
+@pytest.mark.parametrize("command", ("", "train", "evaluate", "figures", "warp", "reproduce", "demo"))
 def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert stn(monkeypatch, *filter(None, [command]), "--help") == 0
     out = capsys.readouterr().out
     wanted = {
-        "": ["train", "evaluate", "figures", "warp", "demo"],
+        "": ["train", "evaluate", "figures", "warp", "reproduce", "demo"],
+        "reproduce": ["TABLE", "--root", "--seeds", "--budget", "--cells", "--workers", "--out"],
         "train": ["--data", "--distortion", "--resume", "--localization-lr", "--seed", "one cycle"],
         "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counter-clockwise"],
         "evaluate": ["RUN", "--draws"],
@@ -90,6 +91,11 @@ def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["train", "--data", "mnist"], "stn: root must name the folder of MNIST's files for data='mnist'; got None"),
         (["train", "--data", "mnist", "--root", "nowhere"], "stn: root must hold train-images-idx3-ubyte .*"),
         (["train", "--transform", "afine"], "transform must be one of affine, .*; got 'afine'"),
+        (["reproduce", "table1", "--cells", "x"], "stn: cells must be names or patterns among fcn/r, .*; got 'x'"),
+        (
+            ["reproduce", "table1", "--cells", "fcn/r"],
+            "stn: cell fcn/r, seed 0: root must name the folder of MNIST's files for data='mnist'; got None",
+        ),
     ],
 )
 def test_bad_requests_end_with_a_sentence(

@@ -307,6 +307,11 @@ def even(name: str, value: int) -> None:
         fail(f"{name} must be even; got {value!r}")
 
 
+def divisible(name: str, value: int, parts: int) -> None:
+    if value % parts:
+        fail(f"{name} must be a multiple of the {parts} processes that share it; got {value!r}")
+
+
 def share(name: str, value: float, most: float) -> None:
     if not 0 <= value < most:
         fail(f"{name} must be at least 0 and less than {most}; got {value!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -146,6 +146,43 @@ def bench(
 
 
 @app.command
+def reproduce(
+    table: Annotated[Positional[Literal["table1"]], tyro.conf.arg(metavar="TABLE")],
+    root: Path | None = None,
+    seeds: int = 3,
+    budget: Literal["quick", "full"] = "full",
+    cells: tuple[str, ...] = (),
+    workers: int = 1,
+    out: Path | None = None,
+    runs: Path | None = None,
+) -> None:
+    """Reproduce a table of the paper: train its networks, and set our errors beside the paper's.
+
+    Rows, the table and a figure are written as results come. Stopped at any moment, the same command goes on where it was.
+
+    Args:
+        table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits.
+        root: Folder of the data files.
+        seeds: How often to train each cell.
+        budget: full, as in the published table, or quick: a sixth of the epochs, to see that all runs.
+        cells: Names or patterns of cells, such as st-cnn-affine/rts or cnn/*, in the order to train them (default: all).
+        workers: How many cells to train at once, each on its share of the processor's cores.
+        out: Where to write rows (.jsonl), table (.md) and figure (.png) (default: results/ and the table's name).
+        runs: Folder of the run folders (default: runs/ and the table's name).
+    """
+    from stn.experiments.reproduce import reproduce as build
+    from stn.experiments.runs import TABLES
+    from stn.figures import draw_table
+
+    name = table if budget == "full" else f"{table}-{budget}"
+    out, runs = out or Path("results") / name, runs or Path("runs") / name
+    build(table, root=root, out=out, runs=runs, seeds=seeds, budget=budget, cells=cells, workers=workers)
+    written = [out.with_suffix(".jsonl"), out.with_suffix(".md"), draw_table(TABLES[table], runs, out.with_suffix(".png"))]
+    for path in filter(None, written):
+        print(path)
+
+
+@app.command
 def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     """Watch a CNN with a spatial transformer beat the same CNN without one (about two minutes on two cores).
 
@@ -167,5 +204,5 @@ def main() -> None:
         print(f"stn: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nstn: interrupted; a run goes on with the same command and --resume", file=sys.stderr)
+        print("\nstn: interrupted; the same command goes on, that of a run with --resume", file=sys.stderr)
         sys.exit(130)

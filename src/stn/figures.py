@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -14,6 +15,7 @@ from stn.data import DISTORTIONS, load
 from stn.experiments.batches import TEST, evaluation_batches
 from stn.experiments.evaluate import trained_network
 from stn.experiments.folder import Row, RunFolder, write_atomically
+from stn.experiments.runs import Table
 from stn.grid import normalized_to_pixel
 from stn.nn import SpatialTransformer
 from stn.transforms import Warp
@@ -39,11 +41,7 @@ def looks(images: Tensor, warp: Warp, outputs: Tensor, titles: Sequence[str]) ->
     for n in range(columns):
         axes[0, n].set_title(titles[n], fontsize=8)
         for ax, lines, width in ((axes[0, n], outline, 1.8), (axes[1, n], mesh, 0.7)):
-            ax.imshow(images[n, 0].numpy(), cmap="gray", vmin=0, vmax=1)
-            for k in range(lines.shape[1]):
-                ax.plot(*lines[n, k].permute(2, 1, 0).numpy(), color=COLORS[k % len(COLORS)], linewidth=width)
-            ax.set_xlim(-0.15 * size[1], 1.15 * size[1])
-            ax.set_ylim(1.15 * size[0], -0.15 * size[0])
+            _input(ax, images[n, 0], lines[n], width)
             ax.set_facecolor("#333333")
         for k in range(outputs.shape[1]):
             axes[2 + k, n].imshow(outputs[n, k, 0].numpy(), cmap="gray", vmin=0, vmax=1)
@@ -92,6 +90,51 @@ def draw_run(folder: RunFolder, *, count: int = 8) -> list[Path]:
         titles = [f"{truth}, read as {answer}" for truth, answer in zip(y.tolist(), answers.tolist(), strict=True)]
         paths.append(save(looks(x, warp, output, titles), folder.figures / "looks.png"))
     return paths
+
+
+def draw_table(table: Table, runs: Path, out: Path, *, model: str = "st-cnn", each: int = 2) -> Path | None:
+    """The paper's figure: for each family two rows (input with the look, output), for each distortion `each` test digits.
+
+    It shows the runs of seed 0 below `runs` that have a checkpoint; None if there is none.
+    """
+    shown = [cell for cell in table.cells if cell.run.model == model and RunFolder(runs / cell.run.name).checkpoint.exists()]
+    if not shown:
+        return None
+    labels = list(dict.fromkeys(cell.row for cell in shown))
+    columns = list(dict.fromkeys(cell.column for cell in table.cells if cell.column in {cell.column for cell in shown}))
+    figure = Figure(figsize=(0.95 * each * len(columns) + 0.5, 2.0 * len(labels) + 0.3), layout="constrained")
+    axes = figure.subplots(2 * len(labels), each * len(columns), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for cell in shown:
+        top, left = 2 * labels.index(cell.row), each * columns.index(cell.column)
+        for n, (x, line, y) in enumerate(_seen(RunFolder(runs / cell.run.name), each)):
+            above, below = axes[top : top + 2, left + n]
+            _input(above, x, line, 1.6)
+            below.imshow(y.numpy(), cmap="gray", vmin=0, vmax=1)
+            above.set_title(f"{cell.row.split()[-1]}, {cell.column}", fontsize=6)
+    return save(figure, out)
+
+
+def _seen(folder: RunFolder, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Test images of a run, the outline of the look at each, in pixels, and what the look returned."""
+    run, network = folder.run(), trained_network(folder)
+    test = load(run.data, run.root).test[:count]
+    x, _ = next(evaluation_batches(test, DISTORTIONS[run.distortion], seed=0, stream=TEST))
+    with torch.inference_mode():
+        output, warp = network.get_submodule("transformer")(x, return_warp=True)
+    outline = _lines(warp, _square(), tuple(x.shape[2:]))  # (N, 1, 4, FINE, 2)
+    yield from zip(x[:, 0], outline, output[:, 0], strict=True)
+
+
+def _input(ax: Axes, image: Tensor, lines: Tensor, width: float) -> None:
+    """An image with the lines (K, L, P, 2) of K looks over it, and room around it for those that leave it."""
+    height, wide = image.shape
+    ax.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1)
+    for k in range(len(lines)):
+        ax.plot(*lines[k].permute(2, 1, 0).numpy(), color=COLORS[k % len(COLORS)], linewidth=width)
+    ax.set_xlim(-0.15 * wide, 1.15 * wide)
+    ax.set_ylim(1.15 * height, -0.15 * height)
 
 
 def _lines(warp: Warp, lines: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -43,14 +43,14 @@ def rotated_scaled_translated(images: Tensor, generator: Generator) -> Tensor:
 
 def projected(images: Tensor, generator: Generator) -> Tensor:
     """P: scaled by 0.75 to 1, each corner then moved by a normal of 5 pixels."""
-    corners = _corners.to(images) / _uniform(images, 0.75, 1.0, generator)[:, None, None]
+    corners = _onto(_corners, images) / _uniform(images, 0.75, 1.0, generator)[:, None, None]
     moved = corners + _normal(images, 4, 5.0, generator)
     return projective_sample(images, corners_to_matrix(moved))
 
 
 def elastic(images: Tensor, generator: Generator) -> Tensor:
     """E: scaled by 0.75 to 1 and bent by a thin-plate spline whose 16 points move by a normal of 1.5 pixels."""
-    points = _spline.control_points.to(images)  # (16, 2)
+    points = _onto(_spline.control_points, images)  # (16, 2)
     shrink = 1 / _uniform(images, 0.75, 1.0, generator)[:, None, None] - 1
     offsets = shrink * points + _normal(images, len(points), 1.5, generator)
     return _spline(offsets.flatten(1)).sample(images)
@@ -103,7 +103,7 @@ def _clutter(images: Tensor, side: int, generator: Generator) -> Tensor:
 
     def draw(low: int, high: int, *shape: int) -> Tensor:  # low .. high
         numbers = torch.randint(low, high + 1, (n, PATCHES, *shape), generator=generator, device=generator.device)
-        return numbers.to(images.device)
+        return _onto(numbers, images, dtype=numbers.dtype)
 
     another = (torch.arange(n, device=images.device)[:, None] + draw(min(1, n - 1), n - 1)) % n
     cut = _patch(draw(4, 24 - PATCH, 2), 28)
@@ -125,10 +125,16 @@ def _patch(corner: Tensor, width: int) -> Tensor:
 
 def _uniform(images: Tensor, low: float, high: float, generator: Generator) -> Tensor:
     draw = torch.rand(len(images), generator=generator, device=generator.device)
-    return (low + (high - low) * draw).to(images.device)
+    return _onto(low + (high - low) * draw, images)
 
 
 def _normal(images: Tensor, points: int, pixels: float, generator: Generator) -> Tensor:
     """Moves of points in normalised units of the digit: (N, points, 2)."""
     draw = torch.randn(len(images), points, 2, generator=generator, device=generator.device)
-    return (pixels / RADIUS * draw).to(images)
+    return _onto(pixels / RADIUS * draw, images)
+
+
+def _onto(numbers: Tensor, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """On the images' device, in their dtype or this one. To a GPU from pinned memory, which the host does not wait for."""
+    pinned = numbers.pin_memory() if images.is_cuda and not numbers.is_cuda else numbers
+    return pinned.to(images.device, dtype or images.dtype, non_blocking=True)

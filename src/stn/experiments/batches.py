@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from stn.data import Distortion, Labelled, as_float
 
+Batches = Iterable[tuple[Tensor, Tensor]]  # images, labels
 ORDER, TRAIN, VALID, TEST = range(4)  # streams of random numbers
 
 
@@ -24,9 +25,9 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch: every image `copies` times, in random order, each distorted on its own. A last, short batch is left out."""
     orders = generator(seed, ORDER, epoch)
-    order = torch.cat([torch.randperm(len(data), generator=orders) for _ in range(copies)])
+    order = torch.cat([torch.randperm(len(data), generator=orders) for _ in range(copies)]).to(data.labels.device)
     for step in range(steps_per_epoch(data, batch_size=batch_size, copies=copies)):
-        index = order[step * batch_size : (step + 1) * batch_size].to(data.labels.device)
+        index = order[step * batch_size : (step + 1) * batch_size]
         draw = generator(seed, TRAIN, epoch, step)
         yield distortion.apply(as_float(data.images[index]), draw), data.labels[index]
 

@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from stn import _check
 from stn.data import DISTORTIONS, load
-from stn.experiments.batches import TEST, evaluation_batches
+from stn.experiments.batches import TEST, Batches, evaluation_batches
 from stn.experiments.folder import Row, RunFolder
+from stn.experiments.watch import Watch
 from stn.models import build
 
 
-def scores(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Row:
-    """loss, error_percent and images_per_second over all batches, and over all processes of a parallel run."""
+def scores(model: nn.Module, batches: Batches, watch: Watch | None = None) -> Row:
+    """loss, error_percent, images_per_second and the watch's diagnostics, over all batches and processes."""
     start = time.perf_counter()
     device = next(model.parameters()).device
-    loss, error, count = MeanMetric().to(device), MeanMetric().to(device), 0
+    means: dict[str, MeanMetric] = defaultdict(lambda: MeanMetric().to(device))
+    count = 0
     model.eval()
     with torch.inference_mode():
         for x, y in batches:
             logits = model(x).float()
-            loss.update(F.cross_entropy(logits, y), weight=len(y))
-            error.update((logits.argmax(dim=1) != y).float())
+            measured = {
+                "loss": F.cross_entropy(logits, y),
+                "error_percent": 100 * (logits.argmax(dim=1) != y).float().mean(),
+            }
+            for name, value in (measured | (watch.diagnostics() if watch else {})).items():
+                means[name].update(value, weight=len(y))
             count += len(y)
-    measured = {"loss": loss.compute().item(), "error_percent": 100 * error.compute().item()}
-    return measured | {"images_per_second": round(count / (time.perf_counter() - start), 1)}
+    row = {name: mean.compute().item() for name, mean in means.items()}
+    return row | {"images_per_second": round(count / (time.perf_counter() - start), 1)}
 
 
 def trained_network(folder: RunFolder) -> nn.Sequential:
-    """The network of a run with the weights of its last checkpoint, in evaluation mode.
+    """The network of a run with the weights that its last checkpoint would be judged by, in evaluation mode.
 
     Raises: InputError if the folder is not that of a run, or holds no checkpoint yet.
     """
@@ -42,7 +49,7 @@ def trained_network(folder: RunFolder) -> nn.Sequential:
     if state is None:
         _check.fail(f"the run folder must hold a checkpoint; {folder.path} has not completed an epoch")
     network = build(run.model, DISTORTIONS[run.distortion].side, run.transform)
-    network.load_state_dict(state["network"])
+    network.load_state_dict(state["evaluated"])
     return network.eval()
 
 

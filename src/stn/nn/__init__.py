@@ -1,5 +1,6 @@
 """Layers: localisation networks, the spatial transformer, and losses."""
 
+from stn.nn.diagnostics import identity_loss, look_diagnostics
 from stn.nn.localization import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
 from stn.nn.losses import off_image_loss
 from stn.nn.transformer import SpatialTransformer, param_groups
@@ -9,7 +10,9 @@ __all__ = [
     "DigitLocalization",
     "PhotoLocalization",
     "SpatialTransformer",
+    "identity_loss",
     "localization_for",
+    "look_diagnostics",
     "off_image_loss",
     "param_groups",
 ]

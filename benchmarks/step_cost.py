@@ -1,0 +1,131 @@
+"""What a training step costs with and without a spatial transformer, and where the difference lies.
+
+    python benchmarks/step_cost.py [--out results/step_cost] [--threads 2] [--rounds 21]
+
+A step is that of Table 1's recipe: 256 digits are distorted, the network runs forward and backward in bfloat16, the gradient
+is clipped, AdamW steps and the weights are averaged. The digits are scikit-learn's; only their size matters here. Whole
+steps of both networks are measured in turns; the parts are measured by themselves, forward and backward together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from stn.data import load
+from stn.experiments.batches import training_batches
+from stn.experiments.folder import RunFolder, write_atomically
+from stn.experiments.reproduce import machine
+from stn.experiments.runs import TABLES, Run
+from stn.experiments.train import Trainer
+from stn.nn import SpatialTransformer
+
+
+def trainer(run: Run) -> Trainer:
+    fabric = Fabric(accelerator="cpu", devices=1, precision=run.precision)
+    return Trainer(run, RunFolder(tempfile.mkdtemp()), fabric, load("digits"))
+
+
+class Step:
+    """Whole steps of one run, and its parts."""
+
+    def __init__(self, run: Run) -> None:
+        self.trainer = trainer(run)
+        self.trainer.model.train()
+        setting = {"batch_size": run.batch_size, "copies": 400, "seed": 0, "epoch": 0}
+        self.batches = training_batches(self.trainer.data.train, self.trainer.distortion, **setting)
+        self.x, self.y = next(self.batches)
+
+    def __call__(self) -> None:
+        self.trainer._step(*next(self.batches))
+
+    def parts(self) -> dict[str, Callable[[], object]]:
+        parts: dict[str, Callable[[], object]] = {"drawing the digits": lambda: next(self.batches)}
+        network, x = self.trainer.network, self.x
+        if isinstance(network[0], SpatialTransformer):
+            look, pool, classifier = network
+            theta = look.localize(x).detach().requires_grad_()
+            seen = look.family(theta).sample(x, look.size)
+            pooled = pool(seen).detach().requires_grad_()
+            parts["localisation network"] = self._pass(look.localize, x)
+            parts["sampling the look, 56x56"] = self._pass(lambda t: look.family(t).sample(x, look.size), theta)
+            parts["averaging it to 28x28"] = self._pass(pool, seen.detach().requires_grad_())
+            parts["classifier, 28x28"] = self._pass(classifier, pooled)
+        else:
+            parts[f"classifier, {x.shape[2]}x{x.shape[2]}"] = self._pass(network, x)
+        parts["clipping, AdamW, averaging"] = self._update
+        return parts
+
+    def _pass(self, module: nn.Module | Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], object]:
+        parameters = list(module.parameters()) if isinstance(module, nn.Module) else []
+        if not parameters and not x.requires_grad:
+            parameters = list(self.trainer.network[0].parameters())
+
+        def run() -> object:
+            with torch.autocast("cpu", torch.bfloat16):
+                y = module(x)
+            wanted = parameters + ([x] if x.requires_grad else [])
+            return torch.autograd.grad(y, wanted, torch.ones_like(y))
+
+        return run
+
+    def _update(self) -> None:
+        t = self.trainer
+        t.fabric.clip_gradients(t.model, t.optimizer, max_norm=t.run.clip_norm, error_if_nonfinite=False)
+        t.optimizer.step()
+        t._follow()
+
+
+def milliseconds(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Each in turn, round after round, after three calls to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(-3, rounds):
+        for name, call in work.items():
+            start = time.perf_counter()
+            call()
+            if number >= 0:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def main(out: Path, threads: int, rounds: int) -> None:
+    torch.set_num_threads(threads)
+    cells = {cell.name: cell.run for cell in TABLES["table1"].cells}
+    local: dict[str, Any] = {"data": "digits", "batch_size": 256}
+    with_, without = (dataclasses.replace(cells[name], **local) for name in ("st-cnn-affine/rts", "cnn/rts"))
+    lines = [f"# A training step, {threads} threads, {machine()}, torch {torch.__version__}", "", __doc__ or "", ""]
+    ours, plain = Step(with_), Step(without)
+    whole = {name: median(t) for name, t in milliseconds({"ST-CNN": ours, "CNN": plain}, rounds).items()}
+    lines += [f"The ST-CNN's step costs {whole['ST-CNN'] / whole['CNN']:.2f} times the CNN's on RTS.", ""]
+    lines += ["| network | part | ms | quartiles apart | share |", "|---|---|---:|---:|---:|"]
+    for name, step in (("ST-CNN", ours), ("CNN", plain)):
+        lines.append(f"| {name} | whole step | {whole[name]:.1f} | | 100 % |")
+        found = milliseconds(step.parts(), rounds)
+        for part, t in found.items():
+            low, _, high = quantiles(t)
+            lines.append(f"| | {part} | {median(t):.1f} | {high - low:.1f} | {100 * median(t) / whole[name]:.0f} % |")
+        rest = whole[name] - sum(map(median, found.values()))
+        share = 100 * rest / whole[name]
+        lines.append(f"| | remainder: loss, gradients to zero, schedule, cold caches | {rest:.1f} | | {share:.0f} % |")
+    text = "\n".join(lines) + "\n"
+    write_atomically(out.with_suffix(".md"), lambda file: file.write(text.encode()))
+    print(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/step_cost"), help="without its suffix")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=21)
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.threads, arguments.rounds)

@@ -1,0 +1,63 @@
+"""Data-parallel training: one process a device, which together do what one process would do with the whole batch."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def processes(asked: int) -> tuple[int, int]:
+    """Processes a machine, and machines: as `torchrun` says if it started this one, else as asked."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return asked, 1
+    here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    return here, everywhere // here
+
+
+def process_lost(error: RuntimeError) -> bool:
+    """Whether an error tells that another process is no more. gloo raises no kind of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+class SharedBatchNorm(_BatchNorm):
+    """Batch norm over the batches of all processes, of equal size. PyTorch's own does this on GPUs alone."""
+
+    def _check_input_dim(self, input: Tensor) -> None:  # any number of dimensions
+        return
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        dims = (0, *range(2, input.ndim))
+        x = input.float()
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        sums = all_reduce(torch.stack([x.sum(dims), x.square().sum(dims)]))
+        mean, square = sums / count  # (C,), (C,)
+        variance = (square - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+            assert self.momentum is not None  # a running mean, as the paper's networks have it
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shape = (-1, *[1] * (input.ndim - 2))
+        return (x * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(input.dtype)
+
+
+def share_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network with batch norm over all processes, under the same names of weights."""
+    if device.type != "cpu":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for parent in list(network.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, _BatchNorm):
+                shared = SharedBatchNorm(module.num_features, module.eps, module.momentum)
+                shared.load_state_dict(module.state_dict())
+                setattr(parent, name, shared)
+    return network

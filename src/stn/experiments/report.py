@@ -1,0 +1,98 @@
+"""Rows of a reproduced table -> Markdown: ours beside the paper's, and what is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import mean, stdev
+
+from stn.experiments.folder import Row
+from stn.experiments.runs import Cell, Table
+
+DETAILS = {  # heading: what to print of a row
+    "cell": "{cell}",
+    "seed": "{seed}",
+    "test error %": "{error_percent:.2f}",
+    "spread of draws": "{draws_spread:.2f}",
+    "held-out error %": "{valid_error_percent:.2f}",
+    "parameters": "{parameters:,}",
+    "steps": "{step:,}",
+    "minutes": "{minutes:.1f}",
+    "images/s": "{images_per_second:,.0f}",
+    "off image": "{off_image_share:.2f}",
+    "scale": "{mean_scale:.2f}",
+    "folded": "{fold_share:.3f}",
+    "theta's gradient": "{theta_gradient:.1g}",
+}
+
+
+def markdown(name: str, table: Table, rows: Sequence[Row], budget: str) -> str:
+    """The whole document."""
+    rows = [row for row in rows if row["budget"] == budget]
+    found = {cell.name: [row for row in rows if row["cell"] == cell.name] for cell in table.cells}
+    columns = list(dict.fromkeys(cell.column for cell in table.cells))
+    trial = " --budget quick` (a trial)" if budget == "quick" else "`"
+    lines = [
+        f"# {table.title}",
+        "",
+        f"`stn reproduce {name} --root DIR{trial}. Ours, with its spread over seeds, and in brackets the paper's. "
+        "Each seed's number is a mean over independent distortions of all "
+        "10,000 test images; 5,000 training images were held out for every choice. Bold: at or below the paper's.",
+        "",
+        table.recipe,
+        "",
+        _line(["", *columns]),
+        _line(["---"] * (1 + len(columns))),
+    ]
+    for label in dict.fromkeys(cell.row for cell in table.cells):
+        cells = {cell.column: cell for cell in table.cells if cell.row == label}
+        lines.append(_line([label, *(_number(cells.get(column), found) for column in columns)]))
+    lines += ["", *_notes(table, found), "", "## Rows", "", _line(DETAILS), _line(["---"] * len(DETAILS))]
+    lines += [_line(map(str, _details(row))) for cell in table.cells for row in found[cell.name]]
+    machines = dict.fromkeys(f"{row['machine']}, {row['threads']} threads a run, torch {row['torch']}" for row in rows)
+    hours = sum(row["seconds"] for row in rows) / 3600
+    return "\n".join([*lines, "", f"Measured on {'; '.join(machines) or 'nothing yet'}. {hours:.1f} hours of training.", ""])
+
+
+def average(rows: Sequence[Row]) -> float:
+    return mean(row["error_percent"] for row in rows)
+
+
+def _number(cell: Cell | None, found: dict[str, list[Row]]) -> str:
+    if cell is None:
+        return ""
+    rows = found[cell.name]
+    if not rows:
+        return f"– ({cell.paper})"
+    ours = f"{average(rows):.2f}"
+    spread = f" ± {stdev(row['error_percent'] for row in rows):.2f}" if len(rows) > 1 else ""
+    return (f"**{ours}**" if average(rows) <= cell.paper else ours) + f"{spread} ({cell.paper})"
+
+
+def _notes(table: Table, found: dict[str, list[Row]]) -> list[str]:
+    """What a reader must know before believing the table, a line each."""
+    there = [cell for cell in table.cells if found[cell.name]]
+    missing = [cell.name for cell in table.cells if not found[cell.name]]
+    above = [cell.name for cell in there if average(found[cell.name]) > cell.paper]
+    pairs = [(cell, found[cell.baseline]) for cell in there if found.get(cell.baseline)]
+    worse = [cell.name for cell, baseline in pairs if average(found[cell.name]) >= average(baseline)]
+    warned = [f"{row['cell']} seed {row['seed']}" for cell in there for row in found[cell.name] if row["warnings"]]
+    notes = {
+        "Not trained yet": missing,
+        "Above the paper's error": above,
+        "Not below the same classifier without a transformer": worse,
+        "A look collapsed at some epoch": warned,
+    }
+    return [f"- {note}: {', '.join(names) or 'none'}." for note, names in notes.items()]
+
+
+def _details(row: Row) -> Iterable[str]:
+    values = row | {"minutes": row["seconds"] / 60}
+    for form in DETAILS.values():
+        try:
+            yield form.format(**values)
+        except KeyError:  # a network without a transformer has no look to tell of
+            yield ""
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

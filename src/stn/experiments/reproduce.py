@@ -1,0 +1,180 @@
+"""Reproduce a paper's table: train its cells, one row a cell and seed, and go on where an earlier call was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import platform
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stn import _check
+from stn.experiments.evaluate import mean_and_spread, trained_network
+from stn.experiments.folder import Row, RunFolder, write_atomically
+from stn.experiments.report import markdown
+from stn.experiments.runs import TABLES, Cell, Run, Table
+from stn.experiments.train import train
+from stn.models import num_parameters
+
+BUDGETS = ("quick", "full")
+
+
+class Job(NamedTuple):
+    """What one worker does: a cell with one seed."""
+
+    cell: Cell
+    budget: str
+    folder: Path
+    threads: int  # 0: as they are
+    quiet: bool
+
+
+def reproduce(
+    name: str,
+    *,
+    root: Path | None,
+    out: Path,  # without a suffix: rows go to .jsonl, the table to .md
+    runs: Path,  # folder of the run folders
+    seeds: int = 1,
+    budget: str = "full",
+    cells: Sequence[str] = (),  # patterns; (): all
+    workers: int = 1,
+) -> list[Row]:
+    """Train what of a table is not yet there, writing its rows and the table after each. Returns all rows.
+
+    A cell that has a row with the same settings is left alone; one that was stopped goes on from its last epoch.
+    With several workers as many cells train at once, each on its share of the processor's cores.
+
+    Raises: InputError, which names the argument, or says which cell failed.
+    """
+    _check.choice("table", name, TABLES)
+    _check.choice("budget", budget, BUDGETS)
+    for argument, value in (("seeds", seeds), ("workers", workers)):
+        _check.at_least(argument, value, 1)
+    table, file = TABLES[name], out.with_suffix(".jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    threads = max(1, torch.get_num_threads() // workers) if workers > 1 else 0
+    chosen = [
+        Job(cell, budget, runs / cell.run.name, threads, workers > 1)
+        for cell in planned(table, root=root, seeds=seeds, budget=budget, patterns=cells)
+    ]
+    console = Console()
+    for row in _trained([job for job in chosen if not _known(job, rows)], workers, console):
+        rows = [old for old in rows if _key(old) != _key(row)] + [row]
+        _write(file, "".join(json.dumps(row) + "\n" for row in rows))
+        _write(out.with_suffix(".md"), markdown(name, table, rows, budget))
+        console.print(f"{row['cell']}, seed {row['seed']}: {row['error_percent']:.2f} %, the paper {row['paper']} %")
+    _write(out.with_suffix(".md"), markdown(name, table, rows, budget))
+    return rows
+
+
+def planned(table: Table, *, root: Path | None, seeds: int, budget: str, patterns: Sequence[str] = ()) -> list[Cell]:
+    """The chosen cells with their runs ready, in the patterns' order: first all with seed 0, then all with seed 1, ..
+
+    Raises: InputError for a pattern that no cell has.
+    """
+    names = [cell.name for cell in table.cells]
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in names):
+            _check.fail(f"cells must be names or patterns among {', '.join(names)}; got {pattern!r}")
+    chosen = dict.fromkeys(c for pattern in patterns or ["*"] for c in table.cells if fnmatch(c.name, pattern))
+    return [_planned(cell, table, root, seed, budget) for seed in range(seeds) for cell in chosen]
+
+
+def _planned(cell: Cell, table: Table, root: Path | None, seed: int, budget: str) -> Cell:
+    epochs = cell.run.epochs if budget == "full" else max(1, cell.run.epochs // table.quick)
+    return dataclasses.replace(cell, run=dataclasses.replace(cell.run, root=root, seed=seed, epochs=epochs))
+
+
+def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Iterator[Row]:
+    if workers == 1 or not jobs:
+        yield from map(cell_row, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would not survive OpenMP
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    strangers = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    with pool, Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"epochs of {len(jobs)} cells", total=sum(job.cell.run.epochs for job in jobs))
+        waiting = {pool.submit(cell_row, job) for job in jobs}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                for one in done:
+                    yield one.result()
+                bar.update(task, completed=sum(map(_epochs_done, jobs)))
+        except BrokenProcessPool:
+            _check.fail("a worker was killed, perhaps for want of memory; the same command goes on where it was")
+        finally:
+            pool.shutdown(wait=not waiting, cancel_futures=True)
+            for worker in multiprocessing.active_children() if waiting else []:  # what they have done is in their folders
+                if worker not in strangers:
+                    worker.terminate()
+
+
+def _epochs_done(job: Job) -> int:
+    return sum(row["split"] == "valid" for row in RunFolder(job.folder).rows())
+
+
+def cell_row(job: Job) -> Row:
+    """Train a cell, or what is left of it, and sum it up."""
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    cell, folder = job.cell, RunFolder(job.folder)
+    try:
+        rows = train(cell.run, folder, resume=True, quiet=job.quiet)
+    except _check.InputError as reason:
+        _check.fail(f"cell {cell.name}, seed {cell.run.seed}: {reason}")
+    valid = [row for row in rows if row["split"] == "valid"]
+    mean, spread = mean_and_spread(rows)
+    last = {key: value for key, value in valid[-1].items() if key not in ("epoch", "split", "loss", "error_percent")}
+    measured = {
+        "error_percent": round(mean, 4),
+        "draws_spread": round(spread, 4),
+        "valid_error_percent": valid[-1]["error_percent"],
+        "parameters": num_parameters(trained_network(folder)),
+        "warnings": [row["warning"] for row in valid if "warning" in row],
+    }
+    where = {"threads": torch.get_num_threads(), "machine": machine(), "torch": torch.__version__}
+    return _identity(cell, job.budget) | {"paper": cell.paper} | measured | last | where
+
+
+def machine() -> str:
+    """The processor, or the GPU, by its name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+def _identity(cell: Cell, budget: str) -> Row:
+    """What tells a row from another, and the settings it stands for."""
+    return {"cell": cell.name, "seed": cell.run.seed, "budget": budget, "run": _settings(cell.run)}
+
+
+def _settings(run: Run) -> Row:
+    """All but where the data lies."""
+    return {key: value for key, value in run.to_json().items() if key not in ("root", "download")}
+
+
+def _key(row: Row) -> tuple[str, int, str]:
+    return row["cell"], row["seed"], row["budget"]
+
+
+def _known(job: Job, rows: Sequence[Row]) -> bool:
+    identity = _identity(job.cell, job.budget)
+    return any({key: row[key] for key in identity} == identity for row in rows)
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
