@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from stn.data import DISTORTIONS, load
+from stn.data import load
+from stn.data.strings import NONE
 from stn.experiments.batches import TEST, evaluation_batches
 from stn.experiments.evaluate import trained_network
 from stn.experiments.folder import Row, RunFolder, write_atomically
 from stn.experiments.runs import Table
+from stn.experiments.tasks import TASKS
 from stn.grid import normalized_to_pixel
 from stn.nn import SpatialTransformer
 from stn.transforms import Warp
@@ -81,15 +83,21 @@ def draw_run(folder: RunFolder, *, count: int = 8) -> list[Path]:
     network = trained_network(folder)
     paths = [save(curves(folder.rows(), run.name), folder.figures / "curves.png")]
     transformer = getattr(network, "transformer", None)
-    if isinstance(transformer, SpatialTransformer):
+    if isinstance(transformer, SpatialTransformer) and transformer.family.ndim == 2:
         test = load(run.data, run.root).test[:count]
-        x, y = next(evaluation_batches(test, DISTORTIONS[run.distortion], seed=0, stream=TEST))
+        x, y, _ = next(evaluation_batches(test, TASKS[run.distortion].draw, seed=0, stream=TEST))
         with torch.inference_mode():
             output, warp = transformer(x, return_warp=True)
-            answers = network(x).argmax(dim=1)
-        titles = [f"{truth}, read as {answer}" for truth, answer in zip(y.tolist(), answers.tolist(), strict=True)]
-        paths.append(save(looks(x, warp, output, titles), folder.figures / "looks.png"))
+            answers = network(x).argmax(dim=-1)
+        titles = [f"{_read(truth)}, read as {_read(answer)}" for truth, answer in zip(y, answers, strict=True)]
+        figure = looks(x.amax(dim=1, keepdim=True), warp, output.amax(dim=-3, keepdim=True), titles)
+        paths.append(save(figure, folder.figures / "looks.png"))
     return paths
+
+
+def _read(classes: Tensor) -> str:
+    """A class, or the digits of a string."""
+    return str(classes.item()) if classes.ndim == 0 else "".join(str(c) for c in classes.tolist() if c != NONE)
 
 
 def draw_table(table: Table, runs: Path, out: Path, *, model: str = "st-cnn", each: int = 2) -> Path | None:
@@ -120,7 +128,7 @@ def _seen(folder: RunFolder, count: int) -> Iterator[tuple[Tensor, Tensor, Tenso
     """Test images of a run, the outline of the look at each, in pixels, and what the look returned."""
     run, network = folder.run(), trained_network(folder)
     test = load(run.data, run.root).test[:count]
-    x, _ = next(evaluation_batches(test, DISTORTIONS[run.distortion], seed=0, stream=TEST))
+    x, *_ = next(evaluation_batches(test, TASKS[run.distortion].draw, seed=0, stream=TEST))
     with torch.inference_mode():
         output, warp = network.get_submodule("transformer")(x, return_warp=True)
     outline = _lines(warp, _square(), tuple(x.shape[2:]))  # (N, 1, 4, FINE, 2)

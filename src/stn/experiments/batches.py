@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from stn.data import Distortion, Labelled, as_float
+from stn.data import Labelled, as_float
+from stn.data.draw import Example
 
-Batches = Iterable[tuple[Tensor, Tensor]]  # images, labels
+Draw = Callable[[Tensor, Tensor, Generator], Example]  # of images (N, 1, 28, 28) and labels (N,)
+Batches = Iterable[Example]
 ORDER, TRAIN, VALID, TEST = range(4)  # streams of random numbers
 
 
@@ -21,15 +23,14 @@ def generator(seed: int, stream: int, *position: int) -> Generator:
 
 
 def training_batches(
-    data: Labelled, distortion: Distortion, *, batch_size: int, copies: int, seed: int, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch: every image `copies` times, in random order, each distorted on its own. A last, short batch is left out."""
+    data: Labelled, draw: Draw, *, batch_size: int, copies: int, seed: int, epoch: int
+) -> Iterator[Example]:
+    """One epoch: every image `copies` times, in random order, each drawn on its own. A last, short batch is left out."""
     orders = generator(seed, ORDER, epoch)
     order = torch.cat([torch.randperm(len(data), generator=orders) for _ in range(copies)]).to(data.labels.device)
     for step in range(steps_per_epoch(data, batch_size=batch_size, copies=copies)):
         index = order[step * batch_size : (step + 1) * batch_size]
-        draw = generator(seed, TRAIN, epoch, step)
-        yield distortion.apply(as_float(data.images[index]), draw), data.labels[index]
+        yield draw(as_float(data.images[index]), data.labels[index], generator(seed, TRAIN, epoch, step))
 
 
 def steps_per_epoch(data: Labelled, *, batch_size: int, copies: int) -> int:
@@ -37,9 +38,9 @@ def steps_per_epoch(data: Labelled, *, batch_size: int, copies: int) -> int:
 
 
 def evaluation_batches(
-    data: Labelled, distortion: Distortion, *, seed: int, stream: int, draw: int = 0, batch_size: int = 1000
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, in order, distorted by draw number `draw`."""
+    data: Labelled, draw: Draw, *, seed: int, stream: int, number: int = 0, batch_size: int = 1000
+) -> Iterator[Example]:
+    """Every image once, in order; the draw of this number."""
     for step, start in enumerate(range(0, len(data), batch_size)):
         part = data[start : start + batch_size]
-        yield distortion.apply(as_float(part.images), generator(seed, stream, draw, step)), part.labels
+        yield draw(as_float(part.images), part.labels, generator(seed, stream, number, step))

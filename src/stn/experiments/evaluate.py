@@ -8,39 +8,39 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from stn import _check
-from stn.data import DISTORTIONS, load
+from stn.data import load
 from stn.experiments.batches import TEST, Batches, evaluation_batches
 from stn.experiments.folder import Row, RunFolder
+from stn.experiments.tasks import TASKS, Task
 from stn.experiments.watch import Watch
-from stn.models import build
 
 
-def scores(model: nn.Module, batches: Batches, watch: Watch | None = None) -> Row:
-    """loss, error_percent, images_per_second and the watch's diagnostics, over all batches and processes."""
+def scores(model: nn.Module, task: Task, batches: Batches, watch: Watch | None = None) -> Row:
+    """loss, error_percent, images_per_second and what the watch has seen, over all batches and processes."""
     start = time.perf_counter()
     device = next(model.parameters()).device
     means: dict[str, MeanMetric] = defaultdict(lambda: MeanMetric().to(device))
     count = 0
     model.eval()
     with torch.inference_mode():
-        for x, y in batches:
-            logits = model(x).float()
-            measured = {
-                "loss": F.cross_entropy(logits, y),
-                "error_percent": 100 * (logits.argmax(dim=1) != y).float().mean(),
-            }
-            for name, value in (measured | (watch.diagnostics() if watch else {})).items():
+        for example in batches:
+            logits, y = model(example.x).float(), example.y
+            measured = {"loss": task.loss(logits, y), "error_percent": 100 * task.wrong(logits, y).float().mean()}
+            if watch:
+                measured |= watch.diagnostics()
+                if task.found and example.boxes is not None:
+                    measured |= task.found(watch.warps()[0], example.boxes)
+            for name, value in measured.items():
                 means[name].update(value, weight=len(y))
             count += len(y)
     row = {name: mean.compute().item() for name, mean in means.items()}
     return row | {"images_per_second": round(count / (time.perf_counter() - start), 1)}
 
 
-def trained_network(folder: RunFolder) -> nn.Sequential:
+def trained_network(folder: RunFolder) -> nn.Module:
     """The network of a run with the weights that its last checkpoint would be judged by, in evaluation mode.
 
     Raises: InputError if the folder is not that of a run, or holds no checkpoint yet.
@@ -48,7 +48,7 @@ def trained_network(folder: RunFolder) -> nn.Sequential:
     run, state = folder.run(), folder.load()
     if state is None:
         _check.fail(f"the run folder must hold a checkpoint; {folder.path} has not completed an epoch")
-    network = build(run.model, DISTORTIONS[run.distortion].side, run.transform)
+    network = TASKS[run.distortion].build(run.model, run.transform)
     network.load_state_dict(state["evaluated"])
     return network.eval()
 
@@ -57,11 +57,12 @@ def evaluate(folder: RunFolder, *, draws: int = 3, device: torch.device | str = 
     """Test rows, one for each draw of the distortions. The first are those that the training itself reported."""
     _check.at_least("draws", draws, 1)
     run, network = folder.run(), trained_network(folder).to(device)
-    test, distortion = load(run.data, run.root).test.to(device), DISTORTIONS[run.distortion]
+    test, task = load(run.data, run.root).test.to(device), TASKS[run.distortion]
+    watch = Watch(network)
     rows = []
     for draw in range(draws):
-        batches = evaluation_batches(test, distortion, seed=0, stream=TEST, draw=draw)
-        rows.append({"split": "test", "draw": draw} | scores(network, batches))
+        batches = evaluation_batches(test, task.draw, seed=0, stream=TEST, number=draw)
+        rows.append({"split": "test", "draw": draw} | scores(network, task, batches, watch))
     return rows
 
 

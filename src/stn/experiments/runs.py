@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from stn import _check
-from stn.data import COPIES, DISTORTIONS
-from stn.models import MODELS
+from stn.data import COPIES
+from stn.experiments.tasks import TASKS
 from stn.transforms import FAMILIES
 
 PRECISIONS = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -27,9 +27,11 @@ class Run:
     download: bool = False
     """Fetch data files that are missing from --root."""
     distortion: str = "rts"
-    """none, r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e (elastic), tc (cluttered 60x60)."""
+    """What is made of digits: none, r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e (elastic),
+    tc (cluttered 60x60), addition, pairs, strings, extruded (to volumes of 60^3), extruded_32, perturbed, perturbed_42."""
     model: str = "st-cnn"
-    """fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer."""
+    """fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer. Addition: also 2xst-fcn;
+    pairs: look, 2xlook; strings: cnn, st-cnn-single, st-cnn-multi; perturbed: cnn, st-cnn, ic-stn-2, ic-stn-4."""
     transform: str = "affine"
     """What the layer learns: translation, rigid, similarity, attention, anisotropic_scale, affine, exponential_affine,
     projective, corners, tps, bspline, displacement, velocity or cpab."""
@@ -64,8 +66,8 @@ class Run:
 
     def __post_init__(self) -> None:
         _check.choice("data", self.data, COPIES)
-        _check.choice("distortion", self.distortion, DISTORTIONS)
-        _check.choice("model", self.model, MODELS)
+        _check.choice("distortion", self.distortion, TASKS)
+        _check.choice("model", self.model, TASKS[self.distortion].models)
         _check.choice("transform", self.transform, FAMILIES)
         _check.choice("precision", self.precision, get_args(PRECISIONS))
         for name in ("epochs", "batch_size", "draws", "devices"):
@@ -79,7 +81,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        transform = f"-{self.transform}" if self.model.startswith("st-") else ""
+        transform = f"-{self.transform}" if "st" in self.model else ""
         return f"{self.data}-{self.distortion}-{self.model}{transform}-seed{self.seed}"
 
     def to_json(self) -> dict[str, Any]:

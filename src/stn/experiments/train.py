@@ -11,19 +11,19 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stn import _check
-from stn.data import COPIES, DISTORTIONS, Splits, load
+from stn.data import COPIES, Splits, load
+from stn.data.draw import Example
 from stn.experiments.batches import TEST, VALID, Batches, evaluation_batches, steps_per_epoch, training_batches
 from stn.experiments.evaluate import scores
 from stn.experiments.folder import Row, RunFolder
 from stn.experiments.parallel import process_lost, processes, share_batch_norm
 from stn.experiments.progress import Progress
 from stn.experiments.runs import Run
+from stn.experiments.tasks import TASKS
 from stn.experiments.watch import CollapseWarning, Watch, collapse
-from stn.models import build
 from stn.nn import param_groups
 
 STATE = ("network", "average", "optimizer", "schedule")
@@ -73,12 +73,12 @@ class Trainer:
     def __init__(self, run: Run, folder: RunFolder, fabric: Fabric, data: Splits) -> None:
         self.run, self.folder, self.fabric = run, folder, fabric
         self.data = Splits(*(split.to(fabric.device) for split in data))
-        self.distortion = DISTORTIONS[run.distortion]
+        self.task = TASKS[run.distortion]
         self.copies = COPIES[run.data]
         self.steps = steps_per_epoch(data.train, batch_size=run.batch_size, copies=self.copies)
         torch.manual_seed(run.seed)
         # Channels last: 1.4 times as fast a step on a CPU. torch.compile: 0.8 times, after most of a minute.
-        network = build(run.model, self.distortion.side, run.transform)
+        network = self.task.build(run.model, run.transform)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = share_batch_norm(network, fabric.device) if fabric.world_size > 1 else network
         self.average = AveragedModel(self.network, use_buffers=True).to(fabric.device)
@@ -111,9 +111,9 @@ class Trainer:
         self.model.train()
         self.watch.squares.zero_()
         setting = {"batch_size": self.run.batch_size, "copies": self.copies, "seed": self.run.seed}
-        batches = training_batches(self.data.train, self.distortion, epoch=self.epoch, **setting)
-        for step, (x, y) in enumerate(batches, start=1):
-            sums += self._step(*self._mine(x, y))
+        batches = training_batches(self.data.train, self.task.draw, epoch=self.epoch, **setting)
+        for step, example in enumerate(batches, start=1):
+            sums += self._step(self._mine(example))
             if step % LOOK_EVERY == 0 or step == self.steps:
                 loss, wrong = (self._over_processes(sums) / step).tolist()
                 self.training = {"train_loss": loss, "train_error_percent": 100 * wrong}
@@ -127,11 +127,11 @@ class Trainer:
             square = self._over_processes(self.watch.squares) / (self.steps * self.fabric.world_size)
             self.training["theta_gradient"] = square.sqrt().item()
 
-    def _step(self, x: Tensor, y: Tensor) -> Tensor:
+    def _step(self, example: Example) -> Tensor:
         """One step of the optimizer. Returns the loss and the share of wrong answers before it, unread: (2,)."""
         run = self.run
-        logits = self.model(x)
-        loss = F.cross_entropy(logits.float(), y)
+        logits = self.model(example.x)
+        loss = self.task.loss(logits.float(), example.y)
         self.optimizer.zero_grad()
         self.fabric.backward(loss + self.watch.penalty(identity=run.identity_weight, off_image=run.off_image_weight))
         if run.clip_norm:
@@ -140,7 +140,7 @@ class Trainer:
         self.schedule.step()
         if run.averaging:
             self._follow()
-        return torch.stack([loss.detach(), (logits.detach().argmax(dim=1) != y).float().mean()])
+        return torch.stack([loss.detach(), self.task.wrong(logits.detach(), example.y).float().mean()])
 
     def _follow(self) -> None:
         """average <- average + (1 - averaging) (network - average); at first faster, to forget the untrained weights."""
@@ -154,10 +154,10 @@ class Trainer:
         assert isinstance(mean, Tensor)
         return mean
 
-    def _mine(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _mine(self, example: Example) -> Example:
         """This process's part of a batch. All draw the whole batch: its images do not depend on how many they are."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        return x[rank::world], y[rank::world]
+        return Example(*(None if part is None else part[rank::world] for part in example))
 
     def _check_loss(self, step: int) -> None:
         if not math.isfinite(self.training["train_loss"]):
@@ -171,7 +171,7 @@ class Trainer:
         return f"{done} in {self.folder.path}"
 
     def _evaluate(self, progress: Progress) -> None:
-        batches = evaluation_batches(self.data.valid, self.distortion, seed=self.run.seed, stream=VALID)
+        batches = evaluation_batches(self.data.valid, self.task.draw, seed=self.run.seed, stream=VALID)
         self._append({"split": "valid"}, self._scores(batches) | self.training)
         progress.report(self.rows[-1])
         if sentence := collapse(self.rows[-1]):
@@ -180,13 +180,13 @@ class Trainer:
 
     def _test(self, progress: Progress, draw: int) -> None:
         """Every run is tested on the same images, whatever its seed."""
-        batches = evaluation_batches(self.data.test, self.distortion, seed=0, stream=TEST, draw=draw)
+        batches = evaluation_batches(self.data.test, self.task.draw, seed=0, stream=TEST, number=draw)
         self._append({"split": "test", "draw": draw}, self._scores(batches))
         progress.report(self.rows[-1])
 
     def _scores(self, batches: Batches) -> Row:
         """Of the weights that the run will keep, in full precision: what `stn evaluate` will find."""
-        return scores(self.evaluated, (self._mine(x, y) for x, y in batches), self.watch_evaluated)
+        return scores(self.evaluated, self.task, map(self._mine, batches), self.watch_evaluated)
 
     def _append(self, which: Row, measured: Row) -> None:
         step = self.epoch * self.steps

@@ -1,0 +1,105 @@
+"""Tasks: what a run learns of digits, from how its examples are drawn to what counts as an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from stn.data import DISTORTIONS, Distortion
+from stn.data.draw import Example
+from stn.data.scenes import SCENES
+from stn.experiments.batches import Draw
+from stn.models import (
+    ADDITION_MODELS,
+    ALIGNMENT_MODELS,
+    MODELS,
+    SVHN_MODELS,
+    VOLUME_MODELS,
+    build,
+    build_addition,
+    build_alignment,
+    build_parts,
+    build_svhn,
+    build_volumes,
+)
+from stn.models.blocks import convolution
+from stn.transforms import Warp, family
+
+LOOKS = {"look": 1, "2xlook": 2}  # at two digits
+
+
+def cross_entropy(logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0) -> Tensor:  # ()
+    """Cross-entropy, the mean over all places."""
+    return F.cross_entropy(logits.float().movedim(-1, 1), y, label_smoothing=label_smoothing)
+
+
+def wrong(logits: Tensor, y: Tensor) -> Tensor:  # (N,) bool
+    """A string is wrong if any of its places is."""
+    return (logits.argmax(dim=-1) != y).view(len(y), -1).any(dim=1)
+
+
+def parts_found(warp: Warp, boxes: Tensor) -> dict[str, Tensor]:  # (N, K) looks, (N, 2, 4)
+    """both_found: the share of images in which the middle of each digit lies within a look, each in one of its own."""
+    middle = boxes.unflatten(-1, (2, 2)).mean(dim=-2)  # (N, 2, 2)
+    seen = warp.inverse().points(middle.unsqueeze(1).expand(*warp.batch, 2, 2))  # in coordinates of each look
+    left, right = (seen.abs() <= 1).all(dim=-1).unbind(dim=-1)  # (N, K)
+    pairs = left.unsqueeze(2) & right.unsqueeze(1)  # (N, K, K): the left one in the first look, the right one in the second
+    apart = ~torch.eye(pairs.shape[-1], dtype=torch.bool, device=pairs.device)
+    return {"both_found": (pairs & apart).flatten(1).any(dim=1).float().mean()}
+
+
+class Task(NamedTuple):
+    """What `--distortion` names. Logits are (N, classes), or (N, L, classes) of a string's places."""
+
+    draw: Draw
+    models: tuple[str, ...]
+    build: Callable[[str, str], nn.Module]  # from the names of a model and of a transform
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    wrong: Callable[[Tensor, Tensor], Tensor] = wrong
+    found: Callable[[Warp, Tensor], dict[str, Tensor]] | None = None  # of looks and the digits' boxes
+
+
+def distorted(distortion: Distortion) -> Task:
+    def draw(images: Tensor, labels: Tensor, generator: Generator) -> Example:
+        return Example(distortion.apply(images, generator), labels)
+
+    return Task(draw, MODELS, lambda model, transform: build(model, distortion.side, transform))
+
+
+def made_up(scene: str, models: Iterable[str], build: Callable[[str, str], nn.Module], **rest: Any) -> Task:
+    return Task(SCENES[scene].draw, tuple(models), build, **rest)
+
+
+def _volumes(side: int) -> Task:
+    name = "extruded" if side == 60 else f"extruded_{side}"
+    return made_up(name, VOLUME_MODELS, lambda model, transform: build_volumes(model, side, family(transform, 3)))
+
+
+def _perturbed(side: int) -> Task:
+    name = "perturbed" if side == 28 else f"perturbed_{side}"
+    return made_up(name, ALIGNMENT_MODELS, lambda model, transform: build_alignment(model, side, transform))
+
+
+def _strings(model: str, transform: str) -> nn.Module:
+    return build_svhn(model, 64, transform, channels=1, width=0.25, dropout=0.0)
+
+
+def _pairs(model: str, transform: str) -> nn.Module:
+    halve = nn.MaxPool2d(2)
+    backbone = nn.Sequential(convolution(1, 16, 5), halve, convolution(16, 32, 3), halve, convolution(32, 64, 3))
+    return build_parts(100, 84, num_looks=LOOKS[model], channels=1, backbone=backbone)
+
+
+TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()} | {
+    "addition": made_up("addition", ADDITION_MODELS, build_addition),
+    "pairs": made_up("pairs", LOOKS, _pairs, found=parts_found),
+    "strings": made_up("strings", SVHN_MODELS, _strings),
+    "extruded": _volumes(60),
+    "extruded_32": _volumes(32),
+    "perturbed": _perturbed(28),
+    "perturbed_42": _perturbed(42),
+}
