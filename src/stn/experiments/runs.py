@@ -45,6 +45,8 @@ class Run:
     """Peak learning rate of the localisation network and its regression."""
     weight_decay: float = 1e-2
     """Of all weights but the regression to theta."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
     clip_norm: float = 0.0
     """Norm to which the gradient of all weights together is clipped; 0: not at all."""
     averaging: float = 0.0
@@ -76,7 +78,8 @@ class Run:
             _check.positive(name, getattr(self, name))
         for name in ("weight_decay", "clip_norm", "identity_weight", "off_image_weight"):
             _check.not_negative(name, getattr(self, name))
-        _check.share("averaging", self.averaging, 1)
+        for name in ("averaging", "label_smoothing"):
+            _check.share(name, getattr(self, name), 1)
         _check.divisible("batch_size", self.batch_size, self.devices)
 
     @property

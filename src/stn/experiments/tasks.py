@@ -58,7 +58,7 @@ class Task(NamedTuple):
     draw: Draw
     models: tuple[str, ...]
     build: Callable[[str, str], nn.Module]  # from the names of a model and of a transform
-    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    loss: Callable[..., Tensor] = cross_entropy
     wrong: Callable[[Tensor, Tensor], Tensor] = wrong
     found: Callable[[Warp, Tensor], dict[str, Tensor]] | None = None  # of looks and the digits' boxes
 

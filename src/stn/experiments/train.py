@@ -131,7 +131,7 @@ class Trainer:
         """One step of the optimizer. Returns the loss and the share of wrong answers before it, unread: (2,)."""
         run = self.run
         logits = self.model(example.x)
-        loss = self.task.loss(logits.float(), example.y)
+        loss = self.task.loss(logits.float(), example.y, label_smoothing=run.label_smoothing)
         self.optimizer.zero_grad()
         self.fabric.backward(loss + self.watch.penalty(identity=run.identity_weight, off_image=run.off_image_weight))
         if run.clip_norm:
