@@ -25,8 +25,9 @@ def test_names_tell_runs_apart() -> None:
     "setting, sentence",
     [
         ({"data": "cifar"}, "data must be one of digits, mnist; got 'cifar'"),
-        ({"distortion": "x"}, "distortion must be one of e, none, p, r, rts, tc; got 'x'"),
+        ({"distortion": "x"}, "distortion must be one of addition, .*, rts, .*; got 'x'"),
         ({"model": "vit"}, "model must be one of cnn, fcn, st-cnn, st-fcn; got 'vit'"),
+        ({"distortion": "pairs"}, "model must be one of 2xlook, look; got 'st-cnn'"),
         ({"transform": "afine"}, "transform must be one of affine, .*; got 'afine'"),
         ({"epochs": 0}, "epochs must be an integer of at least 1; got 0"),
         ({"lr": 0.0}, "lr must be positive; got 0.0"),

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from stn import InputError
+from stn.data.draw import Example
 from stn.experiments import Run, RunFolder
 from stn.experiments.evaluate import evaluate, mean_and_spread, trained_network
 from stn.experiments.folder import Row
@@ -134,10 +135,10 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(
 ) -> None:
     step, calls = Trainer._step, 0
 
-    def diverge(self: Trainer, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def diverge(self: Trainer, example: Example) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return step(self, x * math.nan if calls == 15 else x, y)
+        return step(self, example._replace(x=example.x * math.nan) if calls == 15 else example)
 
     monkeypatch.setattr(Trainer, "_step", diverge)
     with pytest.raises(

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from stn.data.draw import Example
 from stn.experiments import Run, RunFolder
 from stn.experiments.train import Trainer, train
 from stn.experiments.watch import CollapseWarning, Watch, collapse
@@ -65,8 +66,8 @@ def test_rows_hold_the_diagnostics_and_a_collapse_is_announced(
     away = Run(**{**small.__dict__, "epochs": 1, "draws": 1})
     trainer_step = Trainer._step
 
-    def push(self: Trainer, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        sums = trainer_step(self, x, y)
+    def push(self: Trainer, example: Example) -> torch.Tensor:
+        sums = trainer_step(self, example)
         with torch.no_grad():
             self.network[0].regression.bias[2] += 5.0  # type: ignore[index]
         return sums
