@@ -13,8 +13,8 @@ from torch import Tensor
 class Labelled:
     """Images as bytes, whole in memory, with their classes."""
 
-    images: Tensor  # (N, 1, 28, 28) uint8
-    labels: Tensor  # (N,) int64
+    images: Tensor  # (N, C, H, W) uint8
+    labels: Tensor  # (N,) int64, or (N, L) for sequences
 
     def __len__(self) -> int:
         return len(self.labels)
