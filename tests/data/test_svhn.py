@@ -280,6 +280,7 @@ def test_a_tenth_is_held_out_of_train_alone(root: Path, capsys: pytest.CaptureFi
     more, repairs = load_svhn(root, 16, extra=True)
     assert [len(split) for split in more] == [27, 2, 7]
     assert torch.equal(more.valid.images, splits.valid.images) and torch.equal(more.train.images[:18], splits.train.images)
+    assert more.train.labels[:, 0].tolist() == [(1 + i % 10) % 10 for i in (*range(18), *range(9))]
     assert describe(repairs) == "numbers of more than 5 digits left out: 1"
     assert capsys.readouterr().out == ""  # the bar is for terminals
 
@@ -318,6 +319,13 @@ def test_crops_may_be_kept_elsewhere(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.warns(UserWarning, match="the crops could not be kept in .*, and will be made anew each time"):
         assert len(load_svhn(root, 16, cache=tmp_path / "file")[0].train) == 18
+
+
+def test_crops_that_cannot_be_kept_leave_nothing_behind(root: Path) -> None:
+    (root / "train-16px-margin0.3.pt").mkdir()
+    with pytest.warns(UserWarning, match="the crops could not be kept in .*train-16px-margin0.3.pt, and will be made anew"):
+        assert len(load_svhn(root, 16)[0].train) == 18
+    assert not list(root.glob(".*"))
 
 
 @pytest.fixture

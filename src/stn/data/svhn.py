@@ -245,11 +245,11 @@ def _split(train: Labelled, test: Labelled, extra: Labelled | None) -> Splits:
 
 
 def _kept(folder: Path, size: int, margin: float, cache: Path, quiet: bool) -> tuple[Labelled, Repairs]:
-    """A folder's numbers from the file that keeps them, which is made if it is not there or not of these settings."""
+    """A folder's numbers from the file that keeps them, which is made if it is not there or out of date."""
     need_files(folder, [ANNOTATION], SOURCE)
     state = (folder / ANNOTATION).stat()
-    key = {"format": 1, "size": size, "margin": margin, "annotation": [state.st_size, state.st_mtime_ns]}
-    path = cache / f"{folder.name}-{size}px-margin{margin:g}.pt"
+    key = {"format": 1, "annotation": [state.st_size, state.st_mtime_ns]}
+    path = cache / f"{folder.name}-{size}px-margin{margin}.pt"
     try:
         kept = torch.load(path, weights_only=True)
         if kept["key"] == key:
