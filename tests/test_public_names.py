@@ -5,10 +5,10 @@ import inspect
 import stn
 
 NAMES = """
-Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError InverseWarp Kernel
-MatrixWarp MovedCorners Projective Pyramid Rigid Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp
-affine_sample bounded from_pixel_matrix grid_sample off_image_loss param_groups projective_sample spatial_transformer_network
-text_edges thin_plate_sample
+Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError
+InverseCompositionalTransformer InverseWarp Kernel MatrixWarp MovedCorners Projective Pyramid Rigid SharedTrunkTransformer
+Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp affine_sample bounded from_pixel_matrix grid_sample
+off_image_loss param_groups projective_sample spatial_transformer_network text_edges thin_plate_sample
 """
 
 

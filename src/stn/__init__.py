@@ -1,7 +1,13 @@
 """Spatial transformers for PyTorch: layers that learn where to look."""
 
 from stn._check import InputError
-from stn.nn import SpatialTransformer, off_image_loss, param_groups
+from stn.nn import (
+    InverseCompositionalTransformer,
+    SharedTrunkTransformer,
+    SpatialTransformer,
+    off_image_loss,
+    param_groups,
+)
 from stn.ops import (
     Kernel,
     Pyramid,
@@ -48,6 +54,7 @@ __all__ = [
     "ExponentialAffine",
     "Family",
     "InputError",
+    "InverseCompositionalTransformer",
     "InverseWarp",
     "Kernel",
     "MatrixWarp",
@@ -55,6 +62,7 @@ __all__ = [
     "Projective",
     "Pyramid",
     "Rigid",
+    "SharedTrunkTransformer",
     "Similarity",
     "SpatialTransformer",
     "ThinPlateSpline",

@@ -3,12 +3,16 @@
 from stn.nn.diagnostics import identity_loss, look_diagnostics
 from stn.nn.localization import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
 from stn.nn.losses import off_image_loss
+from stn.nn.recurrent import InverseCompositionalTransformer
 from stn.nn.transformer import SpatialTransformer, param_groups
+from stn.nn.trunk import SharedTrunkTransformer
 
 __all__ = [
     "DenseLocalization",
     "DigitLocalization",
+    "InverseCompositionalTransformer",
     "PhotoLocalization",
+    "SharedTrunkTransformer",
     "SpatialTransformer",
     "identity_loss",
     "localization_for",

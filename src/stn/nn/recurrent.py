@@ -1,0 +1,85 @@
+"""InverseCompositionalTransformer: alignment in several small steps (IC-STN, Lin & Lucey 2017)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from stn import _check
+from stn.nn.localization import localization_for
+from stn.nn.transformer import SpatialTransformer
+from stn.ops import Pyramid
+from stn.ops.sample import CallOptions, SamplingOptions
+from stn.transforms import Family, Warp
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+
+class InverseCompositionalTransformer(SpatialTransformer):
+    """Look, localise what is seen, warp a little further, look again at the image itself: (N, C, *in) -> (N, C, *size).
+
+    p <- p o dp, with dp from one localisation network that sees the look through p; `steps` times, from the identity on.
+    The image is sampled through the composed warp, so that no step blurs what the next one sees, and nothing that a look
+    leaves out is lost. Any family will do: matrices are multiplied, other warps are followed one after the other.
+    localization: a module (N, C, *size) -> (N, F), F as in SpatialTransformer; it sees looks, which have that size.
+    size, options: as in SpatialTransformer.
+
+    Raises: InputError, which names the argument. Source: Lin & Lucey 2017, section 4.
+    """
+
+    def __init__(
+        self,
+        localization: nn.Module,
+        transform: str | Family = "affine",
+        size: Sequence[int] | None = None,
+        *,
+        steps: int = 4,
+        features: int | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> None:
+        _check.at_least("steps", steps, 1)
+        super().__init__(localization, transform, size, features=features, **options)
+        self.steps = steps
+
+    @classmethod
+    def for_input(  # type: ignore[override]  # steps in series, not looks in parallel
+        cls,
+        in_shape: Sequence[int],  # (C, H, W)
+        transform: str | Family = "affine",
+        size: Sequence[int] | None = None,
+        *,
+        steps: int = 4,
+        **options: Unpack[SamplingOptions],
+    ) -> Self:
+        """The layer with a localisation network that suits its looks at images of this shape."""
+        channels, *sides = _check.input_shape("in_shape", in_shape)
+        return cls(localization_for((channels, *(size or sides))), transform, size, steps=steps, **options)
+
+    def looks(self, x: Tensor) -> Iterator[tuple[Tensor, Warp]]:
+        """What is seen before each step and after the last one, steps + 1 looks, each with its warp."""
+        theta = self.family.identity().to(self.regression.weight)
+        warp: Warp = self.family(theta.expand(len(x), -1))
+        options: CallOptions = {**self.options, "pyramid": self._pyramid(x)}
+        look = x if self.size in (None, tuple(x.shape[2:])) else warp.sample(x, self.size, **options)
+        yield look, warp
+        for step in range(self.steps):
+            change: Warp = self.family(self.localize(look))
+            warp = warp @ change if step else change
+            look = warp.sample(x, self.size, **options)
+            yield look, warp
+
+    def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
+        ((y, warp),) = deque(self.looks(x), maxlen=1)
+        return (y, warp) if return_warp else y
+
+    def _pyramid(self, x: Tensor) -> Pyramid | None:
+        """One for all looks, where the options read one."""
+        reads = self.options.get("antialias", False) or self.options.get("gradient", "exact") == "wide"
+        return Pyramid(x, align_corners=self.options.get("align_corners", False)) if reads else None
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, steps={self.steps}"
