@@ -53,9 +53,9 @@ def load_svhn(
 ) -> tuple[Splits, Repairs]:
     """House numbers from the folders train/ and test/ (and extra/, to be learned from too) of the full-number format.
 
-    Images are crops as of `read_numbers`. The last 5,000 of train/, or a tenth of it, are held out. Crops are made once
-    and kept in the folder `cache` (default: root), 3 size^2 bytes an image, until digitStruct.mat changes: one file for
-    each folder and setting, such as train-64px-margin0.3.pt.
+    Images are crops as of `read_numbers`. The last 5,000 of train/, at most a tenth of it, are held out. Crops are made
+    once and kept in the folder `cache` (default: root), 3 size^2 bytes an image: one file for each folder and setting,
+    such as train-64px-margin0.3.pt. It is made anew when digitStruct.mat changes; delete it if only images did.
 
     Raises: InputError, which names the file and what was expected of it.
     """
@@ -72,7 +72,7 @@ def load_svhn(
 def load_svhn_cropped(root: Path | str, *, extra: bool = False) -> Splits:
     """Single digits of 32x32 pixels, from train_32x32.mat and test_32x32.mat (and extra_32x32.mat, to be learned from too).
 
-    The last 5,000 training images, or a tenth of them, are held out. Digits are labelled 0 to 9.
+    The last 5,000 training images, at most a tenth of them, are held out. Digits are labelled 0 to 9.
 
     Raises: InputError, which names the file and what was expected of it.
     """
