@@ -69,8 +69,10 @@ def published_positions(state: dict[str, Tensor], x: Tensor) -> Tensor:
     own = {name.removeprefix("Transformation.LocalizationNetwork."): value.to(x) for name, value in state.items()}
     for place in CONVOLUTIONS:
         x = F.conv2d(x, own[f"conv.{place}.weight"], padding=1)
-        norm = [own[f"conv.{place + 1}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
-        x = F.relu(F.batch_norm(x, *norm))
+        mean, var, weight, bias = (
+            own[f"conv.{place + 1}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        x = F.relu(F.batch_norm(x, mean, var, weight, bias))
         x = F.max_pool2d(x, 2) if place < 12 else x.mean(dim=(2, 3))
     x = F.relu(F.linear(x, own["localization_fc1.0.weight"], own["localization_fc1.0.bias"]))
     return F.linear(x, own["localization_fc2.weight"], own["localization_fc2.bias"]).unflatten(1, (POINTS, 2))

@@ -58,16 +58,16 @@ def strings(images: Tensor, labels: Tensor, generator: Generator) -> Example:
 def curved(images: Tensor, labels: Tensor, generator: Generator) -> Example:
     """Strings of 3 to 6 digits along an arc and in perspective, cut out and stretched to 64x200 as word images are.
 
-    The arc turns by up to 120 degrees, up or down; then the line is turned by up to 10 degrees and seen in perspective, one
-    end up to 2.3 times as large as the other. Its box fills 85 to 100 % of the canvas along each axis. y (N, 6): digits,
+    The arc turns by up to 150 degrees, up or down; then the line is turned by up to 15 degrees and seen in perspective, one
+    end up to 1.9 times as large as the other. Its box fills 85 to 100 % of the canvas along each axis. y (N, 6): digits,
     then NONE, which is also the blank of CTC (`stn.models.text`).
     """
     size = (64, 200)
     line = straight(images, labels, 3, 6, generator)
     bend = Bend(
-        curvature=uniform(images, -math.pi / 3, math.pi / 3, generator, 1, 1) / line.half[:, None, None],
-        angle=uniform(images, -math.pi / 18, math.pi / 18, generator, 1, 1),
-        slant=uniform(images, -0.4, 0.4, generator, 2, 1, 1) / line.half[:, None, None, None],
+        curvature=uniform(images, -5 * math.pi / 12, 5 * math.pi / 12, generator, 1, 1) / line.half[:, None, None],
+        angle=uniform(images, -math.pi / 12, math.pi / 12, generator, 1, 1),
+        slant=uniform(images, -0.3, 0.3, generator, 2, 1, 1) / line.half[:, None, None, None],
     )
     low, high = bend.box(line.half)  # (N, 2)
     half, share = (high - low) / 2, uniform(images, 0.85, 1.0, generator, 2)

@@ -49,7 +49,7 @@ def text_rectifier(
 
     A thin-plate spline over `control_points` points along the upper and the lower edge, `margin` inside (ASTER: 0.05, RARE:
     0). They are found on a `reduced` image; the pixels come from the image itself. options: those of `SpatialTransformer`,
-    with the border as padding unless told otherwise.
+    with the border as padding unless told otherwise; antialias=True where images are many times as large as `size`.
     """
     family = ThinPlateSpline(control_points=text_edges(control_points, margin=margin))
     with_border: SamplingOptions = {"padding_mode": "border", **options}
