@@ -33,7 +33,7 @@ def test_shapes_budget_and_gradients(model: str, transform: str) -> None:
 def seen(network: torch.nn.Module, x: Tensor) -> Tensor:
     """What the classifier reads."""
     inputs: list[Tensor] = []
-    hook = network.classifier.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    hook = network.classifier.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))  # type: ignore[union-attr]
     network.eval()(x)
     hook.remove()
     return inputs[0]

@@ -11,7 +11,7 @@ from tests.helpers import noise, seeded
 
 def test_the_papers_layers() -> None:
     layer = build_colocalizer()
-    convolution = layer.localization[0]
+    convolution = layer.localization[0][0]  # type: ignore[index]
     assert (convolution.kernel_size, convolution.stride, convolution.out_channels) == ((9, 9), (4, 4), 8)
     dense = [m for m in layer.modules() if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in dense] == [(8 * 9 * 9, 8), (8, 8), (8, 3)]
@@ -84,4 +84,4 @@ def test_iou_is_that_of_the_pixels() -> None:
 def test_bad_requests() -> None:
     with pytest.raises(stn.InputError, match="side must be an integer of at least 13; got 12"):
         build_colocalizer(12)
-    assert build_colocalizer(13)(torch.rand(1, 1, 13, 13)).shape == (1, 1, 28, 28)
+    assert build_colocalizer(13)(torch.rand(2, 1, 13, 13)).shape == (2, 1, 28, 28)

@@ -12,9 +12,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from stn import _check
+from stn.models.blocks import convolution, dense
 from stn.models.digits import cnn
-from stn.nn import DenseLocalization, SpatialTransformer
-from stn.transforms import Attention, MatrixWarp
+from stn.nn import SpatialTransformer
+from stn.transforms import Family, MatrixWarp
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -24,19 +25,27 @@ if TYPE_CHECKING:
 CROP = 28  # pixels a side
 
 
-def build_colocalizer(side: int = 84, **options: Unpack[SamplingOptions]) -> SpatialTransformer:
-    """The attention transformer that finds the object: (N, 1, side, side) -> its crop (N, 1, 28, 28).
+def build_colocalizer(
+    side: int = 84, transform: str | Family = "attention", **options: Unpack[SamplingOptions]
+) -> SpatialTransformer:
+    """The transformer that finds the object: (N, 1, side, side) -> its crop (N, 1, 28, 28).
 
-    Localisation: convolution of 8 channels 9x9 by steps of 4, pool 2, two dense layers of 8, theta = (s, tx, ty).
-    options: of the sampling, as in SpatialTransformer; the first crop is the whole image, reduced.
+    Localisation: convolution of 8 channels 9x9 by steps of 4, pool 2, two dense layers of 8. Batch norm is ours:
+    without it so few units died in training. At the start the crop is the whole image, reduced.
+    options: of the sampling, as in SpatialTransformer.
 
     Raises: InputError, which names the argument.
     """
     _check.at_least("side", side, 13)
     mapped = ((side - 9) // 4 + 1) // 2
-    dense = DenseLocalization(8 * mapped**2, (8, 8))
-    localization = nn.Sequential(nn.Conv2d(1, 8, 9, stride=4), nn.ReLU(), nn.MaxPool2d(2), *dense)
-    return SpatialTransformer(localization, Attention(), (CROP, CROP), features=dense.out_features, **options)
+    layers = [
+        convolution(1, 8, 9, stride=4, padded=False),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        dense(8 * mapped**2, 8),
+        dense(8, 8),
+    ]
+    return SpatialTransformer(nn.Sequential(*layers), transform, (CROP, CROP), features=8, **options)
 
 
 def build_encoder(num_classes: int = 10) -> nn.Sequential:
