@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from stn.data.draw import Example, uniform
+from stn.data.draw import Example, onto, uniform
 from stn.ops import affine_sample
 from stn.transforms.linear import rotation
 
@@ -27,7 +27,7 @@ def extruded(images: Tensor, labels: Tensor, generator: Generator, *, side: int)
     turn = rotation(uniform(images, -math.pi / 4, math.pi / 4, generator, 3))  # (N, 3, 3), body to volume
     offset = (side / 2 - scale * STROKES)[:, None] * uniform(images, -1, 1, generator, 3)
     bodies = images.unsqueeze(2).expand(-1, -1, THICKNESS, -1, -1)
-    half = torch.tensor([14.0, 14.0, THICKNESS / 2]).to(images)
+    half = onto(torch.tensor([14.0, 14.0, THICKNESS / 2]), images)
     linear = turn.mT / (scale[:, None, None] * half[:, None])  # body units a voxel: x looks at R^-1 (r x - offset) / (s h)
     theta = torch.cat([linear * (side / 2), -linear @ offset.unsqueeze(-1)], dim=-1)
     return Example(affine_sample(bodies, theta, (side, side, side)), labels)
