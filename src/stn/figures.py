@@ -85,10 +85,11 @@ def draw_run(folder: RunFolder, *, count: int = 8) -> list[Path]:
     transformer = getattr(network, "transformer", None)
     if isinstance(transformer, SpatialTransformer) and transformer.family.ndim == 2:
         test = load(run.data, run.root).test[:count]
-        x, y, _ = next(evaluation_batches(test, TASKS[run.distortion].draw, seed=0, stream=TEST))
+        task = TASKS[run.distortion]
+        x, y, _ = next(evaluation_batches(test, task.draw, seed=0, stream=TEST))
         with torch.inference_mode():
             output, warp = transformer(x, return_warp=True)
-            answers = network(x).argmax(dim=-1)
+            answers = task.read(network(x))
         titles = [f"{_read(truth)}, read as {_read(answer)}" for truth, answer in zip(y, answers, strict=True)]
         figure = looks(x.amax(dim=1, keepdim=True), warp, output.amax(dim=-3, keepdim=True), titles)
         paths.append(save(figure, folder.figures / "looks.png"))

@@ -28,6 +28,7 @@ def test_names_tell_runs_apart() -> None:
         ({"distortion": "x"}, "distortion must be one of addition, .*, rts, .*; got 'x'"),
         ({"model": "vit"}, "model must be one of cnn, fcn, st-cnn, st-fcn; got 'vit'"),
         ({"distortion": "pairs"}, "model must be one of 2xlook, look; got 'st-cnn'"),
+        ({"distortion": "curved", "model": "crnn", "label_smoothing": 0.1}, "label_smoothing must be 0 where letters"),
         ({"transform": "afine"}, "transform must be one of affine, .*; got 'afine'"),
         ({"epochs": 0}, "epochs must be an integer of at least 1; got 0"),
         ({"lr": 0.0}, "lr must be positive; got 0.0"),

@@ -12,7 +12,7 @@ from stn.data import as_float, load_digits
 from stn.data.strings import NONE
 from stn.experiments import Run, RunFolder
 from stn.experiments.evaluate import evaluate
-from stn.experiments.tasks import TASKS, cross_entropy, parts_found, wrong
+from stn.experiments.tasks import TASKS, cross_entropy, parts_found
 from stn.experiments.train import train
 from stn.figures import draw_run
 from tests.helpers import seeded
@@ -45,8 +45,10 @@ def test_a_string_is_wrong_if_a_place_is() -> None:
     y = torch.tensor([[1, 2, NONE], [3, NONE, NONE], [4, 5, 6]])
     logits = nn.functional.one_hot(y, 11).float()
     logits[1, 2] = nn.functional.one_hot(torch.tensor(7), 11)
-    assert wrong(logits, y).tolist() == [False, True, False]
-    assert wrong(logits[:, 0], y[:, 1]).tolist() == [True, True, True]
+    assert TASKS["strings"].wrong(logits, y).tolist() == [False, True, False]
+    assert TASKS["rts"].wrong(logits[:, 0], y[:, 1]).tolist() == [True, True, True]
+    along = torch.tensor([[1, 1, NONE, 2, NONE], [3, NONE, NONE, NONE, 3], [4, 5, NONE, 6, 7]])
+    assert TASKS["curved"].wrong(nn.functional.one_hot(along, 11).float(), y).tolist() == [False, True, True]
     by_place = torch.stack([nn.functional.cross_entropy(logits[:, i], y[:, i]) for i in range(3)])
     torch.testing.assert_close(cross_entropy(logits, y), by_place.mean())
 
@@ -68,7 +70,9 @@ def test_both_parts_are_found_by_a_look_each() -> None:
     assert parts_found(wide, digits)["both_found"] == 0
 
 
-@pytest.mark.parametrize("name, model", (("addition", "2xst-fcn"), ("strings", "st-cnn-single"), ("pairs", "2xlook")))
+@pytest.mark.parametrize(
+    "name, model", (("addition", "2xst-fcn"), ("strings", "st-cnn-single"), ("pairs", "2xlook"), ("curved", "st-crnn"))
+)
 def test_a_run_of_each_kind(name: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training, its rows, the same errors on evaluation, and pictures."""
     few = load_digits()

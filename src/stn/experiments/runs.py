@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from stn import _check
 from stn.data import COPIES
-from stn.experiments.tasks import TASKS
+from stn.experiments.tasks import TASKS, cross_entropy
 from stn.transforms import FAMILIES
 
 PRECISIONS = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -28,10 +28,12 @@ class Run:
     """Fetch data files that are missing from --root."""
     distortion: str = "rts"
     """What is made of digits: none, r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e (elastic),
-    tc (cluttered 60x60), addition, pairs, strings, extruded (to volumes of 60^3), extruded_32, perturbed, perturbed_42."""
+    tc (cluttered 60x60), addition, pairs, strings, extruded (to volumes of 60^3), extruded_32, perturbed, perturbed_42,
+    curved (strings on an arc, in perspective)."""
     model: str = "st-cnn"
     """fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer. Addition: also 2xst-fcn;
-    pairs: look, 2xlook; strings: cnn, st-cnn-single, st-cnn-multi; perturbed: cnn, st-cnn, ic-stn-2, ic-stn-4."""
+    pairs: look, 2xlook; strings: cnn, st-cnn-single, st-cnn-multi; perturbed: cnn, st-cnn, ic-stn-2, ic-stn-4;
+    curved: crnn, st-crnn."""
     transform: str = "affine"
     """What the layer learns: translation, rigid, similarity, attention, anisotropic_scale, affine, exponential_affine,
     projective, corners, tps, bspline, displacement, velocity or cpab."""
@@ -81,6 +83,8 @@ class Run:
         for name in ("averaging", "label_smoothing"):
             _check.share(name, getattr(self, name), 1)
         _check.divisible("batch_size", self.batch_size, self.devices)
+        if self.label_smoothing and TASKS[self.distortion].loss is not cross_entropy:
+            _check.fail(f"label_smoothing must be 0 where letters have no fixed place, as in {self.distortion!r}")
 
     @property
     def name(self) -> str:

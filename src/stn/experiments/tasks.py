@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from stn.data import DISTORTIONS, Distortion
 from stn.data.draw import Example
 from stn.data.scenes import SCENES
+from stn.data.strings import NONE
 from stn.experiments.batches import Draw
 from stn.models import (
     ADDITION_MODELS,
@@ -27,6 +28,7 @@ from stn.models import (
     build_volumes,
 )
 from stn.models.blocks import convolution
+from stn.models.text import TEXT_MODELS, build_text, ctc_loss, greedy_decode
 from stn.transforms import Warp, family
 
 LOOKS = {"look": 1, "2xlook": 2}  # at two digits
@@ -37,9 +39,13 @@ def cross_entropy(logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0) ->
     return F.cross_entropy(logits.float().movedim(-1, 1), y, label_smoothing=label_smoothing)
 
 
-def wrong(logits: Tensor, y: Tensor) -> Tensor:  # (N,) bool
-    """A string is wrong if any of its places is."""
-    return (logits.argmax(dim=-1) != y).view(len(y), -1).any(dim=1)
+def ctc(logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0) -> Tensor:  # ()
+    """Labels of no fixed place cannot be smoothed: `Run` refuses it."""
+    return ctc_loss(logits, y)
+
+
+def most_likely(logits: Tensor) -> Tensor:  # (N, classes), or (N, L, classes) -> (N,), or (N, L)
+    return logits.argmax(dim=-1)
 
 
 def parts_found(warp: Warp, boxes: Tensor) -> dict[str, Tensor]:  # (N, K) looks, (N, 2, 4)
@@ -53,14 +59,20 @@ def parts_found(warp: Warp, boxes: Tensor) -> dict[str, Tensor]:  # (N, K) looks
 
 
 class Task(NamedTuple):
-    """What `--distortion` names. Logits are (N, classes), or (N, L, classes) of a string's places."""
+    """What `--distortion` names. Logits are (N, classes), or (N, L, classes) along a string."""
 
     draw: Draw
     models: tuple[str, ...]
     build: Callable[[str, str], nn.Module]  # from the names of a model and of a transform
     loss: Callable[..., Tensor] = cross_entropy
-    wrong: Callable[[Tensor, Tensor], Tensor] = wrong
+    read: Callable[[Tensor], Tensor] = most_likely  # logits -> the answers, as y has them
     found: Callable[[Warp, Tensor], dict[str, Tensor]] | None = None  # of looks and the digits' boxes
+
+    def wrong(self, logits: Tensor, y: Tensor) -> Tensor:  # (N,) bool
+        """A string is wrong if any of its places is, or it is longer."""
+        answers, length = self.read(logits).view(len(y), -1), y[:1].numel()
+        longer = (answers[:, length:] != NONE).any(dim=1)
+        return (answers[:, :length] != y.view(len(y), -1)).any(dim=1) | longer
 
 
 def distorted(distortion: Distortion) -> Task:
@@ -100,6 +112,7 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "strings": made_up("strings", SVHN_MODELS, _strings),
     "extruded": _volumes(60),
     "extruded_32": _volumes(32),
+    "curved": made_up("curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode),
     "perturbed": _perturbed(28),
     "perturbed_42": _perturbed(42),
 }

@@ -157,7 +157,8 @@ class Trainer:
     def _mine(self, example: Example) -> Example:
         """This process's part of a batch. All draw the whole batch: its images do not depend on how many they are."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        return Example(*(None if part is None else part[rank::world] for part in example))
+        x, y, boxes = example
+        return Example(x[rank::world], y[rank::world], None if boxes is None else boxes[rank::world])
 
     def _check_loss(self, step: int) -> None:
         if not math.isfinite(self.training["train_loss"]):
