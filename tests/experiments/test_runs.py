@@ -36,6 +36,7 @@ def test_names_tell_runs_apart() -> None:
         ({"clip_norm": -1.0}, "clip_norm must not be negative; got -1.0"),
         ({"identity_weight": -1.0}, "identity_weight must not be negative; got -1.0"),
         ({"averaging": 1.0}, "averaging must be at least 0 and less than 1; got 1.0"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be at least 0 and less than 1; got -0.1"),
         ({"devices": 3}, "batch_size must be a multiple of the 3 processes that share it; got 128"),
         ({"precision": "8-bit"}, "precision must be one of .*; got '8-bit'"),
     ],

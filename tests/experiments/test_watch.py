@@ -83,3 +83,11 @@ def test_the_regularizers_hold_a_look_back(small: Run, folder: RunFolder) -> Non
     held = Run(**{**small.__dict__, "identity_weight": 100.0, "off_image_weight": 1.0, "clip_norm": 1.0})
     row = train(held, RunFolder(folder.path.parent / "held"), quiet=True)[2]
     assert abs(row["mean_scale"] - 1) < 0.5 * abs(free["mean_scale"] - 1)
+
+
+def test_label_smoothing_keeps_the_training_loss_above_its_floor(small: Run, folder: RunFolder) -> None:
+    smooth = Run(**{**small.__dict__, "model": "fcn", "distortion": "none", "label_smoothing": 0.2})
+    row = train(smooth, folder, quiet=True)[2]
+    floor = -0.82 * math.log(0.82) - 9 * 0.02 * math.log(0.02)  # the entropy of its targets
+    assert row["train_error_percent"] < 2 and row["train_loss"] > floor > 0.8
+    assert row["loss"] < floor  # what is reported of a network is measured without it

@@ -62,6 +62,7 @@ def reproduce(
         _check.at_least(argument, value, 1)
     table, file = TABLES[name], out.with_suffix(".jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    rows = [row for row in rows if _current(row, table)]
     threads = max(1, torch.get_num_threads() // workers) if workers > 1 else 0
     chosen = [
         Job(cell, budget, runs / cell.run.name, threads, workers > 1)
@@ -174,6 +175,12 @@ def _key(row: Row) -> tuple[str, int, str]:
 def _known(job: Job, rows: Sequence[Row]) -> bool:
     identity = _identity(job.cell, job.budget)
     return any({key: row[key] for key in identity} == identity for row in rows)
+
+
+def _current(row: Row, table: Table) -> bool:
+    """Whether this version of the library would train what the row stands for: a table does not mix recipes."""
+    cells = [cell for cell in table.cells if cell.name == row["cell"]]
+    return any(_settings(_planned(cell, table, None, row["seed"], row["budget"]).run) == row["run"] for cell in cells)
 
 
 def _write(path: Path, text: str) -> None:
