@@ -39,6 +39,14 @@ def test_the_papers_size() -> None:
     assert 0 < sizes["st-cnn-multi"] - sizes["cnn"] < sizes["st-cnn-single"] - sizes["cnn"] < 0.05 * sizes["cnn"]
 
 
+def test_the_papers_order() -> None:
+    names = [name for name, _ in small("cnn").named_children()]
+    after = "c1 p1 c2 c3 p3 c4 c5 p5 c6 c7 p7 c8".replace("c", "convolution").replace("p", "pool")
+    assert names == [*after.split(), "classifier"]
+    for layer in looks(small("st-cnn-multi")) + looks(small("st-cnn-single")):
+        assert [m.out_features for m in layer.modules() if isinstance(m, nn.Linear)] == [32, 32, 6]
+
+
 def test_multi_looks_before_each_of_the_first_four_convolutions() -> None:
     names = [name for name, _ in small("st-cnn-multi").named_children()]
     assert [names[i + 1] for i, name in enumerate(names) if name.startswith("transformer")] == [
