@@ -26,7 +26,8 @@ from stn.data import load
 from stn.experiments.batches import training_batches
 from stn.experiments.folder import RunFolder, write_atomically
 from stn.experiments.reproduce import machine
-from stn.experiments.runs import TABLES, Run
+from stn.experiments.runs import Run
+from stn.experiments.tables import TABLES
 from stn.experiments.train import Trainer
 from stn.nn import SpatialTransformer
 

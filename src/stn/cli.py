@@ -15,6 +15,7 @@ from stn import _check
 from stn.experiments.folder import RunFolder
 from stn.experiments.runs import Run
 
+TableName = Literal["table1", "addition", "alignment", "strings", "parts", "volumes", "text"]
 app = tyro.extras.SubcommandApp()
 
 
@@ -147,7 +148,7 @@ def bench(
 
 @app.command
 def reproduce(
-    table: Annotated[Positional[Literal["table1"]], tyro.conf.arg(metavar="TABLE")],
+    table: Annotated[Positional[TableName], tyro.conf.arg(metavar="TABLE")],
     root: Path | None = None,
     seeds: int = 3,
     budget: Literal["quick", "full"] = "full",
@@ -161,7 +162,9 @@ def reproduce(
     Rows, the table and a figure are written as results come. Stopped at any moment, the same command goes on where it was.
 
     Args:
-        table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits.
+        table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits. addition: the sum of two digits.
+            alignment: one step or several under large perturbation. strings: house numbers made of digits. parts: two looks
+            in parallel. volumes: 3-D looks. text: curved strings, rectified.
         root: Folder of the data files.
         seeds: How often to train each cell.
         budget: full, as in the published table, or quick: a sixth of the epochs, to see that all runs.
@@ -171,7 +174,7 @@ def reproduce(
         runs: Folder of the run folders (default: runs/ and the table's name).
     """
     from stn.experiments.reproduce import reproduce as build
-    from stn.experiments.runs import TABLES
+    from stn.experiments.tables import TABLES
     from stn.figures import draw_table
 
     name = table if budget == "full" else f"{table}-{budget}"

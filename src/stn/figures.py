@@ -16,7 +16,7 @@ from stn.data.strings import NONE
 from stn.experiments.batches import TEST, evaluation_batches
 from stn.experiments.evaluate import trained_network
 from stn.experiments.folder import Row, RunFolder, write_atomically
-from stn.experiments.runs import Table
+from stn.experiments.tables import Table
 from stn.experiments.tasks import TASKS
 from stn.grid import normalized_to_pixel
 from stn.nn import SpatialTransformer
@@ -101,12 +101,13 @@ def _read(classes: Tensor) -> str:
     return str(classes.item()) if classes.ndim == 0 else "".join(str(c) for c in classes.tolist() if c != NONE)
 
 
-def draw_table(table: Table, runs: Path, out: Path, *, model: str = "st-cnn", each: int = 2) -> Path | None:
+def draw_table(table: Table, runs: Path, out: Path, *, each: int = 2) -> Path | None:
     """The paper's figure: for each family two rows (input with the look, output), for each distortion `each` test digits.
 
     It shows the runs of seed 0 below `runs` that have a checkpoint; None if there is none.
     """
-    shown = [cell for cell in table.cells if cell.run.model == model and RunFolder(runs / cell.run.name).checkpoint.exists()]
+    pictured = [cell for cell in table.cells if cell.run.model in table.pictured]
+    shown = [cell for cell in pictured if RunFolder(runs / cell.run.name).checkpoint.exists()]
     if not shown:
         return None
     labels = list(dict.fromkeys(cell.row for cell in shown))
@@ -132,8 +133,10 @@ def _seen(folder: RunFolder, count: int) -> Iterator[tuple[Tensor, Tensor, Tenso
     x, *_ = next(evaluation_batches(test, TASKS[run.distortion].draw, seed=0, stream=TEST))
     with torch.inference_mode():
         output, warp = network.get_submodule("transformer")(x, return_warp=True)
-    outline = _lines(warp, _square(), tuple(x.shape[2:]))  # (N, 1, 4, FINE, 2)
-    yield from zip(x[:, 0], outline, output[:, 0], strict=True)
+    outline = _lines(warp, _square(), tuple(x.shape[2:]))  # (N, K, 4, FINE, 2)
+    seen = output.unsqueeze(1) if output.ndim == 4 else output
+    beside = torch.cat(seen.amax(dim=2).unbind(dim=1), dim=-1)  # K looks in a row, (N, h, K w)
+    yield from zip(x.amax(dim=1), outline, beside, strict=True)
 
 
 def _input(ax: Axes, image: Tensor, lines: Tensor, width: float) -> None:

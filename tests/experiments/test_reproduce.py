@@ -16,7 +16,7 @@ from stn import InputError
 from stn.experiments import Run, RunFolder
 from stn.experiments.report import markdown
 from stn.experiments.reproduce import Job, cell_row, planned, reproduce
-from stn.experiments.runs import TABLES, Cell, Table
+from stn.experiments.tables import TABLES, Cell, Table
 from stn.figures import draw_table
 from stn.models import build, num_parameters
 
@@ -30,6 +30,7 @@ TINY = Table(
     ),
     recipe="As it comes.",
     quick=2,
+    pictured=("st-fcn",),
 )
 
 
@@ -58,7 +59,7 @@ def test_rows_table_and_figure(tmp_path: Path) -> None:
     text = (tmp_path / "tiny.md").read_text()
     assert "- Not trained yet: fcn/r." in text and "- Above the paper's error: fcn/none." in text
     assert "| ST-FCN rigid | **" in text and "| – (0.0) |" in text and text.count("\n| fcn/none | ") == 2
-    picture = draw_table(TINY, tmp_path / "runs", tmp_path / "tiny.png", model="st-fcn")
+    picture = draw_table(TINY, tmp_path / "runs", tmp_path / "tiny.png")
     assert picture is not None and picture.stat().st_size > 1000
     assert draw_table(TINY, tmp_path / "nowhere", tmp_path / "none.png") is None
 

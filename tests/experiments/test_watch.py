@@ -10,8 +10,9 @@ from stn.data.draw import Example
 from stn.experiments import Run, RunFolder
 from stn.experiments.train import Trainer, train
 from stn.experiments.watch import CollapseWarning, Watch, collapse
-from stn.models import build
+from stn.models import build, build_alignment
 from stn.nn import SpatialTransformer
+from tests.helpers import seeded
 
 WELL = {"epoch": 2, "off_image_share": 0.2, "mean_scale": 0.8, "fold_share": 0.0, "theta_gradient": 0.1}
 
@@ -40,6 +41,18 @@ def test_the_square_of_thetas_gradient() -> None:
     assert layer.regression.bias.grad is not None
     # The bias adds up what the thetas of four equal images get, a quarter of it each.
     assert watch.squares.item() == pytest.approx(layer.regression.bias.grad.square().sum().item() / 4, rel=1e-4)
+
+
+def test_a_recurrent_layer_is_seen_as_a_whole() -> None:
+    network = build_alignment("ic-stn-4", 28)
+    layer, watch = network.get_submodule("transformer"), Watch(network)
+    assert isinstance(layer, SpatialTransformer)
+    with torch.no_grad():
+        layer.regression.bias.copy_(torch.tensor([0.9, 0.1, 0.1, -0.1, 0.9, 0.0]))
+    for _ in range(2):  # the second pass forgets the first
+        _, warp = layer(torch.rand(2, 1, 28, 28), return_warp=True)
+    xy = torch.rand(5, 2, generator=seeded())
+    torch.testing.assert_close(watch.warps()[0].points(xy)[:, 0], warp.points(xy))
 
 
 def test_penalties_are_off_unless_asked_for_and_reach_theta() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import mean, stdev
 
 from stn.experiments.folder import Row
-from stn.experiments.runs import Cell, Table
+from stn.experiments.tables import Cell, Table
 
 DETAILS = {  # heading: what to print of a row
     "cell": "{cell}",
@@ -61,25 +61,26 @@ def _number(cell: Cell | None, found: dict[str, list[Row]]) -> str:
     if cell is None:
         return ""
     rows = found[cell.name]
+    paper = "" if cell.paper is None else f" ({cell.paper})"
     if not rows:
-        return f"– ({cell.paper})"
+        return f"–{paper}"
     ours = f"{average(rows):.2f}"
     spread = f" ± {stdev(row['error_percent'] for row in rows):.2f}" if len(rows) > 1 else ""
-    return (f"**{ours}**" if average(rows) <= cell.paper else ours) + f"{spread} ({cell.paper})"
+    return (f"**{ours}**" if cell.paper is not None and average(rows) <= cell.paper else ours) + spread + paper
 
 
 def _notes(table: Table, found: dict[str, list[Row]]) -> list[str]:
     """What a reader must know before believing the table, a line each."""
     there = [cell for cell in table.cells if found[cell.name]]
     missing = [cell.name for cell in table.cells if not found[cell.name]]
-    above = [cell.name for cell in there if average(found[cell.name]) > cell.paper]
+    above = [cell.name for cell in there if cell.paper is not None and average(found[cell.name]) > cell.paper]
     pairs = [(cell, found[cell.baseline]) for cell in there if found.get(cell.baseline)]
     worse = [cell.name for cell, baseline in pairs if average(found[cell.name]) >= average(baseline)]
     warned = [f"{row['cell']} seed {row['seed']}" for cell in there for row in found[cell.name] if row["warnings"]]
     notes = {
         "Not trained yet": missing,
         "Above the paper's error": above,
-        "Not below the same classifier without a transformer": worse,
+        "Not below the same classifier without a transformer, or with a plainer one": worse,
         "A look collapsed at some epoch": warned,
     }
     return [f"- {note}: {', '.join(names) or 'none'}." for note, names in notes.items()]

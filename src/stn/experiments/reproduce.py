@@ -21,7 +21,8 @@ from stn import _check
 from stn.experiments.evaluate import mean_and_spread, trained_network
 from stn.experiments.folder import Row, RunFolder, write_atomically
 from stn.experiments.report import markdown
-from stn.experiments.runs import TABLES, Cell, Run, Table
+from stn.experiments.runs import Run
+from stn.experiments.tables import TABLES, Cell, Table
 from stn.experiments.train import train
 from stn.models import num_parameters
 
@@ -73,7 +74,8 @@ def reproduce(
         rows = [old for old in rows if _key(old) != _key(row)] + [row]
         _write(file, "".join(json.dumps(row) + "\n" for row in rows))
         _write(out.with_suffix(".md"), markdown(name, table, rows, budget))
-        console.print(f"{row['cell']}, seed {row['seed']}: {row['error_percent']:.2f} %, the paper {row['paper']} %")
+        paper = "" if row["paper"] is None else f", the paper {row['paper']} %"
+        console.print(f"{row['cell']}, seed {row['seed']}: {row['error_percent']:.2f} %{paper}")
     _write(out.with_suffix(".md"), markdown(name, table, rows, budget))
     return rows
 

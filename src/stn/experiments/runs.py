@@ -1,9 +1,8 @@
-"""Runs as data: everything that decides the outcome of a training, frozen, and the tables that are made of them."""
+"""Runs as data: everything that decides the outcome of a training, frozen."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -106,78 +105,3 @@ class Run:
         """Settings in which two runs differ: name -> (here, there)."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of a paper's table: what to run for it, and what the paper has."""
-
-    row: str
-    column: str
-    run: Run
-    paper: float
-    """Error in percent."""
-    baseline: str = ""
-    """Name of the cell that has the same classifier without a transformer."""
-
-    @property
-    def name(self) -> str:
-        """Such as st-cnn-affine/rts."""
-        return f"{self.row}/{self.column}".lower().replace(" ", "-")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a paper."""
-
-    title: str
-    cells: tuple[Cell, ...]
-    recipe: str
-    """How the networks are trained, in words."""
-    quick: int
-    """By how much the quick budget divides the epochs."""
-
-
-# Jaderberg et al. 2015, table 1: test error in percent. The last column is from the text of its section 4.1.
-_COLUMNS = ("r", "rts", "p", "e", "tc")
-_PAPER = {
-    ("fcn", ""): (2.1, 5.2, 3.1, 3.2, 13.2),
-    ("cnn", ""): (1.2, 0.8, 1.5, 1.4, 3.5),
-    ("st-fcn", "affine"): (1.2, 0.8, 1.5, 2.7, 2.0),
-    ("st-fcn", "projective"): (1.3, 0.9, 1.4, 2.6),
-    ("st-fcn", "tps"): (1.1, 0.8, 1.4, 2.4),
-    ("st-cnn", "affine"): (0.7, 0.5, 0.8, 1.2, 1.7),
-    ("st-cnn", "projective"): (0.8, 0.6, 0.8, 1.3),
-    ("st-cnn", "tps"): (0.7, 0.5, 0.8, 1.1),
-}
-# Chosen on held-out training images. A network without convolutions is cheap, and learns from more passes.
-_RECIPE = Run(
-    data="mnist", precision="bf16-mixed", averaging=0.998, clip_norm=1.0, localization_lr=3e-3, label_smoothing=0.1
-)
-_RECIPES = {
-    ("cnn", ""): dataclasses.replace(_RECIPE, epochs=36, batch_size=256),
-    ("cnn", "tc"): dataclasses.replace(_RECIPE, epochs=18, batch_size=256),  # four times the pixels
-    ("fcn", ""): dataclasses.replace(_RECIPE, epochs=140, batch_size=512),
-}
-
-
-def _table1() -> Iterator[Cell]:
-    for (model, transform), errors in _PAPER.items():
-        for column, error in zip(_COLUMNS, errors, strict=False):
-            classifier = model.removeprefix("st-")
-            recipe = _RECIPES.get((classifier, column), _RECIPES[classifier, ""])
-            run = dataclasses.replace(recipe, model=model, distortion=column, transform=transform or recipe.transform)
-            row = model.upper() + (f" {transform}" if transform else "")
-            yield Cell(row, column.upper(), run, error, f"{classifier}/{column}" if transform else "")
-
-
-_TABLE1 = Table(
-    "Jaderberg et al. 2015, table 1: distorted MNIST, test error in %",
-    tuple(_table1()),
-    recipe="The paper's networks, at most 400,000 parameters each, with batch norm after convolutions and hidden layers "
-    "(but in the fully connected localisation). AdamW, one cycle of the learning rate, gradients clipped to a norm of 1, "
-    "labels smoothed by 0.1, a running mean of the weights, products in bfloat16; no dropout, no ensemble. The paper took "
-    "150,000 steps of SGD.",
-    quick=6,
-)
-TABLES = {"table1": _TABLE1}

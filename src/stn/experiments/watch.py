@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from typing import Any
 
 import torch
@@ -25,13 +27,14 @@ class Watch:
 
     def __init__(self, network: nn.Module) -> None:
         self.layers = [module for module in network.modules() if isinstance(module, SpatialTransformer)]
-        self._thetas: dict[SpatialTransformer, Tensor] = {}
+        self._thetas: dict[SpatialTransformer, list[Tensor]] = {layer: [] for layer in self.layers}
         for layer in self.layers:
+            layer.register_forward_pre_hook(lambda layer, _: self._thetas[layer].clear())
             layer.regression.register_forward_hook(lambda _, __, theta, layer=layer: self._see(layer, theta))
         self.squares = torch.zeros(())
 
     def _see(self, layer: SpatialTransformer, theta: Tensor) -> None:
-        self._thetas[layer] = theta
+        self._thetas[layer].append(theta)
         if theta.requires_grad:
             theta.register_hook(self._add)
 
@@ -39,8 +42,12 @@ class Watch:
         self.squares = self.squares.to(gradient.device) + gradient.square().sum()
 
     def warps(self) -> list[Warp]:
-        looks = {layer: theta.unflatten(-1, (layer.num_transforms, -1)) for layer, theta in self._thetas.items()}
-        return [layer.family(theta) for layer, theta in looks.items()]
+        return [self._warp(layer, thetas) for layer, thetas in self._thetas.items() if thetas]
+
+    def _warp(self, layer: SpatialTransformer, thetas: list[Tensor]) -> Warp:
+        """Of all steps of a layer, which has one unless it is recurrent."""
+        changes = [layer.family(theta.unflatten(-1, (layer.num_transforms, -1))) for theta in thetas]
+        return functools.reduce(operator.matmul, changes)
 
     def penalty(self, *, identity: float, off_image: float) -> Tensor | float:
         """What the regularisers add to the loss of the last forward pass."""
