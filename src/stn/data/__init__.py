@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from stn import _check
+from stn.data.cub import load_cub
 from stn.data.digits import load_digits
 from stn.data.distort import DISTORTIONS, Distortion
 from stn.data.mnist import load_mnist
+from stn.data.scenes import SCENES, Scene
 from stn.data.splits import Labelled, Splits, as_float
+from stn.data.svhn import load_svhn, load_svhn_cropped
 
 COPIES = {"digits": 10, "mnist": 1}  # distorted copies of each training image in one epoch
 
@@ -21,4 +24,19 @@ def load(name: str, root: Path | str | None = None, *, download: bool = False) -
     return load_mnist(root, download=download)
 
 
-__all__ = ["COPIES", "DISTORTIONS", "Distortion", "Labelled", "Splits", "as_float", "load", "load_digits", "load_mnist"]
+__all__ = [
+    "COPIES",
+    "DISTORTIONS",
+    "Distortion",
+    "Labelled",
+    "SCENES",
+    "Scene",
+    "Splits",
+    "as_float",
+    "load",
+    "load_cub",
+    "load_digits",
+    "load_mnist",
+    "load_svhn",
+    "load_svhn_cropped",
+]
