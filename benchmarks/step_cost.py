@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from stn.data import load
 from stn.experiments.batches import training_batches
 from stn.experiments.folder import RunFolder, write_atomically
-from stn.experiments.reproduce import machine
+from stn.experiments.machine import machine
 from stn.experiments.runs import Run
 from stn.experiments.tables import TABLES
 from stn.experiments.train import Trainer

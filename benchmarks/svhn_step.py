@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn.experiments.folder import write_atomically
-from stn.experiments.reproduce import machine
+from stn.experiments.machine import machine
 from stn.models import SVHN_MODELS, build_svhn, num_parameters
 from stn.nn import SpatialTransformer
 

@@ -20,6 +20,7 @@ from stn.bench.costs import costs
 from stn.bench.measure import accuracy, describe, measure_case
 from stn.bench.report import markdown
 from stn.experiments.folder import write_atomically
+from stn.experiments.machine import processor
 
 Row = dict[str, Any]
 PACKAGES = {name: name for name in ("torch", "numba", "numpy", "kornia")}  # name -> module
@@ -81,9 +82,3 @@ def machine() -> Row:
         "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
         "torch threads": torch.get_num_threads(),
     }
-
-
-def processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

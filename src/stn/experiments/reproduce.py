@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
-import platform
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stn import _check
 from stn.experiments.evaluate import mean_and_spread, trained_network
 from stn.experiments.folder import Row, RunFolder, write_atomically
+from stn.experiments.machine import machine
 from stn.experiments.report import markdown
 from stn.experiments.runs import Run
 from stn.experiments.tables import TABLES, Cell, Table
@@ -149,15 +149,6 @@ def cell_row(job: Job) -> Row:
     }
     where = {"threads": torch.get_num_threads(), "machine": machine(), "torch": torch.__version__}
     return _identity(cell, job.budget) | {"paper": cell.paper} | measured | last | where
-
-
-def machine() -> str:
-    """The processor, or the GPU, by its name."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
 
 
 def _identity(cell: Cell, budget: str) -> Row:
