@@ -44,11 +44,11 @@ class Step:
         self.trainer = trainer(run)
         self.trainer.model.train()
         setting = {"batch_size": run.batch_size, "copies": 400, "seed": 0, "epoch": 0}
-        self.batches = training_batches(self.trainer.data.train, self.trainer.distortion, **setting)
-        self.x, self.y = next(self.batches)
+        self.batches = training_batches(self.trainer.data.train, self.trainer.task.draw, **setting)
+        self.x, self.y, _ = next(self.batches)
 
     def __call__(self) -> None:
-        self.trainer._step(*next(self.batches))
+        self.trainer._step(next(self.batches))
 
     def parts(self) -> dict[str, Callable[[], object]]:
         parts: dict[str, Callable[[], object]] = {"drawing the digits": lambda: next(self.batches)}
