@@ -35,8 +35,8 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str) -> str:
         f"# {table.title}",
         "",
         f"`stn reproduce {name} --root DIR{trial}. Ours, with its spread over seeds, and in brackets the paper's. "
-        "Each seed's number is a mean over independent distortions of all 10,000 test images; 5,000 training images were held "
-        "out, by which recipes were compared. Bold: at or below the paper's.",
+        "Each seed's number is a mean over independent distortions of all 10,000 test images; 5,000 training images were "
+        "held out, by which recipes were compared. Bold: at or below the paper's.",
         "",
         table.recipe,
         "",
