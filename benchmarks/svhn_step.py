@@ -38,7 +38,7 @@ class Step:
         for layer in self.network.modules():
             if isinstance(layer, SpatialTransformer):  # else no pixel is between two others, and no localisation learns
                 nn.init.normal_(layer.regression.weight, std=1e-2)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self.x = torch.rand(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
         self.y = torch.randint(11, (batch, 5))
 

@@ -82,7 +82,7 @@ def test_rows_hold_the_diagnostics_and_a_collapse_is_announced(
     def push(self: Trainer, example: Example) -> torch.Tensor:
         sums = trainer_step(self, example)
         with torch.no_grad():
-            self.network[0].regression.bias[2] += 5.0  # type: ignore[index]
+            self.network.get_parameter("transformer.regression.bias")[2] += 5.0
         return sums
 
     monkeypatch.setattr(Trainer, "_step", push)

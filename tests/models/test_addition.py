@@ -33,7 +33,7 @@ def test_shapes_budget_and_gradients(model: str, transform: str) -> None:
 def seen(network: torch.nn.Module, x: Tensor) -> Tensor:
     """What the classifier reads."""
     inputs: list[Tensor] = []
-    hook = network.classifier.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))  # type: ignore[union-attr]
+    hook = network.get_submodule("classifier").register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     network.eval()(x)
     hook.remove()
     return inputs[0]
@@ -46,7 +46,7 @@ def test_each_look_sees_both_channels_and_they_join_to_four() -> None:
     assert whole.shape == (4, 2, 28, 28)
     torch.testing.assert_close(seen(two, x), torch.cat([whole, whole], dim=1))  # the start: twice the whole image
     with torch.no_grad():
-        two.transformer.regression.bias[8] += 0.5  # type: ignore[union-attr, operator, index]  # the second look moves aside
+        two.get_parameter("transformer.regression.bias")[8] += 0.5  # the second look moves aside
     moved = seen(two, x)
     torch.testing.assert_close(moved[:, :2], whole)
     assert (moved[:, 2:] - whole).abs().amax(dim=(0, 2, 3)).min() > 0.1  # in both channels
@@ -54,9 +54,11 @@ def test_each_look_sees_both_channels_and_they_join_to_four() -> None:
 
 def test_the_localisation_sees_both_channels() -> None:
     network = build_addition("2xst-fcn").eval()
-    torch.nn.init.normal_(network.transformer.regression.weight)  # type: ignore[union-attr, arg-type]
+    layer = network.get_submodule("transformer")
+    assert isinstance(layer, stn.SpatialTransformer)
+    torch.nn.init.normal_(layer.regression.weight)
     x = images().requires_grad_()
-    network.transformer.localize(x).sum().backward()  # type: ignore[union-attr, operator]
+    layer.localize(x).sum().backward()
     assert x.grad is not None and x.grad.abs().amax(dim=(0, 2, 3)).min() > 0
 
 

@@ -11,7 +11,7 @@ from tests.helpers import noise, seeded
 
 def test_the_papers_layers() -> None:
     layer = build_colocalizer()
-    convolution = layer.localization[0][0]  # type: ignore[index]
+    convolution = layer.localization.get_submodule("0.0")
     assert (convolution.kernel_size, convolution.stride, convolution.out_channels) == ((9, 9), (4, 4), 8)
     dense = [m for m in layer.modules() if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in dense] == [(8 * 9 * 9, 8), (8, 8), (8, 3)]
@@ -28,7 +28,7 @@ def test_the_papers_layers() -> None:
 def test_the_encoder() -> None:
     encoder = build_encoder(7)
     x = torch.rand(4, 1, 28, 28, generator=seeded()).requires_grad_()
-    features = encoder.features(x)  # type: ignore[operator]
+    features = encoder.get_submodule("features")(x)
     assert features.ndim == 2 and encoder(x).shape == (4, 7)
     features.square().sum().backward()
     assert x.grad is not None and x.grad.abs().max() > 0

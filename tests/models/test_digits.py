@@ -27,7 +27,8 @@ def test_every_family_learns(model: str, name: str) -> None:
     network(torch.rand(3, 1, 42, 42)).logsumexp(dim=1).sum().backward()
     for key, p in network.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all(), key
-    assert network.transformer.regression.weight.grad.abs().max() > 0  # type: ignore[union-attr, operator]
+    gradient = network.get_parameter("transformer.regression.weight").grad
+    assert gradient is not None and gradient.abs().max() > 0
 
 
 def test_the_first_convolution_is_a_convolution() -> None:

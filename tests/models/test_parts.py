@@ -78,7 +78,7 @@ def test_a_pretrained_backbone_is_the_start_of_both() -> None:
     before = copy.deepcopy(backbone.state_dict())
     network = build_parts(2, 32, backbone=backbone)
     assert network.backbone is backbone
-    for key, value in network.transformer.localization[1].state_dict().items():  # type: ignore[index]
+    for key, value in network.get_submodule("transformer.localization.1").state_dict().items():
         assert torch.equal(value, before[key]) and torch.equal(backbone.state_dict()[key], before[key]), key
     assert backbone.training
 

@@ -68,7 +68,7 @@ def test_at_the_start_they_are_the_backbone(model: str) -> None:
 
 @pytest.mark.parametrize("model", SVHN_MODELS)
 def test_gradients_reach_every_parameter_in_channels_last(model: str) -> None:
-    network = small(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = small(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     for layer in looks(network):
         nn.init.normal_(layer.regression.weight, std=0.1)
         layer.register_forward_hook(lambda _, args, y: kept.append(y.is_contiguous(memory_format=torch.channels_last)))
@@ -130,6 +130,13 @@ def test_the_images_convolution_is_a_convolution(size: tuple[int, int], bias: bo
         torch.testing.assert_close(ours, theirs)
 
 
+def test_an_image_that_shrinks_takes_torchs_way() -> None:
+    conv, plain = ImageConvolution(3, 4, 5), nn.Conv2d(3, 4, 5)
+    plain.load_state_dict(conv.state_dict())
+    x = torch.rand(2, 3, 8, 8, generator=seeded()).requires_grad_()
+    assert conv(x).shape == (2, 4, 4, 4) and torch.equal(conv(x), plain(x))
+
+
 def test_the_images_convolution_under_autocast() -> None:
     conv, plain = ImageConvolution(3, 4, 5, padding=2), nn.Conv2d(3, 4, 5, padding=2)
     plain.load_state_dict(conv.state_dict())
@@ -140,7 +147,7 @@ def test_the_images_convolution_under_autocast() -> None:
             y = layer(x)
             assert y.dtype == torch.bfloat16
         y.float().square().sum().backward()
-        grads.append([x.grad, layer.weight.grad, layer.bias.grad])  # type: ignore[union-attr]
+        grads.append([x.grad, *(p.grad for p in layer.parameters())])
     for ours, theirs in zip(*grads, strict=True):
         assert ours is not None and theirs is not None and ours.dtype == torch.float32
         assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()

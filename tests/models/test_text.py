@@ -60,7 +60,7 @@ def test_every_weight_learns() -> None:
     for _ in range(2):  # the regression to theta starts with zeros, which let nothing through
         network.zero_grad()
         ctc_loss(network(torch.rand(4, 1, 64, 200)), strings).backward()
-        torch.nn.init.normal_(network.transformer.regression.weight, std=0.01)  # type: ignore[union-attr, arg-type]
+        torch.nn.init.normal_(network.get_parameter("transformer.regression.weight"), std=0.01)
     for key, p in network.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().max() > 0, key
 

@@ -15,7 +15,7 @@ from tests.helpers import seeded
 def test_shapes_and_gradients(model: str, side: int) -> None:
     network = build_volumes(model, side, num_classes=7)
     if model == "st-cnn":
-        nn.init.normal_(network.transformer.regression.weight, std=0.01)  # type: ignore[union-attr, arg-type]
+        nn.init.normal_(network.get_parameter("transformer.regression.weight"), std=0.01)
     logits = network(torch.rand(2, 1, side, side, side, generator=seeded()))
     assert logits.shape == (2, 7)
     logits.logsumexp(dim=1).sum().backward()
@@ -26,7 +26,7 @@ def test_shapes_and_gradients(model: str, side: int) -> None:
 @pytest.mark.parametrize("side", (16, 32, 60))
 def test_at_the_start_both_see_the_same(side: int) -> None:
     look, plain = build_volumes("st-cnn", side).eval(), build_volumes("cnn", side).eval()
-    plain.classifier.load_state_dict(look.classifier.state_dict())  # type: ignore[union-attr]
+    plain.get_submodule("classifier").load_state_dict(look.get_submodule("classifier").state_dict())
     x = torch.nn.functional.pad(torch.rand(2, 1, *(side - 4,) * 3, generator=seeded()), (2,) * 6)
     torch.testing.assert_close(look(x), plain(x))
     if side == 32:
@@ -37,7 +37,7 @@ def test_at_the_start_both_see_the_same(side: int) -> None:
 def test_depth_becomes_channels() -> None:
     network = build_volumes("cnn", 32)
     x = torch.rand(2, 1, 32, 32, 32)
-    assert torch.equal(network.projection(x), x[:, 0])  # type: ignore[operator]
+    assert torch.equal(network.get_submodule("projection")(x), x[:, 0])
 
 
 def test_other_families_turn_too() -> None:

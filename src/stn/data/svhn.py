@@ -18,13 +18,13 @@ from torch import Tensor
 from stn import _check
 from stn.data.files import CLIPPED, RECOLORED, Repairs, clip_boxes, need_files, open_rgb
 from stn.data.splits import Labelled, Splits
+from stn.data.strings import NONE
 
 if TYPE_CHECKING:
     import h5py
 
 SOURCE = "http://ufldl.stanford.edu/housenumbers/"
 DIGITS = 5  # places of a label
-NO_DIGIT = 10  # in a place after the last digit
 MARGIN = 0.3
 VALID = 5_000  # the last training images, held out
 TOO_LONG = f"numbers of more than {DIGITS} digits left out"
@@ -153,7 +153,7 @@ def enlarged(boxes: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _label(number: Number) -> Tensor:
-    digits = torch.full((DIGITS,), NO_DIGIT)
+    digits = torch.full((DIGITS,), NONE)
     digits[: len(number.digits)] = torch.from_numpy(number.digits)
     return digits
 

@@ -103,7 +103,8 @@ def _strings(model: str, transform: str) -> nn.Module:
 def _pairs(model: str, transform: str) -> nn.Module:
     halve = nn.MaxPool2d(2)
     backbone = nn.Sequential(convolution(1, 16, 5), halve, convolution(16, 32, 3), halve, convolution(32, 64, 3))
-    return build_parts(100, 84, num_looks=LOOKS[model], channels=1, backbone=backbone)
+    scene = SCENES["pairs"]
+    return build_parts(scene.classes, scene.shape[-1], num_looks=LOOKS[model], channels=1, backbone=backbone)
 
 
 TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()} | {

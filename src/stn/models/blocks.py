@@ -46,8 +46,9 @@ class ImageConvolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C', H, W)
         looks = torch.is_grad_enabled() and input.requires_grad and input.device.type == "cpu"
-        even = self.stride == (1, 1) and input.shape[2] % 2 == input.shape[3] % 2 == 0
-        if not (looks and even) or torch.compiler.is_compiling():
+        even = input.shape[2] % 2 == input.shape[3] % 2 == 0
+        kept = self.stride == (1, 1) and self.padding == tuple(k // 2 for k in self.kernel_size)  # the size
+        if not (looks and even and kept) or torch.compiler.is_compiling():
             return super().forward(input)
         image, weight = input, self.weight
         if torch.is_autocast_enabled("cpu"):  # here, for backward has to know

@@ -59,7 +59,7 @@ class FirstConvolution(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:  # (N, 1, H, W) -> (N, C, H - k + 1, W - k + 1)
-        if not input.requires_grad:
+        if not input.requires_grad or input.device.type != "cpu":
             return super().forward(input)
         moved = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
         weight = F.pixel_unshuffle(torch.cat(moved), 2)  # (4 C, 4, (k+1)/2, (k+1)/2), an output pixel after the other
