@@ -10,7 +10,7 @@ from stn.experiments import Run, RunFolder
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("stn.experiments.train.COPIES", {"digits": 1})
-    return Run(distortion="r", model="st-fcn", epochs=3, draws=2, batch_size=126, averaging=0.8)
+    return Run(distortion="r", model="st-fcn", epochs=3, draws=2, batch_size=126, averaging=0.8, dropout=0.1)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Training: what it leaves behind, and that nothing is lost when it is killed."""
 
+import dataclasses
 import json
 import math
 import os
@@ -49,6 +50,13 @@ def test_equal_runs_give_equal_rows_and_seeds_matter(small: Run, tmp_path: Path)
     assert first == second
     other = Run(**{**small.__dict__, "seed": 1})
     assert results(train(other, RunFolder(tmp_path / "c"), quiet=True)) != first
+
+
+def test_dropout_is_of_the_hidden_layers_and_of_training_alone(small: Run, folder: RunFolder, tmp_path: Path) -> None:
+    dropped = train(small, folder, quiet=True)
+    whole = train(dataclasses.replace(small, dropout=0.0), RunFolder(tmp_path / "whole"), quiet=True)
+    assert dropped[0]["train_loss"] > 1.02 * whole[0]["train_loss"]
+    assert evaluate(folder, draws=1)[0]["loss"] == pytest.approx(dropped[3]["loss"], abs=1e-5)
 
 
 def test_evaluation_repeats_what_training_reported(small: Run, folder: RunFolder) -> None:

@@ -13,7 +13,7 @@ from stn.data.draw import Example
 
 Draw = Callable[[Tensor, Tensor, Generator], Example]  # of images (N, 1, 28, 28) and labels (N,)
 Batches = Iterable[Example]
-ORDER, TRAIN, VALID, TEST = range(4)  # streams of random numbers
+ORDER, TRAIN, VALID, TEST, DROPOUT = range(5)  # streams of random numbers
 
 
 def generator(seed: int, stream: int, *position: int) -> Generator:

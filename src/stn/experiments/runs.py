@@ -48,6 +48,8 @@ class Run:
     """Of all weights but the regression to theta."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
+    dropout: float = 0.0
+    """Share of the units of hidden dense layers that each step leaves out."""
     clip_norm: float = 0.0
     """Norm to which the gradient of all weights together is clipped; 0: not at all."""
     averaging: float = 0.0
@@ -79,7 +81,7 @@ class Run:
             _check.positive(name, getattr(self, name))
         for name in ("weight_decay", "clip_norm", "identity_weight", "off_image_weight"):
             _check.not_negative(name, getattr(self, name))
-        for name in ("averaging", "label_smoothing"):
+        for name in ("averaging", "dropout", "label_smoothing"):
             _check.share(name, getattr(self, name), 1)
         _check.divisible("batch_size", self.batch_size, self.devices)
         if self.label_smoothing and TASKS[self.distortion].loss is not cross_entropy:

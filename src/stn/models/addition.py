@@ -9,8 +9,8 @@ from collections import OrderedDict
 from torch import nn
 
 from stn import _check
-from stn.models.blocks import convolution, dense, fully_connected
-from stn.models.digits import BUDGET, PLANS, num_parameters
+from stn.models.blocks import fully_connected
+from stn.models.digits import BUDGET, PLANS, cnn, num_parameters
 from stn.nn import DigitLocalization, SpatialTransformer
 from stn.transforms import Family
 
@@ -30,7 +30,7 @@ def build_addition(model: str, transform: str | Family = "affine") -> nn.Sequent
     """
     _check.choice("model", model, ADDITION_MODELS)
     if model == "cnn":
-        return cnn()
+        return cnn(SIDE, SUMS, channels=CHANNELS)
     looks, plan = LOOKS[model], PLANS[SIDE]
     if not looks:
         return fully_connected(CHANNELS * SIDE**2, SUMS, BUDGET)
@@ -43,16 +43,3 @@ def build_addition(model: str, transform: str | Family = "affine") -> nn.Sequent
     parts["pool"] = nn.AvgPool2d(plan.pool)
     parts["classifier"] = fully_connected(features, SUMS, BUDGET - num_parameters(transformer))
     return nn.Sequential(parts)
-
-
-def cnn() -> nn.Sequential:
-    """Convolution 9x9, pool 2, convolution 7x7, pool 2, one dense layer as wide as the budget allows."""
-    body = [
-        convolution(CHANNELS, 32, 9, padded=False),
-        nn.MaxPool2d(2),
-        convolution(32, 64, 7, padded=False),
-        nn.MaxPool2d(2),
-    ]
-    features = 64 * (((SIDE - 8) // 2 - 6) // 2) ** 2
-    width = (BUDGET - SUMS - sum(map(num_parameters, body))) // (features + 2 + SUMS)
-    return nn.Sequential(*body, nn.Flatten(), dense(features, width), nn.Linear(width, SUMS))

@@ -1,4 +1,4 @@
-"""What the networks are made of: a convolution or a dense layer, batch norm, ReLU."""
+"""What the networks are made of: a convolution or a dense layer, batch norm, ReLU, and dropout that a run switches on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ def convolution(
 
 
 def dense(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU())
+    """(N, before) -> (N, after). No unit is dropped unless `set_dropout` says so."""
+    return nn.Sequential(nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(), nn.Dropout(0.0))
+
+
+def set_dropout(network: nn.Module, share: float) -> None:
+    """Let all of a network's dropout layers leave out this share of their units."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
 
 
 def fully_connected(in_features: int, num_classes: int, budget: int) -> nn.Sequential:
