@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from stn import InputError
-from stn.data.cub import FOLDER, Birds, central_view, load_cub, random_view, read_resized
+from stn.data import RepairWarning, load
+from stn.data.cub import FOLDER, Birds, central_view, load_cub, random_view, read_resized, square_pictures
 from stn.data.files import describe
 from tests.helpers import seeded
 
@@ -284,3 +285,24 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
         load_cub(make(tmp_path), short_side=256)
     with pytest.raises(InputError, match="size must be an integer of at least 1; got 0"):
         load_cub(tmp_path, size=0)
+
+
+def test_squares_in_memory_are_the_middle_views(tmp_path: Path) -> None:
+    make(tmp_path)
+    splits, _ = square_pictures(tmp_path, 24)
+    for labelled, birds in zip(splits, load_cub(tmp_path, short_side=24, size=24)[0], strict=True):
+        assert labelled.images.shape == (len(birds), 3, 24, 24) and torch.equal(labelled.labels, birds.labels)
+        assert all(torch.equal(labelled.images[i], birds[i][0]) for i in range(len(birds)))
+
+
+def test_loaded_by_name_repairs_are_a_warning(tmp_path: Path) -> None:
+    rows = tables()
+    rows["bounding_boxes.txt"][0] = rows["bounding_boxes.txt"][0].split()[0] + " -4.5 3.0 20.0 30.5"
+    make(tmp_path, rows)
+    with pytest.warns(RepairWarning, match="boxes clipped to their image: 1$"):
+        splits = load("cub", tmp_path)
+    assert splits.train.images.shape[1:] == (3, 256, 256)
+    with pytest.raises(InputError, match="download must be False for data='cub'"):
+        load("cub", tmp_path, download=True)
+    with pytest.raises(InputError, match="root must name the folder of the files of data='cub'; got None"):
+        load("cub")

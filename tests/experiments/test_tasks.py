@@ -19,7 +19,8 @@ from tests.helpers import seeded
 
 DIGITS = load_digits().train[:16]
 SLOW = ("extruded",)  # 60^3 voxels, as extruded_32 but for the size
-NETWORKS = [(name, model) for name, task in TASKS.items() if name not in SLOW for model in task.models]
+OF_DIGITS = [name for name, task in TASKS.items() if "digits" in task.data and name not in SLOW]
+NETWORKS = [(name, model) for name in OF_DIGITS for model in TASKS[name].models]
 
 
 @pytest.mark.parametrize("name, model", NETWORKS)
@@ -39,6 +40,33 @@ def test_a_network_learns_its_examples_by_heart(name: str, model: str) -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.75 * losses[0]
     assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("model", TASKS["birds"].models)
+def test_birds_are_seen_in_random_views_and_tested_in_the_middle(model: str) -> None:
+    task, images, labels = TASKS["birds"], torch.rand(2, 3, 256, 256), torch.tensor([3, 199])
+    assert torch.equal(task.evaluated(images, labels, seeded()).x, images[..., 16:240, 16:240])
+    x, y, _ = task.draw(images, labels, seeded())
+    torch.manual_seed(0)
+    network = task.build(model, "affine")
+    logits = network(x)
+    assert logits.shape == (2, 200) and task.wrong(logits, y).shape == (2,)
+    task.loss(logits, y).backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+def test_house_numbers_are_strings_of_three_channels() -> None:
+    task, labels = TASKS["numbers"], torch.tensor([[1, 9, NONE, NONE, NONE], [0, 5, 5, 5, 5]])
+    x, y, _ = task.draw(torch.rand(2, 3, 64, 64), labels, seeded())
+    logits = task.build("st-cnn-single", "affine").eval()(x)
+    assert logits.shape == (2, 5, 11) and torch.equal(y, labels) and task.wrong(logits, y).shape == (2,)
+
+
+def test_a_task_takes_its_own_images() -> None:
+    with pytest.raises(stn.InputError, match="data must be one of svhn; got 'digits'"):
+        Run(distortion="numbers", model="cnn")
+    with pytest.raises(stn.InputError, match="data must be one of digits, mnist; got 'cub'"):
+        Run(data="cub", distortion="rts")
 
 
 def test_a_string_is_wrong_if_a_place_is() -> None:

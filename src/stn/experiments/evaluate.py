@@ -61,7 +61,7 @@ def evaluate(folder: RunFolder, *, draws: int = 3, device: torch.device | str = 
     watch = Watch(network)
     rows = []
     for draw in range(draws):
-        batches = evaluation_batches(test, task.draw, seed=0, stream=TEST, number=draw)
+        batches = evaluation_batches(test, task.evaluated, seed=0, stream=TEST, number=draw)
         rows.append({"split": "test", "draw": draw} | scores(network, task, batches, watch))
     return rows
 

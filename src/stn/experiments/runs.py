@@ -20,7 +20,7 @@ class Run:
     """One training, from its data to its seed. Two equal runs on the same machine give the same rows."""
 
     data: str = "digits"
-    """digits (bundled with scikit-learn) or mnist (its files in --root)."""
+    """digits (bundled with scikit-learn), or files in --root: mnist, svhn (house numbers, full-number format), cub (birds)."""
     root: Path | None = None
     """Folder of the data files."""
     download: bool = False
@@ -28,11 +28,11 @@ class Run:
     distortion: str = "rts"
     """What is made of digits: none, r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e (elastic),
     tc (cluttered 60x60), addition, pairs, strings, extruded (to volumes of 60^3), extruded_32, perturbed, perturbed_42,
-    curved (strings on an arc, in perspective)."""
+    curved (strings on an arc, in perspective). Of photographs: numbers (svhn as it is), birds (random views of cub)."""
     model: str = "st-cnn"
     """fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer. Addition: also 2xst-fcn;
     pairs: look, 2xlook; strings: cnn, st-cnn-single, st-cnn-multi; perturbed: cnn, st-cnn, ic-stn-2, ic-stn-4;
-    curved: crnn, st-crnn."""
+    curved: crnn, st-crnn; numbers: as strings; birds: cnn, 2xst-cnn, 4xst-cnn."""
     transform: str = "affine"
     """What the layer learns: translation, rigid, similarity, attention, anisotropic_scale, affine, exponential_affine,
     projective, corners, tps, bspline, displacement, velocity or cpab."""
@@ -72,6 +72,7 @@ class Run:
     def __post_init__(self) -> None:
         _check.choice("data", self.data, COPIES)
         _check.choice("distortion", self.distortion, TASKS)
+        _check.choice("data", self.data, TASKS[self.distortion].data)
         _check.choice("model", self.model, TASKS[self.distortion].models)
         _check.choice("transform", self.transform, FAMILIES)
         _check.choice("precision", self.precision, get_args(PRECISIONS))

@@ -59,6 +59,8 @@ _RECIPE = Run(
 )
 _RECIPES = {
     ("cnn", ""): dataclasses.replace(_RECIPE, epochs=36, batch_size=256),
+    ("cnn", "rts"): dataclasses.replace(_RECIPE, epochs=70, batch_size=256),  # these two still improve after 36
+    ("cnn", "p"): dataclasses.replace(_RECIPE, epochs=70, batch_size=256),
     ("cnn", "tc"): dataclasses.replace(_RECIPE, epochs=18, batch_size=256),  # four times the pixels
     ("fcn", ""): dataclasses.replace(_RECIPE, epochs=140, batch_size=512),
 }

@@ -1,4 +1,4 @@
-"""Tasks: what a run learns of digits, from how its examples are drawn to what counts as an error."""
+"""Tasks: what a run learns of images, from how its examples are drawn to what counts as an error."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from stn.data import DISTORTIONS, Distortion
 from stn.data.draw import Example
 from stn.data.scenes import SCENES
 from stn.data.strings import NONE
+from stn.data.views import VIEW, as_they_are, middle_views, random_views
 from stn.experiments.batches import Draw
 from stn.models import (
     ADDITION_MODELS,
@@ -28,10 +29,13 @@ from stn.models import (
     build_volumes,
 )
 from stn.models.blocks import convolution
+from stn.models.parts import small_resnet
 from stn.models.text import TEXT_MODELS, build_text, ctc_loss, greedy_decode
 from stn.transforms import Warp, family
 
 LOOKS = {"look": 1, "2xlook": 2}  # at two digits
+BIRDS = {"cnn": 0, "2xst-cnn": 2, "4xst-cnn": 4}  # looks at a bird
+CLASSES = 200  # of birds
 
 
 def cross_entropy(logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0) -> Tensor:  # ()
@@ -67,6 +71,12 @@ class Task(NamedTuple):
     loss: Callable[..., Tensor] = cross_entropy
     read: Callable[[Tensor], Tensor] = most_likely  # logits -> the answers, as y has them
     found: Callable[[Warp, Tensor], dict[str, Tensor]] | None = None  # of looks and the digits' boxes
+    still: Draw | None = None  # what is evaluated, where that is not drawn as in training
+    data: tuple[str, ...] = ("digits", "mnist")  # whose images it takes
+
+    @property
+    def evaluated(self) -> Draw:
+        return self.still or self.draw
 
     def wrong(self, logits: Tensor, y: Tensor) -> Tensor:  # (N,) bool
         """A string is wrong if any of its places is, or it is longer."""
@@ -107,6 +117,14 @@ def _pairs(model: str, transform: str) -> nn.Module:
     return build_parts(scene.classes, scene.shape[-1], num_looks=LOOKS[model], channels=1, backbone=backbone)
 
 
+def _birds(model: str, transform: str) -> nn.Module:
+    """On 224 pixels, without weights that were trained elsewhere (the paper's had seen ImageNet)."""
+    if looks := BIRDS[model]:
+        return build_parts(CLASSES, VIEW, num_looks=looks)
+    backbone = small_resnet()
+    return nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, CLASSES))
+
+
 TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()} | {
     "addition": made_up("addition", ADDITION_MODELS, build_addition),
     "pairs": made_up("pairs", LOOKS, _pairs, found=parts_found),
@@ -116,4 +134,6 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "curved": made_up("curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode),
     "perturbed": _perturbed(28),
     "perturbed_42": _perturbed(42),
+    "numbers": Task(as_they_are, SVHN_MODELS, lambda model, transform: build_svhn(model, 64, transform), data=("svhn",)),
+    "birds": Task(random_views, tuple(BIRDS), _birds, still=middle_views, data=("cub",)),
 }

@@ -184,7 +184,7 @@ class Trainer:
         return f"{done} in {self.folder.path}"
 
     def _evaluate(self, progress: Progress) -> None:
-        batches = evaluation_batches(self.data.valid, self.task.draw, seed=self.run.seed, stream=VALID)
+        batches = evaluation_batches(self.data.valid, self.task.evaluated, seed=self.run.seed, stream=VALID)
         self._append({"split": "valid"}, self._scores(batches) | self.training)
         progress.report(self.rows[-1])
         if sentence := collapse(self.rows[-1]):
@@ -193,7 +193,7 @@ class Trainer:
 
     def _test(self, progress: Progress, draw: int) -> None:
         """Every run is tested on the same images, whatever its seed."""
-        batches = evaluation_batches(self.data.test, self.task.draw, seed=0, stream=TEST, number=draw)
+        batches = evaluation_batches(self.data.test, self.task.evaluated, seed=0, stream=TEST, number=draw)
         self._append({"split": "test", "draw": draw}, self._scores(batches))
         progress.report(self.rows[-1])
 

@@ -1,0 +1,40 @@
+"""Views of photographs are parts of them, pixel for pixel."""
+
+import torch
+
+from stn.data.views import VIEW, as_they_are, middle_views, random_views
+from tests.helpers import seeded
+
+HEIGHT, WIDTH = VIEW + 9, VIEW + 5
+
+
+def numbered(count: int) -> torch.Tensor:
+    """Images whose pixels tell where they are: the channels hold row and column."""
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    return torch.stack([rows, columns]).float().expand(count, 2, HEIGHT, WIDTH)
+
+
+def test_random_views_are_whole_pixels_of_all_places_and_mirrored_by_half() -> None:
+    labels = torch.arange(300)
+    x, y, boxes = random_views(numbered(300), labels, seeded())
+    assert torch.equal(y, labels) and boxes is None and x.shape == (300, 2, VIEW, VIEW)
+    top, left, right = x[:, 0, 0, 0], x[:, 1, 0, 0], x[:, 1, 0, -1]
+    mirrored = left > right
+    assert 110 < mirrored.sum() < 190
+    first = torch.minimum(left, right)
+    assert set(top.tolist()) == set(range(HEIGHT - VIEW + 1)) and set(first.tolist()) == set(range(WIDTH - VIEW + 1))
+    for i in range(300):
+        columns = first[i] + torch.arange(VIEW)
+        assert torch.equal(x[i, 1], (columns.flip(0) if mirrored[i] else columns).expand(VIEW, VIEW))
+        assert torch.equal(x[i, 0], (top[i] + torch.arange(VIEW))[:, None].expand(VIEW, VIEW))
+
+
+def test_the_middle_is_the_middle() -> None:
+    x = middle_views(numbered(2), torch.arange(2), seeded()).x
+    assert x.shape == (2, 2, VIEW, VIEW) and x[0, :, 0, 0].tolist() == [4, 2]
+
+
+def test_what_is_taken_as_it_is() -> None:
+    images, labels = numbered(1), torch.zeros(1, 5, dtype=torch.long)
+    example = as_they_are(images, labels, seeded())
+    assert example.x is images and example.y is labels
