@@ -1,4 +1,4 @@
-"""Views of photographs: as they are, or a part of them at random. Pure functions (images, labels, generator) -> `Example`."""
+"""Views of photographs: as they are, or a part at random. Pure functions (images, labels, generator) -> `Example`."""
 
 from __future__ import annotations
 

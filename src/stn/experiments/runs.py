@@ -20,7 +20,7 @@ class Run:
     """One training, from its data to its seed. Two equal runs on the same machine give the same rows."""
 
     data: str = "digits"
-    """digits (bundled with scikit-learn), or files in --root: mnist, svhn (house numbers, full-number format), cub (birds)."""
+    """digits (bundled with scikit-learn), or files in --root: mnist, svhn (house numbers), cub (birds)."""
     root: Path | None = None
     """Folder of the data files."""
     download: bool = False
