@@ -28,4 +28,4 @@ def test_the_labels_belong_to_the_images() -> None:
     train, test = (as_float(split.images).flatten(1) for split in (splits.train, splits.test))
     nearest = splits.train.labels[torch.cdist(test, train).argmin(dim=1)]
     assert (nearest == splits.test.labels).float().mean() > 0.95
-    assert set(DISTORTIONS) == {"none", "r", "rts", "p", "e", "tc"}
+    assert set(DISTORTIONS) == {"none", "r", "rts", "p", "e", "tc", "moved", "moved_cluttered"}

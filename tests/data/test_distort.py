@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stn.data import DISTORTIONS
-from stn.data.distort import elastic, projected, rotated, rotated_scaled_translated, translated_cluttered
+from stn.data.distort import elastic, moved, projected, rotated, rotated_scaled_translated, translated_cluttered
 from tests.helpers import seeded
 
 Y, X = torch.meshgrid(torch.arange(28) - 13.5, torch.arange(28) - 13.5, indexing="ij")
@@ -102,3 +102,13 @@ def test_tc_places_the_digit_anywhere() -> None:
     lonely = torch.cat([BLOB[:1], torch.zeros(1, 1, 28, 28)])
     xy = torch.cat([centroid(translated_cluttered(lonely, seeded(n))[:1]) for n in range(100)])
     assert xy.abs().max() < 16.2 and (xy.amax(dim=0) > 12).all() and (xy.amin(dim=0) < -12).all()
+
+
+def test_moved_is_nearly_right() -> None:
+    out = moved(BLOB, seeded())
+    area = out.sum(dim=(1, 2, 3)) / BLOB[0].sum()
+    assert 0.48 < area.min() < 0.55 and 1.35 < area.max() < 1.45  # scale 0.7 to 1.2, squared
+    xy = centroid(out)
+    assert 3.8 < xy.abs().max() < 4.1 and xy.mean(dim=0).abs().max() < 0.4
+    among = moved(BLOB, seeded(), patches=2)
+    assert (among >= out).all() and (among > out).flatten(1).any(dim=1).float().mean() > 0.9

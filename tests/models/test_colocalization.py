@@ -5,7 +5,15 @@ import torch
 from torch import Tensor, nn
 
 import stn
-from stn.models import box_iou, boxes_of, build_colocalizer, build_encoder, random_places, triplet_loss
+from stn.models import (
+    Codes,
+    box_iou,
+    boxes_of,
+    build_colocalizer,
+    random_places,
+    similarity_triplet_loss,
+    triplet_loss,
+)
 from tests.helpers import noise, seeded
 
 
@@ -25,13 +33,37 @@ def test_the_papers_layers() -> None:
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().max() > 0, key
 
 
-def test_the_encoder() -> None:
-    encoder = build_encoder(7)
-    x = torch.rand(4, 1, 28, 28, generator=seeded()).requires_grad_()
-    features = encoder.get_submodule("features")(x)
-    assert features.ndim == 2 and encoder(x).shape == (4, 7)
-    features.square().sum().backward()
+def test_codes_are_zero_for_an_empty_crop_and_of_unit_length_in_the_mean() -> None:
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.5))
+    images = torch.rand(40, 1, 28, 28, generator=seeded())
+    codes = Codes(features, images)
+    assert torch.equal(codes(torch.zeros(3, 1, 28, 28)), torch.zeros(3, 12))
+    assert codes(images).square().sum(dim=1).mean().item() == pytest.approx(1, rel=1e-5)
+    assert not any(p.requires_grad for p in codes.parameters()) and not features.training
+    x = images.clone().requires_grad_()
+    codes(x).sum().backward()
     assert x.grad is not None and x.grad.abs().max() > 0
+
+
+def test_the_similarity_loss_is_the_mean_over_all_pairs() -> None:
+    crops, random = (torch.randn(*shape, generator=seeded()) for shape in ((4, 6), (4, 3, 6)))
+    costs = []
+    for n in range(4):
+        for m in range(4):
+            if m != n:
+                apart = sum(crops[n] @ random[n, k] for k in range(3)) / 3
+                costs.append((apart - crops[n] @ crops[m] + 0.2).clamp_min(0))
+    torch.testing.assert_close(similarity_triplet_loss(crops, random, margin=0.2), torch.stack(costs).mean())
+
+
+def test_only_the_similarity_loss_has_no_reward_for_empty_crops() -> None:
+    """Crops of one object, or none, beside a random crop that holds it half of the time."""
+    thing, empty = torch.eye(1, 5).expand(8, 5), torch.zeros(8, 5)
+    random = torch.stack([thing, empty], dim=1)[:, torch.arange(8) % 2].diagonal().T  # (8, 5): now one, now the other
+    found, missed = (similarity_triplet_loss(c, random.unsqueeze(1), margin=0.5).item() for c in (thing, empty))
+    assert found < missed == 0.5
+    assert triplet_loss(empty, empty, random, margin=0.5) <= triplet_loss(thing, 0.5 * thing, random, margin=0.5)
 
 
 def test_the_triplet_loss() -> None:
@@ -46,14 +78,12 @@ def test_the_triplet_loss() -> None:
     torch.testing.assert_close(anchor.grad, 2 * (near - far) / 2)
 
 
-def test_random_places() -> None:
-    theta = torch.tensor([[0.25, 3.0, -3.0], [1.0, 0.2, 0.2], [1.7, 0.0, 0.1], [-0.5, 0, 0]]).repeat(500, 1).requires_grad_()
-    placed = random_places(theta, seeded())
-    assert torch.equal(placed[:, 0], theta[:, 0]) and not placed.requires_grad
-    reach = placed[:, 1:].view(-1, 4, 2).abs().amax(dim=0)
-    assert (reach[0] > 0.7).all() and (reach[0] <= 0.75).all() and reach[1:3].max() == 0 and 0.45 < reach[3].min() <= 0.5
-    assert torch.equal(placed, random_places(theta, seeded())) and not torch.equal(placed, random_places(theta, seeded(1)))
-    assert random_places(theta[:0], seeded()).shape == (0, 3)
+def test_random_places_are_all_inside() -> None:
+    places = random_places(500, 4, 0.25, seeded())
+    assert places.shape == (500, 4, 2) and 0.74 < places.abs().max() <= 0.75
+    assert places.mean().abs() < 0.02 and places.std().item() == pytest.approx(0.75 / 3**0.5, rel=0.03)
+    assert torch.equal(places, random_places(500, 4, 0.25, seeded()))
+    assert random_places(3, 2, 1.0, seeded()).abs().max() == 0 and random_places(3, 2, 1.7, seeded()).abs().max() == 0
 
 
 def test_boxes_of_looks() -> None:

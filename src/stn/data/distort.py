@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -64,6 +65,15 @@ def translated_cluttered(images: Tensor, generator: Generator) -> Tensor:
     return torch.maximum(digit, clutter(images, 60, PATCHES, generator))
 
 
+def moved(images: Tensor, generator: Generator, *, patches: int = 0) -> Tensor:
+    """A digit moved by up to 4 pixels and scaled by 0.7 to 1.2, among patches of clutter: what a look that is nearly right
+    sees. The features that co-localisation compares are learned from these."""
+    scale = uniform(images, 0.7, 1.2, generator)
+    offset = 4 * torch.stack([uniform(images, -1, 1, generator) for _ in range(2)], dim=-1)
+    digit = place(images, (28, 28), torch.zeros_like(scale), scale, offset)
+    return torch.maximum(digit, clutter(images, 28, patches, generator)) if patches else digit
+
+
 class Distortion(NamedTuple):
     apply: Callable[[Tensor, Generator], Tensor]
     side: int  # of its images
@@ -76,4 +86,6 @@ DISTORTIONS = {
     "p": Distortion(projected, 28),
     "e": Distortion(elastic, 28),
     "tc": Distortion(translated_cluttered, 60),
+    "moved": Distortion(moved, 28),
+    "moved_cluttered": Distortion(partial(moved, patches=2), 28),
 }

@@ -3,7 +3,15 @@
 from stn.models.addition import ADDITION_MODELS, build_addition
 from stn.models.alignment import ALIGNMENT_MODELS, build_alignment
 from stn.models.checkpoints import BenchmarkRectifier, load_benchmark_rectifier
-from stn.models.colocalization import box_iou, boxes_of, build_colocalizer, build_encoder, random_places, triplet_loss
+from stn.models.colocalization import (
+    Codes,
+    box_iou,
+    boxes_of,
+    build_colocalizer,
+    random_places,
+    similarity_triplet_loss,
+    triplet_loss,
+)
 from stn.models.digits import MODELS, build, num_parameters
 from stn.models.parts import PartsNetwork, build_parts, small_resnet
 from stn.models.svhn import SVHN_MODELS, build_svhn
@@ -14,6 +22,7 @@ __all__ = [
     "ADDITION_MODELS",
     "ALIGNMENT_MODELS",
     "BenchmarkRectifier",
+    "Codes",
     "MODELS",
     "PartsNetwork",
     "SVHN_MODELS",
@@ -25,7 +34,6 @@ __all__ = [
     "build_addition",
     "build_alignment",
     "build_colocalizer",
-    "build_encoder",
     "build_parts",
     "build_svhn",
     "build_text",
@@ -33,6 +41,7 @@ __all__ = [
     "load_benchmark_rectifier",
     "num_parameters",
     "random_places",
+    "similarity_triplet_loss",
     "small_resnet",
     "text_rectifier",
     "triplet_loss",

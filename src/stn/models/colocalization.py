@@ -5,7 +5,6 @@ A crop of one image should look more like the crop of another one than like a ra
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +12,6 @@ from torch import Generator, Tensor, nn
 
 from stn import _check
 from stn.models.blocks import convolution, dense
-from stn.models.digits import cnn
 from stn.nn import SpatialTransformer
 from stn.transforms import Family, MatrixWarp
 
@@ -48,13 +46,6 @@ def build_colocalizer(
     return SpatialTransformer(nn.Sequential(*layers), transform, (CROP, CROP), features=8, **options)
 
 
-def build_encoder(num_classes: int = 10) -> nn.Sequential:
-    """The CNN of Table 1 for crops (N, 1, 28, 28), in two parts: `.features` (N, F), which the triplet loss compares, and
-    `.classifier`, logits (N, num_classes), which they are trained by."""
-    *layers, last = cnn(CROP, num_classes)
-    return nn.Sequential(OrderedDict(features=nn.Sequential(*layers), classifier=last))
-
-
 def triplet_loss(
     crop: Tensor,  # (N, F) features of an image's crop
     other: Tensor,  # (N, F) of another image's crop
@@ -71,14 +62,46 @@ def triplet_loss(
     return (near - far + margin).clamp_min(0).mean()
 
 
-def random_places(theta: Tensor, generator: Generator) -> Tensor:  # (N, 3) -> (N, 3)
-    """Attention parameters (s, tx, ty) of crops of the same sizes at random places inside the image.
-
-    Without a gradient. Drawn on the generator's device. A crop as large as the image stays where it is.
+def similarity_triplet_loss(
+    crops: Tensor,  # (N, F) codes of the crops of N images
+    random: Tensor,  # (N, K, F) of K random crops of each
+    *,
+    margin: float = 0.5,
+) -> Tensor:  # ()
+    """The mean of max(0, <crop, random> - <crop, other> + margin) over all pairs of an image and another one, <crop, random>
+    averaged over K: `triplet_loss` without the squares of the norms, of which |other|^2 draws all crops to where there is
+    nothing. With codes that are 0 for an empty crop (`Codes`), empty crops cost the margin: there is no reward in them.
     """
-    scale = theta.detach()[:, :1]
-    draw = torch.rand(len(theta), 2, generator=generator, device=generator.device).to(theta)
-    return torch.cat([scale, (2 * draw - 1) * (1 - scale.abs()).clamp_min(0)], dim=1)
+    apart = (crops.unsqueeze(1) * random).sum(dim=-1).mean(dim=1)  # (N,)
+    cost = (apart[:, None] - crops @ crops.T + margin).clamp_min(0)
+    return (cost.sum() - cost.diagonal().sum()) / (len(crops) * max(1, len(crops) - 1))
+
+
+class Codes(nn.Module):
+    """Features measured from those of an empty crop, in units of their usual length: (N, 1, 28, 28) -> (N, F).
+
+    features: a trained network without its classifier; it is not trained further. images: (M, 1, 28, 28) objects, whose
+    codes have a mean square length of 1.
+    """
+
+    origin: Tensor
+    length: Tensor
+
+    def __init__(self, features: nn.Module, images: Tensor) -> None:
+        super().__init__()
+        self.features = features.eval().requires_grad_(False)
+        with torch.no_grad():
+            self.register_buffer("origin", features(torch.zeros_like(images[:1])))
+            self.register_buffer("length", (features(images) - self.origin).square().sum(dim=-1).mean().sqrt())
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return (self.features(crops).float() - self.origin) / self.length
+
+
+def random_places(count: int, looks: int, scale: float, generator: Generator) -> Tensor:  # (count, looks, 2)
+    """Translations of crops of this share of the image's side, anywhere inside. Drawn on the generator's device."""
+    draw = torch.rand(count, looks, 2, generator=generator, device=generator.device)
+    return (2 * draw - 1) * max(0.0, 1 - scale)
 
 
 def boxes_of(warp: MatrixWarp) -> Tensor:  # (N[, K], 4)
