@@ -103,8 +103,8 @@ def _known(search: Search, rows: Sequence[Row]) -> bool:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The whole document."""
-    lines = [HEAD.format(recipe=RECIPE.format(steps=Search.steps, shift=Search.shift)), _line(["", *range(10), "mean", "paper"])]
-    lines.append(_line(["---"] * 13))
+    recipe = RECIPE.format(steps=Search.steps, shift=Search.shift)
+    lines = [HEAD.format(recipe=recipe), _line(["", *range(10), "mean", "paper"]), _line(["---"] * 13)]
     for scene, (heading, (worst, best)) in SCENES.items():
         by_digit = [[row["found_percent"] for row in rows if _is(row, scene, digit)] for digit in range(10)]
         there = [mean(found) for found in by_digit if found]
