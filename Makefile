@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test docs lint clean
 
 demo: .venv/demo
 	$(BIN)/stn demo
 
 test: .venv/test
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: .venv/test
+	$(BIN)/python -m mkdocs build --strict
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -25,7 +28,7 @@ clean:
 
 .venv/test: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,bench,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,bench,docs,dev]'
 	@touch $@ .venv/demo
 
 .venv/bin/python:
