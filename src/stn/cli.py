@@ -61,17 +61,28 @@ def evaluate(run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")], dra
 
 
 @app.command
-def figures(run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")], count: int = 8) -> None:
-    """Draw a run: its error by epoch, and where its transformer looked.
+def figures(
+    runs: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")] = (),
+    count: int = 8,
+    out: Path = Path("runs/figures"),
+) -> None:
+    """Draw runs: error by epoch, where the transformer looks, mean images, folds, control points, a film of the training.
+
+    Without a RUN: the weights of the sampling kernels, standing and in motion.
 
     Args:
-        run: Folder of the run. The pictures go into its figures/.
+        runs: Folders of runs. The pictures of each go into its figures/.
         count: How many test digits to show.
+        out: Folder of pictures that are of no single run: of several runs their errors.
     """
-    from stn.figures import draw_run
+    from stn.figures import draw_kernels, draw_run, draw_runs
 
     _check.at_least("count", count, 1)
-    for path in draw_run(RunFolder(run), count=count):
+    folders = [RunFolder(run) for run in runs]
+    paths = [path for folder in folders for path in draw_run(folder, count=count)]
+    if len(folders) > 1:
+        paths.append(draw_runs(folders, out / "errors.png"))
+    for path in paths if folders else draw_kernels(out):
         print(path)
 
 
