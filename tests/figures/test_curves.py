@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from stn.experiments.folder import Row
-from stn.figures import curves, errors
-from stn.figures.curves import by_epoch
+from stn.figures.curves import by_epoch, curves, errors
 
 
 def rows(*validation: float, test: tuple[float, ...] = ()) -> list[Row]:

@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stn.figures import kernels
-from stn.figures.kernels import PANELS, SIDE, draw_kernels, weights
+from stn.figures.kernels import PANELS, SIDE, draw_kernels, kernels, weights
 
 MIDDLE = SIDE // 2
 

@@ -114,20 +114,8 @@ def save_mp4(frames: Sequence[np.ndarray], path: Path) -> Path | None:
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(RATE), "-i", "-"]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    command = [
-        program,
-        "-y",
-        "-loglevel",
-        "error",
-        *raw,
-        "-pix_fmt",
-        "yuv420p",
-        "-movflags",
-        "+faststart",
-        "-f",
-        "mp4",
-        partial,
-    ]
+    coded = ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", str(partial)]
+    command = [program, "-y", "-loglevel", "error", *raw, *coded]
     pixels = b"".join(np.ascontiguousarray(frame[:height, :width]).tobytes() for frame in held)
     if subprocess.run(command, input=pixels, capture_output=True).returncode:
         partial.unlink(missing_ok=True)
