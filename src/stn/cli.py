@@ -87,6 +87,25 @@ def figures(
 
 
 @app.command
+def report(
+    runs: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")],
+    out: Path = Path("runs/report.html"),
+) -> None:
+    """Write one page about a run, or about several side by side: results, diagnosis in words, curves, looks, settings, rows.
+
+    The page is one file, and needs no network. Pictures that a run does not have yet are drawn first.
+
+    Args:
+        runs: Folders of runs.
+        out: The HTML file to write.
+    """
+    from stn.report import write_report
+
+    _check.some("RUN", runs)
+    print(write_report([RunFolder(run) for run in runs], out))
+
+
+@app.command
 def warp(
     image: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGE")],
     out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],

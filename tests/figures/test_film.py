@@ -14,8 +14,8 @@ import stn
 from stn.experiments import Run, RunFolder
 from stn.experiments.film import Scene
 from stn.experiments.train import train
-from stn.figures import draw_run, draw_runs, film, save_gif, save_mp4
-from stn.figures.film import MOST_FRAMES, thinned
+from stn.figures import draw_run, draw_runs
+from stn.figures.film import MOST_FRAMES, film, save_gif, save_mp4, thinned
 
 
 def moving(count: int = 5) -> tuple[torch.Tensor, list[Scene]]:
@@ -37,9 +37,8 @@ def test_every_frame_shows_its_own_look(frames: list[np.ndarray]) -> None:
     assert all((a != b).any() for a, b in zip(frames, frames[1:], strict=False))
 
     def middle(frame: np.ndarray) -> float:  # of the look's edge in the first image, in its colour
-        return float(
-            np.nonzero((np.abs(frame[:, :400].astype(int) - [230, 159, 0]).sum(axis=-1) < 40).any(axis=0))[0].mean()
-        )
+        colored = np.abs(frame[:, :400].astype(int) - [230, 159, 0]).sum(axis=-1) < 40
+        return float(np.nonzero(colored.any(axis=0))[0].mean())
 
     assert np.all(np.diff([middle(frame) for frame in frames]) > 10)  # it goes to the right
 
