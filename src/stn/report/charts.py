@@ -63,7 +63,10 @@ def _chart(key: str, title: str, powers: bool, runs: Sequence[Sequence[Row]]) ->
         lines.append(Line(run, " ".join(f"{a},{b}" for a, b in dots), dots, json.dumps(line)))
     step = max(1, math.ceil(last / 6))
     across = [(x(epoch), str(epoch)) for epoch in range(0, last + 1, step)]
-    return Chart(title, lines, across, [(y(mark), f"{mark:g}") for mark in marks])
+    up = [(y(mark), f"{mark:g}") for mark in marks]
+    if powers and min(values) <= 0:
+        up[0] = (BOTTOM, "0")
+    return Chart(title, lines, across, up)
 
 
 def _finite(row: Row, key: str) -> bool:
@@ -71,13 +74,15 @@ def _finite(row: Row, key: str) -> bool:
 
 
 def _log(value: float, low: float) -> float:
-    return math.log10(max(value, low))  # a zero stands on the lower edge
+    return math.log10(max(value, low))
 
 
 def _powers(values: Sequence[float]) -> tuple[float, float, list[float]]:
     """Powers of ten around all positive values, and marks at each, or at 2 and 5 times it too where there are few."""
     positive = [value for value in values if value > 0]
     first = math.floor(math.log10(min(positive)) + 1e-9)
+    if len(positive) < len(values):
+        first -= 1  # zeros stand on the lower edge, below all others
     last = max(first + 1, math.ceil(math.log10(max(positive)) - 1e-9))
     each = (1, 2, 5) if last - first <= 2 else (1,)
     marks = [k * 10.0**power for power in range(first, last) for k in each]
@@ -86,7 +91,7 @@ def _powers(values: Sequence[float]) -> tuple[float, float, list[float]]:
 
 def _evenly(values: Sequence[float]) -> tuple[float, float, list[float]]:
     """From 0 to a round number above all, with four to six marks between."""
-    most = max(max(values), 1e-3)
+    most = max(values) if max(values) > 0 else 1.0
     unit = 10.0 ** math.floor(math.log10(most))
     step = next(k * unit for k in (0.2, 0.5, 1, 2) if k * unit * 5 >= most)
     count = math.ceil(most / step - 1e-9)

@@ -33,7 +33,7 @@ COLUMNS = {  # of the table of rows; what a row has beyond these comes after the
     "images_per_second": "images/s",
     "seconds": "seconds",
 }
-BADGES = {"bad": "needs care", "watch": "worth a look", "good": "well"}
+BADGES = {"bad": "needs care", "watch": "worth a look", "good": "all well"}
 
 
 class Told(NamedTuple):

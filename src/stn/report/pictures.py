@@ -36,6 +36,10 @@ class Pictures(NamedTuple):
     film: list[str]  # data URIs of its frames
     note: str  # why some are missing, or old
 
+    @property
+    def some(self) -> bool:
+        return bool(self.stills or self.film or self.note)
+
 
 def pictures(folder: RunFolder) -> Pictures:
     """Those in the run's folder, drawn anew where its checkpoint is younger."""
