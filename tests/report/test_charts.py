@@ -27,8 +27,8 @@ def test_a_chart_of_powers() -> None:
 def test_zero_stands_at_the_foot_of_powers() -> None:
     (chart,) = charts([rows("error_percent", 10.0, 0.0, 2.0)])
     heights = [y for _, y in chart.lines[0].dots]
-    assert chart.up[0] == (BOTTOM, "0")
-    assert heights[0] == TOP and heights[1] == BOTTOM and TOP < heights[2] < BOTTOM
+    assert list(chart.up[0]) == [BOTTOM, "0"]
+    assert heights[:2] == [TOP, BOTTOM] and TOP < heights[2] < BOTTOM
 
 
 @pytest.mark.parametrize("values", [(0.013,), (0.0, 0.0), (0.9, 1.1), (37.0, 2.0), (4.0,), (-1.0, 3.0)])
