@@ -15,7 +15,7 @@ from stn.grid import lattice, normalized_to_pixel
 from stn.transforms import CPAB, Bounded, BSpline, Displacement, Family, MovedCorners, ThinPlateSpline, Velocity, Warp
 from stn.transforms.bspline import BSplineWarp
 
-ENLARGED = 3  # times: a point seldom moves by more than a few pixels
+MOST, FAR = 3, 0.2  # ways are enlarged so often, unless they then go further than this share of the image
 
 
 def handles(family: Family) -> Tensor | None:
@@ -54,10 +54,13 @@ def control_points(
     ways = torch.stack([normalized_to_pixel(moved(warp, places), size) for warp in warps])  # (T, N, K, P, 2)
     rows, across = 1 + (len(warps) > 1), WIDTH / len(images)
     figure, axes = bare(rows, len(images), height=across * size[0] / size[1] * rows + 0.25)
+    room = max(1.5 * ROOM, (places.abs().max().item() - 1) / 2 + 0.1)
     start, grid = normalized_to_pixel(places, size).expand_as(ways[-1]), mesh(warps[-1], size)
+    longest = (ways - start).norm(dim=-1).max().item()
+    times = min(MOST, max(1, int(FAR * max(size) / max(longest, 1e-6))))
     for n in range(len(images)):
         for ax in axes[:, n]:
-            show(ax, images[n], room=1.5 * ROOM)
+            show(ax, images[n], room=room)
         draw(axes[0, n], grid[n], 0.6)
         for k in range(ways.shape[2]):
             end = ways[-1, n, k]
@@ -65,10 +68,12 @@ def control_points(
             axes[0, n].add_collection(arrows)
             axes[0, n].plot(*end.T.numpy(), "o", color="white", markersize=3.5, markeredgecolor=color(k))
             if rows > 1:
-                far = start[n, k] + ENLARGED * (ways[:, n, k] - start[n, k])
+                far = start[n, k] + times * (ways[:, n, k] - start[n, k])
                 axes[1, n].add_collection(_trails(far))
                 axes[1, n].plot(*far[-1].T.numpy(), "o", color="#fde725", markersize=2.5)
-    for ax, name in zip(axes[:, 0], ("control points", f"motion in training, ×{ENLARGED}"), strict=False):
+    for ax, name in zip(
+        axes[:, 0], ("control points", f"motion in training, ×{times}" if times > 1 else "motion in training"), strict=False
+    ):
         ax.set_ylabel(name, fontsize=9)
     return figure
 
