@@ -24,7 +24,7 @@ from stn.figures.style import COLORS, DPI, ROOM, WIDTH, color, rgb, show
 MOST_FRAMES = 48  # of a long training: a GIF of 800 pixels' width then stays below 2 MB
 RATE = 8  # frames a second
 PAUSES = {0: 1000, -1: 3000}  # milliseconds that the first and the last frame stand
-SHADES = 128  # colours of a GIF, the same in all of its frames
+SHADES = 256  # colours of a GIF, the same in all of its frames
 
 
 def film(images: Tensor, scenes: Sequence[Scene], rows: Sequence[Row] = ()) -> Iterator[np.ndarray]:
@@ -92,9 +92,10 @@ def _error_line(ax: Axes, valid: Sequence[Row], last: int) -> None:
 
 
 def save_gif(frames: Sequence[np.ndarray], path: Path) -> Path:
-    """Through one palette, made of the last frame, so that what stands still does not flicker."""
+    """Through one palette for all frames, so that what stands still does not flicker."""
     pictures = [Image.fromarray(frame) for frame in frames]
-    palette = pictures[-1].quantize(SHADES)
+    some = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)]))
+    palette = some.quantize(SHADES, Image.Quantize.MAXCOVERAGE)  # the default leaves out colours that are rare
     indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     durations = [1000 // RATE] * len(indexed)
     for place, pause in PAUSES.items():

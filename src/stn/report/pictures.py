@@ -65,7 +65,7 @@ def frames(film: Path) -> Iterator[str]:
     with Image.open(film) as moving:
         for frame in ImageSequence.Iterator(moving):
             data = io.BytesIO()
-            frame.convert("RGB").quantize(SHADES).save(data, "PNG", optimize=True)
+            frame.convert("RGB").quantize(SHADES, Image.Quantize.MAXCOVERAGE).save(data, "PNG", optimize=True)
             yield data_uri(data.getvalue())
 
 
