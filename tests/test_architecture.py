@@ -19,6 +19,7 @@ LAYERS = [
     "data",
     "experiments",
     "figures",
+    "report",
     "bench",
     "cli",
 ]  # top first

@@ -25,17 +25,18 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "in.png"
 
 
-@pytest.mark.parametrize("command", ("", "train", "evaluate", "figures", "warp", "reproduce", "demo"))
+@pytest.mark.parametrize("command", ("", "train", "evaluate", "figures", "report", "warp", "reproduce", "demo"))
 def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert stn(monkeypatch, *filter(None, [command]), "--help") == 0
     out = capsys.readouterr().out
     wanted = {
-        "": ["train", "evaluate", "figures", "warp", "reproduce", "demo"],
+        "": ["train", "evaluate", "figures", "report", "warp", "reproduce", "demo"],
         "reproduce": ["TABLE", "--root", "--seeds", "--budget", "--cells", "--workers", "--out"],
         "train": ["--data", "--distortion", "--resume", "--localization-lr", "--seed", "one cycle"],
         "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counter-clockwise"],
         "evaluate": ["RUN", "--draws"],
-        "figures": ["RUN", "--count"],
+        "figures": ["RUN", "--count", "--out"],
+        "report": ["RUN", "--out"],
         "demo": ["--out"],
     }[command]
     assert all(word in out for word in wanted)
@@ -52,6 +53,11 @@ def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "draw 2: loss" in (text := capsys.readouterr().out) and "test error" in text
     assert stn(monkeypatch, "figures", out, "--count", 2) == 0
     assert all(Path(line).is_file() for line in capsys.readouterr().out.split())
+    assert stn(monkeypatch, "figures", out, out, "--count", 2, "--out", tmp_path) == 0
+    assert capsys.readouterr().out.split()[-1] == str(tmp_path / "errors.png")
+    page = tmp_path / "page.html"
+    assert stn(monkeypatch, "report", out, "--out", page) == 0
+    assert capsys.readouterr().out.split() == [str(page)] and "st-fcn-rigid" in page.read_text()
 
 
 def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +80,8 @@ def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         (["evaluate", "nowhere"], "stn: the run folder must hold config.json; nowhere does not"),
         (["figures", "nowhere"], "stn: the run folder must hold config.json; nowhere does not"),
+        (["report"], "stn: RUN must be given, once or more often; got none"),
+        (["report", "nowhere"], "stn: the run folder must hold config.json; nowhere does not"),
         (
             ["warp", "IN", "out.nothing"],
             "stn: the output's name must end like a picture's (.png, .jpg, ..); got out.nothing",

@@ -36,6 +36,11 @@ def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
     return tuple(size)
 
 
+def some(name: str, given: Sequence[object]) -> None:
+    if not given:
+        fail(f"{name} must be given, once or more often; got none")
+
+
 def tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor; got {type(value).__name__}")

@@ -15,7 +15,7 @@ from stn import _check
 from stn.experiments.folder import RunFolder
 from stn.experiments.runs import Run
 
-TableName = Literal["table1", "addition", "alignment", "strings", "parts", "volumes", "text"]
+TableName = Literal["table1", "addition", "alignment", "strings", "parts", "volumes", "text", "colocalization"]
 app = tyro.extras.SubcommandApp()
 
 
@@ -61,18 +61,48 @@ def evaluate(run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")], dra
 
 
 @app.command
-def figures(run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")], count: int = 8) -> None:
-    """Draw a run: its error by epoch, and where its transformer looked.
+def figures(
+    runs: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")] = (),
+    count: int = 8,
+    out: Path = Path("runs/figures"),
+) -> None:
+    """Draw runs: error by epoch, where the transformer looks, mean images, folds, control points, a film of the training.
+
+    Without a RUN: the weights of the sampling kernels, standing and in motion.
 
     Args:
-        run: Folder of the run. The pictures go into its figures/.
+        runs: Folders of runs. The pictures of each go into its figures/.
         count: How many test digits to show.
+        out: Folder of pictures that are of no single run: of several runs their errors.
     """
-    from stn.figures import draw_run
+    from stn.figures import draw_kernels, draw_run, draw_runs
 
     _check.at_least("count", count, 1)
-    for path in draw_run(RunFolder(run), count=count):
+    folders = [RunFolder(run) for run in runs]
+    paths = [path for folder in folders for path in draw_run(folder, count=count)]
+    if len(folders) > 1:
+        paths.append(draw_runs(folders, out / "errors.png"))
+    for path in paths if folders else draw_kernels(out):
         print(path)
+
+
+@app.command
+def report(
+    runs: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")],
+    out: Path = Path("runs/report.html"),
+) -> None:
+    """Write one page about a run, or about several side by side: results, diagnosis in words, curves, looks, settings, rows.
+
+    The page is one file, and needs no network. Pictures that a run does not have yet are drawn first.
+
+    Args:
+        runs: Folders of runs.
+        out: The HTML file to write.
+    """
+    from stn.report import write_report
+
+    _check.some("RUN", runs)
+    print(write_report([RunFolder(run) for run in runs], out))
 
 
 @app.command
@@ -164,7 +194,7 @@ def reproduce(
     Args:
         table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits. addition: the sum of two digits.
             alignment: one step or several under large perturbation. strings: house numbers made of digits. parts: two looks
-            in parallel. volumes: 3-D looks. text: curved strings, rectified.
+            in parallel. volumes: 3-D looks. text: curved strings, rectified. colocalization: what images have in common.
         root: Folder of the data files.
         seeds: How often to train each cell.
         budget: full, as in the published table, or quick: a sixth of the epochs, to see that all runs.
@@ -173,14 +203,21 @@ def reproduce(
         out: Where to write rows (.jsonl), table (.md) and figure (.png) (default: results/ and the table's name).
         runs: Folder of the run folders (default: runs/ and the table's name).
     """
+    from stn.experiments.colocalization import reproduce_colocalization
     from stn.experiments.reproduce import reproduce as build
     from stn.experiments.tables import TABLES
-    from stn.figures import draw_table
+    from stn.figures import draw_found, draw_table
 
     name = table if budget == "full" else f"{table}-{budget}"
     out, runs = out or Path("results") / name, runs or Path("runs") / name
-    build(table, root=root, out=out, runs=runs, seeds=seeds, budget=budget, cells=cells, workers=workers)
-    written = [out.with_suffix(".jsonl"), out.with_suffix(".md"), draw_table(TABLES[table], runs, out.with_suffix(".png"))]
+    if table == "colocalization":
+        _check.alone("colocalization", {"budget quick": budget == "quick", "workers": workers - 1})
+        reproduce_colocalization(root=root, out=out, runs=runs, seeds=seeds, cells=cells)
+        picture = draw_found(runs, out.with_suffix(".png"))
+    else:
+        build(table, root=root, out=out, runs=runs, seeds=seeds, budget=budget, cells=cells, workers=workers)
+        picture = draw_table(TABLES[table], runs, out.with_suffix(".png"))
+    written = [out.with_suffix(".jsonl"), out.with_suffix(".md"), picture]
     for path in filter(None, written):
         print(path)
 

@@ -13,6 +13,7 @@ from stn.data import as_float, load_digits
 from stn.experiments import colocalization
 from stn.experiments.colocalization import found_in, found_name, markdown, reproduce_colocalization, searches
 from stn.experiments.search import Search, _shifted, find
+from stn.figures import draw_found
 from stn.models import Codes
 from tests.helpers import seeded
 
@@ -75,6 +76,8 @@ def test_the_table_goes_on_where_it_was(
     assert [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()] == rows and len(rows) == 11
     example, looks = found_in(runs / found_name(Search("cluttered_84", 1)))
     assert example.x.shape == (5, 1, 84, 84) and example.x.max() <= 1 and looks.shape == (5, 4)
+    picture = draw_found(runs, tmp_path / "found.png")
+    assert picture is not None and picture.stat().st_size > 5000 and draw_found(tmp_path, tmp_path / "none.png") is None
     text = out.with_suffix(".md").read_text()
     assert text == markdown(rows) and "| translated |" in text and "100" in text
     old = rows[0] | {"search": rows[0]["search"] | {"lr": 1.0}}

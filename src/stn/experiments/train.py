@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from stn.experiments.batches import (
     training_batches,
 )
 from stn.experiments.evaluate import scores
+from stn.experiments.film import Film
 from stn.experiments.folder import Row, RunFolder
 from stn.experiments.parallel import process_lost, processes, share_batch_norm
 from stn.experiments.progress import Progress
@@ -36,7 +38,7 @@ from stn.experiments.watch import CollapseWarning, Watch, collapse
 from stn.models.blocks import set_dropout
 from stn.nn import param_groups
 
-STATE = ("network", "average", "optimizer", "schedule")
+STATE = ("network", "average", "optimizer", "schedule", "film")
 LOOK_EVERY = 10  # steps between two looks at the loss; each waits for the device
 
 
@@ -96,6 +98,7 @@ class Trainer:
         self.evaluated = self.average.module if run.averaging else self.network
         self.watch = Watch(self.network)
         self.watch_evaluated = Watch(self.evaluated) if run.averaging else self.watch
+        self.film = Film(self.evaluated, self.watch_evaluated, next(self._held_out()).x)
         groups = param_groups(self.network, run.lr, run.localization_lr)
         adamw = torch.optim.AdamW(groups, weight_decay=run.weight_decay, fused=True)
         peaks = [group["lr"] for group in groups]
@@ -108,6 +111,7 @@ class Trainer:
         if len(self.rows) == self.run.epochs + self.run.draws:
             return self.rows  # the run was complete
         with Progress(self.run, self.steps, self.epoch, quiet=quiet or not self.fabric.is_global_zero) as progress:
+            self._film(0)
             while self.epoch < self.run.epochs:
                 self._train_epoch(progress)
                 self._evaluate(progress)
@@ -126,6 +130,7 @@ class Trainer:
         batches = training_batches(self.data.train, self.task.draw, epoch=self.epoch, **setting)
         for step, example in enumerate(batches, start=1):
             sums += self._step(self._mine(example))
+            self._film(step)
             if step % LOOK_EVERY == 0 or step == self.steps:
                 loss, wrong = (self._over_processes(sums) / step).tolist()
                 self.training = {"train_loss": loss, "train_error_percent": 100 * wrong}
@@ -160,6 +165,11 @@ class Trainer:
         self.average.multi_avg_fn = get_ema_multi_avg_fn(min(self.run.averaging, (1 + step) / (10 + step)))
         self.average.update_parameters(self.network)
 
+    def _film(self, step: int) -> None:
+        """After this step of the epoch."""
+        if step or not self.epoch:
+            self.film.shoot(self.epoch * self.steps + step, steps=self.steps, epochs=self.run.epochs)
+
     def _over_processes(self, value: Tensor) -> Tensor:
         """The mean, as a new tensor: Fabric reduces in place."""
         mean = self.fabric.all_reduce(value.clone(), reduce_op="mean")
@@ -183,13 +193,22 @@ class Trainer:
         done = f"The checkpoint of epoch {self.epoch} is kept" if self.epoch else "No epoch was completed"
         return f"{done} in {self.folder.path}"
 
+    def _held_out(self) -> Iterator[Example]:
+        return evaluation_batches(self.data.valid, self.task.evaluated, seed=self.run.seed, stream=VALID)
+
     def _evaluate(self, progress: Progress) -> None:
-        batches = evaluation_batches(self.data.valid, self.task.evaluated, seed=self.run.seed, stream=VALID)
-        self._append({"split": "valid"}, self._scores(batches) | self.training)
+        self._append({"split": "valid"}, self._scores(self._held_out()) | self.training)
+        self._log_looks()
         progress.report(self.rows[-1])
         if sentence := collapse(self.rows[-1]):
             self.rows[-1]["warning"] = sentence
             warnings.warn(sentence, CollapseWarning, stacklevel=2)
+
+    def _log_looks(self) -> None:
+        picture = self.film.picture()
+        for logger in self.fabric.loggers:
+            if picture is not None and isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("looks", picture, self.rows[-1]["step"])
 
     def _test(self, progress: Progress, draw: int) -> None:
         """Every run is tested on the same images, whatever its seed."""
@@ -219,5 +238,5 @@ class Trainer:
         if state is None:
             return
         for name in STATE:
-            getattr(self, name).load_state_dict(state[name])
+            getattr(self, name).load_state_dict(state.get(name, {}))  # that of an earlier version has no film
         self.epoch, self.seconds, self.rows = state["epoch"], state["seconds"], state["rows"]

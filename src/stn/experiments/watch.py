@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,13 +42,12 @@ class Watch:
     def _add(self, gradient: Tensor) -> None:
         self.squares = self.squares.to(gradient.device) + gradient.square().sum()
 
-    def warps(self) -> list[Warp]:
-        return [self._warp(layer, thetas) for layer, thetas in self._thetas.items() if thetas]
+    def thetas(self, layer: SpatialTransformer) -> Tensor:
+        """(S, N, K P): of each step of a layer, which has one unless it is recurrent."""
+        return torch.stack(self._thetas[layer])
 
-    def _warp(self, layer: SpatialTransformer, thetas: list[Tensor]) -> Warp:
-        """Of all steps of a layer, which has one unless it is recurrent."""
-        changes = [layer.family(theta.unflatten(-1, (layer.num_transforms, -1))) for theta in thetas]
-        return functools.reduce(operator.matmul, changes)
+    def warps(self) -> list[Warp]:
+        return [composed(layer, thetas) for layer, thetas in self._thetas.items() if thetas]
 
     def penalty(self, *, identity: float, off_image: float) -> Tensor | float:
         """What the regularisers add to the loss of the last forward pass."""
@@ -60,6 +60,12 @@ class Watch:
         """`look_diagnostics` of the last forward pass, the mean over layers; {} for a network without a transformer."""
         each = [look_diagnostics(warp) for warp in self.warps()]
         return {key: torch.stack([one[key] for one in each]).mean() for key in (each[0] if each else ())}
+
+
+def composed(layer: SpatialTransformer, thetas: Sequence[Tensor]) -> Warp:
+    """The warp (N, K) of all steps of a layer."""
+    changes = [layer.family(theta.unflatten(-1, (layer.num_transforms, -1))) for theta in thetas]  # (N, K P) each
+    return functools.reduce(operator.matmul, changes)
 
 
 def collapse(row: Row) -> str | None:
