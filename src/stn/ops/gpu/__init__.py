@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # sums of half precision are in float32
-MODES = ("nearest", "bilinear", "bicubic", "catmull_rom")
+MODES = ("nearest", "bilinear", "bicubic", "catmull_rom")  # of volumes the first two: 64 taps take half a minute to compile
 MOST_PIXELS = 2**30  # of one plane or volume, so that their numbers have 32 bits, a sign among them
 TRITON = importlib.util.find_spec("triton") is not None
 
@@ -23,6 +23,8 @@ TRITON = importlib.util.find_spec("triton") is not None
 def supports(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...]) -> bool:
     mode, size = (settings[0], where.shape[2:-1]) if rule == "field" else (settings[1], settings[0])
     if not TRITON or mode not in MODES or image.dtype not in DTYPES:
+        return False
+    if image.ndim == 5 and mode not in MODES[:2]:
         return False
     return math.prod(image.shape[2:]) < MOST_PIXELS and math.prod(size) < MOST_PIXELS
 

@@ -111,9 +111,11 @@ def gradient_kernel(
     grad, grad_strides, image, image_strides, where, where_strides, knots, scale, fill, fill_stride,
     grad_image, grad_image_strides, sums, sums_strides, numbers,
     looks, channels, share, width, height, depth, across, down, deep, count,
-    NEED_IMAGE: tl.constexpr, NEED_WHERE: tl.constexpr, HOW: tl.constexpr, BLOCK: tl.constexpr,
+    NEED_IMAGE: tl.constexpr, NEED_WHERE: tl.constexpr, ALIKE: tl.constexpr, HOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """As `sample_kernel`. sums: of a field its gradient, else (N * K, numbers, programs of a look) float64."""
+    """As `sample_kernel`. sums: of a field its gradient, else (N * K, numbers, programs of a look) float64.
+
+    ALIKE: pixels lie in grad_image as in image."""
     REAL: tl.constexpr = tl.float64 if image.dtype.element_ty == tl.float64 else tl.float32
     tile, tiles, look, group, start, end = program(channels, share, across, down, deep, BLOCK)
     size, out_size = (width, height, depth), (across, down, deep)
@@ -122,7 +124,9 @@ def gradient_kernel(
     where = image_and_look(where, where_strides, look, looks)
     points = source_points(where, where_strides[2:], knots, count, scale, pixel, real, u, size, HOW)
     offsets, insides, rests, moves = find_taps(points, size, image_strides[2:], REAL, HOW)
-    targets, _, _, _ = find_taps(points, size, grad_image_strides[2:], REAL, HOW)
+    targets = offsets
+    if not ALIKE:
+        targets, _, _, _ = find_taps(points, size, grad_image_strides[2:], REAL, HOW)
     weights = weights_along(rests, HOW)
     image += (look // looks).to(tl.int64) * image_strides[0]
     grad_image += (look // looks).to(tl.int64) * grad_image_strides[0]

@@ -91,7 +91,7 @@ class Call:
 
     def add_gradients(self, grad: Tensor, grad_image: Tensor | None, grad_where: Tensor | None) -> None:
         """To zeros. Atomics add to the image's; each coefficient's is the sum of what programs leave behind."""
-        share = self.share(whole=self.is_field and grad_where is not None)
+        share = self.share(gradient=True, whole=self.is_field and grad_where is not None)
         target = self.image if grad_image is None else grad_image
         numbers, parts, sums = 0, 0, self.where if grad_where is None else grad_where
         if grad_where is not None and not self.is_field:
@@ -101,11 +101,10 @@ class Call:
         rule = *self.rule(), *self.blank()
         results = target, strides(target, 2, self.ndim), sums, self.where_strides(sums), numbers
         needs = {"NEED_IMAGE": grad_image is not None, "NEED_WHERE": grad_where is not None}
-        self.launch(gradient_kernel, share, *tensors, *rule, *results, **needs)
+        alike = target.stride()[2:] == self.image.stride()[2:]
+        self.launch(gradient_kernel, share, *tensors, *rule, *results, **needs, ALIKE=alike)
         if numbers:
-            width = min(PARTS, power_of_two(parts))
-            constants = {"PARTS": width, "num_warps": max(1, width // 256)}
-            run(add_up, grad.device, self.batch * numbers, sums, grad_where, parts, **constants)
+            run(add_up, grad.device, self.batch * numbers, sums, grad_where, parts, PARTS=min(PARTS, power_of_two(parts)))
 
     def add_in_order(self, grad: Tensor, grad_image: Tensor) -> None:
         """To zeros, one tap after another, each pixel's terms in the order of the output."""
@@ -124,13 +123,14 @@ class Call:
     def where_strides(self, where: Tensor) -> tuple[int, ...]:
         return strides(where, 2, self.ndim if self.is_field else 3)
 
-    def share(self, *, whole: bool = False) -> Share:
-        return share_of(self.size, self.batch, self.channels, last=self.last, whole=whole)
+    def share(self, *, gradient: bool = False, whole: bool = False) -> Share:
+        halvings = gradient + (self.how.taps**self.ndim > 4)
+        return share_of(self.size, self.batch, self.channels, last=self.last, whole=whole, halvings=halvings)
 
     def launch(self, kernel: Any, share: Share, *arguments: Any, **constants: Any) -> None:
         lengths = *in_xyz(self.image.shape[2:]), *in_xyz(self.size)
         numbers = self.looks, self.channels, share.channels, *lengths, self.count
-        constants |= {"HOW": self.how, "BLOCK": share.block, "num_warps": share.warps}
+        constants |= {"HOW": self.how, "BLOCK": share.block}
         run(kernel, self.image.device, share.programs, *arguments, *numbers, **constants)
 
 

@@ -11,11 +11,11 @@ import torch
 
 from stn.ops.gpu.coordinates import Block
 
-# The sizes of blocks are reasoned, not measured. A program has ELEMENTS numbers of the output, four a thread, so that each
-# thread waits for sixteen pixels at once; in a tile, 32 pixels across fill a line of 128 bytes, and its rows share what they
-# read under any rotation. It has LEAST where there would be less than PROGRAMS of them: some eight for each of the 132
-# processors of an H100, and then channels are divided among programs too.
-ELEMENTS, LEAST, PROGRAMS = 512, 128, 1024
+# The sizes of blocks are reasoned, not measured. A program has 128 threads with four numbers of the output each, so that a
+# thread waits for sixteen pixels of a plane at once; or with fewer, where there would be less than PROGRAMS of them, some
+# eight for each of the 132 processors of an H100, and then channels are divided among programs too. In a tile, 32 pixels
+# across fill a line of 128 bytes, and its rows share what they read under any rotation.
+WARPS, ELEMENTS, LEAST, PROGRAMS = 4, 512, 128, 1024
 ACROSS, CHANNELS = 32, 32
 WASTE = 9 / 8  # of a tiling over the pixels that exist: beyond it, pixels are taken one after another
 
@@ -26,20 +26,21 @@ class Share(NamedTuple):
     block: Block
     channels: int  # of a group
     programs: int
-    warps: int
 
 
-def share_of(size: Sequence[int], looks: int, channels: int, *, last: bool, whole: bool) -> Share:
-    """Of so many looks. last: channels lie side by side. whole: each program has all of them."""
+def share_of(
+    size: Sequence[int], looks: int, channels: int, *, last: bool = False, whole: bool = False, halvings: int = 0
+) -> Share:
+    """Of so many looks. last: channels lie side by side. whole: each program has all of them. halvings: of ELEMENTS."""
     together = min(CHANNELS, power_of_two(channels)) if last else 1
-    pixels, count = ELEMENTS // together, math.prod(size) * looks
+    pixels, count = (ELEMENTS >> halvings) // together, math.prod(size) * looks
     while pixels * together > LEAST and count < pixels * PROGRAMS:
         pixels //= 2
     groups = 1 if whole else min(-(-channels // together), -(-PROGRAMS * pixels // count))
     share = -(-channels // (groups * together)) * together
     block = block_of(size, pixels, together)
     programs = looks * -(-channels // share) * tile_count(size, block)
-    return Share(block, share, programs, max(1, pixels * together // LEAST))
+    return Share(block, share, programs)
 
 
 def block_of(size: Sequence[int], pixels: int, channels: int) -> Block:
@@ -70,4 +71,4 @@ def power_of_two(n: int) -> int:
 def run(kernel: Any, device: torch.device, programs: int, *arguments: Any, **constants: Any) -> None:
     """On the current stream of the tensors' device. With a b + c in one step: Triton means to change its default."""
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        kernel[(programs,)](*arguments, **constants, enable_fp_fusion=True)
+        kernel[(programs,)](*arguments, **constants, num_warps=WARPS, enable_fp_fusion=True)
