@@ -25,6 +25,7 @@ from stn.ops.gpu.coordinates import (
     output_pixels,
     place,
     radial,
+    rounded,
     source_points,
 )
 from stn.ops.gpu.forward import NUMBERS, image_and_look, program
@@ -103,7 +104,7 @@ def store_field(out, strides, pixel, real, scale, g, HOW: tl.constexpr):
     at = out + place(pixel, strides, HOW)
     for i in tl.static_range(HOW.ndim):
         value = g[i] if HOW.in_pixels else g[i] * joined(scale[i][HOW.ndim])
-        tl.store(at + i * strides[3], value.to(out.dtype.element_ty), mask=real)
+        tl.store(at + i * strides[3], rounded(value, out.dtype.element_ty), mask=real)
 
 
 @triton.jit(do_not_specialize=NUMBERS + ("numbers",))
@@ -171,4 +172,4 @@ def add_up(sums, out, parts, PARTS: tl.constexpr):
     total = tl.zeros([PARTS], tl.float64)
     for first in range(0, parts, PARTS):
         total += tl.load(sums + i * parts + first + p, mask=first + p < parts, other=0.0)
-    tl.store(out + i, tl.sum(total).to(out.dtype.element_ty))
+    tl.store(out + i, rounded(tl.sum(total), out.dtype.element_ty))

@@ -92,8 +92,20 @@ def joined(parts):
 
 
 @triton.jit
+def to_double(x):
+    """Half precision goes there by float32: bfloat16 has no other way."""
+    return x if x.dtype == tl.float64 else x.to(tl.float32).to(tl.float64)
+
+
+@triton.jit
+def rounded(x, KIND: tl.constexpr):
+    """Of what is stored, by the same way back."""
+    return x if KIND == tl.float64 else x.to(tl.float32).to(KIND)
+
+
+@triton.jit
 def entry(where, strides, row, column):
-    return tl.load(where + row * strides[0] + column * strides[1]).to(tl.float64)
+    return to_double(tl.load(where + row * strides[0] + column * strides[1]))
 
 
 @triton.jit
@@ -156,7 +168,7 @@ def field_points(where, strides, scale, pixel, real, u, size, HOW: tl.constexpr)
     at = place(pixel, strides, HOW)
     points = ()
     for i in tl.static_range(HOW.ndim):
-        p = tl.load(where + at + i * strides[3], mask=real, other=0.0).to(tl.float64)
+        p = to_double(tl.load(where + at + i * strides[3], mask=real, other=0.0))
         if not HOW.in_pixels:
             p = p * joined(scale[i][HOW.ndim])
         if HOW.relative:

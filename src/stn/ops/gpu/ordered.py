@@ -39,10 +39,8 @@ class OrderedTaps:
         image = grad_image.flatten(2)  # (N, C, P), a view in either layout
         programs = channels * -(-self.none // TARGETS)
         numbers = channels, pixels, grad.shape[2], self.none
-        constants = {"TARGETS": TARGETS, "TERMS": TERMS, "num_warps": TARGETS * TERMS // 128}
-        run(
-            add_kernel, grad.device, programs, grad, image, image.stride(), starts, order, self.weight, *numbers, **constants
-        )
+        arguments = grad, image, image.stride(), starts, order, self.weight, *numbers
+        run(add_kernel, grad.device, programs, *arguments, TARGETS=TARGETS, TERMS=TERMS)
 
 
 @triton.jit
