@@ -210,10 +210,11 @@ def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen(plane) is None
 
 
-def test_programs_cover_every_pixel_and_channel_once() -> None:
+def test_programs_cover_every_pixel_and_channel_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And there are many of them also where there is one image: its channels are divided."""
     from stn.ops.gpu.programs import LEAST, share_of, tile_count
 
+    monkeypatch.undo()
     for size in ((1, 1), (5, 7), (42, 42), (224, 224), (2048, 2048), (3, 4, 5), (96, 96, 96)):
         for looks, channels, last in ((1, 1, False), (256, 1, False), (1, 64, False), (8, 64, True), (2, 3, True)):
             share = share_of(size, looks, channels, last=last)
@@ -241,4 +242,6 @@ def test_kernels_read_no_number_of_a_tensor_on_the_host() -> None:
     """Nor move one there, which would wait as well."""
     for file in Path(gpu.__file__).parent.glob("*.py"):
         text = file.read_text()
-        assert not [word for word in (".item()", ".tolist()", ".cpu()", ".numpy()", "synchronize", "nonzero") if word in text]
+        assert not [
+            word for word in (".item()", ".tolist()", ".cpu()", ".numpy()", "synchronize", "nonzero") if word in text
+        ]
