@@ -42,11 +42,11 @@ def compile_for_h100(kernel, device, count, *arguments, **constants):
     print(kernel.fn.__name__, *(re.search(name + r":(\\d+)", used)[1] for name in ("REG", "STACK")), flush=True)
 
 launch.run = ordered.run = compile_for_h100
-rule, d, last, dtype, backward = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "last", getattr(torch, sys.argv[4]), sys.argv[5]
-size = (512, 512) if d == 2 else (64, 64, 64)
-image = layout(torch.zeros(2, 3, *size, dtype=dtype), last)
+rule, d, form, dtype, backward = sys.argv[1:]
+size = (512, 512) if d == "2" else (64, 64, 64)
+image = layout(torch.zeros(2, 3, *size, dtype=getattr(torch, dtype)), form == "last")
 kind_of_rule, settings = settings_of(rule, size, "bilinear", "zeros", False)
-call = image, where(rule, d, size).float(), torch.zeros(()), settings
+call = image, where(rule, len(size), size).float(), torch.zeros(()), settings
 out = gpu.sample(kind_of_rule, *call)
 if backward == "backward":
     gpu.gradient(kind_of_rule, out, *call, (True, True))

@@ -1,7 +1,5 @@
 """On a device: the public operators, and what only a device can show of streams, graphs and several of them."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -85,8 +83,13 @@ def test_the_current_stream_is_used() -> None:
 
 def test_one_compiled_graph() -> None:
     image, theta = inputs()
-    compiled: Any = torch.compile(lambda i, t: stn.affine_sample(i, t) + 1, fullgraph=True)
-    out, expected = compiled(image, theta), stn.affine_sample(image, theta) + 1
+
+    def brighter(image: Tensor, theta: Tensor) -> Tensor:
+        out: Tensor = stn.affine_sample(image, theta) + 1
+        return out
+
+    compiled = torch.compile(brighter, fullgraph=True)
+    out, expected = compiled(image, theta), brighter(image, theta)
     assert torch.equal(out, expected)
     for ours, theirs in zip(gradients(out, image, theta), gradients(expected, image, theta), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
@@ -105,5 +108,6 @@ def test_each_image_is_sampled_on_its_own_device() -> None:
     out = stn.affine_sample(image, theta)  # the current device is the first
     assert out.device == image.device
     there = gradients(out, image, theta)
-    here = gradients(stn.affine_sample(*(moved := inputs("cuda:0"))), *moved)
+    image, theta = inputs("cuda:0")
+    here = gradients(stn.affine_sample(image, theta), image, theta)
     torch.testing.assert_close([tensor.cpu() for tensor in there], [tensor.cpu() for tensor in here], atol=1e-5, rtol=1e-5)

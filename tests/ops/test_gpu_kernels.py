@@ -69,7 +69,8 @@ class Problem:
         """Value and gradients, in float64."""
         image, at = (tensor.detach().double().requires_grad_() for tensor in (self.image, self.where))
         out = ORACLE[self.rule](image, at, self.fill.double(), self.settings)
-        return out, *torch.autograd.grad(out, (image, at), self.weight().double())
+        in_image, in_where = torch.autograd.grad(out, (image, at), self.weight().double())
+        return out, in_image, in_where
 
 
 ONE, BOTH = slice(1), slice(2)
