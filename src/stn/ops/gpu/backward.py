@@ -33,6 +33,14 @@ from stn.ops.gpu.taps import find_taps, slopes_of, tap_inside, tap_offset, tap_w
 
 
 @triton.jit
+def zeros(count: tl.constexpr, shape: tl.constexpr, REAL: tl.constexpr):
+    found = ()
+    for _ in tl.static_range(count):
+        found += (tl.zeros(shape, REAL),)
+    return found
+
+
+@triton.jit
 def slope_weights(weights, rests, moves, i: tl.constexpr, HOW: tl.constexpr):
     """The weights with those along axis i differentiated."""
     found = ()
@@ -100,6 +108,14 @@ def store_basis(sums, part, parts, knots, count, scale, g, u):
 
 
 @triton.jit
+def store_coefficients(sums, part, parts, where, strides, knots, count, scale, g, u, HOW: tl.constexpr):
+    if HOW.rule == BASIS:
+        store_basis(sums, part, parts, knots, count, scale, g, u)
+    else:
+        store_matrix(sums, part, parts, where, strides, scale, g, u, HOW)
+
+
+@triton.jit
 def store_field(out, strides, pixel, real, scale, g, HOW: tl.constexpr):
     at = out + place(pixel, strides, HOW)
     for i in tl.static_range(HOW.ndim):
@@ -132,9 +148,7 @@ def gradient_kernel(
     image += (look // looks).to(tl.int64) * image_strides[0]
     grad_image += (look // looks).to(tl.int64) * grad_image_strides[0]
     grad = image_and_look(grad, grad_strides, look, looks) + place(pixel, grad_strides[3:], HOW)[:, None]
-    totals = ()
-    for _i in tl.static_range(HOW.ndim):
-        totals += (tl.zeros([real.shape[0], BLOCK.channels], REAL),)
+    totals = zeros(HOW.ndim, [real.shape[0], BLOCK.channels], REAL)
     for first in range(start, end, BLOCK.channels):
         c = first + tl.arange(0, BLOCK.channels)[None, :]
         wanted = real[:, None] & (c < end)
@@ -154,15 +168,12 @@ def gradient_kernel(
         g = ()
         for i in tl.static_range(HOW.ndim):
             g += (tl.where(real, tl.sum(totals[i], axis=1).to(tl.float64), 0.0),)
+        part, parts = group * tiles + tile, tiles * tl.cdiv(channels, share)
         if HOW.rule == FIELD:
             store_field(image_and_look(sums, sums_strides, look, looks), sums_strides[2:], pixel, real, scale, g, HOW)
         else:
-            parts = tiles * tl.cdiv(channels, share)
             sums += look.to(tl.int64) * numbers * parts
-            if HOW.rule == BASIS:
-                store_basis(sums, group * tiles + tile, parts, knots, count, scale, g, u)
-            else:
-                store_matrix(sums, group * tiles + tile, parts, where, where_strides[2:], scale, g, u, HOW)
+            store_coefficients(sums, part, parts, where, where_strides[2:], knots, count, scale, g, u, HOW)
 
 
 @triton.jit(do_not_specialize=("parts",))
