@@ -259,6 +259,16 @@ def installed(module: str, extra: str) -> None:
         fail(f"the package {module} is needed here: pip install 'torch-stn[{extra}]'")
 
 
+def device(name: str, value: str) -> None:
+    """cpu, or a CUDA device that is there."""
+    kind, _, index = value.partition(":")
+    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
+        fail(f"{name} must be cpu, cuda or cuda and a number, as in cuda:1; got {value!r}")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and int(index or 0) >= count:
+        fail(f"{name} must be a device that torch sees, and it sees {count} of CUDA; got {value!r}")
+
+
 def angle(name: str, degrees: float) -> None:
     if not -90 < degrees < 90:
         fail(f"{name} must be between -90 and 90 degrees; got {degrees!r}")

@@ -153,9 +153,10 @@ def warp(
 
 @app.command
 def bench(
-    out: Path = Path("runs/bench/cpu"),
+    out: Path | None = None,
     suites: tuple[str, ...] = (),
     threads: tuple[int, ...] = (1, 2),
+    device: str = "cpu",
     rounds: int = 11,
     trial: bool = False,
     resume: bool = False,
@@ -163,16 +164,18 @@ def bench(
     """Measure the operators beside torch, torch.compile, kornia and OpenCV (about half an hour; nothing else should run).
 
     Args:
-        out: Where to write the rows (.json) and the table (.md), without the suffix.
+        out: Where to write the rows (.json) and the table (.md), without the suffix (default: runs/bench/ and the device).
         suites: affine, channels_last, thin_plate, opencv, one_image, quality, costs (default: all).
-        threads: Numbers of threads to measure with.
+        threads: Numbers of threads to measure with, on the CPU.
+        device: cpu, or cuda, for the time between events beside a copy on the device (no opencv, no costs).
         rounds: How often every contender is measured, in turns.
         trial: Small images, to try the machinery.
         resume: Keep the rows that --out has, and measure the rest.
     """
     from stn.bench.run import bench as measure
 
-    measure(out, suites=suites, threads=threads, rounds=rounds, trial=trial, resume=resume)
+    out = out or Path("runs/bench") / device.replace(":", "")
+    measure(out, suites=suites, threads=threads, device=device, rounds=rounds, trial=trial, resume=resume)
     print(out.with_suffix(".md"))
 
 

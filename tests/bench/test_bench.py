@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from stn import InputError
-from stn.bench import contenders, run
-from stn.bench.cases import SUITES, Case, quick
+from stn.bench import contenders, device, measure, run
+from stn.bench.cases import SUITES, Case, quick, traffic
 from stn.bench.report import faster, markdown
 from tests.helpers import ramp
 
@@ -100,3 +100,70 @@ def test_what_quality_costs(tmp_path: Path) -> None:
 def test_unknown_suites_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="suites must be among affine, .*; got 'speed'"):
         run.bench(tmp_path / "x", suites=("speed",))
+
+
+class Clock:
+    """In the place of torch.cuda.Event where there is no device: a second passes with each call, and is counted in ms."""
+
+    now = 0.0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+        self.at: float | None = None
+
+    def record(self) -> None:
+        self.at = Clock.now
+
+    def synchronize(self) -> None:
+        assert self.at is not None
+
+    def elapsed_time(self, end: "Clock") -> float:
+        assert self.at is not None and end.at is not None
+        return 1e3 * (end.at - self.at)
+
+
+def test_time_on_a_device_is_between_events_and_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.Event", Clock)
+    order: list[str] = []
+
+    def call(name: str, duration: float) -> None:
+        order.append(name)
+        Clock.now += duration
+
+    calls = {"slow": lambda: call("slow", 0.5), "quick": lambda: call("quick", 1 / 128)}
+    times = device.times_on_device(calls, 2)
+    assert times["slow"] == [0.5, 0.5] and times["quick"] == [1 / 128, 1 / 128]
+    assert order == ["slow"] * 4 + ["quick"] * 4 + (["slow"] + ["quick"] * 3) * 2  # warm, tried once; blocks of 20 ms
+
+
+def test_rows_of_a_device_say_how_many_bytes_it_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
+    monkeypatch.setattr(measure, "times_on_device", lambda calls, rounds: {name: [1e-3, 1e-3, 4e-3] for name in calls})
+    case = Case("affine", (2, 1, 8, 8), "both")
+    rows = measure.measure_on_device(case, 3)
+    assert [row["contender"] for row in rows] == ["stn", "torch", "kornia", device.COPY]
+    assert traffic(case) == 4 * 128 * 5 and traffic(Case("quality", (2, 1, 8, 8), shrink=4)) == 4 * (128 + 8)
+    assert rows[0]["gigabytes_per_second"] == pytest.approx(4 * 128 * 5 / 1e-3 / 1e9)
+    rows[-1]["gigabytes_per_second"] *= 2
+    text = markdown({"date": "today"}, rows)
+    assert "## affine, cpu" in text and "| 2x1x8x8 affine | both | 0 | 0 | 50 % |" in text
+    source = device.copying(traffic(case), "cpu")()
+    assert source.numel() == traffic(case) // 2
+
+
+@pytest.mark.parametrize("name", ("cuda:99", "tpu", "cuda:x", "cpu:0"))
+def test_a_device_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
+    expected = (
+        "that torch sees, and it sees .* of CUDA; got 'cuda:99'" if name == "cuda:99" else f"cpu, cuda or .*; got '{name}'"
+    )
+    with pytest.raises(InputError, match=f"device must be .*{expected}"):
+        run.bench(tmp_path / "x", device=name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.usefixtures("small")
+def test_a_benchmark_of_a_device(tmp_path: Path) -> None:
+    rows = run.bench(tmp_path / "cuda", device="cuda", rounds=2, progress=lambda line: None)
+    assert {row["contender"] for row in rows if "device" in row} == {"stn", "torch", "kornia", device.COPY}
+    assert "## affine, cuda" in (tmp_path / "cuda.md").read_text()

@@ -21,6 +21,7 @@ class Case:
     rule: str = "affine"  # affine, projective, thin_plate
     channels_last: bool = False
     shrink: int = 1
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -40,24 +41,28 @@ class Case:
     def image(self) -> Tensor:
         """White noise, which hides no error."""
         image = torch.randn(self.shape, generator=torch.Generator().manual_seed(0))
-        return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image
+        return self.laid_out(image)
 
     def weight(self) -> Tensor:
         """The gradient that arrives at the output."""
         weight = torch.randn(*self.shape[:2], *self.size, generator=torch.Generator().manual_seed(2))
-        return weight.contiguous(memory_format=torch.channels_last) if self.channels_last else weight
+        return self.laid_out(weight)
+
+    def laid_out(self, tensor: Tensor) -> Tensor:
+        form = torch.channels_last if self.channels_last else torch.contiguous_format
+        return tensor.to(self.device).contiguous(memory_format=form)
 
     def theta(self) -> Tensor:
         """A rotation by 20 degrees with scale 0.8 (and some perspective), or offsets of 4x4 control points. Whole images
         are turned to be shrunk."""
         n, d = self.shape[0], len(self.shape) - 2
         if self.rule == "thin_plate":
-            return 0.1 * torch.randn(n, 32, generator=torch.Generator().manual_seed(1))
+            return 0.1 * torch.randn(n, 32, generator=torch.Generator().manual_seed(1)).to(self.device)
         matrix = torch.eye(d + (self.rule == "projective"), d + 1)
         turn, scale = math.radians(20), 0.8 if self.shrink == 1 else 1.0
         matrix[:2, :2] = scale * torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
         matrix[d:, 0] = 0.1
-        return matrix.expand(n, -1, -1).contiguous()
+        return matrix.expand(n, -1, -1).contiguous().to(self.device)
 
 
 SHAPES = (
@@ -87,6 +92,15 @@ SUITES: dict[str, tuple[Case, ...]] = {
     ),
     "quality": tuple(Case("quality", (16, 3, 512, 512), task, shrink=4) for task in TASKS),
 }
+
+
+def traffic(case: Case) -> int:
+    """Bytes that a call must move at least, float32: forward, the image and the result once; backward, the arriving gradient
+    and the image once, and the image's gradient if it is asked for."""
+    image = math.prod(case.shape)
+    result = math.prod((*case.shape[:2], *case.size))
+    passes = {"forward": 1, "theta": 2, "both": 2}[case.task]
+    return 4 * (passes * (image + result) + (image if case.task == "both" else 0))
 
 
 def quick(case: Case) -> Case:

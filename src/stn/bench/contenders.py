@@ -44,8 +44,8 @@ def matmul_and_grid_sample(case: Case) -> Operator:
     """Thin-plate warping as it is done: the basis at every pixel, found beforehand, times the offsets."""
     xy = lattice(case.shape[2:], dtype=torch.float64).flatten(0, 1)
     solution = coefficients_of_offsets(SPLINE.control_points, SPLINE.smoothing)  # (T+3, T)
-    basis = (radial_and_linear(xy, SPLINE.control_points) @ solution).float()  # (H W, T)
-    base, size = xy.float(), case.shape[2:]
+    basis = (radial_and_linear(xy, SPLINE.control_points) @ solution).float().to(case.device)  # (H W, T)
+    base, size = xy.float().to(case.device), case.shape[2:]
 
     def sample(image: Tensor, theta: Tensor) -> Tensor:
         grid = base + basis @ theta.unflatten(1, (16, 2))
@@ -86,7 +86,7 @@ def kornia_thin_plate(case: Case) -> Operator:
 
     solve: Any = get_tps_transform
     warp: Any = warp_image_tps
-    control = SPLINE.control_points.float().expand(case.shape[0], -1, -1).contiguous()
+    control = SPLINE.control_points.float().expand(case.shape[0], -1, -1).contiguous().to(case.device)
 
     def sample(image: Tensor, theta: Tensor) -> Tensor:
         moved = control + theta.unflatten(1, (16, 2))
@@ -140,7 +140,7 @@ def contenders(case: Case) -> dict[str, Callable[[], Any]]:
         )
     on_planes = torch_contiguous(case)
     calls["torch NCHW"] = None if on_planes is None else bind(case, on_planes, contiguous=True)
-    if case.suite == "opencv":
+    if case.suite == "opencv" and case.device == "cpu":
         calls["OpenCV planes"] = opencv(case, planes=True)
         calls["OpenCV interleaved"] = opencv(case, planes=False) if case.shape[1] > 1 else None
     return {name: call for name, call in calls.items() if call is not None}

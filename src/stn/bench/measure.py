@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.utils.benchmark import Timer
 
-from stn.bench.cases import Case
+from stn.bench.cases import Case, traffic
 from stn.bench.contenders import contenders, ours, torch_eager
+from stn.bench.device import COPY, copying, times_on_device
 from stn.bench.quality import qualities
 
 BLOCK = 0.01  # seconds that one measurement lasts at least
 Row = dict[str, Any]
 
 
+def calls_of(case: Case) -> dict[str, Callable[[], Any]]:
+    return qualities(case) if case.suite == "quality" else contenders(case)
+
+
+def measure_on_device(case: Case, rounds: int) -> list[Row]:
+    """Beside a copy on the device of as many bytes as the call must move. The host has one thread, which asks for it all."""
+    bytes_moved = traffic(case)
+    calls = calls_of(case) | {COPY: copying(bytes_moved, case.device)}
+    rows = []
+    for name, times in times_on_device(calls, rounds).items():
+        row = {**describe(case), "contender": name, "threads": 1, "device": case.device, **summary(times)}
+        rows.append(row | {"gigabytes_per_second": bytes_moved / row["median_ms"] / 1e6})
+    return rows
+
+
 def measure_case(case: Case, threads: int, rounds: int) -> list[Row]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        calls = qualities(case) if case.suite == "quality" else contenders(case)
+        calls = calls_of(case)
         timers = {name: Timer("call()", globals={"call": call}, num_threads=threads) for name, call in calls.items()}
         numbers = {name: repeats(timer) for name, timer in timers.items()}
         times: dict[str, list[float]] = {name: [] for name in calls}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stn.bench.device import COPY
 from stn.bench.quality import prices
 
 Row = dict[str, Any]
@@ -22,8 +23,9 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
     for suite, threads in dict.fromkeys((row["suite"], row["threads"]) for row in timed):
         form = prices if suite == "quality" else table
         mine = [row for row in timed if row["suite"] == suite and row["threads"] == threads]
-        lines += ["", f"## {suite.replace('_', ' ')}, {threads} thread{'s' if threads > 1 else ''}", "", *form(mine)]
-    return "\n".join([*lines, *scaling(timed), *accuracy(rows), *costs(rows)]) + "\n"
+        place = mine[0].get("device", f"{threads} thread{'s' if threads > 1 else ''}")
+        lines += ["", f"## {suite.replace('_', ' ')}, {place}", "", *form(mine)]
+    return "\n".join([*lines, *scaling(timed), *bandwidth(timed), *accuracy(rows), *costs(rows)]) + "\n"
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
@@ -70,6 +72,18 @@ def scaling(rows: Sequence[Row]) -> Iterator[str]:
         for case, task, threads in mine:
             if threads == counts[0] and case.startswith("1x") and (case, task, counts[-1]) in mine:
                 yield f"| {case} | {task} | {mine[case, task, threads] / mine[case, task, counts[-1]]:.2f} |"
+
+
+def bandwidth(rows: Sequence[Row]) -> Iterator[str]:
+    """On a device: bytes that a call must move, a second, beside a copy of as many."""
+    found = {(r["case"], r["task"], r["contender"]): r["gigabytes_per_second"] for r in rows if "gigabytes_per_second" in r}
+    mine = [key for key in found if key[2] == "stn"]
+    if mine:
+        yield from ("", "## Bytes that a call must move, a second", "")
+        yield from (f"| case | task | ours, GB/s | {COPY}, GB/s | share |", "|---|---|---:|---:|---:|")
+        for case, task, name in mine:
+            ours, copy = found[case, task, name], found[case, task, COPY]
+            yield f"| {case} | {task} | {ours:.0f} | {copy:.0f} | {100 * ours / copy:.0f} % |"
 
 
 def accuracy(rows: Sequence[Row]) -> Iterator[str]:

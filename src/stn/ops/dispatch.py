@@ -7,12 +7,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from stn.ops import cpu, library
+from stn.ops import cpu, gpu, library
 from stn.ops.autograd import ORACLE, Kernels, Settings, sample
 from stn.ops.kernels import BLURRED
 from stn.ops.library import kernels_for, register_kernels
 
 register_kernels("cpu", cast(Kernels, cpu))
+register_kernels("cuda", cast(Kernels, gpu))
 
 
 def look(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:

@@ -1,0 +1,190 @@
+"""Coordinate rules in Triton: which output pixels a program has, and where they look, in float64 source pixels.
+
+Kernels are told what to be by `How` and `Block`, whose numbers are known when a kernel is compiled: branches on them are
+taken then. Axes are in x, y, z order, and of a plane there are two.
+
+Data-centre GPUs compute in float64 at half the speed of float32, others at 1/64. A matrix takes some ten such operations
+a pixel, which either has time for while it waits for memory; a thin-plate spline takes forty a knot, and others feel it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+
+from stn.ops import reference
+
+AFFINE, PROJECTIVE, BASIS, FIELD = (tl.constexpr(i) for i in range(4))
+HORIZON = tl.constexpr(reference.HORIZON)
+
+
+class How(NamedTuple):
+    """What a kernel is compiled for."""
+
+    rule: int
+    ndim: int
+    taps: int  # along each axis: 1, 2 or 4
+    sharpness: float  # Keys's a, of four taps
+    padding: int
+    align_corners: bool
+    in_pixels: bool  # of a field: its units
+    relative: bool
+    wide: bool  # places in a plane need 64 bits
+
+
+class Block(NamedTuple):
+    """What one program does at a time: powers of two."""
+
+    flat: bool  # pixels one after another, instead of a tile
+    across: int
+    down: int
+    deep: int
+    channels: int
+
+
+@triton.jit
+def output_pixels(tile, size, BLOCK: tl.constexpr):
+    """Pixels (x, y, z) of a tile of the output, and which of them exist: int32 (P,)."""
+    p = tl.arange(0, BLOCK.across * BLOCK.down * BLOCK.deep)
+    if BLOCK.flat:
+        q = tile * (BLOCK.across * BLOCK.down * BLOCK.deep) + p
+        x, y, z = q % size[0], q // size[0] % size[1], q // (size[0] * size[1])
+    else:
+        columns, rows = tl.cdiv(size[0], BLOCK.across), tl.cdiv(size[1], BLOCK.down)
+        x = tile % columns * BLOCK.across + p % BLOCK.across
+        y = tile // columns % rows * BLOCK.down + p // BLOCK.across % BLOCK.down
+        z = tile // (columns * rows) * BLOCK.deep + p // (BLOCK.across * BLOCK.down)
+    return (x, y, z), (x < size[0]) & (y < size[1]) & (z < size[2])
+
+
+@triton.jit
+def place(pixel, strides, HOW: tl.constexpr):
+    """Where pixels lie in a plane or volume; strides in z, y, x order."""
+    x, y, z = pixel[0], pixel[1], pixel[2]
+    if HOW.wide:
+        x, y, z = x.to(tl.int64), y.to(tl.int64), z.to(tl.int64)
+    at = y * strides[1] + x * strides[2]
+    if HOW.ndim == 3:
+        at += z * strides[0]
+    return at
+
+
+@triton.jit
+def middle(n):
+    return tl.cast(n - 1, tl.float64) * 0.5
+
+
+@triton.jit
+def centred(pixel, size, NDIM: tl.constexpr):
+    """u = i - (n - 1) / 2, exact."""
+    u = ()
+    for i in tl.static_range(NDIM):
+        u += (pixel[i].to(tl.float64) - middle(size[i]),)
+    return u
+
+
+@triton.jit
+def joined(parts):
+    """A float64 of the host, which comes as three float32 that add up to it: arguments have no more bits."""
+    return tl.cast(parts[0], tl.float64) + tl.cast(parts[1], tl.float64) + tl.cast(parts[2], tl.float64)
+
+
+@triton.jit
+def to_double(x):
+    """Half precision goes there by float32: bfloat16 has no other way."""
+    return x if x.dtype == tl.float64 else x.to(tl.float32).to(tl.float64)
+
+
+@triton.jit
+def rounded(x, KIND: tl.constexpr):
+    """Of what is stored, by the same way back."""
+    return x if KIND == tl.float64 else x.to(tl.float32).to(KIND)
+
+
+@triton.jit
+def entry(where, strides, row, column):
+    return to_double(tl.load(where + row * strides[0] + column * strides[1]))
+
+
+@triton.jit
+def linear(where, strides, scale, u, i: tl.constexpr, NDIM: tl.constexpr):
+    """Row i of a matrix: sum_j (M_ij s_ij) u_j + M_id s_id. M s is exact for the identity."""
+    total = entry(where, strides, i, NDIM) * joined(scale[i][NDIM])
+    for j in tl.static_range(NDIM):
+        total += entry(where, strides, i, j) * joined(scale[i][j]) * u[j]
+    return total
+
+
+@triton.jit
+def divisor(where, strides, scale, u, NDIM: tl.constexpr):
+    """w of a homography, kept off zero."""
+    w = linear(where, strides, scale, u, NDIM, NDIM)
+    return tl.where(tl.abs(w) < HORIZON, HORIZON, w)
+
+
+@triton.jit
+def matrix_points(where, strides, scale, u, size, HOW: tl.constexpr):
+    """p_i = M_i . (u, 1) + c_i, or divided by the last row's."""
+    points = ()
+    for i in tl.static_range(HOW.ndim):
+        moved = linear(where, strides, scale, u, i, HOW.ndim)
+        if HOW.rule == PROJECTIVE:
+            moved = moved / divisor(where, strides, scale, u, HOW.ndim)
+        points += (moved + middle(size[i]),)
+    return points
+
+
+@triton.jit
+def radial(x, y, knots, t):
+    """U(r) = r^2 log r of the distance to knot t, U(0) = 0."""
+    across, down = x - tl.load(knots + 2 * t), y - tl.load(knots + 2 * t + 1)
+    square = across * across + down * down
+    square = tl.where(square == 0.0, 1.0, square)
+    return 0.5 * square * tl.log(square)
+
+
+@triton.jit
+def basis_points(where, strides, knots, count, scale, u, size):
+    """p_i = s_ii u_i + c_i + h_i (sum_t w_ti U_t + w_Ti + w_(T+1)i x + w_(T+2)i y), h_i = s_i2."""
+    x, y = u[0] * joined(scale[2][0]), u[1] * joined(scale[2][1])
+    moved = ()
+    for i in tl.static_range(2):
+        flat = entry(where, strides, count + 1, i) * x + entry(where, strides, count + 2, i) * y
+        moved += (entry(where, strides, count, i) + flat,)
+    right, down = moved[0], moved[1]
+    for t in range(count):
+        bend = radial(x, y, knots, t)
+        right += entry(where, strides, t, 0) * bend
+        down += entry(where, strides, t, 1) * bend
+    across = u[0] * joined(scale[0][0]) + middle(size[0]) + joined(scale[0][2]) * right
+    return across, u[1] * joined(scale[1][1]) + middle(size[1]) + joined(scale[1][2]) * down
+
+
+@triton.jit
+def field_points(where, strides, scale, pixel, real, u, size, HOW: tl.constexpr):
+    """p_i = f_i h_i + s_ii u_i + c_i, without h_i in pixels, without s_ii u_i unless relative."""
+    at = place(pixel, strides, HOW)
+    points = ()
+    for i in tl.static_range(HOW.ndim):
+        p = to_double(tl.load(where + at + i * strides[3], mask=real, other=0.0))
+        if not HOW.in_pixels:
+            p = p * joined(scale[i][HOW.ndim])
+        if HOW.relative:
+            p += u[i] * joined(scale[i][i]) + middle(size[i])
+        elif not HOW.in_pixels:
+            p += middle(size[i])
+        points += (p,)
+    return points
+
+
+@triton.jit
+def source_points(where, strides, knots, count, scale, pixel, real, u, size, HOW: tl.constexpr):
+    """Where the pixels of one look see its image of this size. strides: of where, from its third axis on."""
+    if HOW.rule == FIELD:
+        return field_points(where, strides, scale, pixel, real, u, size, HOW)
+    elif HOW.rule == BASIS:
+        return basis_points(where, strides, knots, count, scale, u, size)
+    else:
+        return matrix_points(where, strides, scale, u, size, HOW)

@@ -1,0 +1,63 @@
+"""The forward kernel in Triton: one launch, coordinates once a pixel for all its channels, nothing stored but the result."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from stn.ops.gpu.coordinates import centred, output_pixels, place, source_points
+from stn.ops.gpu.taps import find_taps, tap_inside, tap_offset, tap_weight, weights_along
+
+# Numbers that change from call to call without the code being any faster for knowing them: none asks for a compilation.
+NUMBERS = ("looks", "channels", "share", "width", "height", "depth", "across", "down", "deep", "count")
+
+
+@triton.jit
+def program(channels, share, across, down, deep, BLOCK: tl.constexpr):
+    """What this program does: the tile, the look, its first channel, and one beyond its last."""
+    if BLOCK.flat:
+        tiles = tl.cdiv(across * down * deep, BLOCK.across * BLOCK.down * BLOCK.deep)
+    else:
+        tiles = tl.cdiv(across, BLOCK.across) * tl.cdiv(down, BLOCK.down) * tl.cdiv(deep, BLOCK.deep)
+    number, groups = tl.program_id(0), tl.cdiv(channels, share)
+    group = number // tiles % groups
+    start = group * share
+    return number % tiles, tiles, number // (tiles * groups), group, start, tl.minimum(start + share, channels)
+
+
+@triton.jit
+def image_and_look(tensor, strides, look, looks):
+    """Where look `look` of all begins in a tensor (N, K, ..). 64 bits: a batch may have more numbers than 32 count."""
+    return tensor + (look // looks).to(tl.int64) * strides[0] + (look % looks).to(tl.int64) * strides[1]
+
+
+@triton.jit(do_not_specialize=NUMBERS)
+def sample_kernel(
+    image, image_strides, out, out_strides, where, where_strides, knots, scale, fill, fill_stride,
+    looks, channels, share, width, height, depth, across, down, deep, count,
+    HOW: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """image (N, C, z, y, x), out (N, K, C, z, y, x), where (N, K, ..): any strides. knots (T, 2) float64, fill (C,)."""
+    REAL: tl.constexpr = tl.float64 if image.dtype.element_ty == tl.float64 else tl.float32
+    tile, _, look, _, start, end = program(channels, share, across, down, deep, BLOCK)
+    size, out_size = (width, height, depth), (across, down, deep)
+    pixel, real = output_pixels(tile, out_size, BLOCK)
+    u = centred(pixel, out_size, HOW.ndim)
+    where = image_and_look(where, where_strides, look, looks)
+    points = source_points(where, where_strides[2:], knots, count, scale, pixel, real, u, size, HOW)
+    offsets, insides, rests, _ = find_taps(points, size, image_strides[2:], REAL, HOW)
+    weights = weights_along(rests, HOW)
+    image += (look // looks).to(tl.int64) * image_strides[0]
+    out = image_and_look(out, out_strides, look, looks) + place(pixel, out_strides[3:], HOW)[:, None]
+    for first in range(start, end, BLOCK.channels):
+        c = first + tl.arange(0, BLOCK.channels)[None, :]
+        wanted = real[:, None] & (c < end)
+        c = c.to(tl.int64)
+        blank = tl.load(fill + c * fill_stride, mask=c < end, other=0.0).to(REAL)
+        total = tl.zeros(wanted.shape, REAL)
+        for number in tl.static_range(HOW.taps**HOW.ndim):
+            inside = wanted & tap_inside(insides, number, HOW)
+            at = image + c * image_strides[1] + tap_offset(offsets, number, HOW)
+            value = tl.load(at, mask=inside, other=0.0).to(REAL)
+            total += tap_weight(weights, number, HOW) * tl.where(inside, value, blank)
+        tl.store(out + c * out_strides[2], total.to(out.dtype.element_ty), mask=wanted)

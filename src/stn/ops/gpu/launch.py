@@ -1,0 +1,171 @@
+"""From tensors to kernels: what they are compiled for, sizes and strides. Nothing here waits for the device."""
+
+from __future__ import annotations
+
+import math
+import struct
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stn.grid import half_extent
+from stn.ops.gpu.backward import add_up, gradient_kernel
+from stn.ops.gpu.coordinates import AFFINE, BASIS, FIELD, PROJECTIVE, How
+from stn.ops.gpu.forward import sample_kernel
+from stn.ops.gpu.ordered import OrderedTaps, list_kernel
+from stn.ops.gpu.programs import Share, in_xyz, power_of_two, run, share_of
+from stn.ops.gpu.taps import KERNELS, PADDING
+from stn.ops.library import is_channels_last
+
+PARTS = 1024  # sums that are added up at a time
+MOST = 2**31  # that 32 bits count, a sign among them
+
+
+class Call:
+    """One call of an operator: its tensors as the kernels take them."""
+
+    def __init__(
+        self,
+        rule: str,
+        image: Tensor,  # (N, C, *in)
+        where: Tensor,  # (N, K, ..)
+        fill: Tensor,  # () or (C,)
+        settings: tuple[Any, ...],
+    ) -> None:
+        self.image, self.where, self.fill = plain(image), plain(where), plain(fill)
+        self.ndim, self.looks, self.channels = image.ndim - 2, where.shape[1], image.shape[1]
+        self.last, self.is_field, self.knots, self.count = is_channels_last(image), rule == "field", self.where, 0
+        units, relative, number = "normalized", False, AFFINE if where.shape[2] == self.ndim else PROJECTIVE
+        if rule == "field":
+            mode, padding_mode, align_corners, units, relative = settings
+            self.size, number = tuple(where.shape[2:-1]), FIELD
+        else:
+            self.size, mode, padding_mode, align_corners = tuple(settings[0]), *settings[1:4]
+        if rule == "basis":
+            self.knots, self.count, number = plain(settings[4]).to(image.device, torch.float64), len(settings[4]), BASIS
+            self.knots = self.knots.contiguous()
+        taps, sharpness = KERNELS[mode]
+        rules = number.value, self.ndim, taps, sharpness, PADDING[padding_mode], align_corners, units == "pixel", relative
+        dense = math.prod(self.size) * max(self.channels if self.last else 1, self.ndim)  # of results
+        extents = dense, extent(self.image, 2), extent(self.where, 2)
+        self.how = How(*rules, wide=max(extents) >= MOST)
+        self.scale = scale(tuple(image.shape[2:]), self.size, align_corners)
+
+    @property
+    def batch(self) -> int:
+        return self.image.shape[0] * self.looks
+
+    def sample(self) -> Tensor:
+        axes = tuple(range(3, 3 + self.ndim))
+        order = (0, 1, *axes, 2) if self.last else (0, 1, 2, *axes)
+        shape = (self.image.shape[0], self.looks, self.channels, *self.size)
+        out = torch.empty_permuted(shape, order, dtype=self.image.dtype, device=self.image.device)
+        if out.numel() > 0:
+            share = self.share()
+            image, result = strides(self.image, 2, self.ndim), strides(out, 3, self.ndim)
+            self.launch(sample_kernel, share, self.image, image, out, result, *self.rule(), *self.blank())
+        return out
+
+    def gradient(self, grad: Tensor, need_image: bool, need_where: bool) -> tuple[Tensor | None, Tensor | None]:
+        """In the image and in `where`, each only if it is asked for; grad (N, K, C, *size)."""
+        grad = plain(grad)
+        self.how = self.how._replace(wide=self.how.wide or extent(grad, 3) >= MOST)
+        grad_image = self.new_image() if need_image else None
+        grad_where = torch.zeros_like(self.where, memory_format=torch.contiguous_format) if need_where else None
+        if grad.numel() > 0:
+            scattered, moved = grad_image, None if self.how.taps == 1 else grad_where
+            if scattered is not None and torch.are_deterministic_algorithms_enabled():
+                self.add_in_order(grad, scattered)
+                scattered = None
+            if scattered is not None or moved is not None:
+                self.add_gradients(grad, scattered, moved)
+        return None if grad_image is None else grad_image.to(self.image.dtype), grad_where
+
+    def new_image(self) -> Tensor:
+        """Zeros in the image's layout, and in the precision of its sums."""
+        order = (0, *range(2, self.image.ndim), 1) if self.last else tuple(range(self.image.ndim))
+        dtype = torch.promote_types(self.image.dtype, torch.float32)
+        return torch.empty_permuted(self.image.shape, order, dtype=dtype, device=self.image.device).zero_()
+
+    def add_gradients(self, grad: Tensor, grad_image: Tensor | None, grad_where: Tensor | None) -> None:
+        """To zeros. Atomics add to the image's; each coefficient's is the sum of what programs leave behind."""
+        share = self.share(gradient=True, whole=self.is_field and grad_where is not None)
+        target = self.image if grad_image is None else grad_image
+        numbers, parts, sums = 0, 0, self.where if grad_where is None else grad_where
+        if grad_where is not None and not self.is_field:
+            numbers, parts = math.prod(self.where.shape[2:]), share.programs // self.batch
+            sums = torch.empty((self.batch, numbers, parts), dtype=torch.float64, device=grad.device)
+        tensors = grad, strides(grad, 3, self.ndim), self.image, strides(self.image, 2, self.ndim)
+        rule = *self.rule(), *self.blank()
+        results = target, strides(target, 2, self.ndim), sums, self.where_strides(sums), numbers
+        needs = {"NEED_IMAGE": grad_image is not None, "NEED_WHERE": grad_where is not None}
+        alike = target.stride()[2:] == self.image.stride()[2:]
+        self.launch(gradient_kernel, share, *tensors, *rule, *results, **needs, ALIKE=alike)
+        if numbers:
+            run(add_up, grad.device, self.batch * numbers, sums, grad_where, parts, PARTS=min(PARTS, power_of_two(parts)))
+
+    def add_in_order(self, grad: Tensor, grad_image: Tensor) -> None:
+        """To zeros, one tap after another, each pixel's terms in the order of the output."""
+        grad = grad.flatten(0, 1).flatten(2).contiguous()  # (N * K, C, Q)
+        taps, share = OrderedTaps(grad, grad_image), self.share(whole=True)
+        for number in range(self.how.taps**self.ndim):
+            self.launch(list_kernel, share, *self.rule(), taps.target, taps.weight, taps.none, number)
+            taps.add(grad, grad_image)
+
+    def rule(self) -> tuple[Any, ...]:
+        return self.where, self.where_strides(self.where), self.knots, self.scale
+
+    def blank(self) -> tuple[Any, ...]:
+        return self.fill, self.fill.stride(0) if self.fill.ndim else 0
+
+    def where_strides(self, where: Tensor) -> tuple[int, ...]:
+        return strides(where, 2, self.ndim if self.is_field else 3)
+
+    def share(self, *, gradient: bool = False, whole: bool = False) -> Share:
+        halvings = gradient + (self.how.taps**self.ndim > 4)
+        return share_of(self.size, self.batch, self.channels, last=self.last, whole=whole, halvings=halvings)
+
+    def launch(self, kernel: Any, share: Share, *arguments: Any, **constants: Any) -> None:
+        lengths = *in_xyz(self.image.shape[2:]), *in_xyz(self.size)
+        numbers = self.looks, self.channels, share.channels, *lengths, self.count
+        constants |= {"HOW": self.how, "BLOCK": share.block}
+        run(kernel, self.image.device, share.programs, *arguments, *numbers, **constants)
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """The numbers as they lie in memory: torch may keep a sign apart from them."""
+    return tensor.detach().resolve_neg()
+
+
+def strides(tensor: Tensor, first: int, ndim: int) -> tuple[int, ...]:
+    """Its strides, with one of 0 for the depth of planes before axis `first`, where lengths begin."""
+    found = tensor.stride()
+    return (*found[:first], 0, *found[first:]) if ndim == 2 else found
+
+
+def extent(tensor: Tensor, first: int) -> int:
+    """The numbers from the first to the last of what axis `first` and those after it span."""
+    steps = zip(tensor.shape[first:], tensor.stride()[first:], strict=True)
+    return 1 + sum((n - 1) * step for n, step in steps)
+
+
+@lru_cache(maxsize=256)
+def scale(in_size: tuple[int, ...], out_size: tuple[int, ...], align_corners: bool) -> tuple[Any, ...]:
+    """What the entries of a (d+1, d+1) matrix are multiplied by between pixels: h_i / g_j, h_i; the last row 1 / g_j, 1."""
+    h = [half_extent(n, align_corners) for n in reversed(in_size)] + [1.0]
+    g = [half_extent(n, align_corners) or 1.0 for n in reversed(out_size)] + [1.0]
+    return tuple(tuple(in_parts(over / under) for under in g) for over in h)
+
+
+def in_parts(number: float) -> tuple[float, float, float]:
+    """Three numbers of 24 bits that add up to one of 53, as `coordinates.joined` does."""
+    first = in_float32(number)
+    second = in_float32(number - first)
+    return first, second, number - first - second
+
+
+def in_float32(number: float) -> float:
+    value: float = struct.unpack("f", struct.pack("f", number))[0]
+    return value

@@ -1,0 +1,76 @@
+"""What each program of a kernel does, and how it is run."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from stn.ops.gpu.coordinates import Block
+
+# The sizes of blocks are reasoned, not measured. A program has 128 threads with four numbers of the output each, so that a
+# thread waits for sixteen pixels of a plane at once; or with fewer, where there would be less than PROGRAMS of them, some
+# eight for each of the 132 processors of an H100, and then channels are divided among programs too. In a tile, 32 pixels
+# across fill a line of 128 bytes, and its rows share what they read under any rotation. Counted in what is compiled for an
+# H100: gradients of planes took 202 registers a thread at four numbers each and take 96 at two, in volumes all 255 and 192
+# bytes beside them at four, 127 and none at one.
+WARPS, ELEMENTS, LEAST, PROGRAMS = 4, 512, 128, 1024
+ACROSS, CHANNELS = 32, 32
+WASTE = 9 / 8  # of a tiling over the pixels that exist: beyond it, pixels are taken one after another
+
+
+class Share(NamedTuple):
+    """How a call is divided among programs: one for each look, group of channels, and tile."""
+
+    block: Block
+    channels: int  # of a group
+    programs: int
+
+
+def share_of(
+    size: Sequence[int], looks: int, channels: int, *, last: bool = False, whole: bool = False, halvings: int = 0
+) -> Share:
+    """Of so many looks. last: channels lie side by side. whole: each program has all of them. halvings: of ELEMENTS."""
+    together = min(CHANNELS, power_of_two(channels)) if last else 1
+    pixels, count = (ELEMENTS >> halvings) // together, math.prod(size) * looks
+    while pixels * together > LEAST and count < pixels * PROGRAMS:
+        pixels //= 2
+    groups = 1 if whole else min(-(-channels // together), -(-PROGRAMS * pixels // count))
+    share = -(-channels // (groups * together)) * together
+    block = block_of(size, pixels, together)
+    programs = looks * -(-channels // share) * tile_count(size, block)
+    return Share(block, share, programs)
+
+
+def block_of(size: Sequence[int], pixels: int, channels: int) -> Block:
+    """A tile of so many pixels, or as many one after another where tiles would reach far beyond the edges."""
+    across = min(ACROSS, pixels)
+    rows = pixels // across
+    deep = min(4, rows) if len(size) == 3 else 1
+    block = Block(False, across, rows // deep, deep, channels)
+    return block._replace(flat=tile_count(size, block) * pixels > WASTE * math.prod(size))
+
+
+def tile_count(size: Sequence[int], block: Block) -> int:
+    if block.flat:
+        return -(-math.prod(size) // (block.across * block.down * block.deep))
+    return math.prod(-(-n // m) for n, m in zip(in_xyz(size), block[1:4], strict=True))
+
+
+def in_xyz(size: Sequence[int]) -> tuple[int, int, int]:
+    x, y, z = (*reversed(size), 1)[:3]
+    return x, y, z
+
+
+def power_of_two(n: int) -> int:
+    """The least that is not below n."""
+    return 1 << (n - 1).bit_length()
+
+
+def run(kernel: Any, device: torch.device, programs: int, *arguments: Any, **constants: Any) -> None:
+    """On the current stream of the tensors' device. With a b + c in one step: Triton means to change its default."""
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        kernel[(programs,)](*arguments, **constants, num_warps=WARPS, enable_fp_fusion=True)

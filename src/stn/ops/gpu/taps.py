@@ -1,0 +1,159 @@
+"""The sampling rule in Triton: the pixels that a kernel reaches, their weights, and the derivatives of these.
+
+What is found for each axis are tuples over its taps; the taps of a pixel are numbered, that along x changing fastest.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from stn.ops import reference
+
+FAR = tl.constexpr(reference.FAR)
+ZEROS, BORDER, REFLECTION, WRAP = (tl.constexpr(i) for i in range(4))
+PADDING = {"zeros": 0, "border": 1, "reflection": 2, "wrap": 3}
+KERNELS = {"nearest": (1, 0.0), "bilinear": (2, 0.0), "bicubic": (4, -0.75), "catmull_rom": (4, -0.5)}  # taps, Keys's a
+
+
+@triton.jit
+def fractions(x, REAL: tl.constexpr, HOW: tl.constexpr):
+    """floor(x), or round(x) of one tap, int32; what is left; and 1, or 0 where x was clamped. NaN passes through both."""
+    known = tl.minimum(tl.maximum(tl.where(x == x, x, 0.0), -FAR), FAR)
+    base = tl.floor(known)
+    if HOW.taps == 1:  # halves to the even pixel
+        rest = known - base
+        odd = (base.to(tl.int32) & 1) == 1
+        base = tl.where((rest > 0.5) | ((rest == 0.5) & odd), base + 1.0, base)
+    moves = tl.where(tl.abs(x) <= FAR, 1.0, 0.0)
+    rest = tl.where(x == x, known - base, x)
+    return base.to(tl.int32), rest.to(REAL), tl.where(x == x, moves, x).to(REAL)
+
+
+@triton.jit
+def remainder(i, n):
+    """In 0 .. n-1: Triton's own has the sign of i."""
+    rest = i % n
+    return tl.where(rest < 0, rest + n, rest)
+
+
+@triton.jit
+def padded(i, n, HOW: tl.constexpr):
+    """The pixel of the image that stands in for pixel i of the plane."""
+    if HOW.padding == REFLECTION:
+        if HOW.align_corners:
+            period = tl.maximum(2 * n - 2, 1)
+            i = remainder(i, period)
+            return tl.minimum(i, period - i)
+        else:
+            i = remainder(i, 2 * n)
+            return tl.minimum(i, 2 * n - 1 - i)
+    elif HOW.padding == WRAP:
+        return remainder(i, n)
+    else:
+        return tl.minimum(tl.maximum(i, 0), n - 1)
+
+
+@triton.jit
+def axis_tap(first, k, n, HOW: tl.constexpr):
+    """The pixel of tap k after resolving the padding, and whether it was inside."""
+    i = first + k
+    if HOW.taps == 4:
+        i -= 1
+    return padded(i, n, HOW), (i >= 0) & (i < n) if HOW.padding == ZEROS else i == i
+
+
+@triton.jit
+def near(s, a: tl.constexpr):  # |s| <= 1
+    return ((a + 2) * s - (a + 3)) * s * s + 1
+
+
+@triton.jit
+def far(s, a: tl.constexpr):  # 1 <= |s| <= 2
+    return ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
+
+
+@triton.jit
+def near_slope(s, a: tl.constexpr):
+    return (3 * (a + 2) * s - 2 * (a + 3)) * s
+
+
+@triton.jit
+def far_slope(s, a: tl.constexpr):
+    return (3 * a * s - 10 * a) * s + 8 * a
+
+
+@triton.jit
+def weights_of(t, HOW: tl.constexpr):
+    """Of the taps along one axis. Four: Keys 1981, eq. 4."""
+    if HOW.taps == 1:
+        return (1.0 + 0.0 * t,)
+    elif HOW.taps == 2:
+        return 1.0 - t, t
+    else:
+        a: tl.constexpr = HOW.sharpness
+        return far(t + 1.0, a), near(t, a), near(1.0 - t, a), far(2.0 - t, a)
+
+
+@triton.jit
+def slopes_of(t, moves, HOW: tl.constexpr):
+    """Derivatives of the weights in the coordinate."""
+    if HOW.taps == 2:
+        return -moves, moves
+    else:
+        a: tl.constexpr = HOW.sharpness
+        left = moves * far_slope(t + 1.0, a), moves * near_slope(t, a)
+        return left + (-moves * near_slope(1.0 - t, a), -moves * far_slope(2.0 - t, a))
+
+
+@triton.jit
+def find_taps(points, size, strides, REAL: tl.constexpr, HOW: tl.constexpr):
+    """For each axis of points (P,): the taps' offsets, whether they are inside, t, and moves, all (P, 1)."""
+    offsets, insides, rests, moves = (), (), (), ()
+    for i in tl.static_range(HOW.ndim):
+        first, t, moving = fractions(points[i], REAL, HOW)
+        steps, inside = (), ()
+        for k in tl.static_range(HOW.taps):
+            there, known = axis_tap(first[:, None], k, size[i], HOW)
+            if HOW.wide:
+                there = there.to(tl.int64)
+            steps, inside = steps + (there * strides[2 - i],), inside + (known,)
+        offsets, insides = offsets + (steps,), insides + (inside,)
+        rests, moves = rests + (t[:, None],), moves + (moving[:, None],)
+    return offsets, insides, rests, moves
+
+
+@triton.jit
+def weights_along(rests, HOW: tl.constexpr):
+    """`weights_of` each axis."""
+    weights = ()
+    for i in tl.static_range(HOW.ndim):
+        weights += (weights_of(rests[i], HOW),)
+    return weights
+
+
+@triton.jit
+def tap_offset(offsets, number: tl.constexpr, HOW: tl.constexpr):
+    T: tl.constexpr = HOW.taps
+    at = offsets[0][number % T] + offsets[1][number // T % T]
+    if HOW.ndim == 3:
+        at += offsets[2][number // (T * T)]
+    return at
+
+
+@triton.jit
+def tap_inside(insides, number: tl.constexpr, HOW: tl.constexpr):
+    T: tl.constexpr = HOW.taps
+    inside = insides[0][number % T] & insides[1][number // T % T]
+    if HOW.ndim == 3:
+        inside &= insides[2][number // (T * T)]
+    return inside
+
+
+@triton.jit
+def tap_weight(weights, number: tl.constexpr, HOW: tl.constexpr):
+    T: tl.constexpr = HOW.taps
+    weight = weights[0][number % T] * weights[1][number // T % T]
+    if HOW.ndim == 3:
+        weight = weight * weights[2][number // (T * T)]
+    return weight

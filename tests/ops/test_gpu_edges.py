@@ -1,0 +1,247 @@
+"""What the kernels for GPUs promise of odd inputs, and what they ask of the host: no waiting, few launches."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from stn.ops import gpu
+from stn.ops.autograd import ORACLE
+from stn.ops.library import kernels_for
+from tests.helpers import PADDINGS, noise, ramp
+from tests.ops.test_cpu_kernels import settings_of, where
+
+pytest.importorskip("triton")
+ON_DEVICE = torch.cuda.is_available()
+DEVICE = pytest.param("cuda", marks=pytest.mark.gpu) if ON_DEVICE else "cpu"
+on_each_device = pytest.mark.parametrize("device", (DEVICE,))
+EYE = torch.eye(2, 3, dtype=torch.float64)
+
+
+@pytest.fixture(autouse=True)
+def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not ON_DEVICE:
+        monkeypatch.setattr("stn.ops.gpu.programs.PROGRAMS", 1)
+
+
+def affine(image: Tensor, theta: Tensor, *, size: Any = None, mode: str = "bilinear", padding_mode: str = "zeros") -> Tensor:
+    """One look at each image."""
+    settings = tuple(size or image.shape[2:]), mode, padding_mode, False
+    return gpu.sample("matrix", image, theta.expand(len(image), 1, *theta.shape[-2:]), image.new_zeros(()), settings)[:, 0]
+
+
+@on_each_device
+@pytest.mark.parametrize("mode, n", (("bilinear", 49), ("bilinear", 13), ("nearest", 7), ("bicubic", 6)))
+def test_the_identity_returns_the_image_bit_for_bit(mode: str, n: int, device: str) -> None:
+    image = noise(1, 1, n, n + 4, dtype=torch.float32).to(device)
+    assert torch.equal(affine(image, EYE.to(device), mode=mode), image)
+    if mode == "bilinear":
+        assert torch.equal(affine(image, torch.eye(3, device=device), mode=mode), image)
+        still = torch.zeros(1, 1, n, n + 4, 2, device=device)
+        found = gpu.sample("field", image, still, image.new_zeros(()), (mode, "wrap", True, "normalized", True))
+        assert torch.equal(found[:, 0], image)
+
+
+def field_call(image: Tensor, points: Tensor, mode: str, padding_mode: str, fill: float = 0.0) -> Tensor:
+    """At stored normalised points (Q, 2): (C, Q)."""
+    settings = mode, padding_mode, False, "normalized", False
+    grid = points.view(1, 1, 1, -1, 2)
+    return gpu.sample("field", image, grid, torch.full((), fill, device=image.device), settings)[0, 0, :, 0]
+
+
+@on_each_device
+@pytest.mark.parametrize("mode, padding_mode", (("bilinear", "zeros"), ("bicubic", "border"), ("nearest", "wrap")))
+def test_nan_and_what_is_far_away(mode: str, padding_mode: str, device: str) -> None:
+    """NaN gives NaN, there and nowhere else; infinitely far away is padding; nothing is read that is not the image's."""
+    image = noise(1, 2, 5, 6).to(device)
+    far = [1e6, -1e6, 1e30, -1e30, math.inf, -math.inf]
+    points = torch.tensor([[x, 0.2] for x in far] + [[0.1, y] for y in far] + [[0.3, math.nan], [math.nan, math.inf]])
+    points = points.double().to(device)
+    out = field_call(image, points, mode, padding_mode, fill=0.5 if padding_mode == "zeros" else 0.0)
+    assert out[:, -2:].isnan().all() and out[:, :-2].isfinite().all()
+    if padding_mode == "zeros":
+        assert (out[:, :-2] == 0.5).all()
+    if padding_mode == "border":
+        ends = field_call(image, torch.tensor([[9.0, 0.2], [0.1, -9.0]], device=device).double(), mode, padding_mode)
+        torch.testing.assert_close(out[:, [4, 11]], ends, atol=1e-14, rtol=0)
+
+
+@on_each_device
+def test_pixels_outside_have_exactly_no_gradient(device: str) -> None:
+    """Beyond zeros, whatever the fill value and the pixels at the edge are, and beyond what coordinates are clamped to."""
+    image = torch.full((1, 1, 5, 6), math.inf, dtype=torch.float64, device=device)
+    points = torch.tensor([[2.5, 0.0], [0.0, -7.0], [1e30, 0.0], [-math.inf, math.inf]]).view(1, 1, 1, 4, 2).to(device)
+    fill, grad = torch.tensor(0.1, dtype=torch.float64, device=device), noise(1, 1, 1, 1, 4).to(device)
+    for padding_mode, mode in (("zeros", "bilinear"), ("zeros", "bicubic")):
+        settings = mode, padding_mode, False, "normalized", False
+        in_image, in_points = gpu.gradient("field", grad, image, points, fill, settings, (True, True))
+        assert in_image is not None and in_image.abs().max() == 0
+        assert in_points is not None and in_points.abs().max() == 0
+
+
+@on_each_device
+@pytest.mark.parametrize("padding_mode", ("zeros", "reflection"))
+def test_the_horizon(padding_mode: str, device: str) -> None:
+    """Points on it are infinitely far, those beyond are where the oracle has them; all gradients are finite."""
+    image = noise(1, 1, 9, 9).to(device)
+    matrix = torch.tensor([[1.0, 0, 0.5], [0, 1, 0], [2.0, 0, 0]], dtype=torch.float64, device=device).view(1, 1, 3, 3)
+    settings, zero = ((9, 9), "bilinear", padding_mode, False), torch.zeros((), dtype=torch.float64, device=device)
+    got = gpu.sample("matrix", image, matrix, zero, settings)  # w = 2 x
+    torch.testing.assert_close(got, ORACLE["matrix"](image, matrix, zero, settings), atol=1e-9, rtol=0)
+    assert padding_mode != "zeros" or got[..., 4].abs().max() == 0
+    exact = matrix.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(ORACLE["matrix"](image, exact, zero, settings).square().sum(), exact)
+    _, found = gpu.gradient("matrix", 2 * got, image, matrix, zero, settings, (False, True))
+    assert found is not None and found.isfinite().all() and expected.abs().max() > 0
+    torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-7)
+
+
+@on_each_device
+@pytest.mark.parametrize("padding_mode", PADDINGS)
+def test_one_pixel(padding_mode: str, device: str) -> None:
+    image = torch.full((1, 1, 1, 1), 3.0, device=device)
+    assert torch.equal(affine(image, EYE.to(device), padding_mode=padding_mode), image)
+    out = affine(image, 0.3 * EYE.to(device), size=(2, 3), padding_mode=padding_mode)
+    torch.testing.assert_close(out, affine_oracle(image, 0.3 * EYE.to(device), (2, 3), padding_mode))
+
+
+def affine_oracle(image: Tensor, theta: Tensor, size: tuple[int, int], padding_mode: str) -> Tensor:
+    zero = image.new_zeros(())
+    return ORACLE["matrix"](image, theta.view(1, 1, 2, 3), zero, (size, "bilinear", padding_mode, False))[:, 0]
+
+
+@on_each_device
+@pytest.mark.parametrize("shape", ((0, 2, 5, 6), (2, 0, 5, 6)))
+def test_empty_batches(shape: tuple[int, ...], device: str) -> None:
+    image, theta = torch.zeros(shape, device=device), EYE.to(device).expand(shape[0], 3, 2, 3)
+    settings, zero = ((4, 3), "bilinear", "zeros", False), torch.zeros((), device=device)
+    out = gpu.sample("matrix", image, theta, zero, settings)
+    assert out.shape == (shape[0], 3, shape[1], 4, 3)
+    in_image, in_theta = gpu.gradient("matrix", out, image, theta, zero, settings, (True, True))
+    assert in_image is not None and in_image.shape == shape
+    assert in_theta is not None and in_theta.shape == theta.shape and not in_theta.any()
+
+
+@on_each_device
+def test_coordinates_at_4096_pixels(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ramp tells where it was looked at: within 1e-8 pixels, where float32 would be off by 1e-4."""
+    monkeypatch.setattr("stn.ops.gpu.programs.ELEMENTS", 1 << 15)  # the interpreter's time goes by programs
+    image = 2048 * ramp((8, 4096), align_corners=False)[:, :1].to(device)
+    theta = torch.tensor([[0.97, 1e-5, 0.011], [1e-4, 0.9, 0.0]], dtype=torch.float64, device=device)
+    got, exact = affine(image, theta, padding_mode="border"), affine_oracle(image, theta, (8, 4096), "border")
+    assert (got - exact).abs().max() < 1e-8
+
+
+@on_each_device
+def test_a_large_white_noise_image_is_right_in_float32(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the CPU's kernels: value within 2e-6, theta's gradient within 1e-6 of its size."""
+    if not ON_DEVICE:
+        monkeypatch.setattr("stn.ops.gpu.programs.ELEMENTS", 1 << 16)
+    image = noise(1, 1, 200, 256, dtype=torch.float32).to(device)
+    theta = torch.tensor([[0.75, -0.27, 0.01], [0.27, 0.75, -0.02]]).view(1, 1, 2, 3).to(device)
+    weight, zero = noise(1, 1, 1, 200, 256, seed=1, dtype=torch.float32).to(device), torch.zeros((), device=device)
+    settings = (200, 256), "bilinear", "zeros", False
+    exact = theta.double().requires_grad_()
+    expected = ORACLE["matrix"](image.double(), exact, zero, settings)
+    (right,) = torch.autograd.grad(expected, exact, weight.double())
+    assert (gpu.sample("matrix", image, theta, zero, settings) - expected).abs().max() < 2e-6
+    _, gradient = gpu.gradient("matrix", weight, image, theta, zero, settings, (False, True))
+    assert gradient is not None and (gradient - right).abs().max() < 1e-6 * right.abs().max()
+
+
+# ---- the host's part, without a device: tensors that have no numbers, and kernels that are only counted ----
+
+
+@pytest.mark.parametrize("rule, d", (("affine", 2), ("projective", 3), ("basis", 2), ("field", 3)))
+def test_nothing_waits_for_the_device_and_launches_are_few(rule: str, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meta tensors have no numbers: whatever asks for one raises. One launch forward, one or two backward."""
+    launched: list[str] = []
+
+    def count(kernel: Any, device: Any, programs: int, *arguments: Any, **constants: Any) -> None:
+        launched.append(kernel.fn.__name__)
+
+    monkeypatch.setattr("stn.ops.gpu.launch.run", count)
+    monkeypatch.setattr("stn.ops.gpu.ordered.run", count)
+    out_size = (6, 5, 4)[:d]
+    kind, settings = settings_of(rule, out_size, "bilinear", "zeros", False)
+    settings = tuple(s.to("meta") if isinstance(s, Tensor) else s for s in settings)
+    image, at = torch.empty(2, 3, *(7, 8, 9)[:d], device="meta"), where(rule, d, out_size).to("meta")
+    out = gpu.sample(kind, image, at, image.new_empty(()), settings)
+    assert out.shape == (2, 2, 3, *out_size) and launched == ["sample_kernel"]
+    launched.clear()
+    in_image, in_where = gpu.gradient(kind, out, image, at, image.new_empty(()), settings, (True, True))
+    assert in_image is not None and in_image.shape == image.shape
+    assert in_where is not None and in_where.shape == at.shape and in_where.dtype == at.dtype
+    assert launched == ["gradient_kernel"] + (["add_up"] if rule != "field" else [])
+    torch.use_deterministic_algorithms(True)
+    try:
+        launched.clear()
+        gpu.gradient(kind, out, image, at, image.new_empty(()), settings, (True, False))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert launched == ["list_kernel", "add_kernel"] * 2**d
+    with pytest.raises(RuntimeError, match="meta"):
+        out.sum().item()
+
+
+def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stn import Kernel
+    from stn.ops import library
+
+    class OnDevice:
+        """Of an image, as much as the choice looks at."""
+
+        def __init__(self, *shape: int, dtype: torch.dtype = torch.float32) -> None:
+            self.shape, self.dtype, self.ndim, self.device = shape, dtype, len(shape), torch.device("cuda")
+
+    def chosen(image: Any, mode: Any = "bilinear", size: tuple[int, ...] = (4, 4)) -> Any:
+        return kernels_for("matrix", image, EYE, (size, mode, "zeros", False))
+
+    plane, volume = OnDevice(1, 1, 5, 5), OnDevice(1, 1, 5, 5, 5)
+    assert library._kernels["cuda"] is gpu and not gpu.averages(torch.empty(1, 1, 4, 4))
+    assert chosen(plane) is chosen(plane, "bicubic") is chosen(volume) is gpu
+    assert chosen(plane, "lanczos3") is chosen(plane, Kernel(torch.exp, 1)) is chosen(volume, "bicubic") is None
+    assert chosen(OnDevice(1, 1, 2**15, 2**15)) is chosen(plane, size=(2**15, 2**15)) is None
+    assert chosen(OnDevice(1, 1, 5, 5, dtype=torch.complex64)) is None
+    monkeypatch.setattr(gpu, "TRITON", False)
+    assert chosen(plane) is None
+
+
+def test_programs_cover_every_pixel_and_channel_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And there are many of them also where there is one image: its channels are divided."""
+    from stn.ops.gpu.programs import LEAST, share_of, tile_count
+
+    monkeypatch.undo()
+    for size in ((1, 1), (5, 7), (42, 42), (224, 224), (2048, 2048), (3, 4, 5), (96, 96, 96)):
+        for looks, channels, last in ((1, 1, False), (256, 1, False), (1, 64, False), (8, 64, True), (2, 3, True)):
+            share = share_of(size, looks, channels, last=last)
+            block = share.block
+            pixels = block.across * block.down * block.deep
+            groups = -(-channels // share.channels)
+            assert share.programs == looks * groups * tile_count(size, block)
+            assert share.channels % block.channels == 0 and (groups - 1) * share.channels < channels
+            assert tile_count(size, block) * pixels >= math.prod(size)
+            assert all(n & (n - 1) == 0 for n in block[1:]) and pixels * block.channels >= LEAST
+    assert share_of((256, 256), 1, 64).programs >= 1024
+    assert share_of((256, 256), 1, 64, whole=True).channels == 64
+
+
+def test_numbers_of_64_bits_arrive_whole() -> None:
+    from stn.ops.gpu.launch import in_float32, in_parts
+
+    for number in (1.0, 1 / 3, 224 / 42, math.pi * 1e4, 0.0, 2.0**-40 / 7):
+        parts = in_parts(number)
+        assert (parts[0] + parts[1]) + parts[2] == number
+        assert all(in_float32(part) == part for part in parts)
+
+
+def test_kernels_read_no_number_of_a_tensor_on_the_host() -> None:
+    """Nor move one there, which would wait as well."""
+    for file in Path(gpu.__file__).parent.glob("*.py"):
+        text = file.read_text()
+        assert not [
+            word for word in (".item()", ".tolist()", ".cpu()", ".numpy()", "synchronize", "nonzero") if word in text
+        ]
