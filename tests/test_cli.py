@@ -25,16 +25,17 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "in.png"
 
 
-@pytest.mark.parametrize("command", ("", "train", "evaluate", "figures", "warp", "reproduce", "demo"))
+@pytest.mark.parametrize("command", ("", "train", "evaluate", "figures", "warp", "export", "reproduce", "demo"))
 def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert stn(monkeypatch, *filter(None, [command]), "--help") == 0
     out = capsys.readouterr().out
     wanted = {
-        "": ["train", "evaluate", "figures", "warp", "reproduce", "demo"],
+        "": ["train", "evaluate", "figures", "export", "warp", "reproduce", "demo"],
         "reproduce": ["TABLE", "--root", "--seeds", "--budget", "--cells", "--workers", "--out"],
         "train": ["--data", "--distortion", "--resume", "--localization-lr", "--seed", "one cycle"],
         "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counter-clockwise"],
         "evaluate": ["RUN", "--draws"],
+        "export": ["RUN", "OUT", "--opset", "--lowering", "GridSample"],
         "figures": ["RUN", "--count"],
         "demo": ["--out"],
     }[command]
@@ -52,6 +53,9 @@ def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "draw 2: loss" in (text := capsys.readouterr().out) and "test error" in text
     assert stn(monkeypatch, "figures", out, "--count", 2) == 0
     assert all(Path(line).is_file() for line in capsys.readouterr().out.split())
+    assert stn(monkeypatch, "export", out, tmp_path / "model.onnx", "--opset", 17) == 0
+    words = capsys.readouterr().out.split()
+    assert (tmp_path / "model.onnx").is_file() and float(words[-4]) < 1e-4, words
 
 
 def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ import stn
 NAMES = """
 Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError
 InverseCompositionalTransformer InverseWarp Kernel MatrixWarp MovedCorners Projective Pyramid Rigid SharedTrunkTransformer
-Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp affine_sample bounded from_pixel_matrix grid_sample
-off_image_loss param_groups projective_sample spatial_transformer_network text_edges thin_plate_sample
+Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp affine_sample bounded export from_pixel_matrix
+grid_sample off_image_loss param_groups projective_sample spatial_transformer_network text_edges thin_plate_sample
 """
 
 
@@ -31,4 +31,7 @@ def test_signatures() -> None:
         "relative",
         *quality,
     ]
+    to_onnx = inspect.signature(stn.export.to_onnx).parameters
+    assert list(to_onnx) == ["model", "example", "path", "opset", "lowering", "dynamic_batch"]
+    assert list(inspect.signature(stn.export.to_program).parameters) == ["model", "example", "lowering", "dynamic_batch"]
     assert list(inspect.signature(stn.spatial_transformer_network).parameters) == ["input_fmap", "theta", "out_dims"]

@@ -1,5 +1,6 @@
 """Spatial transformers for PyTorch: layers that learn where to look."""
 
+from stn import export
 from stn._check import InputError
 from stn.nn import (
     InverseCompositionalTransformer,
@@ -71,6 +72,7 @@ __all__ = [
     "Warp",
     "affine_sample",
     "bounded",
+    "export",
     "from_pixel_matrix",
     "grid_sample",
     "off_image_loss",

@@ -76,6 +76,31 @@ def figures(run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")], coun
 
 
 @app.command
+def export(
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")],
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
+    opset: int = 20,
+    lowering: Literal["grid_sample", "gather"] = "grid_sample",
+) -> None:
+    """Write a run's network as ONNX, of standard operators, for batches of any size; and compare it with the network.
+
+    Args:
+        run: Folder of the run.
+        out: The file to write (model.onnx).
+        opset: Of ONNX, 16 to 20. Volumes have GridSample from 20 on.
+        lowering: What looks become: grid_sample (one operator), or gather, for runtimes that lack it, and for volumes
+            before opset 20.
+    """
+    from stn.experiments.evaluate import example_images, trained_network
+    from stn.export import largest_difference, to_onnx
+
+    folder = RunFolder(run)
+    network, images = trained_network(folder), example_images(folder, count=3)
+    exported = to_onnx(network, images, path=out, opset=opset, lowering=lowering)
+    print(f"{out}: opset {opset}, at most {largest_difference(exported, network, images):.1e} from the network")
+
+
+@app.command
 def warp(
     image: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGE")],
     out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
