@@ -18,6 +18,7 @@ from stn.ops import (
     spatial_transformer_network,
     thin_plate_sample,
 )
+from stn.registration import Registration, register
 from stn.transforms import (
     CPAB,
     Affine,
@@ -62,6 +63,7 @@ __all__ = [
     "MovedCorners",
     "Projective",
     "Pyramid",
+    "Registration",
     "Rigid",
     "SharedTrunkTransformer",
     "Similarity",
@@ -78,6 +80,7 @@ __all__ = [
     "off_image_loss",
     "param_groups",
     "projective_sample",
+    "register",
     "spatial_transformer_network",
     "text_edges",
     "thin_plate_sample",

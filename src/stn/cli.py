@@ -119,8 +119,8 @@ def warp(
     picture and makes it upright.
 
     Args:
-        image: The picture to read.
-        out: The picture to write.
+        image: The picture to read, or an array: a numpy file (.npy) of (H, W) or (H, W, C).
+        out: The picture or array to write.
         rotate: Degrees, counter-clockwise.
         scale: Factor; 2 shows the middle twice as large.
         translate: Pixels to the right and down.
@@ -134,7 +134,7 @@ def warp(
     from stn.ops import affine_sample, projective_sample
 
     picture = read_picture(image).unsqueeze(0)
-    shape = picture.shape[2:]
+    shape = _check.lengths("the image's size", tuple(picture.shape[2:]), 2)
     if corners is None:
         theta = motion_to_theta(shape, rotate=rotate, scale=scale, shear=shear, translate=translate)
         warped = affine_sample(picture, theta, size, mode=mode, padding_mode=padding_mode)
@@ -143,6 +143,52 @@ def warp(
         matrix = corners_to_homography(shape, corners)
         warped = projective_sample(picture, matrix, size, mode=mode, padding_mode=padding_mode)
     write_picture(warped[0], out)
+    print(out)
+
+
+@app.command
+def register(
+    moving: Annotated[Positional[Path], tyro.conf.arg(metavar="MOVING")],
+    fixed: Annotated[Positional[Path], tyro.conf.arg(metavar="FIXED")],
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
+    transform: str = "affine",
+    loss: Literal["ncc", "mse", "lncc", "mi"] = "ncc",
+    bending: float = 1e-3,
+    levels: int | None = None,
+    steps: int = 200,
+    theta: Path | None = None,
+) -> None:
+    """Warp MOVING so that it looks like FIXED: find the transform between two pictures, or two volumes.
+
+    Found by descent on its parameters, from coarse copies of both images to the images themselves.
+
+    Args:
+        moving: The picture to warp, or a numpy file (.npy) of (H, W), (H, W, C), or a volume (D, H, W).
+        fixed: The picture that it is to look like.
+        out: The warped picture to write; .npy for volumes.
+        transform: What may happen between them: translation, rigid, similarity, affine, projective, corners, tps, bspline,
+            velocity, ..
+        loss: How unlike they are: ncc (correlation: whatever brightness and contrast), mse (the same exposure), lncc
+            (light that changes over the image), mi (mutual information: other kinds of image).
+        bending: Weight against bending; nothing for affine maps.
+        levels: Resolutions, each half of the one before (default: down to 16 pixels).
+        steps: At most, on each level.
+        theta: A numpy file (.npy) to write the transform's parameters to.
+    """
+    from stn.data.pictures import read_picture, write_array, write_picture
+    from stn.registration import register as find
+
+    picture, goal = (read_picture(path).unsqueeze(0) for path in (moving, fixed))
+    a, b = picture, goal
+    if a.shape[1] != b.shape[1]:  # one is grey, or transparent
+        a, b = (image[:, :3].mean(dim=1, keepdim=True) for image in (a, b))
+    found = find(a, b, transform, loss=loss, bending=bending, levels=levels, steps=steps)
+    for level, losses in found.losses.items():
+        size = "x".join(str(max(1, n >> level)) for n in goal.shape[2:])
+        print(f"{size}: {loss} {losses[0]:.4f} -> {min(losses):.4f} in {len(losses)} steps")
+    write_picture(found.warp.sample(picture, tuple(goal.shape[2:]))[0], out)
+    if theta is not None:
+        write_array(found.theta[0], theta)
     print(out)
 
 
