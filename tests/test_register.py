@@ -143,12 +143,14 @@ def test_the_descent_meets_a_narrow_valley() -> None:
 
 def of_kind(kind: str, image: Tensor) -> Any:  # (1, 1, H, W)
     array = (255 * image[0, 0]).round().byte().numpy()
+    if kind == "bytes":
+        return torch.from_numpy(array)[None, None]
     if kind == "PIL":
         return Image.fromarray(array)
     return {"uint8": array, "float64": array / 255.0, "HWC": np.stack([array, 255 - array, array], axis=-1)}[kind]
 
 
-@pytest.mark.parametrize("kind", ("uint8", "float64", "HWC", "PIL"))
+@pytest.mark.parametrize("kind", ("uint8", "float64", "HWC", "PIL", "bytes"))
 def test_arrays_and_pictures_come_back_as_they_were(kind: str) -> None:
     moving, fixed = (image[:1] for image in pair(AFFINE))
     given = of_kind(kind, moving)

@@ -18,7 +18,10 @@ from stn.registration.losses import LOSSES, Loss
 from stn.transforms import Family, Warp, family
 
 COARSEST = 16  # pixels of the shortest side, or more
-MOST, LEAST = 1.0, 0.01  # pixels of a level: how far a step goes, along each parameter, and when a level is done
+# Pixels of a level: how far a step goes along each parameter, and when a level is done. On photographs of 128 pixels, turned
+# by up to 20 degrees, 2 and 0.002 took more steps and came no nearer (0.005 pixels).
+MOST, LEAST = 1.0, 0.01
+BENDING = 1e-3  # 0.01 kept splines of 16 and of 49 points 0.13 to 0.36 pixels off, this 0.02 to 0.05
 POINTS = 12  # a side, of the lattice on which bending and the reach of a parameter are found
 Report = Callable[[int, int, Tensor], None]  # level, step, losses (N,)
 
@@ -40,7 +43,7 @@ def register(
     *,
     loss: str | Loss = "ncc",
     start: Warp | None = None,
-    bending: float = 1e-3,
+    bending: float = BENDING,
     levels: int | None = None,
     steps: int = 200,
     report: Report | None = None,
