@@ -28,7 +28,7 @@ clean:
 
 .venv/test: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,bench,docs,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,bench,docs,export,dev]'
 	@touch $@ .venv/demo
 
 .venv/bin/python:

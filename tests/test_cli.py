@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,18 +26,23 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "in.png"
 
 
-@pytest.mark.parametrize("command", ("", "train", "evaluate", "figures", "report", "warp", "reproduce", "demo"))
+COMMANDS = ("train", "evaluate", "figures", "report", "export", "warp", "register", "reproduce", "demo")
+
+
+@pytest.mark.parametrize("command", ("", *COMMANDS))
 def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert stn(monkeypatch, *filter(None, [command]), "--help") == 0
     out = capsys.readouterr().out
     wanted = {
-        "": ["train", "evaluate", "figures", "report", "warp", "reproduce", "demo"],
+        "": list(COMMANDS),
         "reproduce": ["TABLE", "--root", "--seeds", "--budget", "--cells", "--workers", "--out"],
         "train": ["--data", "--distortion", "--resume", "--localization-lr", "--seed", "one cycle"],
         "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counter-clockwise"],
         "evaluate": ["RUN", "--draws"],
         "figures": ["RUN", "--count", "--out"],
         "report": ["RUN", "--out"],
+        "register": ["MOVING", "FIXED", "OUT", "--transform", "--loss", "correlation", "--bending", "--theta"],
+        "export": ["RUN", "OUT", "--opset", "--lowering", "GridSample"],
         "demo": ["--out"],
     }[command]
     assert all(word in out for word in wanted)
@@ -58,6 +64,9 @@ def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     page = tmp_path / "page.html"
     assert stn(monkeypatch, "report", out, "--out", page) == 0
     assert capsys.readouterr().out.split() == [str(page)] and "st-fcn-rigid" in page.read_text()
+    assert stn(monkeypatch, "export", out, tmp_path / "model.onnx", "--opset", 17) == 0
+    words = capsys.readouterr().out.split()
+    assert (tmp_path / "model.onnx").is_file() and float(words[-4]) < 1e-4, words
 
 
 def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +82,40 @@ def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     corners = [3.5, 1.5, 11.5, 1.5, 11.5, 7.5, 3.5, 7.5]
     assert stn(monkeypatch, "warp", picture, out, "--corners", *corners, "--size", 6, 8) == 0
     torch.testing.assert_close(read_picture(out), image[:, 2:8, 4:12])
+
+
+def test_warp_of_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that no picture file holds: negative, and not rounded."""
+    image, out = np.random.default_rng(0).normal(size=(12, 16, 3)).astype(np.float32), tmp_path / "out.npy"
+    np.save(tmp_path / "in.npy", image)
+    assert stn(monkeypatch, "warp", tmp_path / "in.npy", out, "--rotate", 180) == 0
+    np.testing.assert_allclose(np.load(out), image[::-1, ::-1], atol=1e-5)
+    np.save(tmp_path / "in.npy", (255 * np.eye(12)).astype(np.uint8))
+    assert stn(monkeypatch, "warp", tmp_path / "in.npy", out, "--translate", 2, 1) == 0
+    np.testing.assert_allclose(np.load(out), np.eye(12, k=1) * (np.arange(12) > 1), atol=1e-5)
+
+
+def test_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A picture that was moved by `stn warp`, and moved back; and a volume, between arrays."""
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 1, 6, 6), size=(48, 64), mode="bicubic").clamp(0, 1)[0]
+    fixed, moving, out = (tmp_path / f"{name}.png" for name in ("fixed", "moving", "out"))
+    write_picture(smooth, fixed)
+    assert stn(monkeypatch, "warp", fixed, moving, "--rotate", 8, "--translate", 4, -2, "--padding-mode", "border") == 0
+    theta = tmp_path / "theta.npy"
+    assert stn(monkeypatch, "register", moving, fixed, out, "--transform", "affine", "--theta", theta) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "48x64: ncc" in lines[-2] and lines[-1] == str(out)
+    inner = (slice(None), slice(8, -8), slice(8, -8))
+    before, after = ((read_picture(path) - smooth)[inner].abs().mean() for path in (moving, out))
+    assert after < 0.01 < 10 * after < before
+    assert np.load(theta).shape == (6,)
+
+    volume = torch.nn.functional.interpolate(torch.rand(1, 1, 4, 4, 4), size=(20, 20, 20), mode="trilinear")[0, 0].numpy()
+    arrays = [tmp_path / f"{name}.npy" for name in ("moving", "fixed", "out")]
+    np.save(arrays[0], np.roll(volume, 2, axis=2))
+    np.save(arrays[1], volume)
+    assert stn(monkeypatch, "register", *arrays, "--transform", "translation") == 0
+    assert np.abs(np.load(arrays[2]) - volume)[:, :, 2:-2].mean() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -96,6 +139,12 @@ def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             ["warp", "IN", "out.png", "--corners", *"01234567", "--rotate", "9"],
             "stn: corners goes without .*; got rotate too",
         ),
+        (
+            ["register", "IN", "IN", "out.png", "--transform", "afine"],
+            "stn: transform must be one of affine, .*; got 'afine'",
+        ),
+        (["register", "IN", "nothing.npy", "out.png"], "stn: the image must be a file; nothing.npy does not exist"),
+        (["export", "nowhere", "model.onnx"], "stn: the run folder must hold config.json; nowhere does not"),
         (["train", "--data", "mnist"], "stn: root must name the folder of MNIST's files for data='mnist'; got None"),
         (["train", "--data", "mnist", "--root", "nowhere"], "stn: root must hold train-images-idx3-ubyte .*"),
         (["train", "--transform", "afine"], "transform must be one of affine, .*; got 'afine'"),

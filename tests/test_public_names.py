@@ -6,9 +6,10 @@ import stn
 
 NAMES = """
 Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError
-InverseCompositionalTransformer InverseWarp Kernel MatrixWarp MovedCorners Projective Pyramid Rigid SharedTrunkTransformer
-Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp affine_sample bounded from_pixel_matrix grid_sample
-off_image_loss param_groups projective_sample spatial_transformer_network text_edges thin_plate_sample
+InverseCompositionalTransformer InverseWarp Kernel MatrixWarp MovedCorners Projective Pyramid Registration Rigid
+SharedTrunkTransformer Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp affine_sample bounded export
+from_pixel_matrix grid_sample off_image_loss param_groups projective_sample register spatial_transformer_network text_edges
+thin_plate_sample
 """
 
 
@@ -31,4 +32,9 @@ def test_signatures() -> None:
         "relative",
         *quality,
     ]
+    registering = ["transform", "loss", "start", "bending", "levels", "steps", "report"]
+    assert list(inspect.signature(stn.register).parameters) == ["moving", "fixed", *registering]
+    to_onnx = inspect.signature(stn.export.to_onnx).parameters
+    assert list(to_onnx) == ["model", "example", "path", "opset", "lowering", "dynamic_batch"]
+    assert list(inspect.signature(stn.export.to_program).parameters) == ["model", "example", "lowering", "dynamic_batch"]
     assert list(inspect.signature(stn.spatial_transformer_network).parameters) == ["input_fmap", "theta", "out_dims"]

@@ -1,5 +1,6 @@
 """Spatial transformers for PyTorch: layers that learn where to look."""
 
+from stn import export
 from stn._check import InputError
 from stn.nn import (
     InverseCompositionalTransformer,
@@ -17,6 +18,7 @@ from stn.ops import (
     spatial_transformer_network,
     thin_plate_sample,
 )
+from stn.registration import Registration, register
 from stn.transforms import (
     CPAB,
     Affine,
@@ -61,6 +63,7 @@ __all__ = [
     "MovedCorners",
     "Projective",
     "Pyramid",
+    "Registration",
     "Rigid",
     "SharedTrunkTransformer",
     "Similarity",
@@ -71,11 +74,13 @@ __all__ = [
     "Warp",
     "affine_sample",
     "bounded",
+    "export",
     "from_pixel_matrix",
     "grid_sample",
     "off_image_loss",
     "param_groups",
     "projective_sample",
+    "register",
     "spatial_transformer_network",
     "text_edges",
     "thin_plate_sample",

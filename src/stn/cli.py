@@ -106,6 +106,31 @@ def report(
 
 
 @app.command
+def export(
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")],
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
+    opset: int = 20,
+    lowering: Literal["grid_sample", "gather"] = "grid_sample",
+) -> None:
+    """Write a run's network as ONNX, of standard operators, for batches of any size; and compare it with the network.
+
+    Args:
+        run: Folder of the run.
+        out: The file to write (model.onnx).
+        opset: Of ONNX, 16 to 20. Volumes have GridSample from 20 on.
+        lowering: What looks become: grid_sample (one operator), or gather, for runtimes that lack it, and for volumes
+            before opset 20.
+    """
+    from stn.experiments.evaluate import example_images, trained_network
+    from stn.export import largest_difference, to_onnx
+
+    folder = RunFolder(run)
+    network, images = trained_network(folder), example_images(folder, count=3)
+    exported = to_onnx(network, images, path=out, opset=opset, lowering=lowering)
+    print(f"{out}: opset {opset}, at most {largest_difference(exported, network, images):.1e} from the network")
+
+
+@app.command
 def warp(
     image: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGE")],
     out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
@@ -124,8 +149,8 @@ def warp(
     picture and makes it upright.
 
     Args:
-        image: The picture to read.
-        out: The picture to write.
+        image: The picture to read, or an array: a numpy file (.npy) of (H, W) or (H, W, C).
+        out: The picture or array to write.
         rotate: Degrees, counter-clockwise.
         scale: Factor; 2 shows the middle twice as large.
         translate: Pixels to the right and down.
@@ -139,7 +164,7 @@ def warp(
     from stn.ops import affine_sample, projective_sample
 
     picture = read_picture(image).unsqueeze(0)
-    shape = picture.shape[2:]
+    shape = _check.lengths("the image's size", tuple(picture.shape[2:]), 2)
     if corners is None:
         theta = motion_to_theta(shape, rotate=rotate, scale=scale, shear=shear, translate=translate)
         warped = affine_sample(picture, theta, size, mode=mode, padding_mode=padding_mode)
@@ -148,6 +173,52 @@ def warp(
         matrix = corners_to_homography(shape, corners)
         warped = projective_sample(picture, matrix, size, mode=mode, padding_mode=padding_mode)
     write_picture(warped[0], out)
+    print(out)
+
+
+@app.command
+def register(
+    moving: Annotated[Positional[Path], tyro.conf.arg(metavar="MOVING")],
+    fixed: Annotated[Positional[Path], tyro.conf.arg(metavar="FIXED")],
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
+    transform: str = "affine",
+    loss: Literal["ncc", "mse", "lncc", "mi"] = "ncc",
+    bending: float = 1e-3,
+    levels: int | None = None,
+    steps: int = 200,
+    theta: Path | None = None,
+) -> None:
+    """Warp MOVING so that it looks like FIXED: find the transform between two pictures, or two volumes.
+
+    Found by descent on its parameters, from coarse copies of both images to the images themselves.
+
+    Args:
+        moving: The picture to warp, or a numpy file (.npy) of (H, W), (H, W, C), or a volume (D, H, W).
+        fixed: The picture that it is to look like.
+        out: The warped picture to write; .npy for volumes.
+        transform: What may happen between them: translation, rigid, similarity, affine, projective, corners, tps, bspline,
+            velocity, ..
+        loss: How unlike they are: ncc (correlation: whatever brightness and contrast), mse (the same exposure), lncc
+            (light that changes over the image), mi (mutual information: other kinds of image).
+        bending: Weight against bending; nothing for affine maps.
+        levels: Resolutions, each half of the one before (default: down to 16 pixels).
+        steps: At most, on each level.
+        theta: A numpy file (.npy) to write the transform's parameters to.
+    """
+    from stn.data.pictures import read_picture, write_array, write_picture
+    from stn.registration import register as find
+
+    picture, goal = (read_picture(path).unsqueeze(0) for path in (moving, fixed))
+    a, b = picture, goal
+    if a.shape[1] != b.shape[1]:  # one is grey, or transparent
+        a, b = (image[:, :3].mean(dim=1, keepdim=True) for image in (a, b))
+    found = find(a, b, transform, loss=loss, bending=bending, levels=levels, steps=steps)
+    for level, losses in found.losses.items():
+        size = "x".join(str(max(1, n >> level)) for n in goal.shape[2:])
+        print(f"{size}: {loss} {losses[0]:.4f} -> {min(losses):.4f} in {len(losses)} steps")
+    write_picture(found.warp.sample(picture, tuple(goal.shape[2:]))[0], out)
+    if theta is not None:
+        write_array(found.theta[0], theta)
     print(out)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stn import _check
+from stn.arrays import to_images
 from stn.grid import pixel_to_normalized
 from stn.transforms.linear import corners_to_matrix
 
@@ -17,8 +19,13 @@ from stn.transforms.linear import corners_to_matrix
 def read_picture(path: Path | str) -> Tensor:
     """An image file as (C, H, W), float32 in [0, 1]; C is 1 (grey), 3 (colour) or 4 (with transparency).
 
+    A numpy file (.npy) holds (H, W), (H, W, C), or a volume (D, H, W), read as (1, D, H, W); integers become shares of
+    their dtype's largest number, and other numbers stay as they are.
+
     Raises: InputError if there is no such file, or it is not an image.
     """
+    if Path(path).suffix == ".npy":
+        return to_images(f"the array in {path}", _read_array(path))[0][0].float()
     _check.installed("PIL", "train")
     import numpy as np
     from PIL import Image, UnidentifiedImageError
@@ -34,21 +41,48 @@ def read_picture(path: Path | str) -> Tensor:
     return torch.from_numpy(pixels.copy()).view(*pixels.shape[:2], -1).permute(2, 0, 1).float() / 255
 
 
+def _read_array(path: Path | str) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        _check.fail(f"the image must be a file; {path} does not exist")
+    except (OSError, ValueError, EOFError) as error:
+        _check.fail(f"the image must be a whole array of numbers; {path} is not ({error})")
+
+
 def write_picture(image: Tensor, path: Path | str) -> None:
     """Write (C, H, W) in [0, 1] in the format that the file's ending names. The file appears whole or not at all.
 
+    As a numpy file (.npy) it is float32, unrounded, (H, W) or (H, W, C); and (1, D, H, W) a volume (D, H, W).
+
     Raises: InputError if no format has that ending.
     """
+    path = Path(path)
+    if path.suffix == ".npy":
+        return write_array(image.squeeze(0) if len(image) == 1 else image.permute(1, 2, 0), path)
     _check.installed("PIL", "train")
     from PIL import Image
 
-    path = Path(path)
+    if image.ndim != 3:
+        _check.fail(f"the output's name must end in .npy for a volume; got {path.name}")
     formats = Image.registered_extensions()
     if path.suffix.lower() not in formats:
         _check.fail(f"the output's name must end like a picture's (.png, .jpg, ..); got {path.name}")
     pixels = (255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).squeeze(-1)
     partial = path.with_name(f".{path.name}.partial")
     Image.fromarray(pixels.numpy()).save(partial, format=formats[path.suffix.lower()])
+    partial.replace(path)
+
+
+def write_array(values: Tensor, path: Path) -> None:
+    """Write float32 numbers as a numpy file, whole or not at all."""
+    import numpy as np
+
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        np.save(file, values.detach().cpu().float().contiguous().numpy())
     partial.replace(path)
 
 

@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from stn import _check
 from stn.data import load
-from stn.experiments.batches import TEST, Batches, evaluation_batches
+from stn.experiments.batches import TEST, Batches, evaluation_batches, generator
 from stn.experiments.folder import Row, RunFolder
 from stn.experiments.tasks import TASKS, Task
 from stn.experiments.watch import Watch
@@ -51,6 +51,13 @@ def trained_network(folder: RunFolder) -> nn.Module:
     network = TASKS[run.distortion].build(run.model, run.transform)
     network.load_state_dict(state["evaluated"])
     return network.eval()
+
+
+def example_images(folder: RunFolder, count: int = 2) -> Tensor:
+    """Images as the run's network takes them, (N, C, ..), made of noise where its own are made of digits: reads no data."""
+    draw, noise = TASKS[folder.run().distortion].draw, generator(0, TEST)
+    digits = torch.rand(count, 1, 28, 28, generator=noise)
+    return draw(digits, torch.zeros(count, dtype=torch.int64), noise).x
 
 
 def evaluate(folder: RunFolder, *, draws: int = 3, device: torch.device | str = "cpu") -> list[Row]:

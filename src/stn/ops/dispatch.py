@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from stn.ops import cpu, gpu, library
+from stn.ops import cpu, exporting, gpu, library, lowering
 from stn.ops.autograd import ORACLE, Kernels, Settings, sample
 from stn.ops.kernels import BLURRED
 from stn.ops.library import kernels_for, register_kernels
@@ -22,6 +22,8 @@ def look(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settin
         return _look_at_parts(rule, image, where, fill, settings)
     if image.dtype == torch.uint8:
         return as_bytes(look(rule, image.float(), where, fill, settings))
+    if (target := exporting.current()) is not None:
+        return lowering.look(target, rule, image, where, fill, settings)
     kernels = kernels_for(rule, image, where, settings)
     if kernels is None or fill.requires_grad:
         return ORACLE[rule](image, where, fill, settings)

@@ -55,7 +55,12 @@ def is_affine(rule: str, where: Tensor, d: int) -> bool:
 
 
 def difference(x: Tensor, axis: int) -> Tensor:
-    return torch.gradient(x, dim=axis)[0] if x.shape[axis] > 1 else torch.zeros_like(x)
+    """`torch.gradient`, which torch.export cannot trace for any number of images."""
+    if (n := x.shape[axis]) < 2:
+        return torch.zeros_like(x)
+    step = x.narrow(axis, 1, n - 1) - x.narrow(axis, 0, n - 1)
+    inner = (step.narrow(axis, 0, n - 2) + step.narrow(axis, 1, n - 2)) / 2
+    return torch.cat([step.narrow(axis, 0, 1), inner, step.narrow(axis, n - 2, 1)], dim=axis)
 
 
 def level_of(square: Tensor) -> Tensor:

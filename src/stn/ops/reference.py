@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from stn.grid import centred, half_extent
+from stn.ops import exporting
 from stn.ops.kernels import Mode, Taps, taps_of
 
 # Coordinates are clamped to +-FAR pixels: far enough to be padding in every image, near enough for exact integers.
@@ -78,7 +79,8 @@ def basis_sample(
 
 
 def coordinate_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    """Apple's GPUs have no float64, nor have most runtimes that a network is exported to."""
+    return torch.float32 if device.type == "mps" or exporting.current() else torch.float64
 
 
 def matrix_coordinates(matrix: Tensor, in_size: Sequence[int], out_size: Sequence[int], align_corners: bool) -> list[Tensor]:

@@ -55,10 +55,15 @@ class Constants:
         self._copies = {tensors[0].device: tensors}
 
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
+        if torch.compiler.is_exporting():  # what is made now belongs to the graph
+            return self._copied(device)
         if device not in self._copies:
-            precise, tensors = coordinate_dtype(device), next(iter(self._copies.values()))
-            self._copies[device] = tuple(t.to(device, precise if t.dtype == torch.float64 else t.dtype) for t in tensors)
+            self._copies[device] = self._copied(device)
         return self._copies[device]
+
+    def _copied(self, device: torch.device) -> tuple[Tensor, ...]:
+        precise, tensors = coordinate_dtype(device), next(iter(self._copies.values()))
+        return tuple(t.to(device, precise if t.dtype == torch.float64 else t.dtype) for t in tensors)
 
 
 def eye(ndim: int) -> Tensor:

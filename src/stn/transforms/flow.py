@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.ops.reference import coordinate_dtype
 from stn.ops.sample import affine_sample, grid_sample
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.bspline import spread
@@ -118,8 +119,8 @@ class FieldWarp(Warp):
         # Outer pixels on the corners lie at 1, others at (n - 1) / n: from one convention to the other is a scale.
         ratio = {False: [(n - 1) / n for n in reversed(size)], True: [n / max(n - 1, 1) for n in reversed(size)]}
         scales = [1.0] * self.ndim if align_corners == self.align_corners else ratio[align_corners]
-        image = self._as_image()
-        scale = torch.stack([torch.full((), s, dtype=torch.float64, device=self.device) for s in scales]) / self.extent
+        image, precise = self._as_image(), coordinate_dtype(self.device)
+        scale = torch.stack([torch.full((), s, dtype=precise, device=self.device) for s in scales]) / self.extent
         theta = torch.nn.functional.pad(torch.diag(scale), (0, 1))
         moved = affine_sample(image, theta, size, padding_mode="border", align_corners=self.align_corners)
         return moved.movedim(1, -1).unflatten(0, self.batch)

@@ -41,12 +41,12 @@ def matrix_exponential(matrix: Tensor) -> Tensor:  # (.., n, n)
     the device. At zero it is the identity, exactly."""
     scaled = matrix.to(coordinate_dtype(matrix.device)) / 2**SQUARINGS
     eye = torch.eye(matrix.shape[-1], dtype=scaled.dtype, device=scaled.device)
-    total = eye.expand_as(scaled)
+    less = torch.zeros_like(scaled)  # the identity: what float32 would lose next to it is not squared seven times
     for k in range(DEGREE, 0, -1):
-        total = eye + scaled @ total / k
+        less = scaled @ (eye + less) / k
     for _ in range(SQUARINGS):
-        total = total @ total
-    return total.to(matrix.dtype)
+        less = 2 * less + less @ less
+    return (eye + less).to(matrix.dtype)
 
 
 def affine_parts(

@@ -101,7 +101,7 @@ def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:
     system[count:, :count] = phi[:, count:].mT
     system[:count, :count] += smoothing * torch.eye(count, dtype=phi.dtype)
     inverse: Tensor = torch.linalg.pinv(system, hermitian=True, rtol=RANK_TOLERANCE)
-    return inverse[:, :count]
+    return inverse[:, :count].contiguous()  # not a piece of something larger, which would be saved with it
 
 
 def text_edges(count: int, *, margin: float = 0.0) -> Tensor:  # (count, 2), float64

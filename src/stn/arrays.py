@@ -1,0 +1,68 @@
+"""numpy arrays and PIL images at the edges: to batches of one, and a result back to the kind that came in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn import _check
+
+CHANNELS = (1, 3, 4)  # of a last axis that is one of colours
+Restore = Callable[[Tensor], Any]  # (1, C, *size) -> as what came in
+
+
+def to_images(name: str, value: Any) -> tuple[Tensor, Restore]:
+    """Images (N, C, *size) in floating point, and the way back to the kind, the axes and the dtype of `value`.
+
+    value: a tensor (N, C, H, W) or (N, C, D, H, W), handed through if it is floating; an array (H, W), (H, W, C) with
+    C = 1, 3 or 4, or a volume (D, H, W); or a PIL image. Integers become shares of their dtype's largest number.
+
+    Raises: InputError or TypeError, which name the argument.
+    """
+    if isinstance(value, Tensor):
+        _check.image(name, value)
+        images = value.float() / 255 if value.dtype == torch.uint8 else value
+        return images, lambda found: _in_range(found, torch.uint8) if value.dtype == torch.uint8 else found
+    pillow = sys.modules.get("PIL.Image")  # whoever holds such an image has imported it
+    if pillow is not None and isinstance(value, pillow.Image):
+        picture = value if value.mode in ("L", "RGB", "RGBA") else value.convert("RGB")
+        images, restore = to_images(name, np.array(picture))
+        return images, lambda found: pillow.fromarray(restore(found))
+    if not isinstance(value, np.ndarray):
+        _check.fail(f"{name} must be a torch.Tensor, a numpy array or a PIL image; got {type(value).__name__}")
+    return _from_array(name, value)
+
+
+def _from_array(name: str, array: np.ndarray) -> tuple[Tensor, Restore]:
+    if array.dtype.kind not in "fuib":
+        _check.fail(f"{name} must be an array of real numbers; got one of {array.dtype}")
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        _check.fail(f"{name} must be (H, W), (H, W, C) with C = 1, 3 or 4, or a volume (D, H, W); got {array.shape}")
+    pixels = torch.from_numpy(array.astype(np.float64 if array.dtype == np.float64 else np.float32))
+    if array.dtype.kind in "ui":
+        pixels /= float(np.iinfo(array.dtype).max)
+    colors = array.ndim == 3 and array.shape[-1] in CHANNELS
+    images = pixels.movedim(-1, 0)[None] if colors else pixels[None, None]
+
+    def restore(found: Tensor) -> np.ndarray:
+        found = found.detach().cpu()
+        found = found[0].movedim(0, -1) if colors else found[0, 0]
+        return _of_dtype(found.contiguous().numpy(), array.dtype)
+
+    return images, restore
+
+
+def _of_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    most = np.iinfo(dtype).max if dtype.kind in "ui" else 1
+    return (values.astype(np.float64).clip(0, 1) * most).round().astype(dtype)
+
+
+def _in_range(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return (values.clamp(0, 1) * torch.iinfo(dtype).max).round().to(dtype)

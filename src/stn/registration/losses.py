@@ -1,0 +1,96 @@
+"""How unlike two images are, one number a pair: 0 or less is alike. All are differentiable in the warped image.
+
+warped, fixed: (N, C, *size). weight: (N, 1, *size), the share of each pixel of the warped image that lay inside: what lies
+outside says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from stn.transforms.bspline import cubic_weights
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # warped, fixed, weight -> (N,)
+
+FLAT = 1e-5  # a variance, as a share of the square of the largest value, below which there is nothing to correlate
+WINDOW = 9  # pixels: that of VoxelMorph and of ANTs, whose radius is 4
+BINS = 8, 32  # of a histogram, at least and at most
+COUNT = 4  # pixels for each cell of the joint histogram: with one for four, turns of 20 degrees of 64 pixels were lost
+SAMPLES = 2**17  # pixels of a histogram at most, in steps: a volume of 96^3 takes every 7th
+_TINY = 1e-12
+
+
+def mean_squared_error(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
+    """For images of the same kind and exposure."""
+    return _mean((warped - fixed).square(), weight, _all_axes(fixed))
+
+
+def cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
+    """1 - r, r the correlation of all pixels, channel by channel: for the same kind, whatever contrast and brightness."""
+    axes = tuple(range(2, fixed.ndim))
+    a, b = (image - _mean(image, weight, axes, keepdim=True) for image in (warped, fixed))
+    covariance, *variances = (_mean(product, weight, axes) for product in (a * b, a * a, b * b))
+    least = FLAT * fixed.detach().square().amax(dim=axes)
+    return (1 - covariance / (variances[0] * variances[1] + least.square() + _TINY).sqrt()).mean(dim=1)
+
+
+def local_cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
+    """1 - r, r the correlation within a window about each pixel: for light that changes over the image."""
+    pool = F.avg_pool2d if fixed.ndim == 4 else F.avg_pool3d
+
+    def mean(image: Tensor) -> Tensor:  # the divisors' common factor cancels
+        return pool(image, WINDOW, stride=1, padding=WINDOW // 2)
+
+    inside = mean(weight) + _TINY
+    a, b = mean(weight * warped) / inside, mean(weight * fixed) / inside
+    covariance = mean(weight * warped * fixed) / inside - a * b
+    variances = [(mean(weight * image.square()) / inside - m * m).clamp_min(0) for image, m in ((warped, a), (fixed, b))]
+    axes = tuple(range(2, fixed.ndim))
+    flat = [(1e-3 * _mean(v.detach(), weight, axes, keepdim=True)) for v in variances]
+    r = covariance / ((variances[0] + flat[0]) * (variances[1] + flat[1]) + _TINY).sqrt()
+    return 1 - _mean(r, weight, _all_axes(fixed))
+
+
+def mutual_information(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
+    """Minus the mutual information of the two images' histograms, in nats, mean over channels: for different kinds.
+
+    Pixels are counted with cubic B-splines, not in bins with edges, so that it has a gradient (Mattes et al. 2003).
+    """
+    stride = math.ceil(fixed[0, 0].numel() / SAMPLES)
+    a, b, w = (image.flatten(2)[..., ::stride] for image in (warped, fixed, weight))
+    bins = min(max(math.isqrt(a.shape[-1] // COUNT), BINS[0]), BINS[1])
+    x, y = _shares_of_bins(a, bins), _shares_of_bins(b, bins)
+    joint = (x * w.unsqueeze(-1)).mT @ y  # (N, C, bins, bins)
+    joint = joint / (joint.sum(dim=(-2, -1), keepdim=True) + _TINY)
+    apart = joint.sum(dim=-1, keepdim=True) * joint.sum(dim=-2, keepdim=True)
+    information = (joint * ((joint + _TINY) / (apart + _TINY)).log()).sum(dim=(-2, -1))
+    return -information.mean(dim=1)
+
+
+def _shares_of_bins(values: Tensor, bins: int) -> Tensor:  # (N, C, P) -> (N, C, P, bins)
+    """How much each pixel counts for each bin between the darkest and the brightest one."""
+    least, most = (bound.unsqueeze(-1) for bound in values.detach().aminmax(dim=-1))
+    return cubic_weights(2 * (values - least) / (most - least).clamp_min(_TINY) - 1, bins)
+
+
+def _mean(values: Tensor, weight: Tensor, axes: tuple[int, ...], *, keepdim: bool = False) -> Tensor:
+    """Over pixels by their weights, and plainly over channels where those are among the axes."""
+    total = (weight * values).sum(dim=axes, keepdim=keepdim)
+    count = weight.expand_as(values).sum(dim=axes, keepdim=keepdim)
+    return total / (count + _TINY)
+
+
+def _all_axes(image: Tensor) -> tuple[int, ...]:
+    return tuple(range(1, image.ndim))
+
+
+LOSSES: dict[str, Loss] = {
+    "mse": mean_squared_error,
+    "ncc": cross_correlation,
+    "lncc": local_cross_correlation,
+    "mi": mutual_information,
+}

@@ -1,0 +1,188 @@
+"""Registration finds the warp that made one image of the other: measured at points, never by how alike the images look."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+import stn
+from stn.grid import axis, lattice
+from stn.registration import LOSSES
+from stn.registration.descent import Descent
+from stn.transforms import Family, Warp
+from tests.helpers import near_identity, seeded
+
+SIDE = 64
+
+
+def photo(n: int, side: int = SIDE, ndim: int = 2, seed: int = 0) -> Tensor:
+    """Patterns with structure at each scale, in [0, 1]: noise of several resolutions."""
+    mode = "bicubic" if ndim == 2 else "trilinear"
+    total = torch.zeros(())
+    for cells in [n for n in (4, 8, 16, 32) if 4 * n <= side]:
+        octave = torch.rand(n, 1, *(cells,) * ndim, generator=seeded(seed + cells)) / cells**0.5
+        total = total + F.interpolate(octave, size=(side,) * ndim, mode=mode)
+    return (total - total.min()) / (total.max() - total.min())
+
+
+def pair(true: Warp, ndim: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A moving image, and what it looks like through the true warp; both cut out of a larger one."""
+    wide, margin = photo(true.batch[0], 2 * SIDE if ndim == 2 else SIDE, ndim, seed), 2
+    size = tuple(n // margin for n in wide.shape[2:])
+    inner = lattice(size)
+    moving = stn.grid_sample(wide, (inner / margin).expand(len(wide), *inner.shape))
+    return moving, stn.grid_sample(wide, true.grid(size) / margin)
+
+
+def target_error(found: Warp, true: Warp, side: int = SIDE) -> Tensor:
+    """The mean distance in pixels between where both warps take the points of the inner three quarters: (N,)."""
+    points = 0.75 * lattice((9,) * true.ndim).flatten(0, -2)
+    return ((found.points(points) - true.points(points)) * side / 2).norm(dim=-1).mean(dim=-1)
+
+
+def still(warp: Warp, true: Family) -> Warp:
+    return true(true.identity().expand(warp.batch[0], -1))
+
+
+AFFINE = stn.Affine.from_parts(
+    angle=torch.tensor([math.radians(20), -0.25]),
+    translation=torch.tensor([[-0.3, 0.1], [0.15, 0.3]]),  # 15 % of the image's width is 0.3
+    scale=torch.tensor([[1.1, 0.95], [0.9, 1.0]]),
+)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_affine_from_afar(loss: str) -> None:
+    """Turns of 20 degrees and shifts of 15 %, to a tenth of a pixel."""
+    moving, fixed = pair(AFFINE)
+    assert target_error(still(AFFINE, stn.Affine()), AFFINE).min() > 5
+    found = stn.register(moving, fixed, "affine", loss=loss)
+    assert target_error(found.warp, AFFINE).max() < 0.1
+    assert found.theta.shape == (2, 6) and found.image.shape == fixed.shape
+
+
+@pytest.mark.parametrize(
+    "family, strength, pixels",
+    [
+        (stn.Rigid(), 0.15, 0.1),
+        (stn.Similarity(), 0.1, 0.1),
+        (stn.ThinPlateSpline(), 0.06, 0.3),
+        (stn.BSpline(shape=(5, 5)), 0.06, 0.3),
+        (stn.Velocity(shape=(5, 5), resolution=32, squarings=4), 0.08, 0.3),
+    ],
+)
+def test_each_family_finds_its_own(family: Family, strength: float, pixels: float) -> None:
+    true = family(near_identity(family, 2, strength=strength, dtype=torch.float32))
+    moving, fixed = pair(true)
+    error = target_error(stn.register(moving, fixed, family).warp, true)
+    assert error.max() < pixels and error.max() < target_error(still(true, family), true).min() / 4
+
+
+@pytest.mark.parametrize("family", [stn.Rigid(3), stn.BSpline(3, shape=(4, 4, 4))])
+def test_volumes(family: Family) -> None:
+    true = family(near_identity(family, 1, strength=0.1, dtype=torch.float32))
+    moving, fixed = pair(true, ndim=3)
+    found = stn.register(moving, fixed, family)
+    error, before = (target_error(warp, true, SIDE // 2) for warp in (found.warp, still(true, family)))
+    assert error.max() < 0.3 and error.max() < before.min() / 4
+
+
+def test_what_each_loss_is_for() -> None:
+    """Contrast, light that changes over the image, and another kind of image: where plain differences are led astray."""
+    true = stn.Affine.from_parts(angle=torch.tensor([0.12, -0.1]), translation=torch.tensor([[0.1, 0.0], [-0.05, 0.1]]))
+    moving, fixed = pair(true)
+    shaded = fixed * (0.6 + 0.4 * axis(SIDE, dtype=fixed.dtype).cos() ** 4)
+    other = (fixed - 0.5).square()  # neither brighter nor darker
+    for changed, loss, limit in ((2 * fixed - 0.3, "ncc", 0.1), (shaded, "lncc", 0.2), (other, "mi", 0.2)):
+        assert target_error(stn.register(moving, changed, loss=loss).warp, true).max() < limit, loss
+        assert target_error(stn.register(moving, changed, loss="mse").warp, true).max() > 2 * limit, loss
+
+
+def test_a_pair_of_a_batch_is_registered_as_if_alone() -> None:
+    moving, fixed = pair(AFFINE)
+    together = stn.register(moving, fixed).theta
+    apart = torch.cat([stn.register(moving[i : i + 1], fixed[i : i + 1]).theta for i in range(2)])
+    torch.testing.assert_close(together, apart, atol=2e-3, rtol=0)
+
+
+def test_a_second_warp_after_a_first() -> None:
+    """An affine start, then a spline for what is left."""
+    bend = stn.BSpline(shape=(5, 5))
+    true = AFFINE @ bend(near_identity(bend, 2, strength=0.1, dtype=torch.float32))
+    moving, fixed = pair(true)
+    first = stn.register(moving, fixed)
+    second = stn.register(moving, fixed, bend, start=first.warp)
+    assert target_error(second.warp, true).max() < 0.3 < target_error(first.warp, true).min()
+
+
+def test_the_loss_falls_and_is_reported() -> None:
+    moving, fixed = pair(AFFINE)
+    seen: list[tuple[int, int]] = []
+    found = stn.register(moving, fixed, levels=2, steps=30, report=lambda level, step, _: seen.append((level, step)))
+    assert list(found.losses) == [1, 0]
+    assert seen == [(level, step) for level, losses in found.losses.items() for step in range(len(losses))]
+    assert all(min(losses) < losses[0] and len(losses) <= 30 for losses in found.losses.values())
+
+
+def test_the_descent_meets_a_narrow_valley() -> None:
+    """A quadratic a thousand times as steep one way as the other, and one that is at rest from the start."""
+    valley = torch.tensor([1.0, 30.0, 1000.0], dtype=torch.float64)
+    goal = torch.tensor([[0.3, -0.2, 0.4], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    descent = Descent(torch.zeros(2, 3, dtype=torch.float64), most=0.1, least=1e-7)
+    for _ in range(60):
+        away = descent.trial - goal
+        descent.update((valley * away.square()).sum(dim=1), 2 * valley * away)
+    assert descent.at_rest.all()
+    torch.testing.assert_close(descent.x, goal, atol=1e-6, rtol=0)
+
+
+def of_kind(kind: str, image: Tensor) -> Any:  # (1, 1, H, W)
+    array = (255 * image[0, 0]).round().byte().numpy()
+    if kind == "bytes":
+        return torch.from_numpy(array)[None, None]
+    if kind == "PIL":
+        return Image.fromarray(array)
+    return {"uint8": array, "float64": array / 255.0, "HWC": np.stack([array, 255 - array, array], axis=-1)}[kind]
+
+
+@pytest.mark.parametrize("kind", ("uint8", "float64", "HWC", "PIL", "bytes"))
+def test_arrays_and_pictures_come_back_as_they_were(kind: str) -> None:
+    moving, fixed = (image[:1] for image in pair(AFFINE))
+    given = of_kind(kind, moving)
+    found = stn.register(given, of_kind(kind, fixed), levels=3)
+    assert type(found.image) is type(given) and np.asarray(found.image).dtype == np.asarray(given).dtype
+    assert np.asarray(found.image).shape == np.asarray(given).shape
+    points = 0.75 * lattice((9, 9)).flatten(0, -2)
+    apart = (found.warp.points(points) - AFFINE.points(points)[:1]) * SIDE / 2
+    assert apart.norm(dim=-1).mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    "moving, fixed, options, sentence",
+    [
+        (torch.rand(1, 1, 8, 8), torch.rand(2, 1, 8, 8), {}, "moving must have N, C and dimensions as fixed .*; got "),
+        (torch.rand(1, 1, 8, 8), torch.full((1, 1, 8, 8), math.nan), {}, "fixed must be finite; got 64 pixels that are not"),
+        (np.zeros((4, 4, 4, 4)), np.zeros((4, 4)), {}, r"moving must be \(H, W\), .*; got \(4, 4, 4, 4\)"),
+        (
+            np.zeros((4, 4), dtype=complex),
+            np.zeros((4, 4)),
+            {},
+            "moving must be an array of real numbers; got .* complex128",
+        ),
+        ([[0.0]], [[0.0]], {}, "moving must be a torch.Tensor, a numpy array or a PIL image; got list"),
+        (np.eye(8), np.eye(8), {"loss": "l2"}, "loss must be one of lncc, mi, mse, ncc; got 'l2'"),
+        (np.eye(8), np.eye(8), {"transform": "afine"}, "transform must be one of affine, .*; got 'afine'"),
+        (np.eye(8), np.eye(8), {"transform": stn.Affine(3)}, "ndim must be 2 for a family for these images; got 3"),
+        (np.eye(8), np.eye(8), {"steps": 0}, "steps must be an integer of at least 1; got 0"),
+        (np.eye(8), np.eye(8), {"levels": 0}, "levels must be an integer of at least 1; got 0"),
+        (np.eye(8), np.eye(8), {"bending": -1}, "bending must not be negative; got -1"),
+    ],
+)
+def test_bad_requests_end_with_a_sentence(moving: Any, fixed: Any, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(stn.InputError, match=sentence):
+        stn.register(moving, fixed, **options)
