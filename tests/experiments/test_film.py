@@ -114,7 +114,7 @@ def test_all_steps_of_a_recurrent_layer_are_kept_as_one_look() -> None:
     torch.nn.init.normal_(layer.regression.weight, std=0.05, generator=torch.Generator().manual_seed(0))
     camera = Film(network, Watch(network), torch.rand(9, 1, 28, 28))
     camera.shoot(0, steps=5, epochs=2)
-    assert camera.frames[0][1].shape == (2, SAMPLES, 6) and network.training
+    assert camera.frames[0][1].shape == (2, SAMPLES, 6) and all(part.training for part in layer.modules())
     layer.eval()
     (scene,) = scenes(layer, camera.images, camera.frames)
     torch.testing.assert_close(scene.outputs.squeeze(1), layer(camera.images))

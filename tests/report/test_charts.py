@@ -25,7 +25,7 @@ def test_a_chart_of_powers() -> None:
 
 
 def test_zero_stands_at_the_foot_of_powers() -> None:
-    (chart,) = charts([rows("error_percent", 10.0, 0.0, 2.0)])
+    (chart,) = charts([rows("error_percent", 10.0, 0.0, 1.0)])
     heights = [y for _, y in chart.lines[0].dots]
     assert list(chart.up[0]) == [BOTTOM, "0"]
     assert heights[:2] == [TOP, BOTTOM] and TOP < heights[2] < BOTTOM
