@@ -1,44 +1,14 @@
-"""Every error about an argument is raised here, as a sentence: which argument, what was expected, what came."""
+"""Tensors: their kind, shape, device and values."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-
-class InputError(ValueError):
-    """Something that the caller handed in (an argument, a file, a run folder) is not what was expected."""
-
-
-def fail(sentence: str) -> NoReturn:
-    raise InputError(sentence)
-
-
-def choice(name: str, value: object, allowed: Iterable[object]) -> None:
-    allowed = list(allowed)
-    if value not in allowed:
-        fail(f"{name} must be one of {', '.join(sorted(map(str, allowed)))}; got {value!r}")
-
-
-def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
-    """A size in torch's order, every length a positive integer."""
-    wanted = f"{ndim}" if ndim else "2 or 3"
-    if not isinstance(size, Sequence) or not all(isinstance(n, int) and not isinstance(n, bool) for n in size):
-        fail(f"{name} must be a sequence of {wanted} integers; got {size!r}")
-    if len(size) not in ((ndim,) if ndim else (2, 3)):
-        fail(f"{name} must have {wanted} lengths; got {tuple(size)}")
-    if min(size) < 1:
-        fail(f"{name} must have positive lengths; got {tuple(size)}")
-    return tuple(size)
-
-
-def some(name: str, given: Sequence[object]) -> None:
-    if not given:
-        fail(f"{name} must be given, once or more often; got none")
+from stn._check.errors import fail
 
 
 def tensor(name: str, value: object) -> None:
@@ -173,13 +143,6 @@ def finite(name: str, value: Tensor) -> None:
         fail(f"{name} must be finite; got {value.tolist()}")
 
 
-def lattice_shape(name: str, value: Sequence[int]) -> tuple[int, ...]:
-    shape = lengths(name, value, 2)
-    if min(shape) < 2:
-        fail(f"{name} must have at least 2 rows and 2 columns; got {shape}")
-    return shape
-
-
 def theta(value: Tensor, num_params: int, family: str) -> None:
     """Parameters (N, P), or (N, K, P) for K looks at each image."""
     floating("theta", value)
@@ -194,104 +157,11 @@ def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
         fail(f"theta must have N = {image.shape[0]} rows as image; got {batch[0]}")
 
 
-def dimension(value: int, allowed: Sequence[int], family: str) -> int:
-    if value not in allowed:
-        fail(f"ndim must be {' or '.join(map(str, allowed))} for {family}; got {value!r}")
-    return value
-
-
-def positive(name: str, value: float) -> None:
-    if not value > 0:
-        fail(f"{name} must be positive; got {value!r}")
-
-
-def not_negative(name: str, value: float) -> None:
-    if not value >= 0:
-        fail(f"{name} must not be negative; got {value!r}")
-
-
-def input_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """The shape of one image without its batch: (C, H, W)."""
-    if not isinstance(shape, Sequence) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
-        fail(f"{name} must be (C, H, W), positive integers; got {shape!r}")
-    return tuple(shape)
-
-
-def at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        fail(f"{name} must be an integer of at least {least}; got {value!r}")
-
-
-def features(localization: object, given: int | None) -> int:
-    """How many features a localisation network returns: as given, or as it says itself."""
-    count = getattr(localization, "out_features", None) if given is None else given
-    if not isinstance(count, int) or count < 1:
-        fail(
-            "features must be given for a localization network without an attribute out_features; "
-            f"got {type(localization).__name__}"
-        )
-    return count
-
-
 def localized(value: Tensor, image: Tensor, features: int) -> None:
     """What a localisation network returned."""
     expected = (image.shape[0], features)
     if value.shape != expected:
         fail(f"the localization network must return (N, features) = {expected}; got {tuple(value.shape)}")
-
-
-def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
-    allowed = sorted(allowed, key=str)
-    for key in given:
-        if key not in allowed:
-            fail(f"{name} must be among {', '.join(allowed)}; got {key!r}")
-
-
-def side(name: str, value: int, allowed: Iterable[int]) -> None:
-    """The side of a square image, one of those that a network is laid out for."""
-    if value not in allowed:
-        fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {value!r}")
-
-
-def installed(module: str, extra: str) -> None:
-    """A package that only an extra of this library needs."""
-    if importlib.util.find_spec(module) is None:
-        fail(f"the package {module} is needed here: pip install 'torch-stn[{extra}]'")
-
-
-def device(name: str, value: str) -> None:
-    """cpu, or a CUDA device that is there."""
-    kind, _, index = value.partition(":")
-    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
-        fail(f"{name} must be cpu, cuda or cuda and a number, as in cuda:1; got {value!r}")
-    count = torch.cuda.device_count()
-    if kind == "cuda" and int(index or 0) >= count:
-        fail(f"{name} must be a device that torch sees, and it sees {count} of CUDA; got {value!r}")
-
-
-def angle(name: str, degrees: float) -> None:
-    if not -90 < degrees < 90:
-        fail(f"{name} must be between -90 and 90 degrees; got {degrees!r}")
-
-
-def alone(name: str, others: dict[str, Any]) -> None:
-    """An option that cannot be combined with these, where they are set."""
-    given = [other for other, value in others.items() if value]
-    if given:
-        fail(f"{name} goes without {', '.join(others)}; got {', '.join(given)} too")
-
-
-def unmapped(name: str, dim: int | None) -> None:
-    """An argument that vmap may not map: it is one for the whole call."""
-    if dim is not None:
-        fail(f"{name} must be the same for all that vmap maps over; got one mapped over dimension {dim}")
-
-
-def composable(outer: Sequence[int], inner: Sequence[int], outer_ndim: int, inner_ndim: int) -> None:
-    if outer_ndim != inner_ndim:
-        fail(f"both warps of a composition must have the same number of dimensions; got {outer_ndim} and {inner_ndim}")
-    if any(a != b for a, b in zip(outer, inner, strict=False)):
-        fail(f"both warps of a composition must be of the same batch; got {tuple(outer)} and {tuple(inner)}")
 
 
 def regular(name: str, value: Tensor) -> None:
@@ -309,44 +179,9 @@ def pixel_matrix(name: str, value: Tensor) -> None:
         fail(f"{name} must be (N, d, d+1) or (N, d+1, d+1), or with K looks; got {tuple(value.shape)}")
 
 
-def lattice_of(name: str, value: Sequence[int], ndim: int, *, least: int) -> tuple[int, ...]:
-    """Nodes or cells along each axis of a lattice over the image."""
-    shape = lengths(name, value, ndim)
-    if min(shape) < least:
-        fail(f"{name} must have at least {least} along each axis; got {shape}")
-    return shape
-
-
-def even(name: str, value: int) -> None:
-    if value % 2:
-        fail(f"{name} must be even; got {value!r}")
-
-
-def divisible(name: str, value: int, parts: int) -> None:
-    if value % parts:
-        fail(f"{name} must be a multiple of the {parts} processes that share it; got {value!r}")
-
-
-def share(name: str, value: float, most: float) -> None:
-    if not 0 <= value < most:
-        fail(f"{name} must be at least 0 and less than {most}; got {value!r}")
-
-
 def field(name: str, value: Tensor) -> None:
     """Displacements (N, *shape, d), or (N, K, *shape, d)."""
     floating(name, value)
     d = value.shape[-1] if value.ndim else 0
     if d not in (2, 3) or value.ndim - d not in (2, 3):
         fail(f"{name} must be (N, H, W, 2) or (N, D, H, W, 3), or with K looks; got {tuple(value.shape)}")
-
-
-def inner_nodes(name: str, cells: Sequence[int], boundary: str) -> None:
-    if boundary == "fixed" and min(cells) < 2:
-        fail(f"{name} must have at least 2 along each axis, or no node moves with boundary='fixed'; got {tuple(cells)}")
-
-
-def within(name: str, bounds: tuple[float, float], values: Sequence[float]) -> None:
-    """Bounds (low, high) with all values of the identity strictly inside."""
-    low, high = bounds
-    if not all(low < value < high for value in values):
-        fail(f"{name} must have bounds (low, high) around the identity's {sorted(set(values))}; got {bounds}")
