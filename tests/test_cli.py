@@ -145,13 +145,13 @@ def test_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         ),
         (["register", "IN", "nothing.npy", "out.png"], "stn: the image must be a file; nothing.npy does not exist"),
         (["export", "nowhere", "model.onnx"], "stn: the run folder must hold config.json; nowhere does not"),
-        (["train", "--data", "mnist"], "stn: root must name the folder of MNIST's files for data='mnist'; got None"),
+        (["train", "--data", "mnist"], "stn: root must name the folder of the files of data='mnist'; got None"),
         (["train", "--data", "mnist", "--root", "nowhere"], "stn: root must hold train-images-idx3-ubyte .*"),
         (["train", "--transform", "afine"], "transform must be one of affine, .*; got 'afine'"),
         (["reproduce", "table1", "--cells", "x"], "stn: cells must be names or patterns among fcn/r, .*; got 'x'"),
         (
             ["reproduce", "table1", "--cells", "fcn/r"],
-            "stn: cell fcn/r, seed 0: root must name the folder of MNIST's files for data='mnist'; got None",
+            "stn: cell fcn/r, seed 0: root must name the folder of the files of data='mnist'; got None",
         ),
     ],
 )

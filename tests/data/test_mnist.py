@@ -105,9 +105,9 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
 
 
 def test_a_request_that_makes_no_sense(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="data must be one of digits, mnist; got 'cifar'"):
+    with pytest.raises(InputError, match="data must be one of cub, digits, mnist, svhn; got 'cifar'"):
         load("cifar")
-    with pytest.raises(InputError, match="root must name the folder of MNIST's files for data='mnist'; got None"):
+    with pytest.raises(InputError, match="root must name the folder of the files of data='mnist'; got None"):
         load("mnist")
     (tmp_path / "labels").write_bytes(idx(np.zeros((2, 3))))
     with pytest.raises(InputError, match="header 00 00 08 01"):

@@ -42,8 +42,9 @@ def lattice_shape(name: str, value: Sequence[int]) -> tuple[int, ...]:
 
 
 def dimension(value: int, allowed: Sequence[int], family: str) -> int:
-    if value not in allowed:
-        fail(f"ndim must be {' or '.join(map(str, allowed))} for {family}; got {value!r}")
+    if not isinstance(value, int) or value not in allowed:
+        given = value if isinstance(value, int) else type(value).__name__
+        fail(f"ndim must be {' or '.join(map(str, allowed))} for {family}; got {given!r}")
     return value
 
 
