@@ -34,9 +34,8 @@ def test_two_processes_give_the_loss_curve_of_one(model: str, launch: str, tmp_p
         assert ours["step"] == theirs["step"]
         for key in {"loss", "train_loss", "theta_gradient", "mean_scale"} & set(theirs):
             assert ours[key] == pytest.approx(theirs[key], rel=1e-3), key
-        assert ours["error_percent"] == pytest.approx(
-            theirs["error_percent"], abs=1.5
-        )  # 5 of 397 images: ten steps leave many near ties
+        # 5 of 397 images: ten steps leave many that are read one way as well as another.
+        assert ours["error_percent"] == pytest.approx(theirs["error_percent"], abs=1.5)
 
 
 @pytest.mark.parametrize("victim", (0, 1))
