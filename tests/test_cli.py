@@ -1,6 +1,8 @@
 """The command line, as a person types it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +185,14 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(
     monkeypatch.setattr("stn.experiments.train.train", interrupt)
     assert stn(monkeypatch, "train", "--out", tmp_path / "run") == 130
     assert "--resume" in capsys.readouterr().err
+
+
+def test_without_its_packages_the_command_says_what_to_install() -> None:
+    """As after `pip install torch-stn` alone: a finder that knows no tyro stands for its absence."""
+    hide = (
+        "import importlib.util as u; find = u.find_spec; u.find_spec = lambda name: None if name == 'tyro' else find(name)"
+    )
+    code = f"{hide}; from stn.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.strip() == "stn: the package tyro is needed here: pip install 'torch-stn[train]'"
