@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from stn.experiments.folder import write_atomically
 from stn.experiments.machine import machine
 from stn.models import SVHN_MODELS, build_svhn, num_parameters
+from stn.models.blocks import channels_last
 from stn.nn import SpatialTransformer
 
 WARM_UP = 3  # rounds
@@ -38,7 +39,7 @@ class Step:
         for layer in self.network.modules():
             if isinstance(layer, SpatialTransformer):  # else no pixel is between two others, and no localisation learns
                 nn.init.normal_(layer.regression.weight, std=1e-2)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        channels_last(self.network)
         self.x = torch.rand(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
         self.y = torch.randint(11, (batch, 5))
 

@@ -132,7 +132,7 @@ def test_the_strip_has_the_edge_of_the_look_where_it_looks() -> None:
 
 
 def test_tensorboard_has_the_looks_of_every_epoch(small: Run, folder: RunFolder) -> None:
-    from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
+    from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]  # it has no types
 
     train(dataclasses.replace(small, epochs=2), folder, quiet=True)
     events = event_accumulator.EventAccumulator(str(folder.path / "tensorboard"), size_guidance={"images": 0})

@@ -25,6 +25,7 @@ def python(*words: object) -> list[str]:
 def test_two_processes_give_the_loss_curve_of_one(model: str, launch: str, tmp_path: Path) -> None:
     """Ten steps with the same global batch, whose statistics batch norm takes over both processes."""
     flags = [*STN, "--model", model, "--epochs", 2, "--batch-size", 2520, "--averaging", 0.5, "--off-image-weight", 0.1]
+    flags += ["--lr", 3e-4, "--localization-lr", 3e-4]  # at ten times these rates ten steps make 1e-4 of a rounding error
     both = {"torchrun": python(*TORCHRUN, *flags), "devices": python(*flags, "--devices", 2)}[launch]
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
     for command, folder in ((python(*flags), one), (both, two)):
@@ -32,10 +33,11 @@ def test_two_processes_give_the_loss_curve_of_one(model: str, launch: str, tmp_p
     assert len(one.rows()) == 3
     for ours, theirs in zip(two.rows(), one.rows(), strict=True):
         assert ours["step"] == theirs["step"]
-        for key in {"loss", "train_loss", "theta_gradient", "mean_scale"} & set(theirs):
-            assert ours[key] == pytest.approx(theirs[key], rel=1e-3), key
-        # 5 of 397 images: ten steps leave many that are read one way as well as another.
-        assert ours["error_percent"] == pytest.approx(theirs["error_percent"], abs=1.5)
+        for key in {"loss", "train_loss", "mean_scale"} & set(theirs):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-4), key
+        if "theta_gradient" in theirs:
+            assert ours["theta_gradient"] == pytest.approx(theirs["theta_gradient"], rel=1e-3)
+        assert ours["error_percent"] == pytest.approx(theirs["error_percent"], abs=0.3)  # one image of 397
 
 
 @pytest.mark.parametrize("victim", (0, 1))

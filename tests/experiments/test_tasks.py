@@ -11,7 +11,7 @@ import stn
 from stn.data import as_float, load_digits
 from stn.data.strings import NONE
 from stn.experiments import Run, RunFolder
-from stn.experiments.evaluate import evaluate
+from stn.experiments.evaluate import evaluate, example_images
 from stn.experiments.tasks import TASKS, cross_entropy, parts_found
 from stn.experiments.train import train
 from stn.figures import draw_run
@@ -32,13 +32,13 @@ def test_a_network_learns_its_examples_by_heart(name: str, model: str) -> None:
     network = task.build(model, "affine")
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     losses = []
-    for _ in range(8):
+    for _ in range(16):
         loss = task.loss(network(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.75 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
     assert all(p.grad is not None for p in network.parameters())
 
 
@@ -99,7 +99,14 @@ def test_both_parts_are_found_by_a_look_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, model", (("addition", "2xst-fcn"), ("strings", "st-cnn-single"), ("pairs", "2xlook"), ("curved", "st-crnn"))
+    "name, model",
+    (
+        ("addition", "2xst-fcn"),
+        ("strings", "st-cnn-single"),
+        ("pairs", "2xlook"),
+        ("curved", "st-crnn"),
+        ("extruded_32", "st-cnn"),
+    ),
 )
 def test_a_run_of_each_kind(name: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training, its rows, the same errors on evaluation, and pictures."""
@@ -114,7 +121,18 @@ def test_a_run_of_each_kind(name: str, model: str, tmp_path: Path, monkeypatch: 
     again = evaluate(folder, draws=1)[0]
     keys = {"loss", "error_percent", "off_image_share", *(["both_found"] if name == "pairs" else [])}
     assert {key: rows[1][key] for key in keys} == pytest.approx({key: again[key] for key in keys}, rel=1e-5)
-    assert "looks.png" in [path.name for path in draw_run(folder, count=3)]
+    assert ("looks.png" in [path.name for path in draw_run(folder, count=3)]) == (name != "extruded_32")  # of images alone
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in SLOW])
+def test_networks_read_example_images(name: str, tmp_path: Path) -> None:
+    """Images of noise stand for a task's own, of its own size, where no data is at hand: an export is traced with them."""
+    task, folder = TASKS[name], RunFolder(tmp_path / "run")
+    folder.open(Run(data=task.data[0], distortion=name, model=task.models[-1]))
+    images = example_images(folder, 2)
+    assert len(images) == 2 and images.std() > 0
+    with torch.inference_mode():
+        assert len(task.build(task.models[-1], "affine").eval()(images)) == 2
 
 
 def test_smoothing_is_of_training_alone() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import stn
 from stn.models import SVHN_MODELS, build_svhn, num_parameters
-from stn.models.blocks import ImageConvolution
+from stn.models.blocks import ImageConvolution, channels_last
 from stn.nn import SpatialTransformer
 from tests.helpers import seeded
 
@@ -68,7 +68,7 @@ def test_at_the_start_they_are_the_backbone(model: str) -> None:
 
 @pytest.mark.parametrize("model", SVHN_MODELS)
 def test_gradients_reach_every_parameter_in_channels_last(model: str) -> None:
-    network = small(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    network = channels_last(small(model))
     for layer in looks(network):
         nn.init.normal_(layer.regression.weight, std=0.1)
         layer.register_forward_hook(lambda _, args, y: kept.append(y.is_contiguous(memory_format=torch.channels_last)))

@@ -14,7 +14,7 @@ old = stn.spatial_transformer_network
 
 KNOTS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0], [0.5, 0.5]])
 CASES: list[tuple[Callable[[], Any], str]] = [
-    (lambda: stn.affine_sample([[1.0]], EYE), "image must be a torch.Tensor; got list"),  # type: ignore[arg-type]
+    (lambda: stn.affine_sample([[1.0]], EYE), "image must be a torch.Tensor; got list"),  # type: ignore[arg-type]  # on purpose
     (
         lambda: stn.affine_sample(IMAGE.long(), EYE),
         "image must have a floating-point dtype, a complex one, or uint8; got torch.int64",
@@ -28,8 +28,8 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.affine_sample(IMAGE, EYE.to("meta")), "theta must be on cpu as image; got meta"),
     (lambda: stn.affine_sample(IMAGE, EYE, (4,)), r"size must have 2 lengths; got \(4,\)"),
     (lambda: stn.affine_sample(IMAGE, EYE, (4, 0)), r"size must have positive lengths; got \(4, 0\)"),
-    (lambda: stn.affine_sample(IMAGE, EYE, (4, 2.5)), r"size must be a sequence of 2 integers; got \(4, 2.5\)"),  # type: ignore[arg-type]
-    (lambda: stn.affine_sample(IMAGE, EYE, 4), "size must be a sequence of 2 integers; got 4"),  # type: ignore[arg-type]
+    (lambda: stn.affine_sample(IMAGE, EYE, (4, 2.5)), r"size must be a sequence of 2 integers; got \(4, 2.5\)"),  # type: ignore[arg-type]  # on purpose
+    (lambda: stn.affine_sample(IMAGE, EYE, 4), "size must be a sequence of 2 integers; got 4"),  # type: ignore[arg-type]  # on purpose
     (
         lambda: stn.affine_sample(IMAGE, EYE, mode="cubic"),
         "mode must be one of bicubic, bilinear, .*; got 'cubic'",

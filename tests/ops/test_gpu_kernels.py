@@ -159,7 +159,7 @@ def test_any_strides(device: str) -> None:
     assert torch.equal(problem.value(), expected)
     problem.where = problem.where[:1].expand(2, -1, -1, -1)
     ones = torch.ones((), dtype=torch.float64, device=device).expand_as(expected)
-    problem.weight = lambda: ones  # type: ignore[method-assign]
+    problem.weight = lambda: ones  # type: ignore[method-assign]  # for this one problem
     in_image, in_where = problem.gradient()
     assert in_image.is_contiguous() and in_where.is_contiguous()
     torch.testing.assert_close([in_image, in_where], list(problem.oracle()[1:]), atol=1e-10, rtol=0)

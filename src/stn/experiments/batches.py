@@ -13,6 +13,8 @@ from stn.data.draw import Example
 
 Draw = Callable[[Tensor, Tensor, Generator], Example]  # of images (N, 1, 28, 28) and labels (N,)
 Batches = Iterable[Example]
+AT_ONCE = 1000  # images in a batch that is not learned from
+NUMBERS = 2**24  # but no more than this in its images: 85 of birds
 ORDER, TRAIN, VALID, TEST, DROPOUT = range(5)  # streams of random numbers
 
 
@@ -38,9 +40,10 @@ def steps_per_epoch(data: Labelled, *, batch_size: int, copies: int) -> int:
 
 
 def evaluation_batches(
-    data: Labelled, draw: Draw, *, seed: int, stream: int, number: int = 0, batch_size: int = 1000
+    data: Labelled, draw: Draw, *, seed: int, stream: int, number: int = 0, batch_size: int | None = None
 ) -> Iterator[Example]:
     """Every image once, in order; the draw of this number."""
+    batch_size = batch_size or max(1, min(AT_ONCE, NUMBERS // data.images[:1].numel()))
     for step, start in enumerate(range(0, len(data), batch_size)):
         part = data[start : start + batch_size]
         yield draw(as_float(part.images), part.labels, generator(seed, stream, number, step))

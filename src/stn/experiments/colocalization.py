@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,10 +13,11 @@ from rich.console import Console
 from stn import _check
 from stn.data import load
 from stn.data.draw import Example
-from stn.experiments.folder import Row, write_atomically
+from stn.experiments.folder import Row, read_rows, write_atomically, write_rows, write_text
+from stn.experiments.report import line
 from stn.experiments.search import FEATURES, Found, Search, codes, find
 
-SCENES = {  # heading, and how many the paper finds of the worst and the best digit, in percent
+HEADINGS = {  # heading, and how many the paper finds of the worst and the best digit, in percent
     "translated_84": ("translated", (100, 100)),
     "cluttered_84": ("among clutter", (75, 93)),
 }
@@ -50,7 +50,7 @@ def reproduce_colocalization(
     """
     _check.at_least("seeds", seeds, 1)
     file, planned = out.with_suffix(".jsonl"), list(searches(seeds, cells))
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    rows = read_rows(file)
     rows = [row for row in rows if row["search"] == Search.again(row["search"]).settings()]  # of this version
     for scene in FEATURES:
         wanted = [search for search in planned if search.scene == scene and not _known(search, rows)]
@@ -61,10 +61,10 @@ def reproduce_colocalization(
             found = find(search, images, encoder)
             _keep(found, runs / found_name(search))
             rows = [*rows, found.row]
-            _write(file, "".join(json.dumps(row) + "\n" for row in rows))
-            _write(out.with_suffix(".md"), markdown(rows))
+            write_rows(file, rows)
+            write_text(out.with_suffix(".md"), markdown(rows))
             Console().print(f"{search.name}, seed {search.seed}: {found.row['found_percent']:.0f} % found")
-    _write(out.with_suffix(".md"), markdown(rows))
+    write_text(out.with_suffix(".md"), markdown(rows))
     return rows
 
 
@@ -104,29 +104,21 @@ def _known(search: Search, rows: Sequence[Row]) -> bool:
 def markdown(rows: Sequence[Row]) -> str:
     """The whole document."""
     recipe = RECIPE.format(steps=Search.steps, shift=Search.shift)
-    lines = [HEAD.format(recipe=recipe), _line(["", *range(10), "mean", "paper"]), _line(["---"] * 13)]
-    for scene, (heading, (worst, best)) in SCENES.items():
+    lines = [HEAD.format(recipe=recipe), line(["", *range(10), "mean", "paper"]), line(["---"] * 13)]
+    for scene, (heading, (worst, best)) in HEADINGS.items():
         by_digit = [[row["found_percent"] for row in rows if _is(row, scene, digit)] for digit in range(10)]
         there = [mean(found) for found in by_digit if found]
         numbers = [f"{mean(found):.0f}" if found else "–" for found in by_digit]
         paper = f"{worst}" if worst == best else f"{worst} to {best} by digit"
-        lines.append(_line([heading, *numbers, f"**{mean(there):.1f}**" if there else "–", paper]))
+        lines.append(line([heading, *numbers, f"**{mean(there):.1f}**" if there else "–", paper]))
     details = ("cell", "seed", "found %", "mean IoU", "last loss", "seconds")
-    lines += ["", "## Rows", "", _line(details), _line(["---"] * len(details))]
+    lines += ["", "## Rows", "", line(details), line(["---"] * len(details))]
     for row in rows:
         measured = f"{row['found_percent']:.0f}", f"{row['iou']:.2f}", f"{row['loss']:.3f}", f"{row['seconds']:.0f}"
-        lines.append(_line([row["cell"], row["search"]["seed"], *measured]))
+        lines.append(line([row["cell"], row["search"]["seed"], *measured]))
     machines = dict.fromkeys(f"{row['machine']}, {row['threads']} threads" for row in rows)
     return "\n".join([*lines, "", f"Measured on {'; '.join(machines) or 'nothing yet'}.", ""])
 
 
 def _is(row: Row, scene: str, digit: int) -> bool:
     return bool(row["search"]["scene"] == scene and row["search"]["digit"] == digit)
-
-
-def _line(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))

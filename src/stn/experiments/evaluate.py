@@ -54,10 +54,10 @@ def trained_network(folder: RunFolder) -> nn.Module:
 
 
 def example_images(folder: RunFolder, count: int = 2) -> Tensor:
-    """Images as the run's network takes them, (N, C, ..), made of noise where its own are made of digits: reads no data."""
-    draw, noise = TASKS[folder.run().distortion].draw, generator(0, TEST)
-    digits = torch.rand(count, 1, 28, 28, generator=noise)
-    return draw(digits, torch.zeros(count, dtype=torch.int64), noise).x
+    """Images as the run's network takes them, (N, C, ..), of noise where its own are of pictures: reads no data."""
+    task, noise = TASKS[folder.run().distortion], generator(0, TEST)
+    pictures = torch.rand(count, *task.shape, generator=noise)
+    return task.evaluated(pictures, torch.zeros(count, dtype=torch.int64), noise).x
 
 
 def evaluate(folder: RunFolder, *, draws: int = 3, device: torch.device | str = "cpu") -> list[Row]:

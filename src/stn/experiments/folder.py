@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +29,19 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Of a file of one JSON object a line; none if there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 class RunFolder:
@@ -58,8 +71,7 @@ class RunFolder:
             return
         if self.path.exists() and (not self.path.is_dir() or self._in_use()):
             _check.fail(f"out must be a new or an empty folder, or that of a run to resume; got {self.path}")
-        text = json.dumps(run.to_json(), indent=2) + "\n"
-        write_atomically(self.config, lambda file: file.write(text.encode()))
+        write_text(self.config, json.dumps(run.to_json(), indent=2) + "\n")
 
     def _in_use(self) -> bool:
         """Whether it holds more than the beginning of a file that a killed run was writing."""
@@ -76,13 +88,10 @@ class RunFolder:
         return Run.from_json(values)
 
     def rows(self) -> list[Row]:
-        if not self._rows.exists():
-            return []
-        return [json.loads(line) for line in self._rows.read_text().splitlines()]
+        return read_rows(self._rows)
 
     def write_rows(self, rows: list[Row]) -> None:
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomically(self._rows, lambda file: file.write(text.encode()))
+        write_rows(self._rows, rows)
 
     def save(self, state: dict[str, Any], rows: list[Row]) -> None:
         """Rows first: a checkpoint knows every row up to it, and what it does not know a resumed run writes again."""

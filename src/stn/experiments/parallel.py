@@ -34,11 +34,13 @@ class SharedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         dims = (0, *range(2, input.ndim))
-        x = input.float()
-        count = x.numel() // x.shape[1] * dist.get_world_size()
-        sums = all_reduce(torch.stack([x.sum(dims), x.square().sum(dims)]))
-        mean, square = sums / count  # (C,), (C,)
-        variance = (square - mean.square()).clamp_min(0)
+        x, world = input.float(), dist.get_world_size()
+        count = x.numel() // x.shape[1] * world
+        variance, mean = torch.var_mean(x, dims, correction=0)  # (C,), (C,)
+        common = all_reduce(mean) / world
+        # Not the mean of squares less the square of the mean, which cancel.
+        variance = all_reduce(variance + (mean - common).square()) / world
+        mean = common
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
             assert self.momentum is not None  # a running mean, as the paper's networks have it

@@ -40,14 +40,14 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str) -> str:
         "",
         table.recipe,
         "",
-        _line(["", *columns]),
-        _line(["---"] * (1 + len(columns))),
+        line(["", *columns]),
+        line(["---"] * (1 + len(columns))),
     ]
     for label in dict.fromkeys(cell.row for cell in table.cells):
         cells = {cell.column: cell for cell in table.cells if cell.row == label}
-        lines.append(_line([label, *(_number(cells.get(column), found) for column in columns)]))
-    lines += ["", *_notes(table, found), "", "## Rows", "", _line(DETAILS), _line(["---"] * len(DETAILS))]
-    lines += [_line(map(str, _details(row))) for cell in table.cells for row in found[cell.name]]
+        lines.append(line([label, *(_number(cells.get(column), found) for column in columns)]))
+    lines += ["", *_notes(table, found), "", "## Rows", "", line(DETAILS), line(["---"] * len(DETAILS))]
+    lines += [line(_details(row)) for cell in table.cells for row in found[cell.name]]
     machines = dict.fromkeys(f"{row['machine']}, {row['threads']} threads a run, torch {row['torch']}" for row in rows)
     hours = sum(row["seconds"] for row in rows) / 3600
     return "\n".join([*lines, "", f"Measured on {'; '.join(machines) or 'nothing yet'}. {hours:.1f} hours of training.", ""])
@@ -95,5 +95,6 @@ def _details(row: Row) -> Iterable[str]:
             yield ""
 
 
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def line(cells: Iterable[object]) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(map(str, cells))} |"

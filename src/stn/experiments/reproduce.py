@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stn import _check
 from stn.experiments.evaluate import mean_and_spread, trained_network
-from stn.experiments.folder import Row, RunFolder, write_atomically
+from stn.experiments.folder import Row, RunFolder, read_rows, write_rows, write_text
 from stn.experiments.machine import machine
 from stn.experiments.report import markdown
 from stn.experiments.runs import Run
@@ -62,7 +61,7 @@ def reproduce(
     for argument, value in (("seeds", seeds), ("workers", workers)):
         _check.at_least(argument, value, 1)
     table, file = TABLES[name], out.with_suffix(".jsonl")
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    rows = read_rows(file)
     rows = [row for row in rows if _current(row, table)]
     threads = max(1, torch.get_num_threads() // workers) if workers > 1 else 0
     chosen = [
@@ -72,11 +71,11 @@ def reproduce(
     console = Console()
     for row in _trained([job for job in chosen if not _known(job, rows)], workers, console):
         rows = [old for old in rows if _key(old) != _key(row)] + [row]
-        _write(file, "".join(json.dumps(row) + "\n" for row in rows))
-        _write(out.with_suffix(".md"), markdown(name, table, rows, budget))
+        write_rows(file, rows)
+        write_text(out.with_suffix(".md"), markdown(name, table, rows, budget))
         paper = "" if row["paper"] is None else f", the paper {row['paper']} %"
         console.print(f"{row['cell']}, seed {row['seed']}: {row['error_percent']:.2f} %{paper}")
-    _write(out.with_suffix(".md"), markdown(name, table, rows, budget))
+    write_text(out.with_suffix(".md"), markdown(name, table, rows, budget))
     return rows
 
 
@@ -174,7 +173,3 @@ def _current(row: Row, table: Table) -> bool:
     """Whether this version of the library would train what the row stands for: a table does not mix recipes."""
     cells = [cell for cell in table.cells if cell.name == row["cell"]]
     return any(_settings(_planned(cell, table, None, row["seed"], row["budget"]).run) == row["run"] for cell in cells)
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))

@@ -25,6 +25,7 @@ from stn.experiments.machine import machine
 from stn.experiments.runs import Run
 from stn.experiments.train import train
 from stn.models import Codes, box_iou, boxes_of, build_colocalizer, random_places, similarity_triplet_loss
+from stn.models.blocks import channels_last
 from stn.models.colocalization import CROP
 from stn.nn import SpatialTransformer
 from stn.ops import affine_sample
@@ -36,7 +37,7 @@ FEATURES = {  # scene: what the CNN whose features are compared learns from
     "cluttered_84": dataclasses.replace(_CNN, distortion="moved_cluttered", epochs=6),
 }
 EXAMPLES = 500  # digits that say how long codes are
-SCENE, RANDOM = 8, 9  # streams of random numbers
+SCENE, RANDOM = 8, 9  # streams of random numbers, beyond those of `experiments.batches`
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def codes(scene: str, *, data: str, root: Path | None, runs: Path) -> Codes:
     network = trained_network(folder)
     assert isinstance(network, nn.Sequential)
     examples = as_float(load(data, root).train.images[:EXAMPLES])
-    return Codes(network[:-1].to(memory_format=torch.channels_last), examples)  # type: ignore[call-overload]
+    return Codes(channels_last(network[:-1]), examples)
 
 
 def find(search: Search, images: Labelled, encoder: Codes) -> Found:

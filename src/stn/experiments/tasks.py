@@ -73,6 +73,7 @@ class Task(NamedTuple):
     found: Callable[[Warp, Tensor], dict[str, Tensor]] | None = None  # of looks and the digits' boxes
     still: Draw | None = None  # what is evaluated, where that is not drawn as in training
     data: tuple[str, ...] = ("digits", "mnist")  # whose images it takes
+    shape: tuple[int, int, int] = (1, 28, 28)  # of one of those
 
     @property
     def evaluated(self) -> Draw:
@@ -110,6 +111,10 @@ def _strings(model: str, transform: str) -> nn.Module:
     return build_svhn(model, 64, transform, channels=1, width=0.25, dropout=0.0)
 
 
+def _numbers(model: str, transform: str) -> nn.Module:
+    return build_svhn(model, 64, transform)
+
+
 def _pairs(model: str, transform: str) -> nn.Module:
     halve = nn.MaxPool2d(2)
     backbone = nn.Sequential(convolution(1, 16, 5), halve, convolution(16, 32, 3), halve, convolution(32, 64, 3))
@@ -134,6 +139,6 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "curved": made_up("curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode),
     "perturbed": _perturbed(28),
     "perturbed_42": _perturbed(42),
-    "numbers": Task(as_they_are, SVHN_MODELS, lambda model, transform: build_svhn(model, 64, transform), data=("svhn",)),
-    "birds": Task(random_views, tuple(BIRDS), _birds, still=middle_views, data=("cub",)),
+    "numbers": Task(as_they_are, SVHN_MODELS, _numbers, data=("svhn",), shape=(3, 64, 64)),
+    "birds": Task(random_views, tuple(BIRDS), _birds, still=middle_views, data=("cub",), shape=(3, 256, 256)),
 }

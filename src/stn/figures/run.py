@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stn.data import load
 from stn.data.strings import NONE
@@ -16,7 +16,7 @@ from stn.experiments.evaluate import trained_network
 from stn.experiments.film import developed
 from stn.experiments.folder import Row, RunFolder
 from stn.experiments.runs import Run
-from stn.experiments.tasks import TASKS
+from stn.experiments.tasks import TASKS, Task
 from stn.figures.control import control_points, handles
 from stn.figures.curves import curves, errors
 from stn.figures.determinant import determinants
@@ -25,7 +25,7 @@ from stn.figures.looks import looks
 from stn.figures.means import means
 from stn.figures.style import save
 from stn.nn import SpatialTransformer
-from stn.transforms import Family, Warp
+from stn.transforms import Warp
 
 MANY = 1000  # test images of which means are taken
 
@@ -33,7 +33,6 @@ MANY = 1000  # test images of which means are taken
 class Seen(NamedTuple):
     """What a trained layer does with test images."""
 
-    family: Family
     images: Tensor  # (N, C, H, W)
     warp: Warp
     outputs: Tensor  # (N, C, h, w), or (N, K, C, h, w)
@@ -49,12 +48,14 @@ def draw_run(folder: RunFolder, *, count: int = 8) -> list[Path]:
     """
     run, to = folder.run(), folder.figures
     paths = [save(curves(folder.rows(), run.name), to / "curves.png")]
-    many = see(folder, MANY)
-    if many is None:
+    network = trained_network(folder)
+    layer = getattr(network, "transformer", None)
+    if not isinstance(layer, SpatialTransformer) or layer.family.ndim != 2:
         return paths
+    task, test = TASKS[run.distortion], load(run.data, run.root).test[:MANY]
+    x, y, _ = next(evaluation_batches(test, task.evaluated, seed=0, stream=TEST))
+    many, few = see(network, layer, task, x, y), see(network, layer, task, x[:count], y[:count])
     paths.append(save(means(many.images, many.outputs, many.truth), to / "means.png"))
-    few = see(folder, count)
-    assert few is not None
     pairs = list(zip(few.truth, few.answers, strict=True))
     titles, wrong = [f"{_read(y)}, read as {_read(answer)}" for y, answer in pairs], [_read(y) != _read(a) for y, a in pairs]
     paths.append(save(looks(few.images, few.warp, few.outputs, titles, wrong=wrong), to / "looks.png"))
@@ -85,17 +86,10 @@ def draw_runs(folders: Sequence[RunFolder], out: Path) -> Path:
     return save(errors(groups), out)
 
 
-def see(folder: RunFolder, count: int) -> Seen | None:
-    """None if the run has no 2-D transformer of its images."""
-    run, network = folder.run(), trained_network(folder)
-    layer = getattr(network, "transformer", None)
-    if not isinstance(layer, SpatialTransformer) or layer.family.ndim != 2:
-        return None
-    task = TASKS[run.distortion]
-    x, y, _ = next(evaluation_batches(load(run.data, run.root).test[:count], task.evaluated, seed=0, stream=TEST))
+def see(network: nn.Module, layer: SpatialTransformer, task: Task, x: Tensor, y: Tensor) -> Seen:
     with torch.inference_mode():
         output, warp = layer(x, return_warp=True)
-        return Seen(layer.family, x, warp, output, y, task.read(network(x)))
+        return Seen(x, warp, output, y, task.read(network(x)))
 
 
 def bends(warp: Warp) -> bool:

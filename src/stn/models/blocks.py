@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,18 @@ def set_dropout(network: nn.Module, share: float) -> None:
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def channels_last(network: Module) -> Module:
+    """The same network; the weights of its convolutions lie as those of images in torch.channels_last do."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weight in network.parameters():
+        if weight.ndim in formats:
+            weight.data = weight.data.contiguous(memory_format=formats[weight.ndim])
+    return network
 
 
 def fully_connected(in_features: int, num_classes: int, budget: int) -> nn.Sequential:

@@ -64,8 +64,9 @@ def through_grid_sample(
     fill = fill.to(source.dtype).view(-1, *(1,) * (image.ndim - 2))
     # Weights sum to 1, so zeros outside an image less its fill value are that value outside.
     inner = source - fill if padding_mode == "zeros" else source
-    how = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
-    out = F.grid_sample(inner, grid.flatten(1, 2).to(source.dtype), **how)  # type: ignore[arg-type]
+    assert isinstance(mode, str)  # one of MODES: `check_kept` has seen to it
+    grid = grid.flatten(1, 2).to(source.dtype)
+    out = F.grid_sample(inner, grid, mode, padding_mode, align_corners)
     out = out + fill if padding_mode == "zeros" else out
     return out.unflatten(2, (looks, height)).movedim(2, 1).to(image.dtype)
 

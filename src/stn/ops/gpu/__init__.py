@@ -56,4 +56,5 @@ def averages(image: Tensor) -> bool:
 
 
 def average(image: Tensor, fine: tuple[int, ...], align_corners: bool, back: bool) -> Tensor:
-    raise NotImplementedError("averages() says so")
+    """Part of what every device's kernels have; never called here, since `averages` says no."""
+    raise AssertionError("averages() must be asked first")
