@@ -15,7 +15,9 @@ from stn import _check
 from stn.experiments.folder import RunFolder
 from stn.experiments.runs import Run
 
-TableName = Literal["table1", "addition", "alignment", "strings", "parts", "volumes", "text", "colocalization"]
+TableName = Literal[
+    "table1", "addition", "alignment", "strings", "svhn", "cub", "parts", "volumes", "text", "colocalization"
+]
 app = tyro.extras.SubcommandApp()
 
 
@@ -267,8 +269,9 @@ def reproduce(
 
     Args:
         table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits. addition: the sum of two digits.
-            alignment: one step or several under large perturbation. strings: house numbers made of digits. parts: two looks
-            in parallel. volumes: 3-D looks. text: curved strings, rectified. colocalization: what images have in common.
+            alignment: one step or several under large perturbation. strings: house numbers made of digits. svhn: house
+            numbers. cub: birds. parts: two looks in parallel. volumes: 3-D looks. text: curved strings, rectified.
+            colocalization: what images have in common.
         root: Folder of the data files.
         seeds: How often to train each cell.
         budget: full, as in the published table, or quick: a sixth of the epochs, to see that all runs.

@@ -11,6 +11,7 @@ from PIL import Image
 import stn
 from stn.figures.control import control_points, handles
 from stn.figures.determinant import determinants
+from stn.figures.lines import box
 from stn.figures.looks import looks
 from stn.figures.means import means
 from stn.figures.style import COLORS, WRONG, rgb, save
@@ -129,3 +130,14 @@ def test_the_points_of_a_free_form_deformation_are_drawn_where_its_coefficients_
     figure = control_points(torch.rand(1, 1, 16, 16), places, [made(theta)])
     ends = np.asarray(figure.axes[0].lines[-1].get_xydata())
     assert ends == pytest.approx(((places + theta.view(-1, 2)) * 8 + 7.5).numpy(), abs=1e-4)
+
+
+def test_the_box_of_a_look_at_a_volume_is_seen_along_its_depth() -> None:
+    """Twelve edges: four along x, y and z, the last of which are points to the eye unless the look is turned."""
+    half = torch.tensor([[0.5, 0, 0, 0.25, 0, 0.5, 0, 0, 0, 0, 0.5, 0]])
+    edges = box(stn.Affine(3)(half), (8, 16, 32))[0, 0]
+    assert edges.shape == (12, 33, 2)
+    low, high = edges.amin(dim=(0, 1)), edges.amax(dim=(0, 1))
+    torch.testing.assert_close(low, torch.tensor([16 * 0.75 - 0.5, 8 * 0.5 - 0.5]))
+    torch.testing.assert_close(high, torch.tensor([16 * 1.75 - 0.5, 8 * 1.5 - 0.5]))
+    assert (edges[8:].amax(dim=1) == edges[8:].amin(dim=1)).all() and edges[0].amax(dim=0)[0] > edges[0].amin(dim=0)[0]

@@ -15,7 +15,13 @@ from stn.data.splits import Labelled, Splits, as_float
 from stn.data.svhn import load_svhn, load_svhn_cropped
 
 COPIES = {"digits": 10, "mnist": 1, "svhn": 1, "cub": 1}  # distorted copies of each training image in one epoch
-REPAIRED: dict[str, Callable[[Path | str], tuple[Splits, Repairs]]] = {"svhn": load_svhn, "cub": square_pictures}
+
+
+def _house_numbers(root: Path | str) -> tuple[Splits, Repairs]:
+    return load_svhn(root, extra=(Path(root) / "extra").is_dir())
+
+
+REPAIRED: dict[str, Callable[[Path | str], tuple[Splits, Repairs]]] = {"svhn": _house_numbers, "cub": square_pictures}
 
 
 class RepairWarning(UserWarning):
@@ -24,7 +30,8 @@ class RepairWarning(UserWarning):
 
 def load(name: str, root: Path | str | None = None, *, download: bool = False) -> Splits:
     """A data set whole in memory: "digits" (bundled with scikit-learn), or from its files in the folder `root` "mnist",
-    "svhn" (numbers, 64x64 crops) or "cub" (birds, 256x256). What had to be repaired is a RepairWarning.
+    "svhn" (numbers, 64x64 crops; extra/ too if it is there) or "cub" (birds, 256x256). What had to be repaired is a
+    RepairWarning.
 
     Raises: InputError for a name that is none of these, a missing root, missing or damaged files.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from statistics import mean, stdev
 
 from stn.experiments.folder import Row
@@ -21,6 +22,7 @@ DETAILS = {  # heading: what to print of a row
     "off image": "{off_image_share:.2f}",
     "scale": "{mean_scale:.2f}",
     "folded": "{fold_share:.3f}",
+    "both found": "{both_found:.3f}",
     "theta's gradient": "{theta_gradient:.1g}",
 }
 
@@ -31,12 +33,13 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str) -> str:
     found = {cell.name: [row for row in rows if row["cell"] == cell.name] for cell in table.cells}
     columns = list(dict.fromkeys(cell.column for cell in table.cells))
     trial = " --budget quick` (a trial)" if budget == "quick" else "`"
+    compared = any(cell.paper is not None for cell in table.cells)
+    ours = "Ours, with its spread over seeds" + (", and in brackets the paper's." if compared else ".")
+    bold = " Bold: at or below the paper's." if compared else ""
     lines = [
         f"# {table.title}",
         "",
-        f"`stn reproduce {name} --root DIR{trial}. Ours, with its spread over seeds, and in brackets the paper's. "
-        "Each seed's number is a mean over independent distortions of all 10,000 test images; 5,000 training images were "
-        "held out, by which recipes were compared. Bold: at or below the paper's.",
+        f"`stn reproduce {name} --root DIR{trial}. {ours} {table.protocol}{bold}",
         "",
         table.recipe,
         "",
@@ -46,8 +49,10 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str) -> str:
     for label in dict.fromkeys(cell.row for cell in table.cells):
         cells = {cell.column: cell for cell in table.cells if cell.row == label}
         lines.append(line([label, *(_number(cells.get(column), found) for column in columns)]))
-    lines += ["", *_notes(table, found), "", "## Rows", "", line(DETAILS), line(["---"] * len(DETAILS))]
-    lines += [line(_details(row)) for cell in table.cells for row in found[cell.name]]
+    details = [_details(row) for cell in table.cells for row in found[cell.name]]
+    headings = [heading for heading in DETAILS if any(heading in row for row in details)]
+    lines += ["", *_notes(table, found), "", "## Rows", "", line(headings), line(["---"] * len(headings))]
+    lines += [line(row.get(heading, "") for heading in headings) for row in details]
     machines = dict.fromkeys(f"{row['machine']}, {row['threads']} threads a run, torch {row['torch']}" for row in rows)
     hours = sum(row["seconds"] for row in rows) / 3600
     return "\n".join([*lines, "", f"Measured on {'; '.join(machines) or 'nothing yet'}. {hours:.1f} hours of training.", ""])
@@ -79,20 +84,21 @@ def _notes(table: Table, found: dict[str, list[Row]]) -> list[str]:
     warned = [f"{row['cell']} seed {row['seed']}" for cell in there for row in found[cell.name] if row["warnings"]]
     notes = {
         "Not trained yet": missing,
-        "Above the paper's error": above,
+        **({"Above the paper's error": above} if any(cell.paper is not None for cell in table.cells) else {}),
         "Not below the same classifier without a transformer, or with a plainer one": worse,
         "A look collapsed at some epoch": warned,
     }
     return [f"- {note}: {', '.join(names) or 'none'}." for note, names in notes.items()]
 
 
-def _details(row: Row) -> Iterable[str]:
+def _details(row: Row) -> dict[str, str]:
+    """By heading. A network without a transformer has no look to tell of."""
     values = row | {"minutes": row["seconds"] / 60}
-    for form in DETAILS.values():
-        try:
-            yield form.format(**values)
-        except KeyError:  # a network without a transformer has no look to tell of
-            yield ""
+    found = {}
+    for heading, form in DETAILS.items():
+        with suppress(KeyError):
+            found[heading] = form.format(**values)
+    return found
 
 
 def line(cells: Iterable[object]) -> str:

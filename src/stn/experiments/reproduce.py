@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from fnmatch import fnmatch
 from pathlib import Path
@@ -107,8 +107,9 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Iterator[Ro
     pool = ProcessPoolExecutor(workers, mp_context=context)
     with pool, Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(f"epochs of {len(jobs)} cells", total=sum(job.cell.run.epochs for job in jobs))
-        waiting = {pool.submit(cell_row, job) for job in jobs}
+        waiting: set[Future[Row]] = set()
         try:
+            waiting.update(pool.submit(cell_row, job) for job in jobs)
             while waiting:
                 done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
                 for one in done:

@@ -21,6 +21,20 @@ def outline(warp: Warp, size: Sequence[int]) -> Tensor:
     return bent(warp, border(FINE), size)
 
 
+def box(warp: Warp, size: Sequence[int]) -> Tensor:
+    """The twelve edges of a 3-D look, seen along depth, in pixels of a volume (D, H, W): (N, K, 12, FINE, 2)."""
+    ends = torch.tensor([-1.0, 1.0])
+    fixed = torch.cartesian_prod(ends, ends)  # of the two axes that an edge does not follow
+    along = torch.linspace(-1, 1, FINE)
+    edges = []
+    for axis in range(3):
+        rest = [other for other in range(3) if other != axis]
+        edge = torch.empty(len(fixed), FINE, 3)
+        edge[..., axis], edge[..., rest] = along, fixed.unsqueeze(1)
+        edges.append(edge)
+    return bent(warp, torch.cat(edges), size)[..., :2]
+
+
 def mesh(warp: Warp, size: Sequence[int], lines: int = 8) -> Tensor:
     """Lines across the output, its edges among them, in input pixels: (N, K, 2 (lines + 1), FINE, 2)."""
     along, at = torch.meshgrid(torch.linspace(-1, 1, FINE), torch.linspace(-1, 1, lines + 1), indexing="ij")

@@ -15,12 +15,12 @@ from stn.experiments.evaluate import trained_network
 from stn.experiments.folder import RunFolder
 from stn.experiments.tables import Table
 from stn.experiments.tasks import TASKS
-from stn.figures.lines import draw, outline
+from stn.figures.lines import box, draw, outline
 from stn.figures.style import ROOM, save, show
 
 
-def draw_table(table: Table, runs: Path, out: Path, *, each: int = 2) -> Path | None:
-    """The paper's figure: for each family two rows (input with the look, output), for each distortion `each` test digits.
+def draw_table(table: Table, runs: Path, out: Path) -> Path | None:
+    """The paper's figure: for each family two rows (input with the look, output), for each distortion some test digits.
 
     It shows the runs of seed 0 below `runs` that have a checkpoint; None if there is none.
     """
@@ -30,6 +30,7 @@ def draw_table(table: Table, runs: Path, out: Path, *, each: int = 2) -> Path | 
         return None
     labels = list(dict.fromkeys(cell.row for cell in shown))
     columns = list(dict.fromkeys(cell.column for cell in table.cells if cell.column in {cell.column for cell in shown}))
+    each = max(2, 8 // len(columns))
     figure = Figure(figsize=(0.95 * each * len(columns) + 0.5, 2.0 * len(labels) + 0.3), layout="constrained")
     axes = figure.subplots(2 * len(labels), each * len(columns), squeeze=False)
     for ax in axes.flat:
@@ -46,12 +47,17 @@ def draw_table(table: Table, runs: Path, out: Path, *, each: int = 2) -> Path | 
 
 
 def _seen(folder: RunFolder, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Test images of a run, the outline of the look at each, in pixels, and what the look returned."""
+    """Test images of a run, the outline of the look at each, in pixels, and what the look returned. Volumes are seen along
+    their depth, the brightest voxels of all."""
     run, network = folder.run(), trained_network(folder)
     test = load(run.data, run.root).test[:count]
     x, *_ = next(evaluation_batches(test, TASKS[run.distortion].evaluated, seed=0, stream=TEST))
     with torch.inference_mode():
         output, warp = network.get_submodule("transformer")(x, return_warp=True)
+    size = tuple(x.shape[2:])
+    if len(size) == 3:
+        yield from zip(x.amax(dim=2), box(warp, size), output.amax(dim=-3), strict=True)
+        return
     seen = output.unsqueeze(1) if output.ndim == 4 else output
     beside = torch.cat(seen.unbind(dim=1), dim=-1)  # K looks in a row, (N, C, h, K w)
-    yield from zip(x, outline(warp, tuple(x.shape[2:])), beside, strict=True)
+    yield from zip(x, outline(warp, size), beside, strict=True)
