@@ -79,7 +79,7 @@ def test_the_table_goes_on_where_it_was(
     picture = draw_found(runs, tmp_path / "found.png")
     assert picture is not None and picture.stat().st_size > 5000 and draw_found(tmp_path, tmp_path / "none.png") is None
     text = out.with_suffix(".md").read_text()
-    assert text == markdown(rows) and "| translated |" in text and "100" in text
+    assert text == markdown(rows, "out.png") and "| translated |" in text and "100" in text
     old = rows[0] | {"search": rows[0]["search"] | {"lr": 1.0}}
     out.with_suffix(".jsonl").write_text(json.dumps(old) + "\n")
     assert len(reproduce_colocalization(root=None, out=out, runs=runs, data="digits", cells=["cluttered/1"])) == 1

@@ -58,7 +58,12 @@ def test_rows_table_and_figure(tmp_path: Path) -> None:
     assert {"off_image_share", "theta_gradient", "valid_error_percent", "machine", "seconds"} <= set(row)
     text = (tmp_path / "tiny.md").read_text()
     assert "- Not trained yet: fcn/r." in text and "- Above the paper's error: fcn/none." in text
-    assert "| ST-FCN rigid | **" in text and "| – (0.0) |" in text and text.count("\n| fcn/none | ") == 2
+    assert (
+        "| ST-FCN rigid | **" in text
+        and "| – (0.0) |" in text
+        and text.count("\n| fcn/none | ") == 2
+        and "](tiny.png)" in text
+    )
     picture = draw_table(TINY, tmp_path / "runs", tmp_path / "tiny.png")
     assert picture is not None and picture.stat().st_size > 1000
     assert draw_table(TINY, tmp_path / "nowhere", tmp_path / "none.png") is None

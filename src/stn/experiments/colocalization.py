@@ -62,9 +62,9 @@ def reproduce_colocalization(
             _keep(found, runs / found_name(search))
             rows = [*rows, found.row]
             write_rows(file, rows)
-            write_text(out.with_suffix(".md"), markdown(rows))
+            write_text(out.with_suffix(".md"), markdown(rows, out.with_suffix(".png").name))
             Console().print(f"{search.name}, seed {search.seed}: {found.row['found_percent']:.0f} % found")
-    write_text(out.with_suffix(".md"), markdown(rows))
+    write_text(out.with_suffix(".md"), markdown(rows, out.with_suffix(".png").name))
     return rows
 
 
@@ -101,8 +101,8 @@ def _known(search: Search, rows: Sequence[Row]) -> bool:
     return any(row["search"] == search.settings() for row in rows)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The whole document."""
+def markdown(rows: Sequence[Row], picture: str = "") -> str:
+    """The whole document. picture: the file beside it that shows what was found."""
     recipe = RECIPE.format(steps=Search.steps, shift=Search.shift)
     lines = [HEAD.format(recipe=recipe), line(["", *range(10), "mean", "paper"]), line(["---"] * 13)]
     for scene, (heading, (worst, best)) in HEADINGS.items():
@@ -111,6 +111,7 @@ def markdown(rows: Sequence[Row]) -> str:
         numbers = [f"{mean(found):.0f}" if found else "–" for found in by_digit]
         paper = f"{worst}" if worst == best else f"{worst} to {best} by digit"
         lines.append(line([heading, *numbers, f"**{mean(there):.1f}**" if there else "–", paper]))
+    lines += ["", f"![Images, the digit's frame and the look]({picture})"] if picture and rows else []
     details = ("cell", "seed", "found %", "mean IoU", "last loss", "seconds")
     lines += ["", "## Rows", "", line(details), line(["---"] * len(details))]
     for row in rows:

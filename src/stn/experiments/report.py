@@ -27,8 +27,8 @@ DETAILS = {  # heading: what to print of a row
 }
 
 
-def markdown(name: str, table: Table, rows: Sequence[Row], budget: str) -> str:
-    """The whole document."""
+def markdown(name: str, table: Table, rows: Sequence[Row], budget: str, picture: str = "") -> str:
+    """The whole document. picture: the file beside it that shows what the layers look at."""
     rows = [row for row in rows if row["budget"] == budget]
     found = {cell.name: [row for row in rows if row["cell"] == cell.name] for cell in table.cells}
     columns = list(dict.fromkeys(cell.column for cell in table.cells))
@@ -51,6 +51,8 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str) -> str:
         lines.append(line([label, *(_number(cells.get(column), found) for column in columns)]))
     details = [_details(row) for cell in table.cells for row in found[cell.name]]
     headings = [heading for heading in DETAILS if any(heading in row for row in details)]
+    if picture and any(found[cell.name] for cell in table.cells if cell.run.model in table.pictured):
+        lines += ["", f"![Test images, where the layer looks, and what it hands on]({picture})"]
     lines += ["", *_notes(table, found), "", "## Rows", "", line(headings), line(["---"] * len(headings))]
     lines += [line(row.get(heading, "") for heading in headings) for row in details]
     machines = dict.fromkeys(f"{row['machine']}, {row['threads']} threads a run, torch {row['torch']}" for row in rows)

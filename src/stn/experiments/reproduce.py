@@ -60,7 +60,8 @@ def reproduce(
     _check.choice("budget", budget, BUDGETS)
     for argument, value in (("seeds", seeds), ("workers", workers)):
         _check.at_least(argument, value, 1)
-    table, file = TABLES[name], out.with_suffix(".jsonl")
+    table, file, document = TABLES[name], out.with_suffix(".jsonl"), out.with_suffix(".md")
+    picture = out.with_suffix(".png").name
     rows = read_rows(file)
     rows = [row for row in rows if _current(row, table)]
     threads = max(1, torch.get_num_threads() // workers) if workers > 1 else 0
@@ -72,10 +73,10 @@ def reproduce(
     for row in _trained([job for job in chosen if not _known(job, rows)], workers, console):
         rows = [old for old in rows if _key(old) != _key(row)] + [row]
         write_rows(file, rows)
-        write_text(out.with_suffix(".md"), markdown(name, table, rows, budget))
+        write_text(document, markdown(name, table, rows, budget, picture))
         paper = "" if row["paper"] is None else f", the paper {row['paper']} %"
         console.print(f"{row['cell']}, seed {row['seed']}: {row['error_percent']:.2f} %{paper}")
-    write_text(out.with_suffix(".md"), markdown(name, table, rows, budget))
+    write_text(document, markdown(name, table, rows, budget, picture))
     return rows
 
 
@@ -108,6 +109,7 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Iterator[Ro
     with pool, Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(f"epochs of {len(jobs)} cells", total=sum(job.cell.run.epochs for job in jobs))
         waiting: set[Future[Row]] = set()
+        complete = False
         try:
             waiting.update(pool.submit(cell_row, job) for job in jobs)
             while waiting:
@@ -115,11 +117,12 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Iterator[Ro
                 for one in done:
                     yield one.result()
                 bar.update(task, completed=sum(map(_epochs_done, jobs)))
+            complete = True
         except BrokenProcessPool:
             _check.fail("a worker was killed, perhaps for want of memory; the same command goes on where it was")
-        finally:
-            pool.shutdown(wait=not waiting, cancel_futures=True)
-            for worker in multiprocessing.active_children() if waiting else []:  # what they have done is in their folders
+        finally:  # ended by hand, too: a broken pool may wait forever for a worker that was just being started
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children() if not complete else []:  # what they did is in their folders
                 if worker not in strangers:
                     worker.terminate()
 

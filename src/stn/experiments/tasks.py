@@ -138,7 +138,7 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "extruded_32": _volumes(32),
     "curved": made_up("curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode),
     "perturbed": _perturbed(28),
-    "perturbed_42": _perturbed(42),
+    "perturbed_60": _perturbed(60),
     "numbers": Task(as_they_are, SVHN_MODELS, _numbers, data=("svhn",), shape=(3, 64, 64)),
     "birds": Task(random_views, tuple(BIRDS), _birds, still=middle_views, data=("cub",), shape=(3, 256, 256)),
 }
