@@ -108,7 +108,7 @@ def test_what_has_no_look_at_a_picture_has_no_film(small: Run, folder: RunFolder
 
 
 def test_all_steps_of_a_recurrent_layer_are_kept_as_one_look() -> None:
-    network = build_alignment("ic-stn-2", 28)
+    network = build_alignment("ic-stn-2", "affine")
     layer = first_layer(network)
     assert layer is not None
     torch.nn.init.normal_(layer.regression.weight, std=0.05, generator=torch.Generator().manual_seed(0))

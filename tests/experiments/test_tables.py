@@ -30,7 +30,7 @@ def test_the_command_line_knows_every_table() -> None:
     assert get_args(TableName) == (*TABLES, "colocalization")  # which is searched, not trained from a table
 
 
-@pytest.mark.parametrize("name, size", (("addition", 400_000), ("perturbed", 39_000), ("perturbed_60", 39_000)))
+@pytest.mark.parametrize("name, size", (("addition", 400_000), ("perturbed", 39_000)))
 def test_compared_networks_are_of_one_size(name: str, size: int) -> None:
     task = TASKS[name]
     for model in task.models:

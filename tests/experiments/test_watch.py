@@ -44,7 +44,7 @@ def test_the_square_of_thetas_gradient() -> None:
 
 
 def test_a_recurrent_layer_is_seen_as_a_whole() -> None:
-    network = build_alignment("ic-stn-4", 28)
+    network = build_alignment("ic-stn-4", "affine")
     layer, watch = network.get_submodule("transformer"), Watch(network)
     assert isinstance(layer, SpatialTransformer)
     with torch.no_grad():

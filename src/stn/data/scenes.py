@@ -66,22 +66,14 @@ def co_localization(images: Tensor, labels: Tensor, generator: Generator, *, pat
     return Example(canvas, labels, frames(offset, one, side).unsqueeze(1))
 
 
-def perturbed(images: Tensor, labels: Tensor, generator: Generator, *, side: int = 28, smallest: float = 1.0) -> Example:
+def perturbed(images: Tensor, labels: Tensor, generator: Generator) -> Example:
     """A digit under a large homography: each corner of its 28x28 frame, and all four together, move by a normal of 12.5 %
-    of the frame, 3.5 pixels, along each axis. On a canvas of 28 pixels a part of the digit may be lost, as in the source.
+    of the frame, 3.5 pixels, along each axis. A part of the digit may be lost, as in the source.
 
-    Before, the frame is scaled by `smallest` to 1 and placed at random on the canvas.
     Source: Lin & Lucey 2017 (IC-STN), section 5.1, with the settings of the authors' code: 0.25 of half the frame.
     """
     moves = normal(images, 0.25, generator, 4, 2) + normal(images, 0.25, generator, 1, 2)
-    matrix = corners_to_matrix(onto(_corners, images) + moves)  # frame -> image
-    scale = uniform(images, smallest, 1.0, generator)
-    offset = anywhere(images, (side, side), scale, generator)
-    frame = images.new_zeros(len(images), 3, 3)  # canvas -> frame: x looks at (r x - offset) / (14 scale)
-    frame[:, 0, 0] = frame[:, 1, 1] = side / (28 * scale)
-    frame[:, :2, 2] = -offset / (14 * scale[:, None])
-    frame[:, 2, 2] = 1
-    return Example(projective_sample(images, matrix @ frame, (side, side)), labels)
+    return Example(projective_sample(images, corners_to_matrix(onto(_corners, images) + moves)), labels)
 
 
 class Scene(NamedTuple):
@@ -104,5 +96,4 @@ SCENES: dict[str, Scene] = {
     "translated_84": Scene(partial(co_localization, patches=0), (1, 84, 84), 10, boxes=1),
     "cluttered_84": Scene(partial(co_localization, patches=16), (1, 84, 84), 10, boxes=1),
     "perturbed": Scene(perturbed, (1, 28, 28), 10),
-    "perturbed_60": Scene(partial(perturbed, side=60, smallest=0.4), (1, 60, 60), 10),
 }

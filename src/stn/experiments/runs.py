@@ -28,7 +28,7 @@ class Run:
     distortion: str = "rts"
     """What is made of digits: none, r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e (elastic),
     tc (cluttered 60x60), moved and moved_cluttered (a little), addition, pairs, strings, extruded (to volumes of 60^3),
-    extruded_32, perturbed, perturbed_60, curved (strings on an arc, in perspective). Of photographs: numbers
+    extruded_32, perturbed, curved (strings on an arc, in perspective). Of photographs: numbers
     (svhn as it is), birds (random views of cub)."""
     model: str = "st-cnn"
     """fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer. Addition: also 2xst-fcn;

@@ -102,11 +102,6 @@ def _volumes(side: int) -> Task:
     return made_up(name, VOLUME_MODELS, lambda model, transform: build_volumes(model, side, family(transform, 3)))
 
 
-def _perturbed(side: int) -> Task:
-    name = "perturbed" if side == 28 else f"perturbed_{side}"
-    return made_up(name, ALIGNMENT_MODELS, lambda model, transform: build_alignment(model, side, transform))
-
-
 def _strings(model: str, transform: str) -> nn.Module:
     return build_svhn(model, 64, transform, channels=1, width=0.25, dropout=0.0)
 
@@ -137,8 +132,7 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "extruded": _volumes(60),
     "extruded_32": _volumes(32),
     "curved": made_up("curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode),
-    "perturbed": _perturbed(28),
-    "perturbed_60": _perturbed(60),
+    "perturbed": made_up("perturbed", ALIGNMENT_MODELS, build_alignment),
     "numbers": Task(as_they_are, SVHN_MODELS, _numbers, data=("svhn",), shape=(3, 64, 64)),
     "birds": Task(random_views, tuple(BIRDS), _birds, still=middle_views, data=("cub",), shape=(3, 256, 256)),
 }
