@@ -22,7 +22,7 @@ DETAILS = {  # heading: what to print of a row
     "off image": "{off_image_share:.2f}",
     "scale": "{mean_scale:.2f}",
     "folded": "{fold_share:.3f}",
-    "both found": "{both_found:.3f}",
+    "both found": "{both_found:.4f}",
     "theta's gradient": "{theta_gradient:.1g}",
 }
 

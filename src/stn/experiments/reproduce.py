@@ -150,6 +150,8 @@ def cell_row(job: Job) -> Row:
         "parameters": num_parameters(trained_network(folder)),
         "warnings": [row["warning"] for row in valid if "warning" in row],
     }
+    if "both_found" in last:  # a result, like the error; other diagnostics are those of the last epoch
+        last["both_found"] = round(mean_and_spread(rows, "both_found")[0], 5)
     where = {"threads": torch.get_num_threads(), "machine": machine(), "torch": torch.__version__}
     return _identity(cell, job.budget) | {"paper": cell.paper} | measured | last | where
 
