@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from PIL import Image
 from torch import Tensor
@@ -186,3 +187,16 @@ def test_arrays_and_pictures_come_back_as_they_were(kind: str) -> None:
 def test_bad_requests_end_with_a_sentence(moving: Any, fixed: Any, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(stn.InputError, match=sentence):
         stn.register(moving, fixed, **options)
+
+
+def test_where_one_descent_ends_in_a_wrong_valley_the_best_of_many_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of text is alike in many places: three maps from afar, of which a single descent loses two."""
+    page = torch.from_numpy(skimage.data.page()).float()[None, None] / 255
+    wide = F.interpolate(page, (256, 256), mode="bilinear", antialias=True).expand(3, -1, -1, -1)
+    angle, shift = torch.tensor([0.3, -0.3, 0.33]), torch.tensor([[-0.3, 0.2], [0.3, 0.3], [0.2, -0.3]])
+    true = stn.Affine.from_parts(angle=angle, translation=shift, scale=torch.tensor([[1.1, 0.9]]))
+    inner = lattice((128, 128)) / 2
+    moving, fixed = stn.grid_sample(wide, inner.expand(3, -1, -1, -1)), stn.grid_sample(wide, true.grid((128, 128)) / 2)
+    assert target_error(stn.register(moving, fixed, "affine").warp, true, 128).max() < 0.2
+    monkeypatch.setattr("stn.registration.fit.STARTS", 1)
+    assert target_error(stn.register(moving, fixed, "affine").warp, true, 128).max() > 5
