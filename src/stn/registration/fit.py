@@ -24,7 +24,7 @@ MOST, LEAST = 1.0, 0.01
 BENDING = 1e-3  # 0.01 kept splines of 16 and of 49 points 0.13 to 0.36 pixels off, this 0.02 to 0.05
 # How many descents a pair begins with at random places, up to REACH half widths off, and how many of them there are for each
 # that goes on to the next level. Of families with more than FEW parameters none would begin near what is looked for.
-# 78 pairs of photographs: one start loses 9 of 39 by an affine map, 32 lose one.
+# Of 39 pairs of photographs and affine maps one start loses 7, 32 lose one.
 STARTS, KEPT, REACH, FEW = 32, 8, 0.35, 15
 POINTS = 12  # a side, of the lattice on which bending and the reach of a parameter are found
 Report = Callable[[int, int, Tensor], None]  # level, step, losses (N,)
