@@ -12,6 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from stn.experiments import Run, RunFolder
+from stn.experiments.tasks import TASKS
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -65,3 +68,22 @@ def test_the_code_of_the_readme_runs() -> None:
     xy = 0.5 * torch.rand(20, 2)
     assert torch.allclose(names["back"].points(names["both"].points(xy)), xy.expand(8, -1, -1), atol=1e-3)
     assert (names["folds"] == 0).all() and names["matrix"].shape == (8, 3, 3)
+
+
+def test_the_rectifier_is_shown_on_photographs(tmp_path: Path) -> None:
+    """A run that has learned nothing looks at the whole picture."""
+    run = RunFolder(tmp_path / "run")
+    settings = Run(distortion="curved", model="st-crnn")
+    run.open(settings)
+    run.save({"evaluated": TASKS["curved"].build("st-crnn", "affine").state_dict()}, [])
+    pixels = np.full((40, 90, 3), 200, dtype=np.uint8)
+    pixels[10:30, 20:70] = 30
+    Image.fromarray(pixels).save(tmp_path / "word.png")
+    out = tmp_path / "rectified.png"
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "rectify.py"), str(run.path), str(tmp_path / "word.png")]
+    subprocess.run([*command, "--out", str(out)], check=True)
+    with Image.open(out) as picture:
+        shown = np.asarray(picture.convert("L")).astype(float)
+    thirds = [shown[30:-10, 10:290], shown[30:-10, 310:590], shown[30:-10, 610:890]]
+    assert thirds[0].mean() < thirds[2].mean()  # the rectifier sees light on dark, we the photograph
+    assert np.median(thirds[2]) > 150 and thirds[2].min() < 50
