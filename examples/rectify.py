@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
+from stn.data import SCENES
 from stn.data.pictures import read_picture
 from stn.experiments import RunFolder
 from stn.experiments.evaluate import trained_network
@@ -22,8 +23,7 @@ from stn.figures.lines import draw, mesh
 from stn.figures.style import rgb, save
 from stn.nn import SpatialTransformer
 
-SIZE = (64, 200)  # of the strings that were learned from
-SHOWN = (64, 200)  # of the straightened words
+SIZE = SCENES["curved"].shape[1:]  # of the strings that were learned from, and of straightened words
 
 
 def as_strings_are(photograph: Tensor) -> Tensor:  # (1, 3, H, W) -> (1, 1, 64, 200)
@@ -48,7 +48,7 @@ def main(run: Path, pictures: list[Path], out: Path) -> None:
         with torch.inference_mode():
             seen = as_strings_are(photograph)
             warp = layer(seen, return_warp=True)[1]
-            straight = warp.sample(photograph, SHOWN, antialias=True, padding_mode="border")
+            straight = warp.sample(photograph, SIZE, antialias=True, padding_mode="border")
         for ax, image in zip(row, (seen, photograph, straight), strict=True):
             ax.imshow(rgb(image[0]), aspect="auto")
             ax.set(xticks=[], yticks=[])

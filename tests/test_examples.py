@@ -73,8 +73,7 @@ def test_the_code_of_the_readme_runs() -> None:
 def test_the_rectifier_is_shown_on_photographs(tmp_path: Path) -> None:
     """A run that has learned nothing looks at the whole picture."""
     run = RunFolder(tmp_path / "run")
-    settings = Run(distortion="curved", model="st-crnn")
-    run.open(settings)
+    run.open(Run(distortion="curved", model="st-crnn"))
     run.save({"evaluated": TASKS["curved"].build("st-crnn", "affine").state_dict()}, [])
     pixels = np.full((40, 90, 3), 200, dtype=np.uint8)
     pixels[10:30, 20:70] = 30

@@ -200,3 +200,17 @@ def test_where_one_descent_ends_in_a_wrong_valley_the_best_of_many_does_not(monk
     assert target_error(stn.register(moving, fixed, "affine").warp, true, 128).max() < 0.2
     monkeypatch.setattr("stn.registration.fit.STARTS", 1)
     assert target_error(stn.register(moving, fixed, "affine").warp, true, 128).max() > 5
+
+
+@pytest.mark.parametrize("side, transform, most", ((64, "affine", 32), (256, "affine", 1), (64, "tps", 1)))
+def test_many_descents_begin_only_where_they_are_cheap(side: int, transform: str, most: int) -> None:
+    """Maps of few parameters, on a level of few pixels: with one level that is the image itself."""
+    descents: list[int] = []
+
+    def loss(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
+        descents.append(len(warped))
+        return (warped - fixed).square().flatten(1).mean(dim=1)
+
+    image = photo(1, side)
+    stn.register(image, image, transform, loss=loss, levels=1, steps=1)
+    assert max(descents) == most

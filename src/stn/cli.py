@@ -274,7 +274,7 @@ def reproduce(
             colocalization: what images have in common.
         root: Folder of the data files.
         seeds: How often to train each cell.
-        budget: full, as in the published table, or quick: a sixth of the epochs, to see that all runs.
+        budget: full, as in the published table, or quick: a part of the epochs, to see that all runs.
         cells: Names or patterns of cells, such as st-cnn-affine/rts or cnn/*, in the order to train them (default: all).
         workers: How many cells to train at once, each on its share of the processor's cores.
         out: Where to write rows (.jsonl), table (.md) and figure (.png) (default: results/ and the table's name).

@@ -36,11 +36,10 @@ class SharedBatchNorm(_BatchNorm):
         dims = (0, *range(2, input.ndim))
         x, world = input.float(), dist.get_world_size()
         count = x.numel() // x.shape[1] * world
-        variance, mean = torch.var_mean(x, dims, correction=0)  # (C,), (C,)
-        common = all_reduce(mean) / world
+        own_variance, own_mean = torch.var_mean(x, dims, correction=0)  # (C,), (C,)
+        mean = all_reduce(own_mean) / world
         # Not the mean of squares less the square of the mean, which cancel.
-        variance = all_reduce(variance + (mean - common).square()) / world
-        mean = common
+        variance = all_reduce(own_variance + (own_mean - mean).square()) / world
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
             assert self.momentum is not None  # a running mean, as the paper's networks have it

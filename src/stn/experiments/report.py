@@ -33,9 +33,8 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str, picture:
     found = {cell.name: [row for row in rows if row["cell"] == cell.name] for cell in table.cells}
     columns = list(dict.fromkeys(cell.column for cell in table.cells))
     trial = " --budget quick` (a trial)" if budget == "quick" else "`"
-    compared = any(cell.paper is not None for cell in table.cells)
-    ours = "Ours, with its spread over seeds" + (", and in brackets the paper's." if compared else ".")
-    bold = " Bold: at or below the paper's." if compared else ""
+    ours = "Ours, with its spread over seeds" + (", and in brackets the paper's." if table.compared else ".")
+    bold = " Bold: at or below the paper's." if table.compared else ""
     lines = [
         f"# {table.title}",
         "",
@@ -86,7 +85,7 @@ def _notes(table: Table, found: dict[str, list[Row]]) -> list[str]:
     warned = [f"{row['cell']} seed {row['seed']}" for cell in there for row in found[cell.name] if row["warnings"]]
     notes = {
         "Not trained yet": missing,
-        **({"Above the paper's error": above} if any(cell.paper is not None for cell in table.cells) else {}),
+        **({"Above the paper's error": above} if table.compared else {}),
         "Not below the same classifier without a transformer, or with a plainer one": worse,
         "A look collapsed at some epoch": warned,
     }

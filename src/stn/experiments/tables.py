@@ -45,6 +45,11 @@ class Table:
     )
     """What is tested on, and what was not, in words."""
 
+    @property
+    def compared(self) -> bool:
+        """Whether a paper has a figure for any cell."""
+        return any(cell.paper is not None for cell in self.cells)
+
 
 # Jaderberg et al. 2015, table 1: test error in percent. The last column is from the text of its section 4.1.
 _COLUMNS = ("r", "rts", "p", "e", "tc")

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
+Module = TypeVar("Module", bound=nn.Module)
+
 
 def convolution(
     before: int, after: int, kernel: int, *, stride: int = 1, padded: bool = True, ndim: int = 2, image: bool = False
@@ -34,9 +36,6 @@ def set_dropout(network: nn.Module, share: float) -> None:
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
-
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 def channels_last(network: Module) -> Module:

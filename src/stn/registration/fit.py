@@ -24,8 +24,9 @@ MOST, LEAST = 1.0, 0.01
 BENDING = 1e-3  # 0.01 kept splines of 16 and of 49 points 0.13 to 0.36 pixels off, this 0.02 to 0.05
 # How many descents a pair begins with at random places, up to REACH half widths off, and how many of them there are for each
 # that goes on to the next level. Of families with more than FEW parameters none would begin near what is looked for.
-# Of 39 pairs of photographs and affine maps one start loses 7, 32 lose one.
-STARTS, KEPT, REACH, FEW = 32, 8, 0.35, 15
+# Of 39 pairs of photographs and affine maps one start loses 7, 32 lose one. On a coarsest level of more than SMALL pixels
+# they would cost more than they are worth: there is one.
+STARTS, KEPT, REACH, FEW, SMALL = 32, 8, 0.35, 15, 2**15
 POINTS = 12  # a side, of the lattice on which bending and the reach of a parameter are found
 Report = Callable[[int, int, Tensor], None]  # level, step, losses (N,)
 
@@ -57,9 +58,9 @@ def register(
     transform: a name or a family, 2-D or 3-D as the images. loss: "ncc" (correlation; any contrast), "mse", "lncc" (within
     windows), "mi" (mutual information: other kinds of image), or a function (warped, fixed, weight) -> (N,).
     start: a warp found before, such as an affine one, after which the new one comes; without it maps of at most 15 numbers
-    begin at 32 places, of which the best go on. bending: the weight of second differences; none for affine maps.
-    levels: of the pyramids, None: down to 16 pixels. steps: a level, at most; it ends when steps are below a hundredth of
-    its pixels. report: called each step.
+    begin at 32 places of a small coarsest level, and the best go on. bending: the weight of second differences; none for
+    affine maps. levels: of the pyramids, None: down to 16 pixels. steps: a level, at most; it ends when steps are below a
+    hundredth of its pixels. report: called each step.
 
     Raises: InputError, which names the argument.
     """
@@ -87,17 +88,16 @@ class Problem:
         self.identity = transform.identity().to(moving.device, like)
         self.unit = unit_parameters(transform, self.identity)
 
-    def level(self, k: int) -> tuple[Tensor, Tensor]:
+    def level(self, k: int) -> tuple[Tensor, ...]:
+        """The moving and the fixed images."""
         moving, fixed = (pyramid[min(k, len(pyramid) - 1)] for pyramid in self.pyramids)
         return moving, fixed
 
     def warp(self, found: Warp) -> Warp:
         return found if self.start is None else self.start @ found
 
-    def losses(self, theta: Tensor, k: int) -> Tensor:
-        """(N,), what the descent is on."""
-        starts = len(theta) // len(self.pyramids[1].image)
-        moving, fixed = (image.repeat_interleave(starts, dim=0) for image in self.level(k))
+    def losses(self, theta: Tensor, moving: Tensor, fixed: Tensor) -> Tensor:
+        """(N,), what the descent is on: N thetas, and as many pairs of a level."""
         new: Warp = self.family(theta)
         size = tuple(fixed.shape[2:])
         # With zeros beyond the border the outermost pixels would be too dark, which was worth 0.5 pixels of error. And a
@@ -110,15 +110,18 @@ class Problem:
 def descend(problem: Problem, levels: range, steps: int, report: Report | None) -> tuple[Tensor, dict[int, list[float]]]:
     """theta (N, P), and the mean of the pairs' least losses by level and step."""
     count, unit = len(problem.pyramids[1].image), problem.unit
-    x = starts(problem).expand(count, -1, -1)  # (N, S, P)
+    x = starts(problem, levels[0]).expand(count, -1, -1)  # (N, S, P)
     history: dict[int, list[float]] = {}
     for k in levels:
-        pixel = 2 / max(problem.level(k)[1].shape[2:])  # half widths
+        pair = problem.level(k)
+        if x.shape[1] > 1:
+            pair = tuple(image.repeat_interleave(x.shape[1], dim=0) for image in pair)
+        pixel = 2 / max(pair[1].shape[2:])  # half widths
         descent, history[k] = Descent(x.flatten(0, 1), MOST * pixel, LEAST * pixel), []
         for step in range(steps):
             position = descent.trial.detach().requires_grad_()
             with torch.enable_grad():
-                losses = problem.losses(problem.identity + unit * position, k)
+                losses = problem.losses(problem.identity + unit * position, *pair)
                 (gradient,) = torch.autograd.grad(losses.sum(), position)
             descent.update(losses.detach(), gradient)
             least = losses.detach().view(count, -1).amin(dim=1)
@@ -133,9 +136,10 @@ def descend(problem: Problem, levels: range, steps: int, report: Report | None) 
     return problem.identity + unit * x[:, 0], history
 
 
-def starts(problem: Problem) -> Tensor:  # (S, P)
-    """The identity, and maps about it; of a family with many parameters the identity alone."""
-    few = len(problem.identity) <= FEW and problem.start is None
+def starts(problem: Problem, level: int) -> Tensor:  # (S, P)
+    """The identity, and maps about it; for a family of many parameters or a level of many pixels the identity alone."""
+    small = all(image[0, 0].numel() <= SMALL for image in problem.level(level))
+    few = len(problem.identity) <= FEW and problem.start is None and small
     generator = torch.Generator().manual_seed(0)
     x = REACH * (2 * torch.rand(STARTS if few else 1, len(problem.identity), generator=generator) - 1)
     x[0] = 0
