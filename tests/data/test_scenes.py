@@ -103,6 +103,16 @@ def test_a_pair_lies_left_and_right_and_far_apart() -> None:
     assert size.min() > 0.79 * 28 and size.max() < 28.01
 
 
+def test_perturbed_is_the_middle_of_its_surroundings() -> None:
+    """And the surroundings hold what the frame has lost."""
+    digits = torch.rand(500, 1, 28, 28, generator=seeded())
+    labels = torch.zeros(500, dtype=torch.int64)
+    frame, wide = (drawn(name, digits, labels).x for name in ("perturbed", "perturbed_56"))
+    assert torch.equal(frame, wide[..., 14:42, 14:42])
+    outside = 1 - frame.sum(dim=(1, 2, 3)) / wide.sum(dim=(1, 2, 3))
+    assert outside.min() > -1e-6 and 0.1 < outside.mean() < 0.5
+
+
 def test_perturbed_moves_by_an_eighth_of_the_frame() -> None:
     blob = torch.exp(-((AT - 13.5) ** 2 + (AT[:, None] - 13.5) ** 2) / 8).expand(2000, 1, 28, 28)
     x = drawn("perturbed", blob, torch.zeros(2000, dtype=torch.int64)).x[:, 0]

@@ -21,7 +21,8 @@ def test_cells_are_runs_and_have_their_baselines(name: str) -> None:
         assert cell.run.epochs >= 1 and cell.run.data == (name if name in ("svhn", "cub") else "mnist")
         if cell.baseline:
             baseline = cells[cell.baseline].run
-            assert (baseline.distortion, baseline.seed) == (cell.run.distortion, cell.run.seed)
+            task = cell.run.distortion.removesuffix("_56")  # the same images, with what is around them
+            assert (baseline.distortion, baseline.seed) == (task, cell.run.seed)
             assert baseline.model != cell.run.model
     assert any(cell.baseline for cell in cells.values())
 

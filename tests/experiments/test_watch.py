@@ -43,14 +43,15 @@ def test_the_square_of_thetas_gradient() -> None:
     assert watch.squares.item() == pytest.approx(layer.regression.bias.grad.square().sum().item() / 4, rel=1e-4)
 
 
-def test_a_recurrent_layer_is_seen_as_a_whole() -> None:
-    network = build_alignment("ic-stn-4", "affine")
+@pytest.mark.parametrize("side", (28, 56))
+def test_a_recurrent_layer_is_seen_as_a_whole(side: int) -> None:
+    network = build_alignment("ic-stn-4", "affine", side=side)
     layer, watch = network.get_submodule("transformer"), Watch(network)
     assert isinstance(layer, SpatialTransformer)
     with torch.no_grad():
         layer.regression.bias.copy_(torch.tensor([0.9, 0.1, 0.1, -0.1, 0.9, 0.0]))
     for _ in range(2):  # the second pass forgets the first
-        _, warp = layer(torch.rand(2, 1, 28, 28), return_warp=True)
+        _, warp = layer(torch.rand(2, 1, side, side), return_warp=True)
     xy = torch.rand(5, 2, generator=seeded())
     torch.testing.assert_close(watch.warps()[0].points(xy)[:, 0], warp.points(xy))
 

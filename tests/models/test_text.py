@@ -30,6 +30,14 @@ def test_shapes(model: str, size: tuple[int, int]) -> None:
     assert logits.shape == (2, 25, 7) and logits.dtype == torch.float32
 
 
+@pytest.mark.parametrize("model", TEXT_MODELS)
+def test_images_in_half_precision(model: str) -> None:
+    """As a training in mixed precision hands them over, which on a CPU torch cannot resize."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = build_text(model)(torch.rand(2, 1, 64, 200, dtype=torch.bfloat16))
+    assert logits.shape == (2, 25, 11) and logits.dtype == torch.float32 and logits.isfinite().all()
+
+
 def test_the_rectifier_starts_as_the_identity() -> None:
     image = noise(2, 1, 32, 100, dtype=torch.float32)
     assert torch.equal(text_rectifier()(image), image)

@@ -123,7 +123,28 @@ def test_options_and_gradients_of_every_step(options: Any) -> None:
     assert len(rest["params"]) == 2 and "steps=2" in repr(layer)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_steps_go_out_from_the_start(name: str) -> None:
+    """The first look is that part of the image; with it in front, the layer does what it does for the part alone."""
+    quarter = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, -0.5]])  # the upper right one
+    layer = InverseCompositionalTransformer(DenseLocalization(64), name, (8, 8), steps=3, start=quarter).eval()
+    image = torch.rand(2, 1, 16, 16, generator=seeded())
+    torch.testing.assert_close(layer(image), image[..., :8, 8:], atol=1e-6, rtol=0)
+    alone = InverseCompositionalTransformer(DenseLocalization(64), name, (8, 8), steps=3).eval()
+    alone.load_state_dict(layer.state_dict())
+    black = torch.nn.functional.pad(image[..., :8, 8:], (8, 0, 0, 8))  # there is nothing but the part
+    moving(layer), moving(alone)
+    (y, warp), (part, expected) = layer(black, return_warp=True), alone(black[..., :8, 8:], return_warp=True)
+    points = 0.3 * noise(7, 2, dtype=torch.float32)
+    torch.testing.assert_close(warp.points(points), 0.5 * expected.points(points) + quarter[:, 2], atol=1e-5, rtol=1e-5)
+    assert y.shape == part.shape and (expected.points(points) - points).abs().max() > 1e-3
+
+
 def test_bad_requests() -> None:
+    with pytest.raises(stn.InputError, match=r"start must be an affine matrix \(2, 3\); got \(3, 3\)"):
+        InverseCompositionalTransformer(DenseLocalization(4), start=torch.eye(3))
+    with pytest.raises(TypeError, match="start must have a floating-point dtype; got torch.int64"):
+        InverseCompositionalTransformer(DenseLocalization(4), start=torch.eye(2, 3, dtype=torch.int64))
     with pytest.raises(stn.InputError, match="steps must be an integer of at least 1; got 0"):
         InverseCompositionalTransformer(DenseLocalization(4), steps=0)
     with pytest.raises(stn.InputError, match="padding_mode must be one of"):

@@ -173,6 +173,14 @@ def regular(name: str, value: Tensor) -> None:
         fail(f"{name} must not be singular; it is at sample {places}{more} of {tuple(value.shape)}")
 
 
+def one_affine(name: str, value: object, ndim: int) -> None:
+    """One matrix for all samples."""
+    floating(name, value)
+    assert isinstance(value, Tensor)
+    if value.shape != (ndim, ndim + 1):
+        fail(f"{name} must be an affine matrix ({ndim}, {ndim + 1}); got {tuple(value.shape)}")
+
+
 def pixel_matrix(name: str, value: Tensor) -> None:
     floating(name, value)
     if value.ndim not in (2, 3, 4) or value.shape[-1] not in (3, 4) or value.shape[-1] - value.shape[-2] not in (0, 1):

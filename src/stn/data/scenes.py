@@ -66,14 +66,19 @@ def co_localization(images: Tensor, labels: Tensor, generator: Generator, *, pat
     return Example(canvas, labels, frames(offset, one, side).unsqueeze(1))
 
 
-def perturbed(images: Tensor, labels: Tensor, generator: Generator) -> Example:
+def perturbed(images: Tensor, labels: Tensor, generator: Generator, *, side: int) -> Example:
     """A digit under a large homography: each corner of its 28x28 frame, and all four together, move by a normal of 12.5 %
-    of the frame, 3.5 pixels, along each axis. A part of the digit may be lost, as in the source.
+    of the frame, 3.5 pixels, along each axis. side: of the image around the frame's middle. 28 pixels may lose a part of the
+    digit, for good; in 56 it is there, and the 28 in the middle are the same.
 
-    Source: Lin & Lucey 2017 (IC-STN), section 5.1, with the settings of the authors' code: 0.25 of half the frame.
+    Source: Lin & Lucey 2017 (IC-STN), section 5.1, with the settings of the authors' code: 0.25 of half the frame. Their
+    plain transformer sees the frame, while the recurrent one samples the image that it was cut from.
     """
     moves = normal(images, 0.25, generator, 4, 2) + normal(images, 0.25, generator, 1, 2)
-    return Example(projective_sample(images, corners_to_matrix(onto(_corners, images) + moves)), labels)
+    matrix = corners_to_matrix(onto(_corners, images) + moves)
+    share = side / images.shape[-1]
+    wide = matrix * matrix.new_tensor([share, share, 1.0])  # what the image shows, in units of the frame
+    return Example(projective_sample(images, wide, (side, side)), labels)
 
 
 class Scene(NamedTuple):
@@ -95,5 +100,6 @@ SCENES: dict[str, Scene] = {
     "extruded_32": Scene(partial(extruded, side=32), (1, 32, 32, 32), 10),
     "translated_84": Scene(partial(co_localization, patches=0), (1, 84, 84), 10, boxes=1),
     "cluttered_84": Scene(partial(co_localization, patches=16), (1, 84, 84), 10, boxes=1),
-    "perturbed": Scene(perturbed, (1, 28, 28), 10),
+    "perturbed": Scene(partial(perturbed, side=28), (1, 28, 28), 10),
+    "perturbed_56": Scene(partial(perturbed, side=56), (1, 56, 56), 10),
 }

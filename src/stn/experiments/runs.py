@@ -28,11 +28,11 @@ class Run:
     distortion: str = "rts"
     """What is made of digits: none, r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e (elastic),
     tc (cluttered 60x60), moved and moved_cluttered (a little), addition, pairs, strings, extruded (to volumes of 60^3),
-    extruded_32, perturbed, curved (strings on an arc, in perspective). Of photographs: numbers
-    (svhn as it is), birds (random views of cub)."""
+    extruded_32, perturbed, perturbed_56 (and what is around it), curved (strings on an arc, in perspective). Of photographs:
+    numbers (svhn as it is), birds (random views of cub)."""
     model: str = "st-cnn"
     """fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer. Addition: also 2xst-fcn;
-    pairs: look, 2xlook; strings: cnn, st-cnn-single, st-cnn-multi; perturbed: cnn, st-cnn, ic-stn-2, ic-stn-4;
+    pairs: look, 2xlook; strings: cnn, st-cnn-single, st-cnn-multi; perturbed: cnn, st-cnn, ic-stn-1, -2, -4;
     curved: crnn, st-crnn; numbers: as strings; birds: cnn, 2xst-cnn, 4xst-cnn."""
     transform: str = "affine"
     """What the layer learns: translation, rigid, similarity, attention, anisotropic_scale, affine, exponential_affine,

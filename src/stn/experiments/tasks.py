@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from stn.models import (
     build_svhn,
     build_volumes,
 )
+from stn.models.alignment import IN_STEPS
 from stn.models.blocks import convolution
 from stn.models.parts import small_resnet
 from stn.models.text import TEXT_MODELS, build_text, ctc_loss, greedy_decode
@@ -133,6 +135,7 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "extruded_32": _volumes(32),
     "curved": made_up("curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode),
     "perturbed": made_up("perturbed", ALIGNMENT_MODELS, build_alignment),
+    "perturbed_56": made_up("perturbed_56", IN_STEPS, partial(build_alignment, side=56)),
     "numbers": Task(as_they_are, SVHN_MODELS, _numbers, data=("svhn",), shape=(3, 64, 64)),
     "birds": Task(random_views, tuple(BIRDS), _birds, still=middle_views, data=("cub",), shape=(3, 256, 256)),
 }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stn.experiments.folder import Row
-from stn.nn import SpatialTransformer, identity_loss, look_diagnostics, off_image_loss
+from stn.nn import InverseCompositionalTransformer, SpatialTransformer, identity_loss, look_diagnostics, off_image_loss
 from stn.transforms import Warp
 
 # Far outside what a look that learns its task ever shows: `results/table1.md` has where those of Table 1 end.
@@ -63,9 +63,11 @@ class Watch:
 
 
 def composed(layer: SpatialTransformer, thetas: Sequence[Tensor]) -> Warp:
-    """The warp (N, K) of all steps of a layer."""
-    changes = [layer.family(theta.unflatten(-1, (layer.num_transforms, -1))) for theta in thetas]  # (N, K P) each
-    return functools.reduce(operator.matmul, changes)
+    """The warp (N, K) of all steps of a layer, from its start on."""
+    warps: list[Warp] = [layer.family(theta.unflatten(-1, (layer.num_transforms, -1))) for theta in thetas]  # (N, K P) each
+    if isinstance(layer, InverseCompositionalTransformer) and layer.start is not None:
+        warps.insert(0, layer.first_warp(len(thetas[0])))
+    return functools.reduce(operator.matmul, warps)
 
 
 def collapse(row: Row) -> str | None:

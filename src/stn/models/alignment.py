@@ -1,13 +1,16 @@
 """Networks that align before they classify, in one step or in several (Lin & Lucey 2017, section 5.1).
 
 They are as small as the source's, about 39 k parameters, and no batch norm helps the localisation: with Table 1's networks
-one step is as good as four (1.65 and 1.57 % of errors), for it then aligns all that can be aligned.
+one step is as good as four (1.65 and 1.57 % of errors of 28x28 pixels), for it then aligns all that can be aligned. As in
+the source, alignment in steps may go out from a part of a larger image and sample that, where a plain transformer has lost
+what lies outside.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
 from torch import nn
 
 from stn import _check
@@ -16,25 +19,32 @@ from stn.models.digits import FirstConvolution, num_parameters
 from stn.nn import InverseCompositionalTransformer
 from stn.transforms import Family
 
-STEPS = {"cnn": 0, "st-cnn": 1, "ic-stn-2": 2, "ic-stn-4": 4}
+STEPS = {"cnn": 0, "st-cnn": 1, "ic-stn-1": 1, "ic-stn-2": 2, "ic-stn-4": 4}
 ALIGNMENT_MODELS = tuple(STEPS)
+IN_STEPS = ALIGNMENT_MODELS[2:]
 SIDE, BUDGET = 28, 39_000  # pixels; parameters
 FEATURES = 48  # that the localisation network ends in
 
 
-def build_alignment(model: str, transform: str | Family = "projective", *, num_classes: int = 10) -> nn.Sequential:
+def build_alignment(
+    model: str, transform: str | Family = "projective", *, side: int = SIDE, num_classes: int = 10
+) -> nn.Sequential:
     """One of ALIGNMENT_MODELS for images (N, 1, 28, 28): -> logits (N, num_classes).
 
     All but cnn begin with `.transformer`, whose localisation network sees the look before each step; one step is the plain
     spatial transformer. They have the same localisation network and classifier, whatever the number of steps.
+    side: of larger images, for ic-stn-1, ic-stn-2 and ic-stn-4. The first look is the 28x28 pixels in the middle.
 
     Raises: InputError, which names the argument.
     """
-    _check.choice("model", model, ALIGNMENT_MODELS)
+    _check.at_least("side", side, SIDE)
+    _check.choice("model", model, ALIGNMENT_MODELS if side == SIDE else IN_STEPS)
     if not STEPS[model]:
         return classifier(num_classes, BUDGET)
-    look = (SIDE, SIDE)
-    transformer = InverseCompositionalTransformer(localization(), transform, look, steps=STEPS[model], features=FEATURES)
+    middle = torch.eye(2, 3) * (SIDE / side) if side > SIDE else None
+    transformer = InverseCompositionalTransformer(
+        localization(), transform, (SIDE, SIDE), steps=STEPS[model], features=FEATURES, start=middle
+    )
     rest = BUDGET - num_parameters(transformer)
     return nn.Sequential(OrderedDict(transformer=transformer, classifier=classifier(num_classes, rest)))
 

@@ -64,7 +64,8 @@ class Resize(nn.Module):
         self.size = _check.lengths("size", size, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, self.size, mode="bilinear", antialias=True)
+        full = x if torch.finfo(x.dtype).bits > 16 else x.float()  # torch has no CPU kernel for less
+        return F.interpolate(full, self.size, mode="bilinear", antialias=True).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"size={self.size}"

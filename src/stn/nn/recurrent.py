@@ -13,7 +13,7 @@ from stn.nn.localization import localization_for
 from stn.nn.transformer import SpatialTransformer
 from stn.ops import Pyramid
 from stn.ops.sample import CallOptions, SamplingOptions
-from stn.transforms import Family, Warp
+from stn.transforms import Family, MatrixWarp, Warp
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 class InverseCompositionalTransformer(SpatialTransformer):
     """Look, localise what is seen, warp a little further, look again at the image itself: (N, C, *in) -> (N, C, *size).
 
-    p <- p o dp, with dp from one localisation network that sees the look through p; `steps` times, from the identity on.
-    The image is sampled through the composed warp, so that no step blurs what the next one sees, and nothing that a look
-    leaves out is lost. Any family will do: matrices are multiplied, other warps are followed one after the other.
+    p <- p o dp, with dp from one localisation network that sees the look through p; `steps` times. The image is sampled
+    through the composed warp, so that no step blurs what the next one sees, and nothing that a look leaves out is lost. Any
+    family will do: matrices are multiplied, other warps are followed one after the other.
     localization: a module (N, C, *size) -> (N, F), F as in SpatialTransformer; it sees looks, which have that size.
-    size, options: as in SpatialTransformer.
+    size, options: as in SpatialTransformer. start: where the first look is, an affine matrix (d, d + 1) of d dimensions,
+    such as a part of the image around which to align; the identity unless told otherwise.
 
     Raises: InputError, which names the argument. Source: Lin & Lucey 2017, section 4.
     """
@@ -39,11 +40,16 @@ class InverseCompositionalTransformer(SpatialTransformer):
         *,
         steps: int = 4,
         features: int | None = None,
+        start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> None:
         _check.at_least("steps", steps, 1)
         super().__init__(localization, transform, size, features=features, **options)
         self.steps = steps
+        if start is not None:
+            _check.one_affine("start", start, self.family.ndim)
+        self.register_buffer("start", start, persistent=False)
+        self.start: Tensor | None
 
     @classmethod
     def for_input(  # type: ignore[override]  # steps in series, not looks in parallel
@@ -53,24 +59,32 @@ class InverseCompositionalTransformer(SpatialTransformer):
         size: Sequence[int] | None = None,
         *,
         steps: int = 4,
+        start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Self:
         """The layer with a localisation network that suits its looks at images of this shape."""
         channels, *sides = _check.input_shape("in_shape", in_shape)
-        return cls(localization_for((channels, *(size or sides))), transform, size, steps=steps, **options)
+        return cls(localization_for((channels, *(size or sides))), transform, size, steps=steps, start=start, **options)
 
     def looks(self, x: Tensor) -> Iterator[tuple[Tensor, Warp]]:
         """What is seen before each step and after the last one, steps + 1 looks, each with its warp."""
-        theta = self.family.identity().to(self.regression.weight)
-        warp: Warp = self.family(theta.expand(len(x), -1))
+        warp = self.first_warp(len(x))
         options: CallOptions = {**self.options, "pyramid": self._pyramid(x)}
-        look = x if self.size in (None, tuple(x.shape[2:])) else warp.sample(x, self.size, **options)
+        whole = self.start is None and self.size in (None, tuple(x.shape[2:]))
+        look = x if whole else warp.sample(x, self.size, **options)
         yield look, warp
         for step in range(self.steps):
             change: Warp = self.family(self.localize(look))
-            warp = warp @ change if step else change
+            warp = warp @ change if step or self.start is not None else change
             look = warp.sample(x, self.size, **options)
             yield look, warp
+
+    def first_warp(self, count: int) -> Warp:
+        """Of the look before the first step, for so many images: the start, or the identity."""
+        if self.start is not None:
+            return MatrixWarp(self.start.expand(count, -1, -1))
+        warp: Warp = self.family(self.family.identity().to(self.regression.weight).expand(count, -1))
+        return warp
 
     def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
         ((y, warp),) = deque(self.looks(x), maxlen=1)
