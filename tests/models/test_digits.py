@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
 
 import stn
 from stn.models import MODELS, build, num_parameters
-from stn.models.digits import FirstConvolution
 from stn.nn import SpatialTransformer
 from stn.transforms import FAMILIES
 
@@ -29,22 +27,6 @@ def test_every_family_learns(model: str, name: str) -> None:
         assert p.grad is not None and p.grad.isfinite().all(), key
     gradient = network.get_parameter("transformer.regression.weight").grad
     assert gradient is not None and gradient.abs().max() > 0
-
-
-def test_the_first_convolution_is_a_convolution() -> None:
-    layer = FirstConvolution(1, 5, 9).double()
-    plain = nn.Conv2d(1, 5, 9).double()
-    plain.load_state_dict(layer.state_dict())
-    x = torch.randn(3, 1, 28, 14, dtype=torch.float64)
-    results = []
-    for conv in (layer, plain):
-        image = x.clone().requires_grad_()
-        y = conv(image)
-        y.square().sum().backward()
-        results.append([y, image.grad, *(p.grad for p in conv.parameters())])
-        assert torch.equal(conv(x), plain(x))  # no gradient to the image: the plain way
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs)
 
 
 def test_bad_requests() -> None:

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import stn
 from stn.models import SVHN_MODELS, build_svhn, num_parameters
-from stn.models.blocks import ImageConvolution, channels_last
+from stn.models.blocks import channels_last
 from stn.nn import SpatialTransformer
 from tests.helpers import seeded
 
@@ -103,54 +103,6 @@ def test_it_learns_numbers() -> None:
         loss.backward()
         optimizer.step()
     assert loss < 0.1 and (network(x).argmax(dim=2) == y).float().mean() > 0.95
-
-
-def both(x: Tensor, *, bias: bool) -> list[list[Tensor]]:
-    """Value, gradients and gradients of gradients: of our convolution, and of torch's."""
-    ours = ImageConvolution(3, 7, 5, padding=2, bias=bias).double()
-    plain = nn.Conv2d(3, 7, 5, padding=2, bias=bias).double()
-    plain.load_state_dict(ours.state_dict())
-    results = []
-    for conv in (ours, plain):
-        image = x.clone().requires_grad_()
-        wanted = [image, *conv.parameters()]
-        y = conv(image)
-        first = torch.autograd.grad(y.sin().sum(), wanted, create_graph=True)
-        second = torch.autograd.grad(sum((g.square().sum() for g in first), torch.zeros(())), wanted)
-        results.append([y, *first, *second])
-    return results
-
-
-@pytest.mark.parametrize("bias", (False, True))
-@pytest.mark.parametrize("size", ((10, 6), (7, 8)))
-def test_the_images_convolution_is_a_convolution(size: tuple[int, int], bias: bool) -> None:
-    for ours, theirs in zip(
-        *both(torch.randn(2, 3, *size, dtype=torch.float64, generator=seeded()), bias=bias), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs)
-
-
-def test_an_image_that_shrinks_takes_torchs_way() -> None:
-    conv, plain = ImageConvolution(3, 4, 5), nn.Conv2d(3, 4, 5)
-    plain.load_state_dict(conv.state_dict())
-    x = torch.rand(2, 3, 8, 8, generator=seeded()).requires_grad_()
-    assert conv(x).shape == (2, 4, 4, 4) and torch.equal(conv(x), plain(x))
-
-
-def test_the_images_convolution_under_autocast() -> None:
-    conv, plain = ImageConvolution(3, 4, 5, padding=2), nn.Conv2d(3, 4, 5, padding=2)
-    plain.load_state_dict(conv.state_dict())
-    grads = []
-    for layer in (conv, plain):
-        x = torch.rand(2, 3, 8, 8, generator=seeded()).requires_grad_()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            y = layer(x)
-            assert y.dtype == torch.bfloat16
-        y.float().square().sum().backward()
-        grads.append([x.grad, *(p.grad for p in layer.parameters())])
-    for ours, theirs in zip(*grads, strict=True):
-        assert ours is not None and theirs is not None and ours.dtype == torch.float32
-        assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
 
 
 def test_bad_requests() -> None:

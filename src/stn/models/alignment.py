@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from stn import _check
-from stn.models.blocks import dense
-from stn.models.digits import FirstConvolution, num_parameters
+from stn.models.blocks import ImageConvolution, dense
+from stn.models.digits import num_parameters
 from stn.nn import InverseCompositionalTransformer
 from stn.transforms import Family
 
@@ -57,7 +57,7 @@ def localization() -> nn.Sequential:
 
 def classifier(num_classes: int, budget: int, width: int = 8) -> nn.Sequential:
     """One convolution 9x9, pooled to 10x10, and one dense layer as wide as the budget allows."""
-    body = [FirstConvolution(1, width, 9, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+    body = [ImageConvolution(1, width, 9, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
     features = width * ((SIDE - 8) // 2) ** 2
     hidden = (budget - num_classes - sum(map(num_parameters, body))) // (features + 2 + num_classes)
     return nn.Sequential(*body, nn.Flatten(), dense(features, hidden), nn.Linear(hidden, num_classes))

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from stn import _check
-from stn.models.blocks import convolution, dense, fully_connected
+from stn.models.blocks import ImageConvolution, convolution, dense, fully_connected
 from stn.nn import DenseLocalization, DigitLocalization, SpatialTransformer
 from stn.transforms import Family
 
@@ -57,7 +55,7 @@ def classifier(model: str, side: int, num_classes: int, budget: int = BUDGET) ->
 def cnn(side: int, num_classes: int, budget: int = BUDGET, channels: int = 1) -> nn.Sequential:
     """Convolution 9x9, pool 2, convolution 7x7, pool 2, one dense layer as wide as the budget allows."""
     body = [
-        FirstConvolution(channels, 32, 9, bias=False),
+        ImageConvolution(channels, 32, 9, bias=False),
         nn.BatchNorm2d(32),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -67,25 +65,6 @@ def cnn(side: int, num_classes: int, budget: int = BUDGET, channels: int = 1) ->
     features = 64 * (((side - 8) // 2 - 6) // 2) ** 2
     width = (budget - num_classes - sum(map(num_parameters, body))) // (features + 2 + num_classes)
     return nn.Sequential(*body, nn.Flatten(), dense(features, width), nn.Linear(width, num_classes))
-
-
-class FirstConvolution(nn.Conv2d):
-    """A convolution of few channels by an odd kernel, for images of even side. Behind a look it takes 2x2 pixels at a time.
-
-    On a CPU the gradient to a single channel leaves the vector units empty. A step of ST-CNN at 28x28, 256 images, bfloat16,
-    one thread: 101 ms as it stands, 74 ms so. Where the input needs no gradient there is nothing to gain.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C', H - k + 1, W - k + 1)
-        if not input.requires_grad or input.device.type != "cpu":
-            return super().forward(input)
-        moved = [F.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
-        weight = F.pixel_unshuffle(torch.cat(moved), 2)  # (4 C', 4 C, (k+1)/2, (k+1)/2), an output pixel after the other
-        bias = None if self.bias is None else self.bias.repeat(4)
-        fours = F.conv2d(F.pixel_unshuffle(input, 2), weight, bias)  # (N, 4 C', h, w)
-        n, _, h, w = fours.shape
-        pixels = fours.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, -1).transpose(2, 3)  # (N, h, 2, w, 2, C')
-        return pixels.reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
 
 
 def num_parameters(module: nn.Module) -> int:
