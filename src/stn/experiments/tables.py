@@ -115,7 +115,8 @@ def _addition() -> Iterator[Cell]:
     for (model, transform), error in _SUMS.items():
         recipe = _RECIPES["cnn" if model == "cnn" else "fcn", ""]
         if model == "2xst-fcn" and transform != "affine":
-            recipe = dataclasses.replace(recipe, epochs=100)  # within an hour of one core
+            # Held-out error after ten epochs: 49 %; at three times the localisation's rate 72 %; in batches of 512, 80 %.
+            recipe = dataclasses.replace(recipe, epochs=60, batch_size=128, localization_lr=1e-3)
         run = dataclasses.replace(recipe, model=model, distortion="addition", transform=transform or recipe.transform)
         yield Cell(model.upper() + (f" {transform}" if transform else ""), "sum", run, error, "fcn/sum" if transform else "")
 

@@ -31,13 +31,16 @@ def draw_table(table: Table, runs: Path, out: Path) -> Path | None:
     labels = list(dict.fromkeys(cell.row for cell in shown))
     columns = list(dict.fromkeys(cell.column for cell in table.cells if cell.column in {cell.column for cell in shown}))
     each = max(2, 8 // len(columns))
-    figure = Figure(figsize=(0.95 * each * len(columns) + 0.5, 2.0 * len(labels) + 0.3), layout="constrained")
+    seen = {cell: list(_seen(RunFolder(runs / cell.run.name), each)) for cell in shown}
+    tallest = max(image.shape[-2] / image.shape[-1] for triples in seen.values() for x, _, y in triples for image in (x, y))
+    height = (1.9 * tallest + 0.1) * len(labels) + 0.3
+    figure = Figure(figsize=(0.95 * each * len(columns) + 0.5, height), layout="constrained")
     axes = figure.subplots(2 * len(labels), each * len(columns), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for cell in shown:
+    for cell, triples in seen.items():
         top, left = 2 * labels.index(cell.row), each * columns.index(cell.column)
-        for n, (x, line, y) in enumerate(_seen(RunFolder(runs / cell.run.name), each)):
+        for n, (x, line, y) in enumerate(triples):
             above, below = axes[top : top + 2, left + n]
             show(above, x, room=ROOM)
             draw(above, line, 1.6)
