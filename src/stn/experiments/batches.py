@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from stn.data import Labelled, as_float
 from stn.data.draw import Example
 
-Draw = Callable[[Tensor, Tensor, Generator], Example]  # of images (N, 1, 28, 28) and labels (N,)
+Draw = Callable[[Tensor, Tensor, Generator], Example]  # of images (N, *Task.shape) in [0, 1] and labels (N, ..)
 Batches = Iterable[Example]
 AT_ONCE = 1000  # images in a batch that is not learned from
 NUMBERS = 2**24  # but no more than this in its images: 85 of birds
