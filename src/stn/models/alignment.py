@@ -9,12 +9,13 @@ what lies outside.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 from stn import _check
-from stn.models.blocks import ImageConvolution, dense
+from stn.models.blocks import ImageConvolution, convolution, dense
 from stn.models.digits import num_parameters
 from stn.nn import InverseCompositionalTransformer
 from stn.transforms import Family
@@ -40,7 +41,7 @@ def build_alignment(
     _check.at_least("side", side, SIDE)
     _check.choice("model", model, ALIGNMENT_MODELS if side == SIDE else IN_STEPS)
     if not STEPS[model]:
-        return classifier(num_classes, BUDGET)
+        return deep_classifier(num_classes, BUDGET)
     middle = torch.eye(2, 3) * (SIDE / side) if side > SIDE else None
     transformer = InverseCompositionalTransformer(
         localization(), transform, (SIDE, SIDE), steps=STEPS[model], features=FEATURES, start=middle
@@ -58,6 +59,17 @@ def localization() -> nn.Sequential:
 def classifier(num_classes: int, budget: int, width: int = 8) -> nn.Sequential:
     """One convolution 9x9, pooled to 10x10, and one dense layer as wide as the budget allows."""
     body = [ImageConvolution(1, width, 9, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-    features = width * ((SIDE - 8) // 2) ** 2
+    return _with_head(body, width * ((SIDE - 8) // 2) ** 2, num_classes, budget)
+
+
+def deep_classifier(num_classes: int, budget: int) -> nn.Sequential:
+    """The source's for images that nothing aligns: convolutions 3x3 of 3, 6, 9 and 12 channels, one pooling after two."""
+    widths = (1, 3, 6, 9, 12)
+    body: list[nn.Module] = [convolution(b, a, 3, padded=False) for b, a in pairwise(widths)]
+    body.insert(2, nn.MaxPool2d(2))
+    return _with_head(body, widths[-1] * ((SIDE - 4) // 2 - 4) ** 2, num_classes, budget)
+
+
+def _with_head(body: list[nn.Module], features: int, num_classes: int, budget: int) -> nn.Sequential:
     hidden = (budget - num_classes - sum(map(num_parameters, body))) // (features + 2 + num_classes)
     return nn.Sequential(*body, nn.Flatten(), dense(features, hidden), nn.Linear(hidden, num_classes))
