@@ -73,6 +73,14 @@ def test_every_weight_learns() -> None:
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().max() > 0, key
 
 
+def test_hidden_units_of_the_localisation_cannot_all_die() -> None:
+    """However far a large step has pushed them below zero, for every image some stay above."""
+    localization = TextLocalization().eval()
+    with torch.no_grad():
+        next(m for m in localization.modules() if isinstance(m, torch.nn.Linear)).bias.sub_(100)
+    assert (localization(torch.rand(4, 1, 64, 200)) > 0).any(dim=1).all()
+
+
 def test_resizing_does_not_alias() -> None:
     stripes = (torch.arange(200) % 2).float().expand(1, 1, 64, 200)
     assert (Resize((32, 40))(stripes) - 0.5).abs().max() < 0.1
