@@ -43,7 +43,7 @@ def test_each_look_sees_both_channels_and_they_join_to_four() -> None:
     x = images()
     two, one = build_addition("2xst-fcn"), build_addition("st-fcn")
     whole = seen(one, x)
-    assert whole.shape == (4, 2, 28, 28)
+    assert whole.shape == (4, 2, 20, 20)
     torch.testing.assert_close(seen(two, x), torch.cat([whole, whole], dim=1))  # the start: twice the whole image
     with torch.no_grad():
         two.get_parameter("transformer.regression.bias")[8] += 0.5  # the second look moves aside
