@@ -30,15 +30,15 @@ def test_a_network_learns_its_examples_by_heart(name: str, model: str) -> None:
     x, y, _ = task.draw(as_float(DIGITS.images[:4]), DIGITS.labels[:4], seeded())
     torch.manual_seed(0)
     network = task.build(model, "affine")
-    optimizer = torch.optim.Adam(network.parameters(), lr=2.5e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     losses = []
-    for _ in range(8):
+    for _ in range(20):
         loss = task.loss(network(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.75 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
     assert all(p.grad is not None for p in network.parameters())
 
 

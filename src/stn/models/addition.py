@@ -10,14 +10,13 @@ from torch import nn
 
 from stn import _check
 from stn.models.blocks import fully_connected
-from stn.models.digits import BUDGET, Plan, cnn, num_parameters
+from stn.models.digits import BUDGET, PLANS, cnn, num_parameters
 from stn.nn import DigitLocalization, SpatialTransformer
 from stn.transforms import Family
 
 LOOKS = {"fcn": 0, "cnn": 0, "st-fcn": 1, "2xst-fcn": 2}  # transformers in parallel
 ADDITION_MODELS = tuple(LOOKS)
 SIDE, CHANNELS, SUMS = 42, 2, 19  # pixels; digits; 0 + 0 to 9 + 9
-PLAN = Plan(look=40, pool=2)  # four looks of 28x28 would leave a classifier of 400 k parameters only 92 hidden units
 
 
 def build_addition(model: str, transform: str | Family = "affine") -> nn.Sequential:
@@ -32,17 +31,15 @@ def build_addition(model: str, transform: str | Family = "affine") -> nn.Sequent
     _check.choice("model", model, ADDITION_MODELS)
     if model == "cnn":
         return cnn(SIDE, SUMS, channels=CHANNELS)
-    looks = LOOKS[model]
+    looks, plan = LOOKS[model], PLANS[SIDE]
     if not looks:
         return fully_connected(CHANNELS * SIDE**2, SUMS, BUDGET)
     localization = DigitLocalization((CHANNELS, SIDE, SIDE), channels=20 * looks, features=20 * looks)
-    # A sum is learned slowly. Before there is a gradient worth the name, four in five of these units would have died.
-    localization.insert(len(localization) - 1, nn.LayerNorm(localization.out_features))
-    transformer = SpatialTransformer(localization, transform, (PLAN.look, PLAN.look), num_transforms=looks)
-    features = looks * CHANNELS * (PLAN.look // PLAN.pool) ** 2
+    transformer = SpatialTransformer(localization, transform, (plan.look, plan.look), num_transforms=looks)
+    features = looks * CHANNELS * (plan.look // plan.pool) ** 2
     parts: OrderedDict[str, nn.Module] = OrderedDict(transformer=transformer)
     if looks > 1:
         parts["join"] = nn.Flatten(1, 2)  # (N, K, C, S, S) -> (N, K C, S, S)
-    parts["pool"] = nn.AvgPool2d(PLAN.pool)
+    parts["pool"] = nn.AvgPool2d(plan.pool)
     parts["classifier"] = fully_connected(features, SUMS, BUDGET - num_parameters(transformer))
     return nn.Sequential(parts)

@@ -52,7 +52,7 @@ class InverseCompositionalTransformer(SpatialTransformer):
         self.start: Tensor | None
 
     @classmethod
-    def for_input(  # type: ignore[override]  # steps in series, not looks in parallel
+    def for_input(  # type: ignore[override]  # a constructor, with the arguments of __init__, the only one that mypy exempts
         cls,
         in_shape: Sequence[int],  # (C, H, W)
         transform: str | Family = "affine",
