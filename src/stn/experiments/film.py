@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stn.experiments.folder import RunFolder
 from stn.experiments.tasks import TASKS
-from stn.experiments.watch import Watch, composed
+from stn.experiments.watch import Watch
 from stn.grid import normalized_to_pixel
 from stn.nn import SpatialTransformer
 from stn.transforms import Warp
@@ -79,7 +79,7 @@ class Scene(NamedTuple):
 
 def scenes(layer: SpatialTransformer, images: Tensor, frames: list[tuple[int, Tensor]]) -> Iterator[Scene]:
     for step, theta in frames:
-        warp = composed(layer, list(theta))
+        warp = layer.composed(list(theta))
         yield Scene(step, warp, warp.sample(images, layer.size, **layer.options))
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stn.experiments.folder import Row
-from stn.nn import InverseCompositionalTransformer, SpatialTransformer, identity_loss, look_diagnostics, off_image_loss
+from stn.nn import SpatialTransformer, identity_loss, look_diagnostics, off_image_loss
 from stn.transforms import Warp
 
 # Far outside what a look that learns its task ever shows: `results/table1.md` has where those of Table 1 end.
@@ -47,7 +44,7 @@ class Watch:
         return torch.stack(self._thetas[layer])
 
     def warps(self) -> list[Warp]:
-        return [composed(layer, thetas) for layer, thetas in self._thetas.items() if thetas]
+        return [layer.composed(thetas) for layer, thetas in self._thetas.items() if thetas]
 
     def penalty(self, *, identity: float, off_image: float) -> Tensor | float:
         """What the regularisers add to the loss of the last forward pass."""
@@ -60,14 +57,6 @@ class Watch:
         """`look_diagnostics` of the last forward pass, the mean over layers; {} for a network without a transformer."""
         each = [look_diagnostics(warp) for warp in self.warps()]
         return {key: torch.stack([one[key] for one in each]).mean() for key in (each[0] if each else ())}
-
-
-def composed(layer: SpatialTransformer, thetas: Sequence[Tensor]) -> Warp:
-    """The warp (N, K) of all steps of a layer, from its start on."""
-    warps: list[Warp] = [layer.family(theta.unflatten(-1, (layer.num_transforms, -1))) for theta in thetas]  # (N, K P) each
-    if isinstance(layer, InverseCompositionalTransformer) and layer.start is not None:
-        warps.insert(0, layer.first_warp(len(thetas[0])))
-    return functools.reduce(operator.matmul, warps)
 
 
 def collapse(row: Row) -> str | None:

@@ -86,6 +86,10 @@ class InverseCompositionalTransformer(SpatialTransformer):
         warp: Warp = self.family(self.family.identity().to(self.regression.weight).expand(count, -1))
         return warp
 
+    def composed(self, thetas: Sequence[Tensor]) -> Warp:
+        warp = super().composed(thetas)
+        return warp if self.start is None else self.first_warp(len(thetas[0])) @ warp
+
     def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
         ((y, warp),) = deque(self.looks(x), maxlen=1)
         return (y, warp) if return_warp else y

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,11 @@ class SpatialTransformer(nn.Module):
         warp: Warp = self.family(self.localize(x))
         y = warp.sample(x, self.size, **self.options)
         return (y, warp) if return_warp else y
+
+    def composed(self, thetas: Sequence[Tensor]) -> Warp:
+        """The warp (N, K) of what the regression predicted, (N, K P) each: once, or at every step of a layer of steps."""
+        warps: list[Warp] = [self.family(theta.unflatten(-1, (self.num_transforms, -1))) for theta in thetas]
+        return functools.reduce(operator.matmul, warps)
 
     def param_groups(self, lr: float, localization_lr: float) -> list[dict[str, Any]]:
         """`param_groups` of this layer alone, for a network that builds its own groups."""
