@@ -191,3 +191,15 @@ def test_damaged_folders(small: Run, folder: RunFolder, spoil: Any, sentence: st
     spoil(folder)
     with pytest.raises(InputError, match=sentence):
         evaluate(folder)
+
+
+@pytest.mark.parametrize("take_over", (evaluate, lambda folder: train(folder.run(), folder, resume=True, quiet=True)))
+def test_a_folder_of_another_versions_network(small: Run, folder: RunFolder, take_over: Any) -> None:
+    train(Run(**{**small.__dict__, "epochs": 1, "draws": 1}), folder, quiet=True)
+    state = folder.load()
+    assert state is not None
+    for part in ("network", "evaluated"):
+        state[part].popitem()
+    folder.save(state, [])
+    with pytest.raises(InputError, match="last.pt must hold the network that .* builds .* RuntimeError. Train anew, in ano"):
+        take_over(folder)

@@ -43,13 +43,14 @@ def scores(model: nn.Module, task: Task, batches: Batches, watch: Watch | None =
 def trained_network(folder: RunFolder) -> nn.Module:
     """The network of a run with the weights that its last checkpoint would be judged by, in evaluation mode.
 
-    Raises: InputError if the folder is not that of a run, or holds no checkpoint yet.
+    Raises: InputError if the folder is not that of a run, or holds no checkpoint yet, or another network's.
     """
     run, state = folder.run(), folder.load()
     if state is None:
         _check.fail(f"the run folder must hold a checkpoint; {folder.path} has not completed an epoch")
     network = TASKS[run.distortion].build(run.model, run.transform)
-    network.load_state_dict(state["evaluated"])
+    with folder.fitting():
+        network.load_state_dict(state["evaluated"])
     return network.eval()
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -107,3 +108,14 @@ class RunFolder:
         except Exception as error:  # whatever the damaged bytes led torch to
             _check.fail(f"{self.checkpoint} must be a checkpoint of a run; reading it ended in {type(error).__name__}")
         return state
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Around what takes over a loaded state. Raises: InputError if it is that of another network."""
+        try:
+            yield
+        except (RuntimeError, ValueError, KeyError) as error:
+            _check.fail(
+                f"{self.checkpoint} must hold the network that this version of the library builds for its run; taking it "
+                f"over ended in {type(error).__name__}. Train anew, in another folder or after deleting this one"
+            )

@@ -237,6 +237,7 @@ class Trainer:
     def restore(self, state: dict[str, Any] | None) -> None:
         if state is None:
             return
-        for name in STATE:
-            getattr(self, name).load_state_dict(state.get(name, {}))  # that of an earlier version has no film
+        with self.folder.fitting():
+            for name in STATE:
+                getattr(self, name).load_state_dict(state.get(name, {}))  # that of an earlier version has no film
         self.epoch, self.seconds, self.rows = state["epoch"], state["seconds"], state["rows"]
