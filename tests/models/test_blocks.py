@@ -1,12 +1,13 @@
-"""The convolution of an image that may be a look: torch's, by another way, with its gradients and theirs."""
+"""A convolution of an image that may be a look is torch's, with its gradients and theirs. Maps lie channels last."""
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from stn.models.blocks import ImageConvolution
+from stn.models.blocks import ImageConvolution, channels_last
 from tests.helpers import seeded
 
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
@@ -72,3 +73,16 @@ def test_under_autocast() -> None:
     for ours, theirs in zip(*grads, strict=True):
         assert ours is not None and theirs is not None and ours.dtype == torch.float32
         assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("channels", (1, 3))
+@pytest.mark.parametrize("ndim", (2, 3))
+def test_maps_of_any_image_lie_channels_last(ndim: int, channels: int) -> None:
+    """Of one channel too, where torch cannot tell the orders apart."""
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[ndim](channels, 4, 3)
+    x = torch.rand(2, channels, *[6] * ndim, generator=seeded())
+    y = conv(x)
+    last = channels_last(copy.deepcopy(conv))
+    assert last(x).is_contiguous(memory_format={2: torch.channels_last, 3: torch.channels_last_3d}[ndim])
+    torch.testing.assert_close(last(x), y)
+    assert all(p.requires_grad for p in last.parameters()) and copy.deepcopy(last)(x).stride() == last(x).stride()

@@ -39,11 +39,15 @@ def set_dropout(network: nn.Module, share: float) -> None:
 
 
 def channels_last(network: Module) -> Module:
-    """The same network; the weights of its convolutions lie as those of images in torch.channels_last do."""
+    """The same network; the weights of its convolutions lie as those of images in torch.channels_last do.
+
+    Those of one channel, too: they have that order already, but torch goes by the strides, of which it takes the usual ones
+    for the other order. The first maps would be so laid out; the step of Table 1's CNN takes twice as long then.
+    """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for weight in network.parameters():
         if weight.ndim in formats:
-            weight.data = weight.data.contiguous(memory_format=formats[weight.ndim])
+            weight.data = torch.empty_like(weight, memory_format=formats[weight.ndim]).copy_(weight.data)
     return network
 
 

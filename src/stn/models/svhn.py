@@ -69,7 +69,7 @@ def build_svhn(
 def _localization(channels: int, side: int) -> nn.Sequential:
     """conv32 5x5, pool 2, conv32 5x5, two dense layers of 32."""
     dense = DenseLocalization(32 * (side // 2) ** 2, (FEATURES, FEATURES))
-    return nn.Sequential(convolution(channels, 32, 5), nn.MaxPool2d(2), convolution(32, 32, 5), *dense)
+    return nn.Sequential(convolution(channels, 32, 5), nn.MaxPool2d(2), convolution(32, 32, 5), PixelByPixel(), *dense)
 
 
 def _reduced_localization(channels: int, side: int) -> nn.Sequential:
