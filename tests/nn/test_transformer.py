@@ -103,6 +103,26 @@ def test_any_module_localises() -> None:
         stn.SpatialTransformer(nn.Flatten(), features=9)(torch.rand(2, 1, 4, 4))
 
 
+@pytest.mark.parametrize("norm", (False, True))
+@pytest.mark.parametrize("kind", ("dense", "digit"))
+def test_a_norm_keeps_units_alive_after_a_large_step(kind: str, norm: bool) -> None:
+    """One that lowers all of them by far, as Adam's first ones do where thousands of inputs meet."""
+    torch.manual_seed(0)
+    made = {
+        "dense": lambda: DenseLocalization(16 * 16, (32,), norm=norm),
+        "digit": lambda: DigitLocalization((1, 16, 16), norm=norm),
+    }
+    localization = made[kind]().eval()
+    x = torch.rand(64, 1, 16, 16, generator=seeded())
+    before = (localization(x) > 0).any(dim=0).float().mean()
+    with torch.no_grad():
+        for layer in localization:
+            if isinstance(layer, nn.Linear):
+                layer.weight -= 10
+    after = (localization(x) > 0).any(dim=0).float().mean()
+    assert before > 0.3 and (after > 0.3 if norm else after == 0)
+
+
 def test_options_are_checked_when_the_layer_is_made() -> None:
     localization = DenseLocalization(16)
     with pytest.raises(stn.InputError, match="transform must be one of affine, .*; got 'afine'"):

@@ -34,9 +34,9 @@ def build_addition(model: str, transform: str | Family = "affine") -> nn.Sequent
     looks, plan = LOOKS[model], PLANS[SIDE]
     if not looks:
         return fully_connected(CHANNELS * SIDE**2, SUMS, BUDGET)
-    localization = DigitLocalization((CHANNELS, SIDE, SIDE), channels=20 * looks, features=20 * looks)
-    # A sum is learned slowly. Before there is a gradient worth the name, four in five of these units would have died.
-    localization.insert(len(localization) - 1, nn.LayerNorm(localization.out_features))
+    # A sum is learned slowly. Before there is a gradient worth the name, four in five units without a norm have died.
+    width = 20 * looks
+    localization = DigitLocalization((CHANNELS, SIDE, SIDE), channels=width, features=width, norm=True)
     transformer = SpatialTransformer(localization, transform, (plan.look, plan.look), num_transforms=looks)
     features = looks * CHANNELS * (plan.look // plan.pool) ** 2
     parts: OrderedDict[str, nn.Module] = OrderedDict(transformer=transformer)

@@ -67,8 +67,8 @@ def build_svhn(
 
 
 def _localization(channels: int, side: int) -> nn.Sequential:
-    """conv32 5x5, pool 2, conv32 5x5, two dense layers of 32."""
-    dense = DenseLocalization(32 * (side // 2) ** 2, (FEATURES, FEATURES))
+    """conv32 5x5, pool 2, conv32 5x5, two dense layers of 32, whose norm is ours: of digits all units died without it."""
+    dense = DenseLocalization(32 * (side // 2) ** 2, (FEATURES, FEATURES), norm=True)
     return nn.Sequential(convolution(channels, 32, 5), nn.MaxPool2d(2), convolution(32, 32, 5), PixelByPixel(), *dense)
 
 

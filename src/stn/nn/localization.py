@@ -16,13 +16,16 @@ DIGIT_SIDE = 64  # images of up to this many pixels a side are looked at as digi
 
 
 class DenseLocalization(nn.Sequential):
-    """Fully connected: (N, ..), flattened to in_features, -> (N, hidden[-1]). The paper's for its FCN: 3 layers of 32."""
+    """Fully connected: (N, ..), flattened to in_features, -> (N, hidden[-1]). The paper's for its FCN: 3 layers of 32.
 
-    def __init__(self, in_features: int, hidden: Sequence[int] = (32, 32, 32)) -> None:
+    norm: a layer norm before each ReLU (ours). Without it many units, or all, may die while the gradient is still noise.
+    """
+
+    def __init__(self, in_features: int, hidden: Sequence[int] = (32, 32, 32), *, norm: bool = False) -> None:
         widths = [in_features, *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in zip(widths, hidden, strict=False):
-            layers += [nn.Linear(before, after), nn.ReLU()]
+            layers += _dense(before, after, norm=norm)
         super().__init__(*layers)
         self.out_features = widths[-1]
 
@@ -30,10 +33,11 @@ class DenseLocalization(nn.Sequential):
 class DigitLocalization(nn.Sequential):
     """For small images, the paper's for its CNN: half the resolution, two 5x5 convolutions, one dense layer.
 
-    (N, C, H, W) of in_shape (C, H, W) -> (N, features). Batch norm and the convolutions' padding are ours.
+    (N, C, H, W) of in_shape (C, H, W) -> (N, features). Batch norm and the convolutions' padding are ours. norm: as in
+    DenseLocalization, for the dense layer.
     """
 
-    def __init__(self, in_shape: Sequence[int], *, channels: int = 20, features: int = 20) -> None:
+    def __init__(self, in_shape: Sequence[int], *, channels: int = 20, features: int = 20, norm: bool = False) -> None:
         c, height, width = _check.input_shape("in_shape", in_shape)
         area = math.ceil(height / 8) * math.ceil(width / 8)
         super().__init__(
@@ -43,8 +47,7 @@ class DigitLocalization(nn.Sequential):
             *_conv(channels, channels, kernel=5),
             nn.MaxPool2d(2, ceil_mode=True),
             nn.Flatten(),
-            nn.Linear(channels * area, features),
-            nn.ReLU(),
+            *_dense(channels * area, features, norm=norm),
         )
         self.out_features = features
 
@@ -79,3 +82,7 @@ def localization_for(in_shape: Sequence[int]) -> DigitLocalization | PhotoLocali
 def _conv(before: int, after: int, *, kernel: int, stride: int = 1) -> list[nn.Module]:
     conv = nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False)
     return [conv, nn.BatchNorm2d(after), nn.ReLU()]
+
+
+def _dense(before: int, after: int, *, norm: bool) -> list[nn.Module]:
+    return [nn.Linear(before, after), *([nn.LayerNorm(after)] if norm else []), nn.ReLU()]
