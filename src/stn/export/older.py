@@ -24,7 +24,7 @@ def rewrite(model: onnx_ir.Model, opset: int) -> None:
     for node in onnx_ir.traversal.RecursiveGraphIterator(model.graph):
         kind = node.op_type
         if not onnx.defs.has(kind, opset):
-            refuse(node, opset)
+            refuse(node, opset, least=onnx.defs.get_schema(kind, WRITTEN).since_version)
         now, then = (onnx.defs.get_schema(kind, version).since_version for version in (WRITTEN, opset))
         if now != then:
             CHANGED.get(kind, refuse)(node, opset)
@@ -33,8 +33,8 @@ def rewrite(model: onnx_ir.Model, opset: int) -> None:
     onnx.checker.check_model(onnx_ir.to_proto(model), full_check=True)  # an attribute that did not exist would be found
 
 
-def refuse(node: onnx_ir.Node, opset: int) -> None:
-    _check.fail(f"opset must be at least {WRITTEN} for a model that needs {node.op_type} as it is there; got {opset}")
+def refuse(node: onnx_ir.Node, opset: int, *, least: int = WRITTEN) -> None:
+    _check.fail(f"opset must be at least {least} for a model that needs {node.op_type} as it is there; got {opset}")
 
 
 def axes_as_attribute(node: onnx_ir.Node, opset: int) -> None:
