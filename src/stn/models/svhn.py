@@ -1,6 +1,7 @@
 """The paper's networks for house numbers (Jaderberg et al. 2015, section 4.2): a number of up to five digits in one image.
 
-Batch norm after convolutions is ours.
+Batch norm after convolutions is ours, and so are the layer norms in the localisation networks: without them some of a layer's
+units die in the first epoch, or all, and it shows the same window of every image.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def build_svhn(
 
 
 def _localization(channels: int, side: int) -> nn.Sequential:
-    """conv32 5x5, pool 2, conv32 5x5, two dense layers of 32, whose norm is ours: of digits all units died without it."""
+    """conv32 5x5, pool 2, conv32 5x5, two dense layers of 32."""
     dense = DenseLocalization(32 * (side // 2) ** 2, (FEATURES, FEATURES), norm=True)
     return nn.Sequential(convolution(channels, 32, 5), nn.MaxPool2d(2), convolution(32, 32, 5), PixelByPixel(), *dense)
 
@@ -77,7 +78,7 @@ def _reduced_localization(channels: int, side: int) -> nn.Sequential:
     have 1.6 M parameters."""
     reduced = min(side, REDUCED)
     pool = nn.AvgPool2d(side // reduced) if side % reduced == 0 else nn.AdaptiveAvgPool2d(reduced)
-    return nn.Sequential(pool, PixelByPixel(), *DenseLocalization(channels * reduced**2, (FEATURES, FEATURES)))
+    return nn.Sequential(pool, PixelByPixel(), *DenseLocalization(channels * reduced**2, (FEATURES, FEATURES), norm=True))
 
 
 class PixelByPixel(nn.Module):
