@@ -1,7 +1,7 @@
 """The paper's networks for house numbers (Jaderberg et al. 2015, section 4.2): a number of up to five digits in one image.
 
-Batch norm after convolutions is ours, and so are the layer norms in the localisation networks: without them some of a layer's
-units die in the first epoch, or all, and it shows the same window of every image.
+Batch norm after convolutions is ours, and so are the layer norms in the localisation networks: without them some units of a
+layer die in the first epoch, or all, and it shows the same window of every image.
 """
 
 from __future__ import annotations
