@@ -62,6 +62,14 @@ def test_the_localisation_sees_both_channels() -> None:
     assert x.grad is not None and x.grad.abs().amax(dim=(0, 2, 3)).min() > 0
 
 
+def test_hidden_units_of_the_localisation_cannot_all_die() -> None:
+    """However far a large step has pushed them below zero, for every image some stay above."""
+    localization = build_addition("2xst-fcn").get_submodule("transformer.localization")
+    with torch.no_grad():
+        next(m for m in localization.modules() if isinstance(m, torch.nn.Linear)).bias.sub_(100)
+    assert (localization.eval()(images()) > 0).any(dim=1).all()
+
+
 def test_bad_requests() -> None:
     with pytest.raises(stn.InputError, match="model must be one of 2xst-fcn, cnn, fcn, st-fcn; got '3xst-fcn'"):
         build_addition("3xst-fcn")

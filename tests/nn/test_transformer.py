@@ -134,7 +134,7 @@ def test_options_are_checked_when_the_layer_is_made() -> None:
     with pytest.raises(stn.InputError, match="gradient must be one of .*; got 'far'"):
         stn.SpatialTransformer(localization, gradient="far")
     with pytest.raises(stn.InputError, match="sampling options must be among .*; got 'pading'"):
-        stn.SpatialTransformer(localization, pading="zeros")  # type: ignore[call-arg]  # on purpose
+        stn.SpatialTransformer(localization, pading="zeros")  # type: ignore[call-arg]  # misspelt: that it is refused is what is tested
     with pytest.raises(stn.InputError, match=r"size must have positive lengths; got \(0, 3\)"):
         stn.SpatialTransformer(localization, size=(0, 3))
     with pytest.raises(stn.InputError, match="num_transforms must be an integer of at least 1; got 0"):
