@@ -2,9 +2,10 @@
 
     python benchmarks/step_cost.py [--out results/step_cost] [--threads 2] [--rounds 21]
 
-A step is that of Table 1's recipe: 256 digits are distorted, the network runs forward and backward in bfloat16, the gradient
-is clipped, AdamW steps and the weights are averaged. The digits are scikit-learn's; only their size matters here. Whole
-steps of both networks are measured in turns; the parts are measured by themselves, forward and backward together.
+A step is that of Table 1's recipe: 256 digits are distorted, the network runs forward and backward, in bfloat16 where the
+processor has its products, the gradient is clipped, AdamW steps and the weights are averaged. The digits are scikit-learn's;
+only their size matters here. Whole steps of both networks are measured in turns; the parts are measured by themselves,
+forward and backward together.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from stn.data import load
 from stn.experiments.batches import training_batches
 from stn.experiments.folder import RunFolder, write_atomically
-from stn.experiments.machine import machine
+from stn.experiments.machine import arithmetic, keep_memory, machine
 from stn.experiments.runs import Run
 from stn.experiments.tables import TABLES
 from stn.experiments.train import Trainer
@@ -33,7 +34,8 @@ from stn.nn import SpatialTransformer
 
 
 def trainer(run: Run) -> Trainer:
-    fabric = Fabric(accelerator="cpu", devices=1, precision=run.precision)
+    precision: Any = arithmetic(run.precision, "cpu")
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
     return Trainer(run, RunFolder(tempfile.mkdtemp()), fabric, load("digits"))
 
 
@@ -73,7 +75,7 @@ class Step:
             parameters = list(self.trainer.network[0].parameters())
 
         def run() -> object:
-            with torch.autocast("cpu", torch.bfloat16):
+            with self.trainer.fabric.autocast():
                 y = module(x)
             wanted = parameters + ([x] if x.requires_grad else [])
             return torch.autograd.grad(y, wanted, torch.ones_like(y))
@@ -101,6 +103,7 @@ def milliseconds(work: dict[str, Callable[[], object]], rounds: int) -> dict[str
 
 def main(out: Path, threads: int, rounds: int) -> None:
     torch.set_num_threads(threads)
+    keep_memory()
     cells = {cell.name: cell.run for cell in TABLES["table1"].cells}
     local: dict[str, Any] = {"data": "digits", "batch_size": 256}
     with_, without = (dataclasses.replace(cells[name], **local) for name in ("st-cnn-affine/rts", "cnn/rts"))

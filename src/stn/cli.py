@@ -34,8 +34,10 @@ def train(run: Annotated[Run, tyro.conf.arg(name="")], out: Path | None = None, 
         resume: Continue the run in --out from its last epoch; start it if there is none.
     """
     from stn.experiments.evaluate import mean_and_spread
+    from stn.experiments.machine import keep_memory
     from stn.experiments.train import train as fit
 
+    keep_memory()
     folder = RunFolder(out or Path("runs") / run.name)
     rows = fit(run, folder, resume=resume)
     mean, spread = mean_and_spread(rows)
@@ -308,8 +310,10 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
         seed: Of the initial weights, the order of the images and their distortions.
     """
     from stn.experiments.demo import demo as show
+    from stn.experiments.machine import keep_memory
     from stn.figures import draw_run
 
+    keep_memory()
     for path in draw_run(show(out, seed=seed)):
         print(f"wrote {path}")
 

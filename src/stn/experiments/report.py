@@ -54,7 +54,7 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str, picture:
         lines += ["", f"![Test images, where the layer looks, and what it hands on]({picture})"]
     lines += ["", *_notes(table, found), "", "## Rows", "", line(headings), line(["---"] * len(headings))]
     lines += [line(row.get(heading, "") for heading in headings) for row in details]
-    machines = dict.fromkeys(f"{row['machine']}, {row['threads']} threads a run, torch {row['torch']}" for row in rows)
+    machines = dict.fromkeys("{machine}, {threads} threads a run, {precision}, torch {torch}".format(**row) for row in rows)
     hours = sum(row["seconds"] for row in rows) / 3600
     return "\n".join([*lines, "", f"Measured on {'; '.join(machines) or 'nothing yet'}. {hours:.1f} hours of training.", ""])
 

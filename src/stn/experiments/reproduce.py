@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stn import _check
 from stn.experiments.evaluate import mean_and_spread, trained_network
 from stn.experiments.folder import Row, RunFolder, read_rows, write_rows, write_text
-from stn.experiments.machine import machine
+from stn.experiments.machine import arithmetic, keep_memory, machine
 from stn.experiments.report import markdown
 from stn.experiments.runs import Run
 from stn.experiments.tables import TABLES, Cell, Table
@@ -133,6 +133,7 @@ def _epochs_done(job: Job) -> int:
 
 def cell_row(job: Job) -> Row:
     """Train a cell, or what is left of it, and sum it up."""
+    keep_memory()
     if job.threads:
         torch.set_num_threads(job.threads)
     cell, folder = job.cell, RunFolder(job.folder)
@@ -152,7 +153,8 @@ def cell_row(job: Job) -> Row:
     }
     if "both_found" in last:  # a result, like the error; other diagnostics are those of the last epoch
         last["both_found"] = round(mean_and_spread(rows, "both_found")[0], 5)
-    where = {"threads": torch.get_num_threads(), "machine": machine(), "torch": torch.__version__}
+    precision = arithmetic(cell.run.precision, cell.run.accelerator)
+    where = {"threads": torch.get_num_threads(), "precision": precision, "machine": machine(), "torch": torch.__version__}
     return _identity(cell, job.budget) | {"paper": cell.paper} | measured | last | where
 
 

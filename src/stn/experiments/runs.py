@@ -12,7 +12,7 @@ from stn.data import COPIES
 from stn.experiments.tasks import TASKS, cross_entropy
 from stn.transforms import FAMILIES
 
-PRECISIONS = Literal["32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Run:
     draws: int = 3
     """Independent distortions of the test set, for its mean error and spread."""
     precision: PRECISIONS = "32-true"
-    """Of the arithmetic; theta and all coordinates keep 32 bits or more."""
+    """Of the arithmetic; theta and all coordinates keep 32 bits or more. auto: products in bfloat16 where the device has
+    them, or else all in float32."""
     accelerator: str = "auto"
     """auto, cpu, cuda or mps."""
     devices: int = 1

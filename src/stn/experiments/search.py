@@ -21,7 +21,7 @@ from stn.data.draw import Example, integers
 from stn.experiments.batches import generator
 from stn.experiments.evaluate import trained_network
 from stn.experiments.folder import Row, RunFolder
-from stn.experiments.machine import machine
+from stn.experiments.machine import has_bfloat16, machine
 from stn.experiments.runs import Run
 from stn.experiments.train import train
 from stn.models import Codes, box_iou, boxes_of, build_colocalizer, random_places, similarity_triplet_loss
@@ -31,7 +31,7 @@ from stn.nn import SpatialTransformer
 from stn.ops import affine_sample
 from stn.transforms import Attention, Family, MatrixWarp, bounded
 
-_CNN = Run(model="cnn", precision="bf16-mixed", averaging=0.99, draws=1)
+_CNN = Run(model="cnn", precision="auto", averaging=0.99, draws=1)
 FEATURES = {  # scene: what the CNN whose features are compared learns from
     "translated_84": dataclasses.replace(_CNN, distortion="moved", epochs=4),
     "cluttered_84": dataclasses.replace(_CNN, distortion="moved_cluttered", epochs=6),
@@ -152,6 +152,6 @@ def _shifted(images: Tensor, most: int, draws: Generator) -> Tensor:
 
 
 def _encoded(encoder: Codes, crops: Tensor) -> Tensor:
-    with torch.autocast(crops.device.type, torch.bfloat16):
+    with torch.autocast(crops.device.type, torch.bfloat16, enabled=has_bfloat16(crops.device.type)):
         codes: Tensor = encoder(crops.to(memory_format=torch.channels_last))
     return codes

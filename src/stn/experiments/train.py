@@ -30,6 +30,7 @@ from stn.experiments.batches import (
 from stn.experiments.evaluate import scores
 from stn.experiments.film import SAMPLES, Film
 from stn.experiments.folder import Row, RunFolder
+from stn.experiments.machine import arithmetic
 from stn.experiments.parallel import process_lost, processes, share_batch_norm
 from stn.experiments.progress import Progress
 from stn.experiments.runs import Run
@@ -57,9 +58,8 @@ def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = Fa
     """
     logger = TensorBoardLogger(folder.path, name="tensorboard", version="")
     devices, machines = processes(run.devices)
-    fabric = Fabric(
-        accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=run.precision, loggers=logger
-    )
+    precision: Any = arithmetic(run.precision, run.accelerator)
+    fabric = Fabric(accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=precision, loggers=logger)
     fabric.launch()
     _check.divisible("batch_size", run.batch_size, fabric.world_size)
     with fabric.rank_zero_first():  # one process downloads what is missing, and makes the folder

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from stn import _check
-from stn.models.blocks import ImageConvolution, convolution, dense, fully_connected
+from stn.models.blocks import convolution, dense, fully_connected
+from stn.models.few_channels import ImageConvolution
 from stn.nn import DenseLocalization, DigitLocalization, SpatialTransformer
 from stn.transforms import Family
 
@@ -57,8 +58,8 @@ def cnn(side: int, num_classes: int, budget: int = BUDGET, channels: int = 1) ->
     body = [
         ImageConvolution(channels, 32, 9, bias=False),
         nn.BatchNorm2d(32),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),  # the larger one is positive if either is: the same after the pooling, of a quarter of the numbers
         convolution(32, 64, 7, padded=False),
         nn.MaxPool2d(2),
     ]

@@ -1,0 +1,109 @@
+"""A convolution of an image that may be a look is torch's, with its gradients and theirs."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stn.models.blocks import channels_last
+from stn.models.few_channels import IMAGES, ImageConvolution
+from tests.helpers import seeded
+
+CONVOLUTIONS: dict[str, dict[str, Any]] = {
+    "padded": {"kernel_size": 5, "padding": 2},
+    "unpadded": {"kernel_size": 9},
+    "oblong": {"kernel_size": (3, 4), "padding": (2, 0), "bias": False},
+}
+OTHERS: dict[str, dict[str, Any]] = {
+    "strided": {"kernel_size": 3, "stride": 2},
+    "dilated": {"kernel_size": 3, "dilation": 2},
+    "grouped": {"kernel_size": 3, "groups": 2},
+    "wrapped": {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
+    "same": {"kernel_size": 3, "padding": "same"},
+    "far padded": {"kernel_size": 3, "padding": 3},
+}
+
+
+def both(x: Tensor, channels: int, **settings: Any) -> list[list[Tensor]]:
+    """Value, gradients and gradients of gradients: of our convolution, and of torch's."""
+    torch.manual_seed(0)
+    ours, plain = (conv(x.shape[1], channels, **settings).double() for conv in (ImageConvolution, nn.Conv2d))
+    plain.load_state_dict(ours.state_dict())
+    results = []
+    for conv in (ours, plain):
+        image = x.clone().requires_grad_()
+        wanted = [image, *conv.parameters()]
+        y = conv(image)
+        first = torch.autograd.grad(y.sin().sum(), wanted, create_graph=True)
+        second = torch.autograd.grad(sum((g.square().sum() for g in first), torch.zeros(())), wanted)
+        results.append([y, *first, *second])
+    return results
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS | OTHERS)
+@pytest.mark.parametrize("size", ((10, 14), (11, 12)))
+def test_it_is_a_convolution(size: tuple[int, int], name: str) -> None:
+    x = torch.randn(2, 2, *size, dtype=torch.float64, generator=seeded())
+    for ours, theirs in zip(*both(x, 8, **(CONVOLUTIONS | OTHERS)[name]), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_only_quick_ways_are_taken(name: str) -> None:
+    """The image's gradient by that of 2x2 pixels wants even sides, the weight's by matrices float32 or float64."""
+    conv = ImageConvolution(3, 4, **CONVOLUTIONS[name] | {"bias": False})
+    plain = nn.Conv2d(3, 4, **CONVOLUTIONS[name] | {"bias": False})
+    plain.load_state_dict(conv.state_dict())
+
+    def ours(height: int, *, look: bool, half: bool = False) -> bool:
+        image = torch.rand(2, 3, height, 12, generator=seeded())
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            y = conv(image.clone().requires_grad_(look))
+            assert torch.equal(y, plain(image))
+        return "FewChannels" in type(y.grad_fn).__name__
+
+    assert ours(12, look=True) and ours(12, look=True, half=True) and not ours(11, look=True)
+    assert ours(11, look=False) and not ours(11, look=False, half=True)
+    with torch.no_grad():
+        assert not ours(12, look=True)
+
+
+@pytest.mark.parametrize("last", (False, True))
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("images", (1, IMAGES, 2 * IMAGES + 1))
+def test_gradient_of_the_weight_over_many_images(images: int, name: str, last: bool) -> None:
+    torch.manual_seed(0)
+    conv, plain = (conv(2, 8, **CONVOLUTIONS[name]) for conv in (ImageConvolution, nn.Conv2d))
+    plain.load_state_dict(conv.state_dict())
+    image = torch.randn(images, 2, 11, 14, generator=seeded())
+    for layer in (conv, plain):
+        if last:
+            image = image.to(memory_format=torch.channels_last)
+            channels_last(layer)
+        layer(image).sin().sum().backward()
+    for ours, theirs in zip(conv.parameters(), plain.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)  # float32, sums over thousands of places
+
+
+def test_no_images() -> None:
+    conv = ImageConvolution(1, 4, 5)
+    conv(torch.zeros(0, 1, 8, 8)).sum().backward()
+    assert conv.weight.grad is not None and not conv.weight.grad.any()
+
+
+def test_under_autocast() -> None:
+    conv, plain = ImageConvolution(3, 4, 5, padding=2), nn.Conv2d(3, 4, 5, padding=2)
+    plain.load_state_dict(conv.state_dict())
+    grads = []
+    for layer in (conv, plain):
+        x = torch.rand(2, 3, 8, 8, generator=seeded()).requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = layer(x)
+            assert y.dtype == torch.bfloat16
+        y.float().square().sum().backward()
+        grads.append([x.grad, *(p.grad for p in layer.parameters())])
+    for ours, theirs in zip(*grads, strict=True):
+        assert ours is not None and theirs is not None and ours.dtype == torch.float32
+        assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
