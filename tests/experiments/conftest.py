@@ -10,7 +10,8 @@ from stn.experiments import Run, RunFolder
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("stn.experiments.train.COPIES", {"digits": 1})
-    return Run(distortion="r", model="st-fcn", epochs=3, draws=2, batch_size=126, averaging=0.8, dropout=0.1)
+    settings = {"distortion": "r", "model": "st-fcn", "optimizer": "muon", "averaging": 0.8, "dropout": 0.1}
+    return Run.from_json(settings | {"epochs": 3, "draws": 2, "batch_size": 126, "seed": 2})
 
 
 @pytest.fixture

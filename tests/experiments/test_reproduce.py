@@ -91,6 +91,20 @@ def test_what_is_there_is_left_alone_and_a_changed_recipe_is_not(tmp_path: Path,
     assert [(row["cell"], row["run"]["lr"]) for row in rows] == [("fcn/none", 1e-3)]  # none of another recipe is left
 
 
+def test_what_another_call_writes_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two calls with one file, each with cells of its own, on two machines perhaps."""
+
+    def train_another_first(job: Job) -> dict[str, Any]:
+        if job.cell.name == "fcn/none":
+            make(tmp_path, cells=["fcn/r"])
+        return cell_row(job)
+
+    monkeypatch.setattr("stn.experiments.reproduce.cell_row", train_another_first)
+    rows = make(tmp_path, cells=["fcn/none"])
+    assert [row["cell"] for row in rows] == ["fcn/r", "fcn/none"]
+    assert "Not trained yet: st-fcn-rigid/none." in (tmp_path / "tiny.md").read_text()
+
+
 def test_a_stopped_cell_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make(tmp_path / "whole", cells=["fcn/none"])[0]
 

@@ -62,8 +62,7 @@ def reproduce(
         _check.at_least(argument, value, 1)
     table, file, document = TABLES[name], out.with_suffix(".jsonl"), out.with_suffix(".md")
     picture = out.with_suffix(".png").name
-    rows = read_rows(file)
-    rows = [row for row in rows if _current(row, table)]
+    rows = _rows(file, table)
     threads = max(1, torch.get_num_threads() // workers) if workers > 1 else 0
     chosen = [
         Job(cell, budget, runs / cell.run.name, threads, workers > 1)
@@ -71,13 +70,18 @@ def reproduce(
     ]
     console = Console()
     for row in _trained([job for job in chosen if not _known(job, rows)], workers, console):
-        rows = [old for old in rows if _key(old) != _key(row)] + [row]
+        rows = [old for old in _rows(file, table) if _key(old) != _key(row)] + [row]  # another call may write here, too
         write_rows(file, rows)
         write_text(document, markdown(name, table, rows, budget, picture))
         paper = "" if row["paper"] is None else f", the paper {row['paper']} %"
         console.print(f"{row['cell']}, seed {row['seed']}: {row['error_percent']:.2f} %{paper}")
+    rows = _rows(file, table)
     write_text(document, markdown(name, table, rows, budget, picture))
     return rows
+
+
+def _rows(file: Path, table: Table) -> list[Row]:
+    return [row for row in read_rows(file) if _current(row, table)]
 
 
 def planned(table: Table, *, root: Path | None, seeds: int, budget: str, patterns: Sequence[str] = ()) -> list[Cell]:

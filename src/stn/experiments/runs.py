@@ -12,6 +12,7 @@ from stn.data import COPIES
 from stn.experiments.tasks import TASKS, cross_entropy
 from stn.transforms import FAMILIES
 
+OPTIMIZER = Literal["adamw", "muon"]
 PRECISIONS = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -41,8 +42,10 @@ class Run:
     """Passes over the training images, each one distorted anew (digits: ten times a pass)."""
     batch_size: int = 128
     """Images a step, over all devices."""
+    optimizer: OPTIMIZER = "adamw"
+    """adamw; or muon, for weights of hidden layers, and adamw for the rest."""
     lr: float = 3e-3
-    """Peak learning rate (AdamW, one cycle)."""
+    """Peak learning rate (one cycle)."""
     localization_lr: float = 1e-3
     """Peak learning rate of the localisation network and its regression."""
     weight_decay: float = 1e-2
@@ -77,6 +80,7 @@ class Run:
         _check.choice("data", self.data, TASKS[self.distortion].data)
         _check.choice("model", self.model, TASKS[self.distortion].models)
         _check.choice("transform", self.transform, FAMILIES)
+        _check.choice("optimizer", self.optimizer, get_args(OPTIMIZER))
         _check.choice("precision", self.precision, get_args(PRECISIONS))
         for name in ("epochs", "batch_size", "draws", "devices"):
             _check.at_least(name, getattr(self, name), 1)

@@ -31,13 +31,13 @@ from stn.experiments.evaluate import scores
 from stn.experiments.film import SAMPLES, Film
 from stn.experiments.folder import Row, RunFolder
 from stn.experiments.machine import arithmetic
+from stn.experiments.optimizers import OPTIMIZERS
 from stn.experiments.parallel import process_lost, processes, share_batch_norm
 from stn.experiments.progress import Progress
 from stn.experiments.runs import Run
 from stn.experiments.tasks import TASKS
 from stn.experiments.watch import CollapseWarning, Watch, collapse
 from stn.models.blocks import channels_last, set_dropout
-from stn.nn import param_groups
 
 STATE = ("network", "average", "optimizer", "schedule", "film")
 LOOK_EVERY = 10  # steps between two looks at the loss; each waits for the device
@@ -99,11 +99,11 @@ class Trainer:
         self.watch = Watch(self.network)
         self.watch_evaluated = Watch(self.evaluated) if run.averaging else self.watch
         self.film = Film(self.evaluated, self.watch_evaluated, next(self._held_out(SAMPLES)).x)
-        groups = param_groups(self.network, run.lr, run.localization_lr)
-        adamw = torch.optim.AdamW(groups, weight_decay=run.weight_decay, fused=True)
-        peaks = [group["lr"] for group in groups]
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(adamw, peaks, total_steps=run.epochs * self.steps)
-        self.model, self.optimizer = fabric.setup(self.network, adamw)
+        by = OPTIMIZERS[run.optimizer]
+        optimizer = by(self.network, run.lr, run.localization_lr, weight_decay=run.weight_decay)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=run.epochs * self.steps)
+        self.model, self.optimizer = fabric.setup(self.network, optimizer)
         self.epoch, self.seconds = 0, 0.0
         self.rows: list[Row] = []
 
