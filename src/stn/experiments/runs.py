@@ -43,7 +43,7 @@ class Run:
     batch_size: int = 128
     """Images a step, over all devices."""
     optimizer: OPTIMIZER = "adamw"
-    """adamw; or muon, for weights of hidden layers, and adamw for the rest."""
+    """adamw; or muon for the weights of hidden layers, and adamw for the rest."""
     lr: float = 3e-3
     """Peak learning rate (one cycle)."""
     localization_lr: float = 1e-3
