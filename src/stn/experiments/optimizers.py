@@ -30,23 +30,16 @@ class Muon(torch.optim.AdamW):
         super().__init__([{"hidden": False} | group for group in groups], weight_decay=weight_decay, fused=False)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's may call a closure, which no run has
         """One step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         groups = self.param_groups
         for group in groups:
             for weight in group["params"] if group["hidden"] else []:
                 if weight.grad is not None:
                     self._turn(weight, weight.grad, group["lr"], group["weight_decay"])
-        try:
-            self.param_groups = [group for group in groups if not group["hidden"]]
-            super().step()
-        finally:
-            self.param_groups = groups
-        return loss
+        self.param_groups = [group for group in groups if not group["hidden"]]
+        super().step()
+        self.param_groups = groups
 
     def _turn(self, weight: Tensor, grad: Tensor, lr: float, decay: float) -> None:
         """m <- momentum m + (1 - momentum) g; w <- (1 - lr decay) w - lr size sqrt(longer side) orthogonal(m, g)."""
