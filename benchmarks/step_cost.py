@@ -107,7 +107,8 @@ def main(out: Path, threads: int, rounds: int) -> None:
     cells = {cell.name: cell.run for cell in TABLES["table1"].cells}
     local: dict[str, Any] = {"data": "digits", "batch_size": 256}
     with_, without = (dataclasses.replace(cells[name], **local) for name in ("st-cnn-affine/rts", "cnn/rts"))
-    lines = [f"# A training step, {threads} threads, {arithmetic('auto', 'cpu')}, {machine()}, torch {torch.__version__}", "", __doc__ or "", ""]
+    where = f"{threads} threads, {arithmetic('auto', 'cpu')}, {machine()}, torch {torch.__version__}"
+    lines = [f"# A training step, {where}", "", __doc__ or "", ""]
     ours, plain = Step(with_), Step(without)
     whole = {name: median(t) for name, t in milliseconds({"ST-CNN": ours, "CNN": plain}, rounds).items()}
     lines += [f"The ST-CNN's step costs {whole['ST-CNN'] / whole['CNN']:.2f} times the CNN's on RTS.", ""]
