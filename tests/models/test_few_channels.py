@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stn.models.blocks import channels_last
-from stn.models.few_channels import IMAGES, ImageConvolution
+from stn.models.few_channels import ImageConvolution
 from tests.helpers import seeded
 
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
@@ -50,38 +50,29 @@ def test_it_is_a_convolution(size: tuple[int, int], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_only_quick_ways_are_taken(name: str) -> None:
-    """The image's gradient by that of 2x2 pixels wants even sides, the weight's by matrices float32 or float64."""
+def test_only_a_look_takes_the_other_way(name: str) -> None:
     conv = ImageConvolution(3, 4, **CONVOLUTIONS[name] | {"bias": False})
+    image = torch.rand(2, 3, 12, 12, generator=seeded())
+    assert "FewChannels" in type(conv(image.clone().requires_grad_()).grad_fn).__name__
     plain = nn.Conv2d(3, 4, **CONVOLUTIONS[name] | {"bias": False})
     plain.load_state_dict(conv.state_dict())
-
-    def ours(height: int, *, look: bool, half: bool = False) -> bool:
-        image = torch.rand(2, 3, height, 12, generator=seeded())
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            y = conv(image.clone().requires_grad_(look))
-            assert torch.equal(y, plain(image))
-        return "FewChannels" in type(y.grad_fn).__name__
-
-    assert ours(12, look=True) and ours(12, look=True, half=True) and not ours(11, look=True)
-    assert ours(11, look=False) and not ours(11, look=False, half=True)
-    with torch.no_grad():
-        assert not ours(12, look=True)
+    assert "FewChannels" not in type(conv(image).grad_fn).__name__ and torch.equal(conv(image), plain(image))
 
 
 @pytest.mark.parametrize("last", (False, True))
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-@pytest.mark.parametrize("images", (1, IMAGES, 2 * IMAGES + 1))
-def test_gradient_of_the_weight_over_many_images(images: int, name: str, last: bool) -> None:
+@pytest.mark.parametrize("channels", (1, 2))
+@pytest.mark.parametrize("images", (1, 8, 17))
+def test_gradient_of_the_weight_over_many_images(images: int, channels: int, name: str, last: bool) -> None:
     torch.manual_seed(0)
-    conv, plain = (conv(2, 8, **CONVOLUTIONS[name]) for conv in (ImageConvolution, nn.Conv2d))
+    conv, plain = (conv(channels, 8, **CONVOLUTIONS[name]) for conv in (ImageConvolution, nn.Conv2d))
     plain.load_state_dict(conv.state_dict())
-    image = torch.randn(images, 2, 11, 14, generator=seeded())
+    image = torch.randn(images, channels, 12, 14, generator=seeded())
     for layer in (conv, plain):
         if last:
             image = image.to(memory_format=torch.channels_last)
             channels_last(layer)
-        layer(image).sin().sum().backward()
+        layer(image.detach().requires_grad_()).sin().sum().backward()
     for ours, theirs in zip(conv.parameters(), plain.parameters(), strict=True):
         assert ours.grad is not None and theirs.grad is not None
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)  # float32, sums over thousands of places
@@ -89,7 +80,7 @@ def test_gradient_of_the_weight_over_many_images(images: int, name: str, last: b
 
 def test_no_images() -> None:
     conv = ImageConvolution(1, 4, 5)
-    conv(torch.zeros(0, 1, 8, 8)).sum().backward()
+    conv(torch.zeros(0, 1, 8, 8, requires_grad=True)).sum().backward()
     assert conv.weight.grad is not None and not conv.weight.grad.any()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +45,10 @@ def keep_memory() -> None:
     A training asks for the same large maps in each step. As they are, they go back to the system when they are freed, and
     their pages come back one by one: 100 ms of the 570 of a step of Table 1's CNN on 42x42 pixels, one thread.
     """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
         for option, value in GLIBC.values():
-            ctypes.CDLL(None).mallopt(option, value)
+            library.mallopt(option, value)
 
 
 GLIBC = {  # malloc.h: option, value

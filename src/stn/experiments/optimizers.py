@@ -2,7 +2,7 @@
 
 Muon makes the momentum of a matrix orthogonal: Jordan et al. 2024, with steps of the size of Liu et al. 2025 (2502.16982,
 equation 4). Table 1's ST-CNN on P, five epochs: 1.42 % of those held out are wrong, in place of 1.74, in the same time; its
-ST-FCN on RTS, twenty: 0.96 in place of 1.12.
+ST-FCN on RTS, twenty: 0.96 in place of 1.12. torch.optim.Muon takes matrices alone, no kernels of convolutions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stn.nn import param_groups
-from stn.nn.transformer import SpatialTransformer
+from stn.nn import SpatialTransformer, param_groups
 
 MOMENTUM = 0.95
 ITERATIONS = 5
