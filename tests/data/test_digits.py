@@ -1,5 +1,6 @@
 """The embedded digits, and how data sets are divided."""
 
+import pytest
 import torch
 
 from stn.data import DISTORTIONS, as_float, load
@@ -29,3 +30,16 @@ def test_the_labels_belong_to_the_images() -> None:
     nearest = splits.train.labels[torch.cdist(test, train).argmin(dim=1)]
     assert (nearest == splits.test.labels).float().mean() > 0.95
     assert set(DISTORTIONS) == {"none", "r", "rts", "p", "e", "tc", "moved", "moved_cluttered"}
+
+
+@pytest.mark.parametrize("most", (1, 40, 139))
+def test_what_is_not_held_out_is_learned_from(most: int) -> None:
+    splits = load("digits")
+    fewer = splits.holding_out(most)
+    assert [len(split) for split in fewer] == [1400 - most, most, 397]
+    assert fewer.test is splits.test and fewer.holding_out(most) is fewer and splits.holding_out(140) is splits
+    before, after = (s.train + s.valid for s in (splits, fewer))
+    ids = {tuple(image): place for place, image in enumerate(before.images.flatten(1).tolist())}
+    places = [ids[tuple(image)] for image in after.images.flatten(1).tolist()]
+    assert sorted(places) == list(range(1400)) and torch.equal(before.labels[places], after.labels)
+    assert places[-most:] == [1260 + k * 140 // most for k in range(most)]  # evenly spaced

@@ -52,6 +52,14 @@ def test_equal_runs_give_equal_rows_and_seeds_matter(small: Run, tmp_path: Path)
     assert results(train(other, RunFolder(tmp_path / "c"), quiet=True)) != first
 
 
+def test_few_held_out_leave_more_to_learn_from(small: Run, folder: RunFolder) -> None:
+    few = dataclasses.replace(small, held_out=14, epochs=1)
+    row = train(few, folder, quiet=True)[0]
+    assert row["step"] == 11  # 1386 images in batches of 126, in place of 1260
+    wrong = row["error_percent"] * 14 / 100
+    assert wrong == pytest.approx(round(wrong), abs=1e-4)
+
+
 def test_dropout_is_of_the_hidden_layers_and_of_training_alone(small: Run, folder: RunFolder, tmp_path: Path) -> None:
     dropped = train(small, folder, quiet=True)
     whole = train(dataclasses.replace(small, dropout=0.0), RunFolder(tmp_path / "whole"), quiet=True)

@@ -19,8 +19,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: slice) -> Labelled:
+    def __getitem__(self, index: slice | Tensor) -> Labelled:
         return Labelled(self.images[index], self.labels[index])
+
+    def __add__(self, other: Labelled) -> Labelled:
+        return Labelled(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
 
     def to(self, device: torch.device | str) -> Labelled:
         return Labelled(self.images.to(device), self.labels.to(device))
@@ -32,6 +35,14 @@ class Splits(NamedTuple):
     train: Labelled
     valid: Labelled
     test: Labelled
+
+    def holding_out(self, most: int) -> Splits:
+        """The same with at most so many images in `valid`, evenly spaced ones: those left over are learned from, too."""
+        if len(self.valid) <= most:
+            return self
+        held = torch.zeros(len(self.valid), dtype=torch.bool, device=self.valid.labels.device)
+        held[torch.arange(most) * len(held) // most] = True
+        return Splits(self.train + self.valid[~held], self.valid[held], self.test)
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ class Run:
     transform: str = "affine"
     """What the layer learns: translation, rigid, similarity, attention, anisotropic_scale, affine, exponential_affine,
     projective, corners, tps, bspline, displacement, velocity or cpab."""
+    held_out: int = 5000
+    """Training images that are kept for the validation error, at most: as many as the data set holds out, or fewer. With
+    few, a recipe that is chosen learns from nearly all."""
     epochs: int = 6
     """Passes over the training images, each one distorted anew (digits: ten times a pass)."""
     batch_size: int = 128
@@ -82,7 +85,7 @@ class Run:
         _check.choice("transform", self.transform, FAMILIES)
         _check.choice("optimizer", self.optimizer, get_args(OPTIMIZER))
         _check.choice("precision", self.precision, get_args(PRECISIONS))
-        for name in ("epochs", "batch_size", "draws", "devices"):
+        for name in ("held_out", "epochs", "batch_size", "draws", "devices"):
             _check.at_least(name, getattr(self, name), 1)
         for name in ("lr", "localization_lr"):
             _check.positive(name, getattr(self, name))
