@@ -22,6 +22,41 @@ def test_it_starts_at_the_identity_by_construction(name: str, align_corners: boo
         torch.testing.assert_close(layer(image), image, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_starts_where_it_is_told(name: str) -> None:
+    """The first look is that part of the image; from there on theta means what it means for the part alone."""
+    quarter = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, -0.5]])  # the upper right one
+    layer = stn.SpatialTransformer(DenseLocalization(256), name, (8, 8), start=quarter)
+    image = torch.rand(2, 1, 16, 16, generator=seeded())
+    torch.testing.assert_close(layer(image), image[..., :8, 8:], atol=1e-6, rtol=0)
+    with torch.no_grad():
+        layer.regression.bias.add_(0.1 * torch.randn(layer.family.num_params, generator=seeded()))
+    _, warp = layer(image, return_warp=True)
+    points = 0.3 * noise(7, 2, dtype=torch.float32)
+    within = layer.family(layer.localize(image)).points(points)
+    assert (within - points).abs().max() > 1e-2
+    torch.testing.assert_close(warp.points(points), 0.5 * within + quarter[:, 2], atol=1e-6, rtol=1e-6)
+    seen = layer.composed([layer.regression(layer.localization(image))])
+    torch.testing.assert_close(seen.points(points)[:, 0], warp.points(points))
+    assert not [key for key in layer.state_dict() if "start" in key]
+
+
+def test_each_look_starts_where_it_is_told() -> None:
+    corners = torch.tensor([[x, y] for y in (-0.5, 0.5) for x in (-0.5, 0.5)])
+    starts = torch.cat([0.5 * torch.eye(2).expand(4, 2, 2), corners.unsqueeze(-1)], dim=-1)
+    image = torch.rand(3, 1, 16, 16, generator=seeded())
+    tiles = image.unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3).movedim(2, 1)  # (3, 4, 1, 8, 8)
+    for name in ("translation", "tps", "bspline"):
+        layer = stn.SpatialTransformer(DenseLocalization(256), name, (8, 8), num_transforms=4, start=starts)
+        y, warp = layer(image, return_warp=True)
+        torch.testing.assert_close(y, tiles, atol=1e-6, rtol=0)
+        assert warp.batch == (3, 4)
+    same = stn.SpatialTransformer(DenseLocalization(256), "tps", (8, 8), num_transforms=4, start=starts[1])
+    torch.testing.assert_close(same(image), tiles[:, 1:2].expand(-1, 4, -1, -1, -1), atol=1e-6, rtol=0)
+    with pytest.raises(stn.InputError, match=r"start must be .*, or one for each look \(2, 2, 3\); got \(4, 2, 3\)"):
+        stn.SpatialTransformer(DenseLocalization(256), num_transforms=2, start=starts)
+
+
 @pytest.mark.parametrize(
     "shape", ((1, 28, 28), (1, 60, 60), (3, 64, 48), (3, 65, 65), (3, 512, 512), (1, 1, 1), (2, 5, 300))
 )

@@ -7,6 +7,8 @@ from scipy.interpolate import RBFInterpolator
 from skimage.transform import ThinPlateSplineTransform
 
 import stn
+from stn.transforms.spline import ThinPlateWarp
+from stn.transforms.warp import ComposedWarp
 from tests.helpers import noise
 
 
@@ -122,3 +124,17 @@ def test_text_edges() -> None:
             stn.text_edges(count)
     with pytest.raises(stn.InputError, match="margin must be at least 0 and less than 0.5; got 0.5"):
         stn.text_edges(6, margin=0.5)
+
+
+@pytest.mark.parametrize("looks", ((), (3,)))
+def test_an_affine_map_of_a_spline_is_a_spline(looks: tuple[int, ...]) -> None:
+    """So the spline's own kernel samples it; what is no affine map of it is followed step by step. `test_laws` has both."""
+    bend = stn.ThinPlateSpline()(0.1 * noise(2, *looks, 32))
+    move = stn.Affine()(torch.eye(2, 3).flatten() + 0.3 * noise(2, 6))
+    bent, image = move @ bend, noise(2, 1, 9, 9)
+    assert isinstance(bent, ThinPlateWarp) and bent.batch == bend.batch
+    torch.testing.assert_close(bent.sample(image), ComposedWarp(move, bend).sample(image))
+    tilt = stn.Projective()(torch.eye(3, dtype=torch.float64).flatten()[:8].expand(2, -1))
+    looked = stn.Affine()(torch.eye(2, 3, dtype=torch.float64).flatten().expand(2, 3, -1))
+    assert all(isinstance(other, ComposedWarp) for other in (bend @ move, tilt @ bend))
+    assert isinstance(looked @ bend, ThinPlateWarp if looks else ComposedWarp)

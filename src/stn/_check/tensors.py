@@ -173,12 +173,14 @@ def regular(name: str, value: Tensor) -> None:
         fail(f"{name} must not be singular; it is at sample {places}{more} of {tuple(value.shape)}")
 
 
-def one_affine(name: str, value: object, ndim: int) -> None:
-    """One matrix for all samples."""
+def start(name: str, value: object, ndim: int, looks: int) -> None:
+    """One matrix for all samples, or one for each look at them."""
     floating(name, value)
     assert isinstance(value, Tensor)
-    if value.shape != (ndim, ndim + 1):
-        fail(f"{name} must be an affine matrix ({ndim}, {ndim + 1}); got {tuple(value.shape)}")
+    one = (ndim, ndim + 1)
+    if value.shape not in (one, (looks, *one)):
+        each = f", or one for each look {(looks, *one)}" if looks > 1 else ""
+        fail(f"{name} must be an affine matrix {one}{each}; got {tuple(value.shape)}")
 
 
 def pixel_matrix(name: str, value: Tensor) -> None:

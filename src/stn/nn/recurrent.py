@@ -26,8 +26,7 @@ class InverseCompositionalTransformer(SpatialTransformer):
     through the composed warp, so that no step blurs what the next one sees, and nothing that a look leaves out is lost. Any
     family will do: matrices are multiplied, other warps are followed one after the other.
     localization: a module (N, C, *size) -> (N, F), F as in SpatialTransformer; it sees looks, which have that size.
-    size, options: as in SpatialTransformer. start: where the first look is, an affine matrix (d, d + 1) of d dimensions,
-    such as a part of the image around which to align; the identity unless told otherwise.
+    size, start, options: as in SpatialTransformer. The start is the part of the image from which the steps go out.
 
     Raises: InputError, which names the argument. Source: Lin & Lucey 2017, section 4.
     """
@@ -44,12 +43,8 @@ class InverseCompositionalTransformer(SpatialTransformer):
         **options: Unpack[SamplingOptions],
     ) -> None:
         _check.at_least("steps", steps, 1)
-        super().__init__(localization, transform, size, features=features, **options)
+        super().__init__(localization, transform, size, features=features, start=start, **options)
         self.steps = steps
-        if start is not None:
-            _check.one_affine("start", start, self.family.ndim)
-        self.register_buffer("start", start, persistent=False)
-        self.start: Tensor | None
 
     @classmethod
     def for_input(  # type: ignore[override]  # a constructor, with the arguments of __init__, the only one that mypy exempts
@@ -75,7 +70,7 @@ class InverseCompositionalTransformer(SpatialTransformer):
         yield look, warp
         for step in range(self.steps):
             change: Warp = self.family(self.localize(look))
-            warp = warp @ change if step or self.start is not None else change
+            warp = warp @ change if step else self.from_start(change)
             look = warp.sample(x, self.size, **options)
             yield look, warp
 
@@ -85,10 +80,6 @@ class InverseCompositionalTransformer(SpatialTransformer):
             return MatrixWarp(self.start.expand(count, -1, -1))
         warp: Warp = self.family(self.family.identity().to(self.regression.weight).expand(count, -1))
         return warp
-
-    def composed(self, thetas: Sequence[Tensor]) -> Warp:
-        warp = super().composed(thetas)
-        return warp if self.start is None else self.first_warp(len(thetas[0])) @ warp
 
     def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
         ((y, warp),) = deque(self.looks(x), maxlen=1)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from stn import _check
 from stn.nn.localization import localization_for
+from stn.ops.precision import unrounded
 from stn.ops.sample import SamplingOptions, check_options
-from stn.transforms import Family, Warp, family
+from stn.transforms import Family, MatrixWarp, Warp, family
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -26,6 +27,7 @@ class SpatialTransformer(nn.Module):
     The layer adds the regression to theta, with zero weights and the identity as bias: at the start it returns its input.
     transform: a name ("affine", "tps", .. : `stn.transforms.FAMILIES`) or a family, such as `stn.BSpline(shape=(9, 9))`.
     size: output size; None: as the input.
+    start: where the first looks are, an affine matrix (d, d+1), or (K, d, d+1): theta acts within. None: the image.
     options: mode, padding_mode, fill_value, align_corners, antialias, gradient (`stn.affine_sample`).
 
     Raises: InputError, which names the argument.
@@ -39,6 +41,7 @@ class SpatialTransformer(nn.Module):
         *,
         num_transforms: int = 1,
         features: int | None = None,
+        start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> None:
         super().__init__()
@@ -48,6 +51,10 @@ class SpatialTransformer(nn.Module):
         self.size = None if size is None else _check.lengths("size", size, self.family.ndim)
         self.num_transforms = num_transforms
         self.options = options
+        if start is not None:
+            _check.start("start", start, self.family.ndim, num_transforms)
+        self.register_buffer("start", start, persistent=False)
+        self.start: Tensor | None
         self.localization = localization
         self.regression = nn.Linear(_check.features(localization, features), num_transforms * self.family.num_params)
         self.reset_to_identity()
@@ -60,14 +67,15 @@ class SpatialTransformer(nn.Module):
         size: Sequence[int] | None = None,
         *,
         num_transforms: int = 1,
+        start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Self:
         """The layer with a localisation network that suits images of this shape, from digits to photographs."""
-        return cls(localization_for(in_shape), transform, size, num_transforms=num_transforms, **options)
+        return cls(localization_for(in_shape), transform, size, num_transforms=num_transforms, start=start, **options)
 
     @torch.no_grad()
     def reset_to_identity(self) -> None:
-        """Zero weights, identity bias: every image is looked at as it is, whatever the localisation network says."""
+        """Zero weights, identity bias: every look is the first one, whatever the localisation network says."""
         self.regression.weight.zero_()
         self.regression.bias.copy_(self.family.identity().repeat(self.num_transforms))
 
@@ -75,20 +83,23 @@ class SpatialTransformer(nn.Module):
         """theta: (N, P), or (N, K, P)."""
         features = self.localization(x)
         _check.localized(features, x, self.regression.in_features)
-        # Not under autocast: theta in bfloat16 moves a look over 512 pixels in steps of two.
-        with torch.autocast(x.device.type, enabled=False):
+        with unrounded(x.device):
             theta = self.regression(features.to(self.regression.weight.dtype))
         return theta if self.num_transforms == 1 else theta.unflatten(-1, (self.num_transforms, -1))
 
     def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
-        warp: Warp = self.family(self.localize(x))
+        warp = self.from_start(self.family(self.localize(x)))
         y = warp.sample(x, self.size, **self.options)
         return (y, warp) if return_warp else y
 
     def composed(self, thetas: Sequence[Tensor]) -> Warp:
         """The warp (N, K) of what the regression predicted, (N, K P) each: once, or at every step of a layer of steps."""
         warps: list[Warp] = [self.family(theta.unflatten(-1, (self.num_transforms, -1))) for theta in thetas]
-        return functools.reduce(operator.matmul, warps)
+        return self.from_start(functools.reduce(operator.matmul, warps))
+
+    def from_start(self, warp: Warp) -> Warp:
+        """The warp within the first look."""
+        return warp if self.start is None else MatrixWarp(self.start.expand(*warp.batch, -1, -1)) @ warp
 
     def param_groups(self, lr: float, localization_lr: float) -> list[dict[str, Any]]:
         """`param_groups` of this layer alone, for a network that builds its own groups."""

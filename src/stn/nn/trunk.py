@@ -22,7 +22,7 @@ class SharedTrunkTransformer(InverseCompositionalTransformer):
     image. So theta is found from deep features, with the weights that classify, but it is the input that is warped, and the
     same trunk reads it. Both readings train the trunk, which learns at the rate of the network, not of the localisation.
     trunk: a module (N, C, *size) -> features. localization: features -> (N, F), as in SpatialTransformer.
-    steps: how often theta is found and composed, as in InverseCompositionalTransformer.
+    steps: how often theta is found and composed, as in InverseCompositionalTransformer; so are size, start and options.
 
     Raises: InputError, which names the argument. Source: Finnveden, Jansson & Lindeberg 2020, section 5 (STN-SL).
     """
@@ -36,9 +36,10 @@ class SharedTrunkTransformer(InverseCompositionalTransformer):
         *,
         steps: int = 1,
         features: int | None = None,
+        start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> None:
-        super().__init__(localization, transform, size, steps=steps, features=features, **options)
+        super().__init__(localization, transform, size, steps=steps, features=features, start=start, **options)
         self.trunk = trunk
 
     def localize(self, x: Tensor) -> Tensor:

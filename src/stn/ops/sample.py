@@ -16,6 +16,7 @@ from stn.ops import antialias as reach
 from stn.ops import reference
 from stn.ops.antialias import Request
 from stn.ops.kernels import KERNELS, Kernel
+from stn.ops.precision import unrounded
 from stn.ops.pyramid import Pyramid
 
 
@@ -145,13 +146,14 @@ def _result(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...], 
     if options.pyramid is not None:
         _check.pyramid_fits("pyramid", options.pyramid, image, options.align_corners)
     request = Request(rule, where, fill, settings, options.antialias, options.gradient)
-    pyramid = reach.pyramid_for(request, image, options.pyramid)
-    out = reach.sample(request, image, pyramid)
-    out = out if looks else out.squeeze(1)
-    if not options.return_mask:
-        return out
-    mask = reach.sample(replace(request, gradient="exact"), image, pyramid, Request.inside)
-    return out, mask if looks else mask.squeeze(1)
+    with unrounded(image.device):
+        pyramid = reach.pyramid_for(request, image, options.pyramid)
+        out = reach.sample(request, image, pyramid)
+        out = out if looks else out.squeeze(1)
+        if not options.return_mask:
+            return out
+        mask = reach.sample(replace(request, gradient="exact"), image, pyramid, Request.inside)
+        return out, mask if looks else mask.squeeze(1)
 
 
 def thin_plate_sample(

@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from stn import _check
+from stn.ops.precision import unrounded
 from stn.ops.reference import coordinate_dtype
 from stn.transforms.warp import Warp
 
@@ -39,7 +40,8 @@ class Family(ABC, Generic[W]):
     def __call__(self, theta: Tensor) -> W:  # (N, P), or (N, K, P): K looks at each image
         """The warp of these parameters."""
         _check.theta(theta, self.num_params, type(self).__name__)
-        return self._warp(theta)
+        with unrounded(theta.device):
+            return self._warp(theta)
 
     @abstractmethod
     def _warp(self, theta: Tensor) -> W: ...

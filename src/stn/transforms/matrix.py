@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import half_extent
+from stn.ops.precision import unrounded
 from stn.ops.reference import coordinate_dtype
 from stn.ops.sample import CallOptions, affine_sample, projective_sample
 from stn.transforms.warp import Warp
@@ -50,12 +51,13 @@ class MatrixWarp(Warp):
 
     def __matmul__(self, other: Warp) -> Warp:
         if not isinstance(other, MatrixWarp):
-            return super().__matmul__(other)
+            return other.followed_by(self)
         _check.composable(self.batch, other.batch, self.ndim, other.ndim)
         looks = max(len(self.batch), len(other.batch))
         a, b = (w.square() if len(w.batch) == looks else w.square().unsqueeze(1) for w in (self, other))
         dtype = torch.promote_types(a.dtype, b.dtype)
-        product = a.to(dtype) @ b.to(dtype)
+        with unrounded(self.device):
+            product = a.to(dtype) @ b.to(dtype)
         return MatrixWarp(product[..., : self.ndim, :] if self.is_affine and other.is_affine else product)
 
     def square(self) -> Tensor:

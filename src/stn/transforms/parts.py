@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.ops.kernels import sine_quotient
+from stn.ops.precision import unrounded
 from stn.ops.reference import coordinate_dtype
 
 Number = float | Tensor
@@ -30,7 +31,8 @@ def about_axis(w: Tensor) -> Tensor:  # (.., 3) -> (.., 3, 3)
     k = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
     square = w.square().sum(dim=-1)[..., None, None]
     first, second = sine_quotient(square), sine_quotient(square / 4) ** 2 / 2  # 1 - cos t = 2 sin^2 (t / 2)
-    return torch.eye(3, dtype=w.dtype, device=w.device) + first * k + second * (k @ k)
+    with unrounded(w.device):
+        return torch.eye(3, dtype=w.dtype, device=w.device) + first * k + second * (k @ k)
 
 
 SQUARINGS, DEGREE = 7, 9  # the exponential of a matrix of norm 16 is right to 3e-16 of its terms
@@ -67,8 +69,9 @@ def affine_parts(
     per_axis = isinstance(scale, Tensor) and scale.ndim > len(batch)
     s = _vector("scale", scale, ndim, like, scalar=not per_axis)
     s = s.expand(*torch.broadcast_shapes(s.shape[:-1], batch), ndim)
-    linear = rotation(a) @ (_shear(h) * s.unsqueeze(-2))
-    moved = c + t - (linear @ c.unsqueeze(-1)).squeeze(-1)
+    with unrounded(like.device):
+        linear = rotation(a) @ (_shear(h) * s.unsqueeze(-2))
+        moved = c + t - (linear @ c.unsqueeze(-1)).squeeze(-1)
     return torch.cat([linear, moved.unsqueeze(-1)], dim=-1)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.ops.precision import unrounded
 from stn.ops.reference import radial_and_linear
 from stn.ops.sample import CallOptions, thin_plate_sample
 from stn.transforms.base import Constants, Family
@@ -16,6 +17,8 @@ from stn.transforms.warp import Warp
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from stn.transforms.matrix import MatrixWarp
 
 # Singular values of the spline's system below this share of the largest are zero: two control points that coincide, or
 # points on one line. The system of 400 scattered points reaches down to 1e-8, that of 16 to 1e-3.
@@ -80,6 +83,20 @@ class ThinPlateWarp(Warp):
         precise = xy.to(self.coefficients.dtype)
         moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
         return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))
+
+    def followed_by(self, outer: MatrixWarp) -> Warp:
+        """An affine map of a spline is a spline: A (x + U w) + t = x + U w A' + (A - I) x + t."""
+        if not outer.is_affine or len(outer.batch) > len(self.batch):
+            return super().followed_by(outer)
+        _check.composable(outer.batch, self.batch, outer.ndim, self.ndim)
+        matrix = outer.matrix.to(self.coefficients.dtype)
+        matrix = matrix if len(outer.batch) == len(self.batch) else matrix.unsqueeze(1)
+        a, t = matrix[..., :-1].mT, matrix[..., None, :, -1]
+        with unrounded(self.device):
+            bent = self.coefficients @ a
+        moved = torch.cat([t, a - torch.eye(2, dtype=a.dtype, device=a.device)], dim=-2).expand(*self.batch, -1, -1)
+        coefficients = torch.cat([bent[..., :-3, :], bent[..., -3:, :] + moved], dim=-2)
+        return ThinPlateWarp(self.control_points, coefficients, torch.promote_types(self.dtype, outer.dtype))
 
     def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[CallOptions]) -> Any:
         return thin_plate_sample(image, self.coefficients, self.control_points, size, **options)

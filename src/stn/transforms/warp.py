@@ -12,10 +12,13 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import lattice, normalized_to_pixel
+from stn.ops.precision import unrounded
 from stn.ops.sample import CallOptions, grid_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from stn.transforms.matrix import MatrixWarp
 
 
 class Warp(ABC):
@@ -24,7 +27,8 @@ class Warp(ABC):
     - `sample(image)` at a pixel is the image at `points` of that pixel's centre;
     - `grid(size)` is `points` of the lattice of that size;
     - `(a @ b).points(x)` is `a.points(b.points(x))`, and `w.inverse() @ w` leaves points where they are;
-    - `jacobian` is the derivative of `points`.
+    - `jacobian` is the derivative of `points`;
+    - under autocast all of this is the same, to the last bit.
     """
 
     batch: tuple[int, ...]  # (N,), or (N, K): K looks at each image
@@ -42,7 +46,8 @@ class Warp(ABC):
         if xy.ndim > 2:
             shape = _check.batched_points("xy", xy, self.batch)
         flat = xy.expand(*self.batch, *shape, self.ndim).reshape(*self.batch, math.prod(shape), self.ndim)
-        return self._map(flat).reshape(*self.batch, *shape, self.ndim)
+        with unrounded(self.device):
+            return self._map(flat).reshape(*self.batch, *shape, self.ndim)
 
     def grid(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
         """The source point of every pixel of an output of this size: (N[, K], *size, d), as `grid_sample` takes it."""
@@ -59,7 +64,8 @@ class Warp(ABC):
         _check.image("image", image)
         _check.warp_fits(self.batch, image, self.ndim)
         size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, self.ndim)
-        return self._sample(image, size, **options)
+        with unrounded(self.device):
+            return self._sample(image, size, **options)
 
     def inverse(self) -> Warp:
         """The warp from source to target points. Where no formula is known it is found by iteration: `InverseWarp`."""
@@ -69,11 +75,16 @@ class Warp(ABC):
         """First `other`, then this: `(a @ b).points(x) == a.points(b.points(x))`. An image is sampled once."""
         return ComposedWarp(self, other)
 
+    def followed_by(self, outer: MatrixWarp) -> Warp:
+        """`outer @ self`. A warp that is of the same kind then, and sampled as quickly, overrides this."""
+        return ComposedWarp(outer, self)
+
     def jacobian(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
         """d source_i / d target_j at every pixel of an output of this size, normalised: (N[, K], *size, d, d)."""
         size = _check.lengths("size", size, self.ndim)
         xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
-        return self._jacobian(xy.expand(*self.batch, *xy.shape)).unflatten(-3, size)
+        with unrounded(self.device):
+            return self._jacobian(xy.expand(*self.batch, *xy.shape)).unflatten(-3, size)
 
     def jacobian_determinant(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
         """How much source a piece of target covers: (N[, K], *size). Where it is not positive, the warp folds."""
