@@ -70,7 +70,7 @@ class InverseCompositionalTransformer(SpatialTransformer):
         yield look, warp
         for step in range(self.steps):
             change: Warp = self.family(self.localize(look))
-            warp = warp @ change if step else self.from_start(change)
+            warp = warp.after(change) if step else self.from_start(change)
             look = warp.sample(x, self.size, **options)
             yield look, warp
 

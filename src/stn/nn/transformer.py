@@ -99,7 +99,7 @@ class SpatialTransformer(nn.Module):
 
     def from_start(self, warp: Warp) -> Warp:
         """The warp within the first look."""
-        return warp if self.start is None else MatrixWarp(self.start.expand(*warp.batch, -1, -1)) @ warp
+        return warp if self.start is None else MatrixWarp(self.start.expand(*warp.batch, -1, -1)).after(warp)
 
     def param_groups(self, lr: float, localization_lr: float) -> list[dict[str, Any]]:
         """`param_groups` of this layer alone, for a network that builds its own groups."""

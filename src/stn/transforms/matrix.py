@@ -49,16 +49,16 @@ class MatrixWarp(Warp):
         inverse = torch.where(regular[..., None, None], inverse, torch.nan).to(self.dtype)
         return MatrixWarp(inverse[..., : self.ndim, :] if self.is_affine else inverse)
 
-    def __matmul__(self, other: Warp) -> Warp:
-        if not isinstance(other, MatrixWarp):
-            return other.followed_by(self)
-        _check.composable(self.batch, other.batch, self.ndim, other.ndim)
-        looks = max(len(self.batch), len(other.batch))
-        a, b = (w.square() if len(w.batch) == looks else w.square().unsqueeze(1) for w in (self, other))
+    def after(self, inner: Warp) -> Warp:
+        if not isinstance(inner, MatrixWarp):
+            return inner.before(self)
+        _check.composable(self.batch, inner.batch, self.ndim, inner.ndim)
+        looks = max(len(self.batch), len(inner.batch))
+        a, b = (w.square() if len(w.batch) == looks else w.square().unsqueeze(1) for w in (self, inner))
         dtype = torch.promote_types(a.dtype, b.dtype)
         with unrounded(self.device):
             product = a.to(dtype) @ b.to(dtype)
-        return MatrixWarp(product[..., : self.ndim, :] if self.is_affine and other.is_affine else product)
+        return MatrixWarp(product[..., : self.ndim, :] if self.is_affine and inner.is_affine else product)
 
     def square(self) -> Tensor:
         """The matrix with its last row: (N[, K], d+1, d+1)."""

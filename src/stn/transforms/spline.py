@@ -84,10 +84,10 @@ class ThinPlateWarp(Warp):
         moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
         return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
-    def followed_by(self, outer: MatrixWarp) -> Warp:
+    def before(self, outer: MatrixWarp) -> Warp:
         """An affine map of a spline is a spline: A (x + U w) + t = x + U w A' + (A - I) x + t."""
         if not outer.is_affine or len(outer.batch) > len(self.batch):
-            return super().followed_by(outer)
+            return super().before(outer)
         _check.composable(outer.batch, self.batch, outer.ndim, self.ndim)
         matrix = outer.matrix.to(self.coefficients.dtype)
         matrix = matrix if len(outer.batch) == len(self.batch) else matrix.unsqueeze(1)

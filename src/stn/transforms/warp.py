@@ -73,9 +73,13 @@ class Warp(ABC):
 
     def __matmul__(self, other: Warp) -> Warp:
         """First `other`, then this: `(a @ b).points(x) == a.points(b.points(x))`. An image is sampled once."""
-        return ComposedWarp(self, other)
+        return self.after(other)
 
-    def followed_by(self, outer: MatrixWarp) -> Warp:
+    def after(self, inner: Warp) -> Warp:
+        """`self @ inner`, for torch.compile, which does not know the operator of classes that are not tensors."""
+        return ComposedWarp(self, inner)
+
+    def before(self, outer: MatrixWarp) -> Warp:
         """`outer @ self`. A warp that is of the same kind then, and sampled as quickly, overrides this."""
         return ComposedWarp(outer, self)
 
@@ -131,7 +135,7 @@ class ComposedWarp(Warp):
         self.dtype = torch.promote_types(outer.dtype, inner.dtype)
 
     def inverse(self) -> Warp:
-        return self.inner.inverse() @ self.outer.inverse()
+        return self.inner.inverse().after(self.outer.inverse())
 
     def _map(self, xy: Tensor) -> Tensor:
         return _over_looks(self.outer, self.outer._map, _over_looks(self.inner, self.inner._map, xy))
