@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+import stn
 from stn.data.draw import Example
 from stn.experiments import Run, RunFolder
 from stn.experiments.train import Trainer, train
@@ -68,6 +69,21 @@ def test_penalties_are_off_unless_asked_for_and_reach_theta() -> None:
     assert isinstance(loss, torch.Tensor) and loss.item() > 4  # 2 squared, and what lies beyond the edge
     loss.backward()
     assert layer.regression.bias.grad is not None and layer.regression.bias.grad[0] > 0
+
+
+def test_a_look_is_held_to_where_it_starts() -> None:
+    layer = build("st-fcn", 60)[0]
+    assert isinstance(layer, SpatialTransformer)
+    watch, x = Watch(layer), torch.rand(3, 1, 60, 60)
+    layer(x)
+    assert watch.penalty(identity=1.0, off_image=1.0) == 0  # though it sees 0.6 of the image
+    with torch.no_grad():
+        layer.regression.bias.add_(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]))
+    layer(x)
+    torch.testing.assert_close(watch.penalty(identity=1.0, off_image=0.0), torch.tensor(1.0))
+    beyond = stn.off_image_loss(layer(x, return_warp=True)[1])
+    torch.testing.assert_close(watch.penalty(identity=0.0, off_image=1.0), beyond)
+    assert beyond > 0
 
 
 def test_rows_hold_the_diagnostics_and_a_collapse_is_announced(

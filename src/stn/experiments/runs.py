@@ -62,7 +62,7 @@ class Run:
     averaging: float = 0.0
     """The weights that are evaluated and kept are a running mean, of which each step keeps this share; 0: the last ones."""
     identity_weight: float = 0.0
-    """Weight in the loss of how far a look moves points (`stn.nn.identity_loss`)."""
+    """Weight in the loss of how far a look moves points from where it starts (`stn.nn.identity_loss`)."""
     off_image_weight: float = 0.0
     """Weight in the loss of how far a look reaches beyond the image (`stn.off_image_loss`)."""
     seed: int = 0

@@ -44,13 +44,17 @@ class Watch:
         return torch.stack(self._thetas[layer])
 
     def warps(self) -> list[Warp]:
-        return [layer.composed(thetas) for layer, thetas in self._thetas.items() if thetas]
+        return [layer.composed(thetas) for layer, thetas in self._seen()]
+
+    def _seen(self) -> list[tuple[SpatialTransformer, list[Tensor]]]:
+        return [(layer, thetas) for layer, thetas in self._thetas.items() if thetas]
 
     def penalty(self, *, identity: float, off_image: float) -> Tensor | float:
         """What the regularisers add to the loss of the last forward pass."""
         loss: Tensor | float = 0.0
-        for warp in self.warps() if identity or off_image else []:
-            loss = loss + identity * identity_loss(warp) + off_image * off_image_loss(warp)
+        for layer, thetas in self._seen() if identity or off_image else []:
+            warp = layer.composed_within(thetas)
+            loss = loss + identity * identity_loss(warp) + off_image * off_image_loss(layer.from_start(warp))
         return loss
 
     def diagnostics(self) -> dict[str, Tensor]:

@@ -94,11 +94,15 @@ class SpatialTransformer(nn.Module):
 
     def composed(self, thetas: Sequence[Tensor]) -> Warp:
         """The warp (N, K) of what the regression predicted, (N, K P) each: once, or at every step of a layer of steps."""
+        return self.from_start(self.composed_within(thetas))
+
+    def composed_within(self, thetas: Sequence[Tensor]) -> Warp:
+        """The same within the first look: the identity, where nothing has been learned."""
         warps: list[Warp] = [self.family(theta.unflatten(-1, (self.num_transforms, -1))) for theta in thetas]
-        return self.from_start(functools.reduce(operator.matmul, warps))
+        return functools.reduce(operator.matmul, warps)
 
     def from_start(self, warp: Warp) -> Warp:
-        """The warp within the first look."""
+        """A warp within the first look -> the same of the image."""
         return warp if self.start is None else MatrixWarp(self.start.expand(*warp.batch, -1, -1)).after(warp)
 
     def param_groups(self, lr: float, localization_lr: float) -> list[dict[str, Any]]:
