@@ -15,6 +15,11 @@ from stn.experiments.parallel import process_lost, processes
 
 STN = ["-m", "stn", "train", "--distortion", "r", "--draws", "1", "--accelerator", "cpu"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+LEAVES = """
+import sys, torch.distributed, stn.cli
+stn.cli.main()
+sys.exit("the process group is left to the interpreter's exit" if torch.distributed.is_initialized() else 0)
+"""
 
 
 def python(*words: object) -> list[str]:
@@ -23,10 +28,12 @@ def python(*words: object) -> list[str]:
 
 @pytest.mark.parametrize("model, launch", [("st-fcn", "torchrun"), ("st-cnn", "devices")])
 def test_two_processes_give_the_loss_curve_of_one(model: str, launch: str, tmp_path: Path) -> None:
-    """Ten steps with the same global batch, whose statistics batch norm takes over both processes."""
+    """Ten steps with the same global batch, whose statistics batch norm takes over both processes. Both then leave."""
+    script = tmp_path / "leaves.py"
+    script.write_text(LEAVES)
     flags = [*STN, "--model", model, "--epochs", 2, "--batch-size", 2520, "--averaging", 0.5, "--off-image-weight", 0.1]
     flags += ["--lr", 3e-4, "--localization-lr", 3e-4]  # at ten times these rates ten steps make 1e-4 of a rounding error
-    both = {"torchrun": python(*TORCHRUN, *flags), "devices": python(*flags, "--devices", 2)}[launch]
+    both = {"torchrun": python(*TORCHRUN, script, *flags[2:]), "devices": python(*flags, "--devices", 2)}[launch]
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
     for command, folder in ((python(*flags), one), (both, two)):
         subprocess.run([*command, "--out", str(folder.path)], check=True, stdout=subprocess.DEVNULL, timeout=300)

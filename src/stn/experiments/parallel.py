@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -24,6 +26,31 @@ def process_lost(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
+def leave_process_group() -> None:
+    """End it, once nothing holds what was trained in it: to be called where a run has come to its end.
+
+    Left to the end of the interpreter, gloo's threads abort it on a busy machine one time in four: they still hold a tensor,
+    and wait for the lock that frees Python's objects. For the same reason no other object may be the last to hold the group.
+    """
+    if dist.is_available() and dist.is_initialized():
+        gc.collect()
+        dist.destroy_process_group()
+
+
+class _Mean(Function):
+    """Over all processes. So is its gradient: the mean is part of each one's loss."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        mean = value / dist.get_world_size()
+        dist.all_reduce(mean)
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Mean.forward(ctx, gradient)
+
+
 class SharedBatchNorm(_BatchNorm):
     """Batch norm over the batches of all processes, of equal size. PyTorch's own does this on GPUs alone."""
 
@@ -34,12 +61,12 @@ class SharedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         dims = (0, *range(2, input.ndim))
-        x, world = input.float(), dist.get_world_size()
-        count = x.numel() // x.shape[1] * world
+        x = input.float()
+        count = x.numel() // x.shape[1] * dist.get_world_size()
         own_variance, own_mean = torch.var_mean(x, dims, correction=0)  # (C,), (C,)
-        mean = all_reduce(own_mean) / world
+        mean: Tensor = _Mean.apply(own_mean)
         # Not the mean of squares less the square of the mean, which cancel.
-        variance = all_reduce(own_variance + (own_mean - mean).square()) / world
+        variance: Tensor = _Mean.apply(own_variance + (own_mean - mean).square())
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
             assert self.momentum is not None  # a running mean, as the paper's networks have it

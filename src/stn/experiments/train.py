@@ -32,7 +32,7 @@ from stn.experiments.film import SAMPLES, Film
 from stn.experiments.folder import Row, RunFolder
 from stn.experiments.machine import arithmetic
 from stn.experiments.optimizers import OPTIMIZERS
-from stn.experiments.parallel import process_lost, processes, share_batch_norm
+from stn.experiments.parallel import leave_process_group, process_lost, processes, share_batch_norm
 from stn.experiments.progress import Progress
 from stn.experiments.runs import Run
 from stn.experiments.tasks import TASKS
@@ -56,6 +56,12 @@ def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = Fa
 
     Raises: InputError for a folder in use, data that is missing or damaged; TrainingDiverged.
     """
+    rows = _trained(run, folder, resume, quiet)
+    leave_process_group()
+    return rows
+
+
+def _trained(run: Run, folder: RunFolder, resume: bool, quiet: bool) -> list[Row]:
     logger = TensorBoardLogger(folder.path, name="tensorboard", version="")
     devices, machines = processes(run.devices)
     precision: Any = arithmetic(run.precision, run.accelerator)
