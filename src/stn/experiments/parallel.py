@@ -31,6 +31,7 @@ def leave_process_group() -> None:
 
     Left to the end of the interpreter, gloo's threads abort it on a busy machine one time in four: they still hold a tensor,
     and wait for the lock that frees Python's objects. For the same reason no other object may be the last to hold the group.
+    Fabric does this for nccl alone.
     """
     if dist.is_available() and dist.is_initialized():
         gc.collect()
