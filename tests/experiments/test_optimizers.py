@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stn.experiments.optimizers import MOMENTUM, muon, orthogonal
+from stn.experiments.optimizers import ITERATIONS, MOMENTUM, QUINTIC, muon, orthogonal
 from stn.models import build
 from tests.helpers import seeded
 
@@ -19,6 +19,19 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     assert 0.6 < values.min() and values.max() < 1.25  # where five of Jordan's iterations leave them
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     assert torch.nn.functional.cosine_similarity(turned.flatten(), (u @ v).flatten(), dim=0) > 0.97
+
+
+def test_the_products_among_themselves_are_worth_iterations_of_the_matrix() -> None:
+    """With singular values from 1 to 1e-6, too, of which x x^T squares to below a rounding error."""
+    u, _, v = torch.linalg.svd(torch.randn(40, 90, generator=seeded(), dtype=torch.float64), full_matrices=False)
+    matrix = u * torch.logspace(0, -6, 40, dtype=torch.float64) @ v
+    a, b, c = QUINTIC
+    x = matrix / matrix.norm()
+    for _ in range(ITERATIONS):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    torch.testing.assert_close(orthogonal(matrix), x, atol=1e-9, rtol=1e-9)
+    assert (orthogonal(matrix.float()) - x).norm() < 1e-3 * x.norm()
 
 
 def test_nothing_stays_nothing() -> None:

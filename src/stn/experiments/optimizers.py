@@ -53,14 +53,23 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:  # (a, b)
-    """About the nearest matrix whose singular values are all 1 (Newton-Schulz)."""
+    """About the nearest matrix whose singular values are all 1 (Newton-Schulz).
+
+    All iterations are polynomials in x x^T, so they commute: they are multiplied among themselves, and x comes last. That
+    is fewer products, and small ones.
+    """
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / x.norm().clamp_min(torch.finfo(x.dtype).tiny)
-    for _ in range(ITERATIONS):
-        square = x @ x.T
-        x = a * x + torch.addmm(square, square, square, beta=b, alpha=c) @ x
+    square, identity = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
+    product = identity
+    for iteration in range(ITERATIONS):
+        step = a * identity + torch.addmm(square, square, square, beta=b, alpha=c)
+        product = step @ product
+        if iteration < ITERATIONS - 1:
+            square = step @ square @ step
+    x = product @ x
     return x.T if tall else x
 
 
