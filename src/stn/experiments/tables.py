@@ -72,12 +72,14 @@ _ADAMW = {
 _MUON = {name: dataclasses.replace(recipe, optimizer="muon") for name, recipe in _ADAMW.items()}
 _LONG = _ADAMW | {"cnn": dataclasses.replace(_ADAMW["cnn"], epochs=70)}  # these columns still improve after 36
 _FEW_STEPS = dataclasses.replace(_MUON["fcn"], epochs=36)
+# On P they still make errors on what they learn from after 70 epochs. Held out, after 14: CNN on P 2.04 %, AdamW 2.46.
+_MUON_LONG = dataclasses.replace(_MUON["cnn"], epochs=65, held_out=1000)
 _WIDE = dataclasses.replace(_ADAMW["fcn"], epochs=280, batch_size=1024)  # as many steps, of twice the images
 _RECIPES = {  # column: of each classifier, and of a network that learns otherwise than its classifier alone does.
     # Muon learns in fewer steps; where the errors are rare, steps are what counts.
     "r": _ADAMW,
     "rts": _LONG,
-    "p": _LONG | {"fcn": _WIDE, "st-fcn": _ADAMW["fcn"]},
+    "p": {"fcn": _WIDE, "st-fcn": _ADAMW["fcn"], "cnn": _MUON_LONG},
     "e": _ADAMW | {"fcn": _FEW_STEPS},
     "tc": {"fcn": _FEW_STEPS, "st-fcn": _MUON["fcn"], "cnn": dataclasses.replace(_MUON["cnn"], epochs=12)},
 }
@@ -97,10 +99,11 @@ _TABLE1 = Table(
     "Jaderberg et al. 2015, table 1: distorted MNIST, test error in %",
     tuple(_table1()),
     recipe="The paper's networks, at most 400,000 parameters each, with batch norm after convolutions and hidden layers "
-    "(but in the fully connected localisation). AdamW, and Muon for the hidden layers of TC and of the fully connected "
-    "networks in E; one cycle of the learning rate, gradients clipped to a norm of 1, labels smoothed by 0.1, a running "
-    "mean of the weights, products in bfloat16 where the processor has them; no dropout, no ensemble. On TC "
-    "ST-FCN first looks at the middle 0.6 of the image, all others at the whole. The paper took 150,000 steps of SGD.",
+    "(but in the fully connected localisation). AdamW, or Muon for the hidden layers; one cycle of the learning rate, "
+    "gradients clipped to a norm of 1, labels smoothed by 0.1, a running mean of the weights, products in bfloat16 where "
+    "the processor has them; no dropout, no ensemble. Where the rows say that 1,000 images were held out, a recipe that was "
+    "chosen with 5,000 learned from the other 4,000, too. On TC a look first is the middle 0.6 of the image, elsewhere the "
+    "whole. The paper took 150,000 steps of SGD.",
     quick=6,
 )
 

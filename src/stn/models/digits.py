@@ -26,14 +26,14 @@ class Plan:
 
     look: int  # pixels a side that the transformer samples
     pool: int  # by which they are averaged for the classifier
-    middle: float = 1.0  # share of the image's side at which a fully connected network looks first
+    middle: float = 1.0  # share of the image's side at which the transformer looks first
 
 
 # 42 and 60 pixels hold a digit of about 28 in much background. The look is sampled twice as fine as the classifier needs
-# and averaged 2x2, as in the paper, so that it does not alias while it is still too wide. A fully connected classifier
-# learns to read digits as small as it first sees them, at half their size in 60 pixels, and then wants no others: with a
-# first look at the middle 0.6 of them 2.6 % of those held out are wrong after 36 epochs, in place of 3.4. One with
-# convolutions finds its way from the whole image.
+# and averaged 2x2, as in the paper, so that it does not alias while it is still too wide. A classifier learns to read
+# digits as small as it first sees them, at half their size in 60 pixels, and then wants few others: with a first look at the
+# middle 0.6 of them 2.6 % of those held out are wrong after 36 epochs of ST-FCN, in place of 3.4, and 1.4 after 5 of ST-CNN,
+# in place of 2.1. In 42 pixels that makes no difference.
 PLANS = {28: Plan(28, pool=1), 42: Plan(56, pool=2), 60: Plan(56, pool=2, middle=0.6)}
 MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
 
@@ -45,11 +45,9 @@ def build(model: str, side: int = 28, transform: str | Family = "affine", *, num
     if not model.startswith("st-"):
         return classifier(model, side, num_classes)
     plan = PLANS[side]
-    if model == "st-fcn":
-        start = plan.middle * torch.eye(2, 3) if plan.middle < 1 else None
-        transformer = SpatialTransformer(DenseLocalization(side**2), transform, (plan.look, plan.look), start=start)
-    else:
-        transformer = SpatialTransformer(DigitLocalization((1, side, side)), transform, (plan.look, plan.look))
+    localization = DenseLocalization(side**2) if model == "st-fcn" else DigitLocalization((1, side, side))
+    start = plan.middle * torch.eye(2, 3) if plan.middle < 1 else None
+    transformer = SpatialTransformer(localization, transform, (plan.look, plan.look), start=start)
     parts: OrderedDict[str, nn.Module] = OrderedDict(transformer=transformer)
     if plan.pool > 1:
         parts["pool"] = nn.AvgPool2d(plan.pool)
