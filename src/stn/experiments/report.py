@@ -86,13 +86,23 @@ def _notes(table: Table, found: dict[str, list[Row]]) -> list[str]:
     pairs = [(cell, found[cell.baseline]) for cell in there if found.get(cell.baseline)]
     worse = [cell.name for cell, baseline in pairs if average(found[cell.name]) >= average(baseline)]
     warned = [f"{row['cell']} seed {row['seed']}" for cell in there for row in found[cell.name] if row["warnings"]]
+    by_seed = [_better_seeds(cell.name, found[cell.name], baseline) for cell, baseline in pairs]
     notes = {
         "Not trained yet": missing,
         **({"Above the paper's error": above} if table.compared else {}),
         "Not below the same classifier without a transformer, or with a plainer one": worse,
         "A look collapsed at some epoch": warned,
     }
+    if any(by_seed):
+        notes["Seeds in which it is below the one of the same seed"] = [words for words in by_seed if words]
     return [f"- {note}: {', '.join(names) or 'none'}." for note, names in notes.items()]
+
+
+def _better_seeds(name: str, rows: Sequence[Row], baseline: Sequence[Row]) -> str:
+    """Of how many that both have; nothing where that is one, for then the error says it."""
+    errors, others = ({row["seed"]: row["error_percent"] for row in part} for part in (rows, baseline))
+    both = errors.keys() & others.keys()
+    return f"{name} {sum(errors[seed] < others[seed] for seed in both)} of {len(both)}" if len(both) > 1 else ""
 
 
 def _details(row: Row) -> dict[str, str]:
