@@ -16,7 +16,7 @@ from stn.experiments.folder import RunFolder
 from stn.experiments.runs import Run
 
 TableName = Literal[
-    "table1", "addition", "alignment", "strings", "svhn", "cub", "parts", "volumes", "text", "colocalization"
+    "table1", "seeds", "addition", "alignment", "strings", "svhn", "cub", "parts", "volumes", "text", "colocalization"
 ]
 app = tyro.extras.SubcommandApp()
 
@@ -270,10 +270,10 @@ def reproduce(
     Rows, the table and a figure are written as results come. Stopped at any moment, the same command goes on where it was.
 
     Args:
-        table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits. addition: the sum of two digits.
-            alignment: one step or several under large perturbation. strings: house numbers made of digits. svhn: house
-            numbers. cub: birds. parts: two looks in parallel. volumes: 3-D looks. text: curved strings, rectified.
-            colocalization: what images have in common.
+        table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits. seeds: two of them from several
+            starts, in few passes. addition: the sum of two digits. alignment: one step or several under large perturbation.
+            strings: house numbers made of digits. svhn: house numbers. cub: birds. parts: two looks in parallel. volumes:
+            3-D looks. text: curved strings, rectified. colocalization: what images have in common.
         root: Folder of the data files.
         seeds: How often to train each cell.
         budget: full, as in the published table, or quick: a part of the epochs, to see that all runs.
