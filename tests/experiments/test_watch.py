@@ -76,11 +76,11 @@ def test_a_look_is_held_to_where_it_starts() -> None:
     assert isinstance(layer, SpatialTransformer)
     watch, x = Watch(layer), torch.rand(3, 1, 60, 60)
     layer(x)
-    assert watch.penalty(identity=1.0, off_image=1.0) == 0  # though it sees 0.6 of the image
+    assert watch.penalty(identity=1.0, off_image=1.0) == 0  # though it sees half of the image
     with torch.no_grad():
-        layer.regression.bias.add_(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]))
+        layer.regression.bias.add_(torch.tensor([0.0, 0.0, 2.0, 0.0, 0.0, 0.0]))
     layer(x)
-    torch.testing.assert_close(watch.penalty(identity=1.0, off_image=0.0), torch.tensor(1.0))
+    torch.testing.assert_close(watch.penalty(identity=1.0, off_image=0.0), torch.tensor(4.0))
     beyond = stn.off_image_loss(layer(x, return_warp=True)[1])
     torch.testing.assert_close(watch.penalty(identity=0.0, off_image=1.0), beyond)
     assert beyond > 0

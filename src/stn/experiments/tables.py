@@ -82,11 +82,11 @@ _RECIPES = {  # column: of each classifier, and of a network that learns otherwi
     "r": _ADAMW,
     "rts": {
         "fcn": _ADAMW["fcn"],
-        "cnn": _LONG,
+        "cnn": _MUON_LONG,
         "st-fcn": _DECAYED,
         "st-fcn-tps": _ADAMW["fcn"],  # has yet to follow the other two families
         "st-cnn": _LONG,
-        "st-cnn-tps": dataclasses.replace(_LONG, epochs=65, held_out=1000),  # whom the other two have yet to follow
+        "st-cnn-tps": dataclasses.replace(_LONG, epochs=65, held_out=1000),  # the other two families have yet to follow
     },
     "p": {"fcn": _WIDE, "st-fcn": _ADAMW["fcn"], "cnn": _MUON_LONG},
     "e": _ADAMW | {"fcn": _FEW_STEPS},
