@@ -93,8 +93,7 @@ _RECIPES = {  # column: of each classifier, and of a network that learns otherwi
     "p": {
         "fcn": _WIDE,
         "st-fcn": _ADAMW["fcn"],
-        "cnn": _MUON_LONG,
-        "st-cnn": _LARGE,
+        "cnn": _LARGE,
         "st-cnn-projective": _MUON_LONG,  # has yet to follow the other two families
     },
     "e": _ADAMW | {"fcn": _FEW_STEPS},
