@@ -99,7 +99,6 @@ _RECIPES = {  # column: of each classifier, and of a network that learns otherwi
         "fcn": _WIDE,
         "st-fcn": _ADAMW["fcn"],
         "cnn": _twice(_MUON_LONG),  # half as many images left 0.7 % of errors in training ST-CNN affine, and 1.5 % CNN
-        "st-cnn-projective": _MUON_LONG,  # has yet to follow the other two families
     },
     "e": _ADAMW | {"fcn": _FEW_STEPS},
     "tc": {
