@@ -91,7 +91,7 @@ _RECIPES = {  # column: of each classifier, and of a network that learns otherwi
     "r": _ADAMW,
     "rts": {
         "fcn": _ADAMW["fcn"],
-        "cnn": _MUON_LONG,
+        "cnn": _twice(_MUON_LONG),
         "st-fcn": _DECAYED,
         "st-fcn-tps": _ADAMW["fcn"],  # has yet to follow the other two families
         "st-cnn": _twice(dataclasses.replace(_LONG, epochs=65, held_out=1000)),
