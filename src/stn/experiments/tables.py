@@ -86,7 +86,7 @@ _MUON_LONG = dataclasses.replace(_MUON["cnn"], epochs=65, held_out=1000)
 # 1,000 then held out. Nor is dropout: of 5,000, in eight draws, 0.77 with a tenth, without 0.78, both together 0.82.
 _DECAYED = dataclasses.replace(_MUON["fcn"], weight_decay=0.1)
 _WIDE = _twice(_ADAMW["fcn"])
-_RECIPES = {  # column: of each classifier, and of a network that learns otherwise than its classifier alone does
+_RECIPES = {  # column: of each classifier, and of one that learns otherwise behind a transformer
     # Muon learns in fewer steps; where the errors are rare, steps are what counts.
     "r": _ADAMW,
     "rts": {
@@ -94,7 +94,6 @@ _RECIPES = {  # column: of each classifier, and of a network that learns otherwi
         "cnn": _twice(_MUON_LONG),
         "st-fcn": _DECAYED,
         "st-cnn": _twice(dataclasses.replace(_LONG, epochs=65, held_out=1000)),
-        "st-cnn-projective": _LONG,  # has yet to follow the other two families
     },
     "p": {
         "fcn": _WIDE,
@@ -116,7 +115,7 @@ def _table1() -> Iterator[Cell]:
         for column, error in zip(_COLUMNS, errors, strict=False):
             classifier = model.removeprefix("st-")
             recipes = _RECIPES[column]
-            recipe = recipes.get(f"{model}-{transform}") or recipes.get(model) or recipes[classifier]
+            recipe = recipes.get(model) or recipes[classifier]
             run = dataclasses.replace(recipe, model=model, distortion=column, transform=transform or recipe.transform)
             row = model.upper() + (f" {transform}" if transform else "")
             yield Cell(row, column.upper(), run, error, f"{classifier}/{column}" if transform else "")
