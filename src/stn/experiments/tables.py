@@ -129,8 +129,8 @@ _TABLE1 = Table(
     "gradients clipped to a norm of 1, labels smoothed by 0.1, a running mean of the weights, products in bfloat16 where "
     "the processor has them; no dropout, no ensemble. Where the rows say that 1,000 images were held out, a recipe that was "
     "chosen with 5,000 learned from the other 4,000, too; larger batches there follow from the errors that half as many "
-    "images left in training, not from a comparison, and went to cells still above the paper's. On TC a look first "
-    "is the middle half of the image, elsewhere the whole. The paper took 150,000 steps of SGD.",
+    "images left in training, not from a comparison, and went to cells above the paper's, and their sisters. On TC a look "
+    "first is the middle half of the image, elsewhere the whole. The paper took 150,000 steps of SGD.",
     quick=6,
 )
 
