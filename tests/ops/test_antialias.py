@@ -13,7 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import interpolate
 
 import stn
-from stn.ops.pyramid import average, shrunk
+from stn.ops.pyramid import average, averaging, shrunk
 from tests.helpers import noise, seeded
 
 ANTIALIAS = (True, "anisotropic")
@@ -39,9 +39,12 @@ def root_mean_square(difference: Tensor) -> float:
 # ---- the pyramid ----
 
 
-@pytest.mark.parametrize("align_corners", (False, True))
+BORDERS = [("zeros", False), ("zeros", True), ("reflection", False), ("reflection", True), ("wrap", False)]
+
+
+@pytest.mark.parametrize("padding_mode, align_corners", BORDERS)
 @pytest.mark.parametrize("size", LATTICES)
-def test_the_kernel_is_the_oracle(size: tuple[int, ...], align_corners: bool) -> None:
+def test_the_kernel_is_the_oracle(size: tuple[int, ...], padding_mode: str, align_corners: bool) -> None:
     """And its gradient, and the gradient of that."""
     for dtype, last in itertools.product((torch.float32, torch.float64), (False, True)):
         image = noise(2, 3, *size, dtype=dtype)
@@ -49,7 +52,8 @@ def test_the_kernel_is_the_oracle(size: tuple[int, ...], align_corners: bool) ->
             image = image.to(memory_format=torch.channels_last if len(size) == 2 else torch.channels_last_3d)
         image.requires_grad_()
         found = []
-        for halve in (lambda i: shrunk(i, align_corners), lambda i: average(i, size, align_corners, False)):
+        how = averaging(align_corners, padding_mode)
+        for halve in (lambda i, how=how: shrunk(i, how), lambda i, how=how: average(i, size, how, False)):
             out = halve(image)
             weight = noise(*out.shape, dtype=dtype, seed=1).requires_grad_()
             (gradient,) = torch.autograd.grad(out, image, weight, create_graph=True)
@@ -78,7 +82,8 @@ def test_between_aligned_corners_levels_keep_the_corners_and_straight_lines() ->
 
 def test_large_images_on_two_threads() -> None:
     for image in (noise(2, 3, 130, 257, dtype=torch.float32), noise(2, 3, 20, 40, 50, dtype=torch.float32)):
-        torch.testing.assert_close(shrunk(image, False), average(image, image.shape[2:], False, False), atol=1e-6, rtol=0)
+        how = averaging(False, "zeros")
+        torch.testing.assert_close(shrunk(image, how), average(image, image.shape[2:], how, False), atol=1e-6, rtol=0)
 
 
 # ---- values ----

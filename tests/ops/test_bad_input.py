@@ -40,13 +40,16 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.projective_sample(IMAGE, EYE), r"matrix must be \(3, 3\), .*; got \(2, 3\)"),
     (
         lambda: stn.thin_plate_sample(IMAGE, torch.zeros(2, 6, 2), KNOTS),
-        r"coefficients must be \(N, 7, 2\).*; got \(2, 6, 2\)",
+        r"coefficients must be \(7, 2\), .*; got \(2, 6, 2\)",
     ),
     (
         lambda: stn.thin_plate_sample(VOLUME, torch.zeros(2, 7, 2), KNOTS),
         r"image must be \(N, C, H, W\) for a thin-plate .*",
     ),
-    (lambda: stn.grid_sample(IMAGE, GRID[:1]), r"grid must be \(N, H, W, 2\) .* with N = 2 .*; got \(1, 4, 5, 2\)"),
+    (
+        lambda: stn.grid_sample(IMAGE, torch.zeros(3, 4, 5, 2)),
+        r"grid must be \(N, H, W, 2\) .* N = 2 .*; got \(3, 4, 5, 2\)",
+    ),
     (lambda: stn.grid_sample(VOLUME, GRID), r"grid must be \(N, D, H, W, 3\) .*; got \(2, 4, 5, 2\)"),
     (lambda: stn.grid_sample(IMAGE, GRID[:, :0]), "grid must have at least one point .*; got .2, 0, 5, 2."),
     (lambda: stn.grid_sample(IMAGE, GRID, units="px"), "units must be one of normalized, pixel; got 'px'"),

@@ -15,7 +15,8 @@ from torch.autograd import gradgradcheck
 
 import stn
 from stn.ops import cpu
-from stn.ops.autograd import ORACLE, sample
+from stn.ops.autograd import sample
+from stn.ops.derivatives import ORACLE
 from tests.helpers import PADDINGS, noise
 
 KERNELS: Any = cpu  # a module, as the table of kernels holds it

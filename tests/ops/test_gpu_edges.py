@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stn.ops import gpu
-from stn.ops.autograd import ORACLE
-from stn.ops.library import kernels_for
+from stn.ops.derivatives import ORACLE
+from stn.ops.devices import kernels_for
 from tests.helpers import PADDINGS, noise, ramp
 from tests.ops.test_cpu_kernels import settings_of, where
 
@@ -189,7 +189,7 @@ def test_nothing_waits_for_the_device_and_launches_are_few(rule: str, d: int, mo
 
 def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     from stn import Kernel
-    from stn.ops import library
+    from stn.ops import devices
 
     class OnDevice:
         """Of an image, as much as the choice looks at."""
@@ -201,7 +201,7 @@ def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         return kernels_for("matrix", image, EYE, (size, mode, "zeros", False))
 
     plane, volume = OnDevice(1, 1, 5, 5), OnDevice(1, 1, 5, 5, 5)
-    assert library._kernels["cuda"] is gpu and not gpu.averages(torch.empty(1, 1, 4, 4))
+    assert devices._kernels["cuda"] is gpu and not gpu.averages(torch.empty(1, 1, 4, 4))
     assert chosen(plane) is chosen(plane, "bicubic") is chosen(volume) is gpu
     assert chosen(plane, "lanczos3") is chosen(plane, Kernel(torch.exp, 1)) is chosen(volume, "bicubic") is None
     assert chosen(OnDevice(1, 1, 2**15, 2**15)) is chosen(plane, size=(2**15, 2**15)) is None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stn.ops import cpu, gpu
-from stn.ops.autograd import ORACLE
+from stn.ops.derivatives import ORACLE
 from tests.helpers import PADDINGS, noise
 from tests.ops.test_cpu_kernels import layout, settings_of, where
 

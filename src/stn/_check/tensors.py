@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,11 +35,14 @@ def image(name: str, value: Tensor) -> int:
     return value.ndim - 2
 
 
-def pyramid_fits(name: str, value: Any, image: Tensor, align_corners: bool) -> None:
+def pyramid_fits(name: str, value: Any, image: Tensor, align_corners: bool, padding_mode: str) -> None:
     if value.image is not image:
         fail(f"{name} must be made of this very image; got one of another {tuple(value.image.shape)}")
     if value.align_corners != align_corners:
         fail(f"{name} must have align_corners={align_corners} as the call; got {value.align_corners}")
+    edge = padding_mode if padding_mode in ("reflection", "wrap") else "cut"  # the others read the same levels
+    if value.how.edge != edge:
+        fail(f"{name} must have padding_mode={padding_mode!r} as the call; got one whose border is {value.how.edge!r}")
 
 
 def channels_last(name: str, value: Tensor) -> None:
@@ -63,23 +67,27 @@ def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
     """Matrices (rows, d+1) for all, (N, rows, d+1) one an image, or (N, K, rows, d+1) K an image."""
     floating(name, value)
     same_device(name, value, image)
-    columns, n = image.ndim - 1, image.shape[0]
-    fits = value.shape[-2:] == (rows, columns) and value.ndim in (2, 3, 4)
-    if not fits or (value.ndim > 2 and value.shape[0] != n):
-        core = f"{rows}, {columns}"
-        fail(f"{name} must be ({core}), (N, {core}) or (N, K, {core}) with N = {n} as in image; got {tuple(value.shape)}")
+    _one_or_each(name, value, image, (rows, image.ndim - 1))
+
+
+def _one_or_each(name: str, value: Tensor, image: Tensor, core: tuple[int, ...]) -> None:
+    """Of this shape for all, or with N or (N, K) before it: N as in image, or 1."""
+    lead, n = value.ndim - len(core), image.shape[0]
+    if lead not in (0, 1, 2) or value.shape[lead:] != core or (lead and value.shape[0] not in (1, n)):
+        shape = ", ".join(map(str, core))
+        fail(
+            f"{name} must be ({shape}), (N, {shape}) or (N, K, {shape}) with N = {n} as in image, or N = 1; "
+            f"got {tuple(value.shape)}"
+        )
 
 
 def coefficients(name: str, value: Tensor, control_points: Tensor, image: Tensor) -> None:
-    """Weights of a thin-plate spline (N, T+3, 2) one an image, or (N, K, T+3, 2) K an image."""
+    """Weights of a thin-plate spline (T+3, 2) for all, (N, T+3, 2) one an image, or (N, K, T+3, 2) K an image."""
     floating(name, value)
     same_device(name, value, image)
     if image.ndim != 4:
         fail(f"image must be (N, C, H, W) for a thin-plate spline; got {tuple(image.shape)}")
-    n, rows = image.shape[0], len(control_points) + 3
-    if value.ndim not in (3, 4) or value.shape[0] != n or value.shape[-2:] != (rows, 2):
-        core = f"{rows}, 2"
-        fail(f"{name} must be (N, {core}) or (N, K, {core}) with N = {n} as in image; got {tuple(value.shape)}")
+    _one_or_each(name, value, image, (len(control_points) + 3, 2))
 
 
 def grid(name: str, value: Tensor, image: Tensor) -> None:
@@ -88,11 +96,25 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
     same_device(name, value, image)
     d, n = image.ndim - 2, image.shape[0]
     axes = "H, W" if d == 2 else "D, H, W"
-    fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and value.shape[0] == n
+    fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and value.shape[0] in (1, n)
     if not fits:
-        fail(f"{name} must be (N, {axes}, {d}) or (N, K, {axes}, {d}) with N = {n} as in image; got {tuple(value.shape)}")
+        fail(
+            f"{name} must be (N, {axes}, {d}) or (N, K, {axes}, {d}) with N = {n} as in image, or N = 1; "
+            f"got {tuple(value.shape)}"
+        )
     if 0 in value.shape[-d - 1 : -1]:
         fail(f"{name} must have at least one point along each axis; got {tuple(value.shape)}")
+
+
+def points_last(name: str, value: Tensor, d: int) -> None:
+    """Say how points were understood whose axes may be in the other order, (N, d, *size): sizes alone cannot tell."""
+    if value.ndim == d + 2 and value.shape[1] == value.shape[-1] == d and not torch.compiler.is_compiling():
+        shape, size = tuple(value.shape), tuple(value.shape[1:-1])
+        warnings.warn(
+            f"{name} of shape {shape} is read as (N, *size, {d}): points in the last axis, for an output of {size}. "
+            f"If it is (N, {d}, *size), hand in {name}.movedim(1, -1)",
+            stacklevel=3,
+        )
 
 
 def fill_value(value: float | Sequence[float] | Tensor, image: Tensor, padding_mode: str) -> Tensor:

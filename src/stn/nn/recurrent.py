@@ -88,7 +88,8 @@ class InverseCompositionalTransformer(SpatialTransformer):
     def _pyramid(self, x: Tensor) -> Pyramid | None:
         """One for all looks, where the options read one."""
         reads = self.options.get("antialias", False) or self.options.get("gradient", "exact") == "wide"
-        return Pyramid(x, align_corners=self.options.get("align_corners", False)) if reads else None
+        align_corners, padding_mode = self.options.get("align_corners", False), self.options.get("padding_mode", "zeros")
+        return Pyramid(x, align_corners=align_corners, padding_mode=padding_mode) if reads else None
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, steps={self.steps}"

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from stn.grid import half_extent
 from stn.ops import footprint
-from stn.ops.autograd import Settings, differentiated, is_transformed
+from stn.ops.devices import Settings
 from stn.ops.dispatch import as_bytes, inside, look
+from stn.ops.observers import differentiated, observed
 from stn.ops.pyramid import Pyramid
 
 ANTIALIAS, GRADIENT = (False, True, "anisotropic"), ("exact", "wide")
@@ -30,6 +31,14 @@ class Request:
     antialias: bool | str = False
     gradient: str = "exact"
 
+    @property
+    def padding_mode(self) -> str:
+        return str(self.settings[1 if self.rule == "field" else 2])
+
+    @property
+    def align_corners(self) -> bool:
+        return bool(self.settings[2 if self.rule == "field" else 3])
+
     def on(self, image: Tensor) -> Tensor:
         return look(self.rule, image, self.where, self.fill, self.settings)
 
@@ -44,7 +53,7 @@ def pyramid_for(request: Request, image: Tensor, pyramid: Pyramid | None) -> Pyr
     """What such a request reads, made unless it is at hand. A plain one reads the image."""
     if not request.antialias and request.gradient == "exact":
         return None
-    return pyramid or Pyramid(image, align_corners=request.settings[2 if request.rule == "field" else 3])
+    return pyramid or Pyramid(image, align_corners=request.align_corners, padding_mode=request.padding_mode)
 
 
 def sample(request: Request, image: Tensor, pyramid: Pyramid | None, read: Read = Request.on) -> Tensor:
@@ -107,18 +116,24 @@ class Levels:
 
     def __init__(self, request: Request, pyramid: Pyramid, read: Read) -> None:
         self.request, self.pyramid, self.read = request, pyramid, read
-        self.below: Request | None = None  # the same, for all levels but the image
+        self.below: Request | None = None  # the same, in the units that the levels below the image share
 
     def __len__(self) -> int:
         return len(self.pyramid)
 
     def __getitem__(self, level: int) -> Tensor:
-        if level == 0:
-            request = self.request
-        else:
-            request = self.below = self.below or normalized(self.request, self.pyramid.sizes[0])
-        part = self.read(request, self.pyramid[level])
+        part = self.read(self.request if level == 0 else self.at(level), self.pyramid[level])
         return part.to(torch.promote_types(part.dtype, torch.float32))
+
+    def at(self, level: int) -> Request:
+        size = self.pyramid.sizes[0]
+        if self.request.align_corners == self.pyramid.how.aligned:
+            self.below = self.below or normalized(self.request, size)
+            return self.below
+        self.below = self.below or in_pixels(self.request, size)
+        shrinks = [m / n for m, n in zip(reversed(self.pyramid.sizes[level]), reversed(size), strict=True)]
+        where = torch.stack([(x + 0.5) * s - 0.5 for x, s in zip(self.below.where.unbind(-1), shrinks, strict=True)], dim=-1)
+        return replace(self.below, where=where)
 
 
 def blend(levels: Levels, level: Tensor) -> Tensor:
@@ -152,7 +167,7 @@ def over_channels(weight: Tensor) -> Tensor:  # (N, K, *size) -> (N, K, 1, *size
 
 def levels_in_use(level: Tensor, count: int) -> range:
     """Those next to any of the numbers. In a graph, and under torch.func, numbers cannot be asked: all `count`."""
-    if torch.compiler.is_compiling() or is_transformed():
+    if observed(level):
         return range(count)
     if level.numel() == 0:
         return range(1)
@@ -161,7 +176,7 @@ def levels_in_use(level: Tensor, count: int) -> range:
 
 
 def taps_ahead(ahead: Tensor) -> int:
-    if torch.compiler.is_compiling() or is_transformed():
+    if observed(ahead):
         return footprint.MOST_TAPS_AHEAD - 1
     return math.ceil(ahead.detach().max().item()) - 1 if ahead.numel() else 0
 
@@ -181,8 +196,11 @@ def normalized(request: Request, size: tuple[int, ...]) -> Request:
 
 def movable(request: Request, size: tuple[int, ...]) -> Request:
     """An affine map is moved as it is, all else as stored pixels."""
-    if footprint.is_affine(request.rule, request.where, len(size)):
-        return request
+    return request if footprint.is_affine(request.rule, request.where, len(size)) else in_pixels(request, size)
+
+
+def in_pixels(request: Request, size: tuple[int, ...]) -> Request:
+    """The same places, stored."""
     how = request.settings[:3] if request.rule == "field" else request.settings[1:4]
     axes = footprint.coordinates(request.rule, request.where, size, request.settings)
     where = torch.stack(torch.broadcast_tensors(*axes), dim=-1)

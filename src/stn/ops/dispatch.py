@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from stn.ops import cpu, exporting, gpu, library, lowering
-from stn.ops.autograd import ORACLE, Kernels, Settings, sample
+from stn.ops.autograd import sample
+from stn.ops.derivatives import ORACLE
+from stn.ops.devices import Kernels, Settings, kernels_for, register_kernels
 from stn.ops.kernels import BLURRED
-from stn.ops.library import kernels_for, register_kernels
+from stn.ops.observers import observed, refuse_lost_tangents
 
 register_kernels("cpu", cast(Kernels, cpu))
 register_kernels("cuda", cast(Kernels, gpu))
@@ -18,6 +20,7 @@ register_kernels("cuda", cast(Kernels, gpu))
 
 def look(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
     """image (N, C, *in), where (N, K, ..) -> (N, K, C, *size). A gradient in `fill` is the oracle's."""
+    refuse_lost_tangents()
     if image.is_complex():
         return _look_at_parts(rule, image, where, fill, settings)
     if image.dtype == torch.uint8:
@@ -27,7 +30,7 @@ def look(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settin
     kernels = kernels_for(rule, image, where, settings)
     if kernels is None or fill.requires_grad:
         return ORACLE[rule](image, where, fill, settings)
-    if torch.compiler.is_compiling():  # Dynamo refuses a Function with a forward derivative
+    if observed(image, where, fill):
         return library.call(rule, image, where, fill, settings)
     return sample(kernels, rule, image, where, fill, settings)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stn.grid import half_extent
-from stn.ops.autograd import Settings
+from stn.ops.devices import Settings
 from stn.ops.reference import basis_coordinates, field_coordinates, matrix_coordinates
 
 MOST_TAPS_AHEAD = 8  # of the longer axis over the others, at most: hardware stops at 8 or 16

@@ -1,6 +1,7 @@
-"""The operators as torch sees them: schemas, shapes, gradients. What torch.compile and torch.export put in their graphs.
+"""The operators as torch sees them: schemas, shapes and derivatives of every kind, for whatever looks at a call.
 
-Eager calls take the shorter way through `autograd.py`, which also has the higher derivatives and forward mode.
+Compilers, tracers and fake tensors put `stn::<rule>_sample` into their graphs; torch.func, forward mode and batched
+gradients ask it for its rules. Only plain eager calls take the shorter way through `autograd.py`.
 """
 
 from __future__ import annotations
@@ -11,34 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stn.ops.autograd import ORACLE, Kernels, Settings, fold_looks
+from stn import _check
+from stn.ops.derivatives import ORACLE, autograd_allowed, oracle_gradient, pulled_back, pushed_forward
+from stn.ops.devices import Settings, is_channels_last, kernels_for
+from stn.ops.operator import Operator
 
 MATRIX = "SymInt[] size, str mode, str padding_mode, bool align_corners"
-SETTINGS = {  # in the order of `autograd.Settings`
+SETTINGS = {  # in the order of `devices.Settings`
     "matrix": MATRIX,
     "basis": f"{MATRIX}, Tensor control_points",
     "field": "str mode, str padding_mode, bool align_corners, str units, bool relative",
 }
-LIBRARY = torch.library.Library("stn", "DEF")
-
-_kernels: dict[str, Kernels] = {}  # device type -> kernels
-
-
-def register_kernels(device_type: str, kernels: Kernels) -> None:
-    """Let `kernels` (a module or an object, see `stn.ops.autograd.Kernels`) serve images on this kind of device."""
-    _kernels[device_type] = kernels
-
-
-def kernels_for(rule: str, image: Tensor, where: Tensor, settings: Settings) -> Kernels | None:
-    """Those of the image's device, if they cover the request."""
-    kernels = _kernels.get(image.device.type)
-    return kernels if kernels is not None and kernels.supports(rule, image, where, settings) else None
-
-
-def averaging_kernels(image: Tensor) -> Kernels | None:
-    """Those of the image's device, if they average images of its dtype."""
-    kernels = _kernels.get(image.device.type)
-    return kernels if kernels is not None and kernels.averages(image) else None
+TENSORS = "Tensor image, Tensor where, Tensor fill"
 
 
 def call(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
@@ -47,77 +32,142 @@ def call(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settin
     return out
 
 
-class Operator:
-    """One coordinate rule's operator and its gradient, each a body and a shape."""
+def call_gradient(
+    rule: str, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], settings: Settings
+) -> tuple[Tensor | None, ...]:
+    """torch.ops.stn.<rule>_sample_backward: the gradients in image and where, those that are needed."""
+    found = getattr(torch.ops.stn, f"{rule}_sample_backward")(grad, image, where, fill, list(need), *settings)
+    return tuple(g if needed else None for g, needed in zip(found, need, strict=True))
+
+
+class Sample(Operator):
+    """stn::<rule>_sample."""
 
     def __init__(self, rule: str) -> None:
-        self.rule = rule
+        super().__init__(rule, f"{rule}_sample", f"{TENSORS}, {SETTINGS[rule]}", "Tensor")
 
-    def register(self) -> None:
-        sample, gradient = f"{self.rule}_sample", f"{self.rule}_sample_backward"
-        tensors = "Tensor image, Tensor where, Tensor fill"
-        LIBRARY.define(f"{sample}({tensors}, {SETTINGS[self.rule]}) -> Tensor")
-        LIBRARY.define(f"{gradient}(Tensor grad, {tensors}, bool[] need, {SETTINGS[self.rule]}) -> (Tensor, Tensor)")
-        LIBRARY.impl(sample, self.forward, "CompositeExplicitAutograd")
-        LIBRARY.impl(gradient, self.backward, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"stn::{sample}", self.forward_shape, lib=LIBRARY)
-        torch.library.register_fake(f"stn::{gradient}", self.backward_shape, lib=LIBRARY)
-        register_autograd = torch.library.register_autograd
-        register_autograd(f"stn::{sample}", self.differentiate, setup_context=self.setup_context, lib=LIBRARY)
-        torch.library.register_vmap(f"stn::{sample}", self.batch, lib=LIBRARY)
-
-    def forward(self, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
+    def body(self, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
         kernels = kernels_for(self.rule, image, where, settings)
         if kernels is None:
             return ORACLE[self.rule](image, where, fill, settings)
         return kernels.sample(self.rule, image, where, fill, settings)
 
-    def forward_shape(self, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
+    def shape(self, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
         size = where.shape[2:-1] if self.rule == "field" else settings[0]
         shape, d = (image.shape[0], where.shape[1], image.shape[1], *size), len(size)
         order = (0, 1, *range(3, 3 + d), 2) if is_channels_last(image) else tuple(range(3 + d))
         return torch.empty_permuted(shape, order, dtype=image.dtype, device=image.device)
 
-    def backward(
+    def differentiable(self, keys: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Any:
+        """A gradient in the fill value is the oracle's."""
+        if fill.requires_grad and torch.is_grad_enabled():
+            return ORACLE[self.rule](image, where, fill, settings)
+        return super().differentiable(keys, image, where, fill, *settings)
+
+    def pull(
+        self, needed: Sequence[bool], grads: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any
+    ) -> tuple[Tensor | None, ...]:
+        return call_gradient(self.rule, grads[0], image, where, fill, needed[:2], settings)
+
+    def push(self, tangents: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
+        _check_constant(tangents[3:])
+
+        def value(image: Tensor, where: Tensor, fill: Tensor) -> tuple[Tensor, ...]:
+            return (ORACLE[self.rule](image, where, fill, settings),)
+
+        return pushed_forward(value, (image, where, fill), tangents[:3])[0]
+
+    def batch(
+        self, info: Any, in_dims: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any
+    ) -> tuple[Tensor, int]:
+        """What is mapped becomes looks, or part of the batch."""
+        _check_unmapped(in_dims[2:])
+        size = info.batch_size
+        if in_dims[0] is None:  # as many times the looks at an image, which is not copied
+            looks = where.movedim(in_dims[1], 1)  # (N, B, K, ..)
+            return call(self.rule, image, looks.flatten(1, 2), fill, settings).unflatten(1, (size, looks.shape[2])), 1
+        folded = [_folded(tensor, dim, size) for tensor, dim in zip((image, where), in_dims[:2], strict=True)]
+        return call(self.rule, folded[0], folded[1], fill, settings).unflatten(0, (size, -1)), 0
+
+
+class SampleGradient(Operator):
+    """stn::<rule>_sample_backward. A gradient that is not needed is an empty tensor."""
+
+    def __init__(self, rule: str) -> None:
+        arguments = f"Tensor grad, {TENSORS}, bool[] need, {SETTINGS[rule]}"
+        super().__init__(rule, f"{rule}_sample_backward", arguments, "(Tensor, Tensor)")
+
+    def body(
         self, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], *settings: Any
     ) -> tuple[Tensor, Tensor]:
         kernels = kernels_for(self.rule, image, where, settings)
-        assert kernels is not None  # `sample.py` leaves to the oracle what they do not cover
-        found = kernels.gradient(self.rule, grad, image, where, fill, settings, need)
-        in_image, in_where = (g if needed else None for g, needed in zip(found, need, strict=True))
+        if kernels is None:
+            with autograd_allowed(), torch.no_grad():
+                found = iter(oracle_gradient(self.rule, fill, need, settings)(grad, image, where))
+            return self._both(image, where, [next(found) if needed else None for needed in need])
+        return self._both(image, where, kernels.gradient(self.rule, grad, image, where, fill, settings, need))
+
+    @staticmethod
+    def _both(image: Tensor, where: Tensor, found: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        in_image, in_where = found
         return image.new_empty(0) if in_image is None else in_image, where.new_empty(0) if in_where is None else in_where
 
-    def backward_shape(
+    def shape(
         self, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], *settings: Any
     ) -> tuple[Tensor, Tensor]:
         order = (0, *range(2, image.ndim), 1) if is_channels_last(image) else tuple(range(image.ndim))
         like_image = torch.empty_permuted(image.shape, order, dtype=image.dtype, device=image.device)
         return like_image if need[0] else image.new_empty(0), where.new_empty(where.shape if need[1] else 0)
 
-    def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        tensors = [i for i in inputs if isinstance(i, Tensor)]  # image, where, fill, and a basis's control points
-        ctx.save_for_backward(*tensors)
-        ctx.settings = [None if isinstance(i, Tensor) else i for i in inputs[3:]]
+    def pull(
+        self, needed: Sequence[bool], grads: Any, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, *rest: Any
+    ) -> tuple[Tensor, ...]:
+        need, *settings = rest
+        weights = [g for g, n in zip(grads, need, strict=True) if n]
+        gradient = oracle_gradient(self.rule, fill, need, tuple(settings))
+        return pulled_back(gradient, (grad, image, where), weights)
 
-    def differentiate(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        image, where, fill, *points = ctx.saved_tensors
-        settings = [points[0] if s is None else s for s in ctx.settings]
-        need = list(ctx.needs_input_grad[:2])
-        found = getattr(torch.ops.stn, f"{self.rule}_sample_backward")(grad, image, where, fill, need, *settings)
-        wanted = [g if needed else None for g, needed in zip(found, need, strict=True)]
-        return *wanted, *(None for _ in range(1 + len(settings)))
+    def push(self, tangents: Any, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, *rest: Any) -> Any:
+        need, *settings = rest
+        _check_constant(tangents[5:])
+
+        def gradient(grad: Tensor, image: Tensor, where: Tensor, fill: Tensor) -> tuple[Tensor, ...]:
+            return oracle_gradient(self.rule, fill, need, tuple(settings))(grad, image, where)
+
+        found = iter(pushed_forward(gradient, (grad, image, where, fill), tangents[:4]))
+        return self._both(image, where, [next(found) if needed else None for needed in need])
 
     def batch(
-        self, info: Any, in_dims: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any
-    ) -> tuple[Tensor, int]:
-        return fold_looks(lambda i, w: call(self.rule, i, w, fill, settings), info.batch_size, in_dims, image, where)
+        self, info: Any, in_dims: Any, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, *rest: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
+        need, *settings = rest
+        _check_unmapped(in_dims[3:])
+        size = info.batch_size
+        grad, image, where = (_folded(t, dim, size) for t, dim in zip((grad, image, where), in_dims[:3], strict=True))
+        found = call_gradient(self.rule, grad, image, where, fill, need, tuple(settings))
+        parts = [None if g is None else g.unflatten(0, (size, -1)) for g in found]
+        return self._both(image, where, parts), tuple(0 if needed else None for needed in need)
 
 
-def is_channels_last(image: Tensor) -> bool:
-    """Whether the result keeps this format: the image is in it, and in no other."""
-    form = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
-    return image.shape[1] > 1 and not image.is_contiguous() and image.is_contiguous(memory_format=form)
+def _folded(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    """The mapped dimension becomes part of the batch: (B, N, ..) -> (B N, ..)."""
+    moved = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return moved.flatten(0, 1)
+
+
+def _check_unmapped(in_dims: Sequence[Any]) -> None:
+    fill, *rest = in_dims
+    _check.unmapped("fill_value", fill)
+    for dim in rest:
+        if isinstance(dim, int):  # a list of numbers has a list of dimensions, all None
+            _check.unmapped("control_points", dim)
+
+
+def _check_constant(tangents: Sequence[Any]) -> None:
+    if any(isinstance(tangent, Tensor) for tangent in tangents):
+        _check.fail("control_points must not have a tangent: samples are not differentiable in them")
 
 
 for _rule in SETTINGS:
-    Operator(_rule).register()
+    Sample(_rule)
+    SampleGradient(_rule)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from stn import _check
 from stn.grid import half_extent
 from stn.ops import footprint
-from stn.ops.autograd import Settings
+from stn.ops.devices import Settings
 from stn.ops.exporting import VOLUMES_FROM, Target
 from stn.ops.kernels import Mode
 from stn.ops.reference import FAR, sample_at

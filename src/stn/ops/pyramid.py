@@ -1,59 +1,94 @@
 """An image at halved and halved again resolution: what shrinking and coarse gradients read.
 
 Each level spans the same [-1, 1] as the image, so a look at any of them has the same theta. From level to level pixels are
-averaged by a triangle as wide as a coarse pixel is far from its neighbours, divided by the sum of its weights inside the
-image. Between even sizes that is (1, 3, 3, 1) / 8 along each axis, and is `interpolate(antialias=True)` of torch.
+averaged by a triangle as wide as a coarse pixel is far from its neighbours. Beyond the border an image goes on as reflection
+or wrap padding says; else the average is divided by the sum of its weights inside. Between even sizes that is
+(1, 3, 3, 1) / 8 along each axis, and is `interpolate(antialias=True)` of torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.autograd import differentiated, is_transformed
-from stn.ops.library import averaging_kernels
+from stn.ops.devices import averaging_kernels
+from stn.ops.observers import differentiated, observed
+from stn.ops.reference import PADDINGS
+
+
+class Averaging(NamedTuple):
+    """How a level follows from the finer one."""
+
+    aligned: bool  # whether the outer pixels of both lie on the same points
+    edge: str  # "reflection" or "wrap": the padding by which an image goes on; "cut": the average ends at the border
 
 
 class Pyramid:
     """The levels of an image, each found when first asked for. Many looks at one image share them: `pyramid=`.
 
-    image: (N, C, *in), which is level 0. align_corners: of the looks. The levels of bytes and half precision are float32.
+    image: (N, C, *in), which is level 0. align_corners, padding_mode: of the looks. The levels of bytes and half precision
+    are float32. Levels are found anew where the image has changed in place, or now wants a gradient that they lack. (Of a
+    tensor made in inference mode torch counts no changes: make a new pyramid.)
     Source: Williams 1983.
     """
 
-    def __init__(self, image: Tensor, *, align_corners: bool = False) -> None:
+    def __init__(self, image: Tensor, *, align_corners: bool = False, padding_mode: str = "zeros") -> None:
         _check.image("image", image)
-        self.image, self.align_corners = image, align_corners
+        _check.choice("padding_mode", padding_mode, PADDINGS)
+        self.image, self.align_corners, self.how = image, align_corners, averaging(align_corners, padding_mode)
         size, self.sizes = tuple(image.shape[2:]), [tuple(image.shape[2:])]
-        while (size := tuple(halved(n, align_corners) for n in size)) != self.sizes[-1]:
+        while (size := tuple(halved(n, self.how.aligned) for n in size)) != self.sizes[-1]:
             self.sizes.append(size)
-        self._levels = [image.float() if image.dtype == torch.uint8 else image]
+        self._levels: list[Tensor] = []
+        self._version: int | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, level: int) -> Tensor:
+        if not self._levels or self._is_stale():
+            self._levels = [self.image.float() if self.image.dtype == torch.uint8 else self.image]
+            self._version = _version(self.image)
         while len(self._levels) <= level:
-            self._levels.append(shrunk(self._levels[-1], self.align_corners))
+            self._levels.append(shrunk(self._levels[-1], self.how))
         return self._levels[level]
 
+    def _is_stale(self) -> bool:
+        if self._version != _version(self.image):
+            return True
+        found = self._levels[1:]
+        if torch.is_grad_enabled() and self.image.requires_grad and not all(level.requires_grad for level in found):
+            return True
+        within = torch.is_inference_mode_enabled() or self.image.is_inference()
+        return not within and any(level.is_inference() for level in found)
 
-def shrunk(image: Tensor, align_corners: bool) -> Tensor:
+
+def averaging(align_corners: bool, padding_mode: str) -> Averaging:
+    """Pixels whose corners are aligned cannot go round: a period of n pixels is n - 1 steps and one more."""
+    edge = padding_mode if padding_mode in ("reflection", "wrap") else "cut"
+    return Averaging(align_corners and edge != "wrap", edge)
+
+
+def _version(image: Tensor) -> int | None:
+    """How often it has changed in place, where torch counts that."""
+    return None if torch.compiler.is_compiling() or image.is_inference() else image._version
+
+
+def shrunk(image: Tensor, how: Averaging) -> Tensor:
     """The next level of (N, C, *in)."""
     if image.is_complex():
-        return torch.complex(shrunk(image.real, align_corners), shrunk(image.imag, align_corners))
+        return torch.complex(shrunk(image.real, how), shrunk(image.imag, how))
     image = image.to(torch.promote_types(image.dtype, torch.float32))
-    how = tuple(image.shape[2:]), align_corners, False
-    kernels = averaging_kernels(image)
-    if kernels is None or torch.compiler.is_compiling() or is_transformed():
-        return average(image, *how)
+    fine, kernels = tuple(image.shape[2:]), averaging_kernels(image)
+    if kernels is None or observed(image):
+        return average(image, fine, how, False)
     if not differentiated(image):
-        return kernels.average(image, *how)
-    out: Tensor = Average.apply(image, *how, kernels)
+        return kernels.average(image, fine, how, False)
+    out: Tensor = Average.apply(image, fine, how, False, kernels)
     return out
 
 
@@ -62,42 +97,47 @@ def shrunk(image: Tensor, align_corners: bool) -> Tensor:
 MOST = 4  # taps
 
 
-def halved(n: int, align_corners: bool) -> int:
+def halved(n: int, aligned: bool) -> int:
     """Between aligned corners two pixels stay two."""
-    return (n // 2 + 1 if n > 2 else n) if align_corners else (n + 1) // 2
+    return (n // 2 + 1 if n > 2 else n) if aligned else (n + 1) // 2
 
 
-def taps(n: int, align_corners: bool, back: bool) -> tuple[Tensor, Tensor]:
+def taps(n: int, how: Averaging, back: bool) -> tuple[Tensor, Tensor]:
     """What each pixel of the coarse axis reads of the n fine ones: pixels (m, MOST) and weights, 0 where there is no tap.
 
     back: what each of the n receives in the gradient, (n, MOST).
     """
-    m = halved(n, align_corners)
-    step = (n - 1) / max(m - 1, 1) if align_corners else n / m
-    i, step = torch.arange(m, dtype=torch.float64), max(step, 1.0)
-    centre = i * step if align_corners else (i + 0.5) * step - 0.5
-    pixel = (centre - step).floor().long().unsqueeze(1) + torch.arange(1, 1 + MOST)
+    m = halved(n, how.aligned)
+    step = max((n - 1) / max(m - 1, 1) if how.aligned else n / m, 1.0)
+    i = torch.arange(m, dtype=torch.float64, device="cpu")
+    centre = i * step if how.aligned else (i + 0.5) * step - 0.5
+    pixel = (centre - step).floor().long().unsqueeze(1) + torch.arange(1, 1 + MOST, device="cpu")
     weight = (1 - (pixel - centre.unsqueeze(1)).abs() / step).clamp_min(0)
-    weight = torch.where((pixel >= 0) & (pixel < n), weight, 0.0)
-    pixel, weight = pixel.clamp(0, n - 1), weight / weight.sum(dim=1, keepdim=True)
+    if how.edge == "cut":
+        weight = torch.where((pixel >= 0) & (pixel < n), weight, 0.0)
+        pixel = pixel.clamp(0, n - 1)
+    else:
+        pixel = PADDINGS[how.edge](pixel, n, how.aligned)
+    weight = weight / weight.sum(dim=1, keepdim=True)
     return transposed(pixel, weight, n) if back else (pixel, weight)
 
 
 def transposed(pixel: Tensor, weight: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    found: list[list[tuple[int, float]]] = [[] for _ in range(n)]
+    found: list[dict[int, float]] = [{} for _ in range(n)]
     for i, row in enumerate(zip(pixel.tolist(), weight.tolist(), strict=True)):
         for j, w in zip(*row, strict=True):
             if w > 0:
-                found[j].append((i, w))
-    rows = [row + [(0, 0.0)] * (MOST - len(row)) for row in found]
+                found[j][i] = found[j].get(i, 0.0) + w  # past a mirror a pixel is read twice
+    rows = [[*row.items(), *[(0, 0.0)] * (MOST - len(row))] for row in found]
     weights = [[w for _, w in row] for row in rows]
-    return torch.tensor([[i for i, _ in row] for row in rows]), torch.tensor(weights, dtype=torch.float64)
+    pixels = torch.tensor([[i for i, _ in row] for row in rows], device="cpu")
+    return pixels, torch.tensor(weights, dtype=torch.float64, device="cpu")
 
 
-def average(image: Tensor, fine: Sequence[int], align_corners: bool, back: bool) -> Tensor:
+def average(image: Tensor, fine: Sequence[int], how: Averaging, back: bool) -> Tensor:
     """The oracle: between images of the size `fine` and the next level. Differentiable to any order."""
     for axis, n in enumerate(fine, start=2):
-        pixel, weight = taps(n, align_corners, back)
+        pixel, weight = taps(n, how, back)
         read = image.index_select(axis, pixel.flatten().to(image.device)).unflatten(axis, pixel.shape)
         weight = weight.to(image.device, image.dtype).view(*pixel.shape, *(1,) * (image.ndim - 1 - axis))
         image = (read * weight).sum(dim=axis + 1)
@@ -108,15 +148,14 @@ class Average(torch.autograd.Function):
     """A device's kernel for the same. It is linear: its gradient is the same with transposed taps, and so on."""
 
     @staticmethod
-    def forward(image: Tensor, fine: tuple[int, ...], align_corners: bool, back: bool, kernels: Any) -> Tensor:
-        out: Tensor = kernels.average(image, fine, align_corners, back)
+    def forward(ctx: Any, image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool, kernels: Any) -> Tensor:
+        ctx.rest = fine, how, back, kernels
+        out: Tensor = kernels.average(image, fine, how, back)
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.how = inputs[1:]
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        fine, align_corners, back, kernels = ctx.how
-        return Average.apply(grad, fine, align_corners, not back, kernels), None, None, None, None
+        fine, how, back, kernels = ctx.rest
+        if observed(grad):
+            return average(grad, fine, how, not back), None, None, None, None
+        return Average.apply(grad, fine, how, not back, kernels), None, None, None, None

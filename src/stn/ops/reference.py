@@ -23,6 +23,7 @@ from torch import Tensor
 from stn.grid import centred, half_extent
 from stn.ops import exporting
 from stn.ops.kernels import Mode, Taps, taps_of
+from stn.ops.observers import observed
 
 # Coordinates are clamped to +-FAR pixels: far enough to be padding in every image, near enough for exact integers.
 FAR = 2.0**30
@@ -203,9 +204,17 @@ def sample_at(
         weight = taps[0].weight
         for tap in taps[1:]:
             weight = weight * tap.weight
-        total = total + weight.to(dtype).reshape(n, 1, count) * value
+        weight = weight.to(dtype).reshape(n, 1, count)
+        total = total + weight * _without_nan(value, weight == 0)
     total = total.view(n, channels, *size[1:]).transpose(1, 2)  # (N, K, C, *size)
     return total.to(image.dtype)
+
+
+def _without_nan(value: Tensor, weightless: Tensor) -> Tensor:
+    """Numbers in place of NaN and infinity where a tap has no weight. Finite values stay, for the weight's derivative."""
+    if value.device.type == "cpu" and not observed(weightless) and not weightless.any():
+        return value
+    return torch.where(weightless & ~value.isfinite(), 0.0, value)
 
 
 def _taps(x: Tensor, n: int, kernel: Taps, padding_mode: str, align_corners: bool) -> list[Tap]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from torch import Tensor
 
@@ -18,6 +18,9 @@ from stn.ops.antialias import Request
 from stn.ops.kernels import KERNELS, Kernel
 from stn.ops.precision import unrounded
 from stn.ops.pyramid import Pyramid
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -41,14 +44,14 @@ class CallOptions(SamplingOptions, total=False):
 class Options(NamedTuple):
     """All of them."""
 
-    mode: str | Kernel
-    padding_mode: str
-    fill_value: float | Sequence[float] | Tensor
-    align_corners: bool
-    antialias: bool | str
-    gradient: str
-    pyramid: Pyramid | None
-    return_mask: bool
+    mode: str | Kernel = "bilinear"
+    padding_mode: str = "zeros"
+    fill_value: float | Sequence[float] | Tensor = 0.0
+    align_corners: bool = False
+    antialias: bool | str = False
+    gradient: str = "exact"
+    pyramid: Pyramid | None = None
+    return_mask: bool = False
 
 
 def check_options(options: SamplingOptions) -> None:
@@ -71,7 +74,7 @@ def check_reach(antialias: bool | str, gradient: str) -> None:
 
 def affine_sample(
     image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
-    theta: Tensor,  # (d, d+1) for all, (N, d, d+1), or (N, K, d, d+1): K looks at each image
+    theta: Tensor,  # (d, d+1) for all, (N, d, d+1), or (N, K, d, d+1): K looks at each image; N = 1 is for all
     size: Sequence[int] | None = None,  # output size; None: as image
     *,
     mode: str | Kernel = "bilinear",
@@ -102,7 +105,7 @@ def affine_sample(
 
 def projective_sample(
     image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
-    matrix: Tensor,  # (d+1, d+1) for all, (N, d+1, d+1), or (N, K, d+1, d+1): K looks at each image
+    matrix: Tensor,  # (d+1, d+1) for all, (N, d+1, d+1), or (N, K, d+1, d+1); N = 1 is for all
     size: Sequence[int] | None = None,  # output size; None: as image
     *,
     mode: str | Kernel = "bilinear",
@@ -131,21 +134,23 @@ def _sample_through(
 ) -> Any:
     _check.matrix(name, matrix, image, rows)
     size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, image.ndim - 2)
-    looks = matrix.ndim == 4
-    if not looks:
-        matrix = matrix.expand(image.shape[0], *matrix.shape[-2:]).unsqueeze(1)
     settings = size, options.mode, options.padding_mode, options.align_corners
-    return _result("matrix", image, matrix, settings, looks, options)
+    return _result("matrix", image, matrix, 2, settings, options)
 
 
-def _result(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...], looks: bool, options: Options) -> Any:
+def _result(rule: str, image: Tensor, where: Tensor, own: int, settings: tuple[Any, ...], options: Options) -> Any:
+    """where: of `own` dimensions for all, or with N or (N, K) before them, N as in image or 1."""
     check_mode(options.mode)
     check_reach(options.antialias, options.gradient)
     _check.choice("padding_mode", options.padding_mode, reference.PADDINGS)
     fill = _check.fill_value(options.fill_value, image, options.padding_mode)
     if options.pyramid is not None:
-        _check.pyramid_fits("pyramid", options.pyramid, image, options.align_corners)
-    request = Request(rule, where, fill, settings, options.antialias, options.gradient)
+        _check.pyramid_fits("pyramid", options.pyramid, image, options.align_corners, options.padding_mode)
+    looks = where.ndim == own + 2
+    each = where if looks else where.unsqueeze(-own - 1)  # (N, 1, ..), (1, 1, ..) or (1, ..)
+    if each.ndim == own + 1 or each.shape[0] != image.shape[0]:
+        each = each.expand(image.shape[0], *each.shape[-own - 1 :])
+    request = Request(rule, each, fill, settings, options.antialias, options.gradient)
     with unrounded(image.device):
         pyramid = reach.pyramid_for(request, image, options.pyramid)
         out = reach.sample(request, image, pyramid)
@@ -158,7 +163,7 @@ def _result(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...], 
 
 def thin_plate_sample(
     image: Tensor,  # (N, C, H, W)
-    coefficients: Tensor,  # (N, T+3, 2), or (N, K, T+3, 2): K looks at each image
+    coefficients: Tensor,  # (T+3, 2) for all, (N, T+3, 2), or (N, K, T+3, 2); N = 1 is for all
     control_points: Tensor,  # (T, 2) normalised, for all
     size: Sequence[int] | None = None,  # output size; None: as image
     *,
@@ -183,16 +188,14 @@ def thin_plate_sample(
     _check.control_points("control_points", control_points)
     _check.coefficients("coefficients", coefficients, control_points, image)
     size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, 2)
-    looks = coefficients.ndim == 4
-    where = coefficients if looks else coefficients.unsqueeze(1)
     settings = (size, mode, padding_mode, align_corners, control_points.detach())
     options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
-    return _result("basis", image, where, settings, looks, options)
+    return _result("basis", image, coefficients, 2, settings, options)
 
 
 def grid_sample(
     image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
-    grid: Tensor,  # (N, *size, d), or (N, K, *size, d): K looks at each image
+    grid: Tensor,  # (N, *size, d), or (N, K, *size, d): K looks at each image; N = 1 is for all
     *,
     mode: str | Kernel = "bilinear",
     padding_mode: str = "zeros",
@@ -214,12 +217,22 @@ def grid_sample(
     """
     _check.image("image", image)
     _check.grid("grid", grid, image)
+    _check.points_last("grid", grid, image.ndim - 2)
     _check.choice("units", units, ("normalized", "pixel"))
-    looks = grid.ndim == image.ndim + 1
-    field = grid if looks else grid.unsqueeze(1)
-    settings = mode, padding_mode, align_corners, units, relative
     options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
-    return _result("field", image, field, settings, looks, options)
+    return _through_field(image, grid, units, relative, options)
+
+
+def displaced_sample(image: Tensor, displacements: Tensor, **options: Unpack[CallOptions]) -> Any:
+    """`grid_sample` with relative=True of displacements that a warp made, the order of whose axes is known."""
+    _check.image("image", image)
+    _check.grid("displacements", displacements, image)
+    return _through_field(image, displacements, "normalized", True, Options(**options))
+
+
+def _through_field(image: Tensor, field: Tensor, units: str, relative: bool, options: Options) -> Any:
+    settings = options.mode, options.padding_mode, options.align_corners, units, relative
+    return _result("field", image, field, image.ndim - 1, settings, options)
 
 
 def spatial_transformer_network(

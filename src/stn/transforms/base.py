@@ -54,13 +54,17 @@ class Constants:
     """
 
     def __init__(self, *tensors: Tensor) -> None:
-        self._copies = {tensors[0].device: tensors}
+        with torch.inference_mode(False):  # an inference tensor could never take part in training
+            self._copies = {tensors[0].device: tuple(tensor.clone() for tensor in tensors)}
 
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
         if torch.compiler.is_exporting():  # what is made now belongs to the graph
             return self._copied(device)
+        if torch._C._len_torch_dispatch_stack():  # a mode makes its own kind of tensor, which is not to be kept
+            return tuple(torch.ops.aten.lift_fresh_copy(tensor) for tensor in self._copied(device))
         if device not in self._copies:
-            self._copies[device] = self._copied(device)
+            with torch.inference_mode(False):
+                self._copies[device] = self._copied(device)
         return self._copies[device]
 
     def _copied(self, device: torch.device) -> tuple[Tensor, ...]:

@@ -23,7 +23,8 @@ class Bounded(Family[W]):
         names = family.parameters
         _check.unknown("bounds", bounds, names)
         self.family, self.bounds, self.ndim = family, dict(bounds), family.ndim
-        start = family.identity().double()
+        with torch.device("cpu"):  # whatever the default is: the bounds are compared with its numbers
+            start = family.identity().double()
         below, above = torch.full_like(start, torch.inf), torch.full_like(start, torch.inf)
         for name, (low, high) in bounds.items():
             places = list(names[name])

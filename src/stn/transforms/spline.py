@@ -116,7 +116,7 @@ def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:
     system = phi.new_zeros(count + 3, count + 3)
     system[:count] = phi
     system[count:, :count] = phi[:, count:].mT
-    system[:count, :count] += smoothing * torch.eye(count, dtype=phi.dtype)
+    system[:count, :count] += smoothing * torch.eye(count, dtype=phi.dtype, device="cpu")
     inverse: Tensor = torch.linalg.pinv(system, hermitian=True, rtol=RANK_TOLERANCE)
     return inverse[:, :count].contiguous()  # not a piece of something larger, which would be saved with it
 
@@ -130,7 +130,7 @@ def text_edges(count: int, *, margin: float = 0.0) -> Tensor:  # (count, 2), flo
     _check.even("count", count)
     _check.share("margin", margin, 0.5)
     edge = 1 - 2 * margin
-    x = torch.linspace(-edge, edge, count // 2, dtype=torch.float64)
+    x = torch.linspace(-edge, edge, count // 2, dtype=torch.float64, device="cpu")
     return torch.cat([torch.stack([x, torch.full_like(x, y)], dim=-1) for y in (-edge, edge)])
 
 
@@ -140,6 +140,6 @@ def _place(control_points: Sequence[int] | Tensor) -> Tensor:
         _check.finite("control_points", control_points)
         return control_points.detach().to("cpu", torch.float64)
     rows, columns = _check.lattice_shape("control_points", control_points)
-    y = torch.linspace(-1, 1, rows, dtype=torch.float64)
-    x = torch.linspace(-1, 1, columns, dtype=torch.float64)
+    y = torch.linspace(-1, 1, rows, dtype=torch.float64, device="cpu")
+    x = torch.linspace(-1, 1, columns, dtype=torch.float64, device="cpu")
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).flatten(0, 1)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stn.ops.pyramid import Averaging
+
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # half precision is computed in float32
 MODES = ("nearest", "bilinear", "bicubic", "catmull_rom", "bspline")
 MOST_PIXELS = 2**32  # of one plane: offsets within it have 32 bits
@@ -44,10 +46,10 @@ def averages(image: Tensor) -> bool:
     return image.dtype in (torch.float32, torch.float64) and image.numel() > 0
 
 
-def average(image: Tensor, fine: tuple[int, ...], align_corners: bool, back: bool) -> Tensor:
+def average(image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool) -> Tensor:
     from stn.ops.cpu.shrink import average_axes
 
-    return average_axes(image, fine, align_corners, back)
+    return average_axes(image, fine, how, back)
 
 
 def _call(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...]) -> tuple[Any, Callable[[Any, Any], Any]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stn.grid import half_extent
 from stn.ops.cpu.rules import GROUP_OF_KNOTS, Affine, Basis, Field, Projective
+from stn.ops.devices import plain
 
 Coordinates = Affine | Projective | Field | Basis
 
@@ -47,7 +48,7 @@ def shifted(where: Coordinates, margin: int) -> Coordinates:
 
 def numbers(tensor: Tensor) -> Any:
     """Flat over looks, in float64."""
-    tensor = tensor.detach()
+    tensor = plain(tensor)
     tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
     return tensor.flatten(0, 1).numpy().astype(np.float64)
 
@@ -78,7 +79,7 @@ def from_basis(coefficients: Tensor, knots: Tensor, by: Scale) -> Basis:  # (N, 
     padded = -(-count // GROUP_OF_KNOTS) * GROUP_OF_KNOTS  # with knots that bend nothing
     bend, at = np.zeros((len(w), 2, padded)), np.zeros((padded, 2))
     bend[:, :, :count] = (w[:, :count] * by.matrix[:, 2]).swapaxes(1, 2)
-    at[:count] = knots.detach().cpu().double().numpy()
+    at[:count] = plain(knots).cpu().double().numpy()
     return Basis(coef, by.centre, bend, at, by.step)
 
 
@@ -98,5 +99,6 @@ def from_field(field: Tensor, in_size: Sequence[int], align_corners: bool, units
         axes[i, 0] = 1.0 if units == "pixel" else h
         axes[i, 1] = h / g if relative else 0.0
         axes[i, 2] = 0.0 if units == "pixel" and not relative else (n - 1) / 2
-    values = field.detach() if field.dtype in (torch.float32, torch.float64) else field.detach().float()
+    values = plain(field)
+    values = values if values.dtype in (torch.float32, torch.float64) else values.float()
     return Field(values.reshape(-1, int(np.prod(out_size)), d).contiguous().numpy(), axes)

@@ -28,14 +28,14 @@ from stn.ops.cpu.tile import (
 # ---- kernels; `compiled` as serial or parallel ----
 
 
-def cubic_forward(ndim, last, cubic, image, out, where, sizes, fill, tiles, reaches):
+def cubic_forward(ndim, last, careful, cubic, image, out, where, sizes, fill, tiles, reaches):
     for chunk in prange(len(tiles.at)):
         tile = tile_of(tiles, chunk)
         start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
         for number in range(start, end):
             begin_tile(where, sizes, tile, number)
             blend_tile(
-                ndim, last, cubic, image, out, where, sizes, fill, tile.at, tile.points, tile.table,
+                ndim, last, careful, cubic, image, out, where, sizes, fill, tile.at, tile.points, tile.table,
                 reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
             )  # fmt: skip
 
@@ -102,15 +102,17 @@ def taps_of_row(ndim, last, cubic, slopes, where, sizes, r, at, points, table, p
 
 
 @loop
-def blend_tile(ndim, last, cubic, image, out, where, sizes, fill, at, points, table, pixel, share, total):
+def blend_tile(ndim, last, careful, cubic, image, out, where, sizes, fill, at, points, table, pixel, share, total):
+    """careful: the image holds NaN or infinity, times which no weight is 0. A run of pixels asks for no weight."""
     zeros = sizes.padding == ZEROS
     for r in range(at[5]):
-        a, b = taps_of_row(ndim, last, cubic, False, where, sizes, r, at, points, table, pixel, share, total)
+        a, b = taps_of_row(ndim, last | careful, cubic, False, where, sizes, r, at, points, table, pixel, share, total)
         for c in range(sizes.channels):
             base, to, pitch = starts(last, sizes, at, r, c)
             blend_run(ndim, image, base, sizes.width, pixel, share, out, to, a, b)
-            blend_row(ndim, image, base, pitch, pixel, share, total, fill[c], zeros, out, to, 0, a)
-            blend_row(ndim, image, base, pitch, pixel, share, total, fill[c], zeros, out, to, b, at[4])
+            some = ndim, image, base, pitch, pixel, share, total, fill[c], zeros, careful, out, to
+            blend_row(*some, 0, a)
+            blend_row(*some, b, at[4])
 
 
 @loop
@@ -143,34 +145,34 @@ def scatter_tile(ndim, last, cubic, grad, grad_image, where, sizes, c0, c1, at, 
 
 
 @inline
-def counts(weight, zeros):
-    """What has no weight may stand for a pixel outside, whatever is stored there."""
-    return (weight != 0) | (not zeros)
+def counts(weight, guarded):
+    """What has no weight may stand for a pixel outside, whatever is stored there, or be NaN itself."""
+    return (weight != 0) | (not guarded)
 
 
 @inline
-def plane_sum(image, first, pitch, pixel, share, sx, sy, zeros, j):
+def plane_sum(image, first, pitch, pixel, share, sx, sy, guarded, j):
     """Over the taps of pixel j in x and y. sx, sy: 0 for weights, 1 for their derivatives."""
     value = share[0, 0, 0, j] * 0
     for q in range(4):
         line, row = first + pixel[1, j, q] * pitch, value * 0
         for k in range(4):
             w, number = share[sx, 0, j, k], image[np.uint64(line + pixel[0, j, k] * pitch)]
-            row += w * number if counts(w, zeros) else 0
+            row += w * number if counts(w, guarded) else 0
         w = share[sy, 1, j, q]
-        value += w * row if counts(w, zeros) else 0
+        value += w * row if counts(w, guarded) else 0
     return value
 
 
 @inline
-def tap_sum(ndim, image, first, pitch, pixel, share, sx, sy, sz, zeros, j):
+def tap_sum(ndim, image, first, pitch, pixel, share, sx, sy, sz, guarded, j):
     if ndim == 2:
-        return plane_sum(image, first, pitch, pixel, share, sx, sy, zeros, j)
+        return plane_sum(image, first, pitch, pixel, share, sx, sy, guarded, j)
     value = share[0, 0, 0, j] * 0
     for p in range(4):
         w = share[sz, 2, j, p]
-        if counts(w, zeros):
-            value += w * plane_sum(image, first + pixel[2, j, p] * pitch, pitch, pixel, share, sx, sy, zeros, j)
+        if counts(w, guarded):
+            value += w * plane_sum(image, first + pixel[2, j, p] * pitch, pitch, pixel, share, sx, sy, guarded, j)
     return value
 
 
@@ -180,11 +182,12 @@ def share_inside(ndim, total, sx, sy, sz, j):
 
 
 @loop_fused
-def blend_row(ndim, image, base, pitch, pixel, share, total, fill, zeros, out, to, start, end):
+def blend_row(ndim, image, base, pitch, pixel, share, total, fill, zeros, careful, out, to, start, end):
     for j in range(np.uint64(start), np.uint64(end)):
-        value = tap_sum(ndim, image, base, pitch, pixel, share, 0, 0, 0, zeros, j)
-        if zeros:
-            value += fill * (1 - share_inside(ndim, total, 0, 0, 0, j))
+        value = tap_sum(ndim, image, base, pitch, pixel, share, 0, 0, 0, zeros | careful, j)
+        rest = 1 - share_inside(ndim, total, 0, 0, 0, j)
+        if zeros & (rest != 0):
+            value += fill * rest
         out[np.uint64(to) + j * np.uint64(pitch)] = value
 
 
@@ -194,8 +197,9 @@ def slope_row(ndim, axis, image, base, pitch, pixel, share, total, fill, zeros, 
     x, y, z = int(axis == 0), int(axis == 1), int(axis == 2)
     for j in range(np.uint64(start), np.uint64(end)):
         value = tap_sum(ndim, image, base, pitch, pixel, share, x, y, z, zeros, j)
-        if zeros:
-            value -= fill * share_inside(ndim, total, x, y, z, j)
+        slope = share_inside(ndim, total, x, y, z, j)
+        if zeros & (slope != 0):
+            value -= fill * slope
         gradient[np.uint64(at) + j] += grad[np.uint64(to) + j * np.uint64(pitch)] * value
 
 

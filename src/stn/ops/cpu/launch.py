@@ -24,7 +24,7 @@ from stn.ops.cpu.row import COLUMNS, ROWS
 from stn.ops.cpu.rules import PADDING, Basis, Field
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import Sizes, Tile, new_tiles, tiles_of_a_look
-from stn.ops.library import is_channels_last
+from stn.ops.devices import is_channels_last, plain
 from stn.ops.reference import prefilter_reach
 
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
@@ -71,7 +71,7 @@ class Call:
     def laid_out(self, tensor: Tensor) -> Tensor:
         """In the working precision and the image's layout: at most one copy."""
         form = self.format if self.last else torch.contiguous_format
-        return tensor.detach().to(self.real).contiguous(memory_format=form)
+        return plain(tensor).to(self.real).contiguous(memory_format=form)
 
     def flat(self, tensor: Tensor) -> Any:
         return flat(tensor, self.last)
@@ -85,7 +85,7 @@ class Call:
         return self.flat(coefficients(self.image, self.last, padding_mode, fill, align_corners))
 
     def fill(self, fill: Tensor) -> Any:
-        return fill.detach().to(self.real).expand(self.sizes.channels).contiguous().numpy()
+        return plain(fill).to(self.real).expand(self.sizes.channels).contiguous().numpy()
 
     def tiles(self, *, derivative: bool = False) -> Tile:
         """Memory for the tiles: that of an earlier call in this thread which needed the same."""
@@ -112,7 +112,8 @@ class Call:
         images = self.source(fill), self.flat(out.flatten(0, 1))
         if self.cubic is not None:
             rest = self.where, self.sizes, self.fill(fill), self.tiles(), new_reaches(self.chunks, self.number)
-            self.run(cubic_forward, self.last, self.cubic, *images, *rest)
+            careful = not np.isfinite(images[0].sum())
+            self.run(cubic_forward, self.last, careful, self.cubic, *images, *rest)
         else:
             kernel = forward_pixels if self.last else forward_planes
             self.run(kernel, self.nearest, *images, self.where, self.sizes, self.fill(fill), self.tiles())

@@ -27,13 +27,15 @@ def empty_permuted(shape: Sequence[int], order: Sequence[int], dtype: torch.dtyp
     """As torch.empty_permuted."""
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < LEAST or not hasattr(mmap, "MAP_ANONYMOUS"):
-        return torch.empty_permuted(tuple(shape), tuple(order), dtype=dtype)
+        return torch.empty_permuted(tuple(shape), tuple(order), dtype=dtype, device="cpu")
     block = _take(-(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE)
     owner = np.frombuffer(block, np.uint8, nbytes)  # lives as long as the tensor's storage
     weakref.finalize(owner, _give_back, block).atexit = False
     strides = torch.empty_permuted(tuple(shape), tuple(order), dtype=dtype, device="meta").stride()
     # set_, not a view: forward-mode autograd refuses a view as the result of a Function.
-    return torch.empty(0, dtype=dtype).set_(torch.from_numpy(owner).untyped_storage(), 0, tuple(shape), strides)
+    return torch.empty(0, dtype=dtype, device="cpu").set_(
+        torch.from_numpy(owner).untyped_storage(), 0, tuple(shape), strides
+    )
 
 
 def _take(size: int) -> mmap.mmap:

@@ -27,7 +27,7 @@ LANES = 16  # lines that are filtered together: one step of a recursion waits fo
 @lru_cache(maxsize=64)
 def continued(n: int, margin: int, reach: int, padding_mode: str, align_corners: bool) -> Any:
     """The pixels of a line with `margin + reach` more at either end; n stands for a zero."""
-    index = torch.arange(-margin - reach, n + margin + reach)
+    index = torch.arange(-margin - reach, n + margin + reach, device="cpu")
     pixel = PADDINGS[padding_mode](index, n, align_corners)
     if padding_mode == "zeros":
         pixel = torch.where((index >= 0) & (index < n), pixel, n)

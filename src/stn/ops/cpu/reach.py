@@ -90,15 +90,19 @@ def taps_anywhere(cubic, sizes, x, i, j, n, pitch, pixel, share, total):
     s, moving = 1.0 - t, 0.0 if far else 1.0
     weights = outer(cubic, 1.0 + t), inner(cubic, t), inner(cubic, s), outer(cubic, 1.0 + s)
     slopes = outer_slope(cubic, 1.0 + t), inner_slope(cubic, t), -inner_slope(cubic, s), -outer_slope(cubic, 1.0 + s)
-    total[0, i, j] = total[1, i, j] = 0
+    total[0, i, j], total[1, i, j] = 0, 0
+    all_inside = True
     for k in range(4):
         at = first + k - 1
         inside = sizes.padding != ZEROS or 0 <= at < n
         pixel[i, j, k] = padded(sizes.padding, sizes.align_corners, at, n) * pitch
         share[0, i, j, k] = weights[k] if inside else 0.0
         share[1, i, j, k] = moving * slopes[k] if inside else 0.0
+        all_inside &= inside
         total[0, i, j] += share[0, i, j, k]
         total[1, i, j] += share[1, i, j, k]
+    if all_inside:  # exactly
+        total[0, i, j], total[1, i, j] = 1, 0
 
 
 @loop

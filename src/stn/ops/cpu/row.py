@@ -10,6 +10,7 @@ from stn.ops.cpu.vector import LANES
 # Forward, ns a pixel and channel at 32x3x224x224, 1x64x256x256, 1x3x2048x2048: 64x128 2.4, 1.6, 2.5; 16x128 2.7, 1.8, 2.7;
 # 64x64 2.8, 1.9, 2.6; 128x128 2.4, 1.9, 2.5.
 ROWS, COLUMNS = 64, 128
+NEARLY_ALL = 1 - 1e-12  # of the weight, in float64: the rest is rounding
 STRIDE = COLUMNS + LANES  # of a row: vectors reach beyond its end
 
 
@@ -138,4 +139,4 @@ def store_taps(ndim, nearest, derivative, sizes, points, j, low, high, s, tap, w
         weight[t, s] = wz * wy * wx if low <= slowest < high else 0.0
         if derivative:
             slope[t, 0, s], slope[t, 1, s], slope[t, 2, s] = wz * wy * dx, wz * dy * wx, dz * wy * wx
-    weight[taps, s] = 1.0 - total
+    weight[taps, s] = 1.0 - total if total < NEARLY_ALL else 0.0  # else a fill value of NaN would spoil what lies inside

@@ -17,10 +17,12 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
+from stn.ops import reference
 from stn.ops.reference import FAR, HORIZON
 
-# What kernels are made of. It is part of their names, see `compiled`.
-SOURCES = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+# What kernels are made of, `reference.py` for its constants. It is part of their names, see `compiled`.
+FILES = [*sorted(Path(__file__).parent.glob("*.py")), Path(reference.__file__)]
+SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in FILES)).hexdigest()
 
 GROUP_OF_KNOTS = 4  # that `bend_row` and `dot_rows` write out: thin plate 32x3x224x224, coordinates 4.1 ns a pixel to 2.4
 ZEROS, BORDER, REFLECTION, WRAP = range(4)

@@ -19,8 +19,8 @@ from stn.ops.cpu.layout import flat, new_image
 from stn.ops.cpu.rules import loop_fused
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import share_of, warm
-from stn.ops.library import is_channels_last
-from stn.ops.pyramid import taps
+from stn.ops.devices import is_channels_last, plain
+from stn.ops.pyramid import Averaging, taps
 
 WARM = 1 << 14  # pixels that are read ahead, once and in memory order: 16x3x512x512 3.6 ms without, 2.5 with, 3.0 with 2^12
 
@@ -35,8 +35,8 @@ class Axis(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def axis_of(n: int, align_corners: bool, back: bool, number: Any) -> Axis:
-    pixel, weight = (t.numpy() for t in taps(n, align_corners, back))
+def axis_of(n: int, how: Averaging, back: bool, number: Any) -> Axis:
+    pixel, weight = (t.numpy() for t in taps(n, how, back))
     middle = len(pixel) // 2
     contiguous = np.all(np.diff(pixel) == 1, axis=1)
     alike = contiguous & np.all(weight == weight[middle], axis=1)
@@ -49,13 +49,13 @@ def axis_of(n: int, align_corners: bool, back: bool, number: Any) -> Axis:
     return Axis(pixel.T.astype(np.uint32).copy(), weight.T.astype(number).copy(), first if last > middle else last, last)
 
 
-def average_axes(image: Tensor, fine: tuple[int, ...], align_corners: bool, back: bool) -> Tensor:
+def average_axes(image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool) -> Tensor:
     """(N, C, *fine) to the next level, or `back`."""
-    image, last = image.detach(), is_channels_last(image)
+    image, last = plain(image), is_channels_last(image)
     form = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
     image = image.contiguous(memory_format=form if last else torch.contiguous_format)
     number = np.float64 if image.dtype == torch.float64 else np.float32
-    axes = [axis_of(n, align_corners, back, number) for n in fine]
+    axes = [axis_of(n, how, back, number) for n in fine]
     if len(fine) == 3:
         image = average_planes(image, last, axes[0])
     *outer, height, width = image.shape[2:]

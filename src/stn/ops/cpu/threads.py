@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -38,12 +41,39 @@ def chunk_count(threads: int) -> int:
 
 def run(threads: int, kernel: Any, *arguments: Any) -> None:
     """The caller's own use of Numba finds its number of threads as it was."""
-    if threads == 1:
-        compiled(kernel, False)(*arguments)
-        return
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads)
+    with _turn(threads > 1) as parallel:
+        if not parallel:
+            compiled(kernel, False)(*arguments)
+            return
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            compiled(kernel, True)(*arguments)
+        finally:
+            numba.set_num_threads(before)
+
+
+SHARED = ("omp", "tbb")  # Numba's layers that two Python threads may use at once: "workqueue" aborts the process then
+_alone = threading.Lock()
+
+
+@contextmanager
+def _turn(wanted: bool) -> Iterator[bool]:
+    """Whether this thread may run a parallel kernel now. Else it runs the serial twin, with the same result, bit for bit."""
+    if not wanted or _layer() in SHARED:
+        yield wanted
+    elif _alone.acquire(blocking=False):
+        try:
+            yield True
+        finally:
+            _alone.release()
+    else:
+        yield False
+
+
+def _layer() -> str | None:
+    """Numba chooses at the first parallel call, which is nobody's to share either."""
     try:
-        compiled(kernel, True)(*arguments)
-    finally:
-        numba.set_num_threads(before)
+        return str(numba.threading_layer())
+    except ValueError:
+        return None

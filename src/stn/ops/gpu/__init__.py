@@ -55,6 +55,6 @@ def averages(image: Tensor) -> bool:
     return False
 
 
-def average(image: Tensor, fine: tuple[int, ...], align_corners: bool, back: bool) -> Tensor:
+def average(image: Tensor, fine: tuple[int, ...], how: Any, back: bool) -> Tensor:
     """Part of what every device's kernels have; never called here, since `averages` says no."""
     raise AssertionError("averages() must be asked first")

@@ -59,5 +59,6 @@ def sample_kernel(
             inside = wanted & tap_inside(insides, number, HOW)
             at = image + c * image_strides[1] + tap_offset(offsets, number, HOW)
             value = tl.load(at, mask=inside, other=0.0).to(REAL)
-            total += tap_weight(weights, number, HOW) * tl.where(inside, value, blank)
+            weight = tap_weight(weights, number, HOW)
+            total += tl.where(weight == 0, 0.0, weight * tl.where(inside, value, blank))  # NaN times 0 is NaN
         tl.store(out + c * out_strides[2], total.to(out.dtype.element_ty), mask=wanted)

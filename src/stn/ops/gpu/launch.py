@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from stn.grid import half_extent
+from stn.ops.devices import is_channels_last, plain
 from stn.ops.gpu.backward import add_up, gradient_kernel
 from stn.ops.gpu.coordinates import AFFINE, BASIS, FIELD, PROJECTIVE, How
 from stn.ops.gpu.forward import sample_kernel
 from stn.ops.gpu.ordered import OrderedTaps, list_kernel
 from stn.ops.gpu.programs import Share, in_xyz, power_of_two, run, share_of
 from stn.ops.gpu.taps import KERNELS, PADDING
-from stn.ops.library import is_channels_last
 
 PARTS = 1024  # sums that are added up at a time
 MOST = 2**31  # that 32 bits count, a sign among them
@@ -132,11 +132,6 @@ class Call:
         numbers = self.looks, self.channels, share.channels, *lengths, self.count
         constants |= {"HOW": self.how, "BLOCK": share.block}
         run(kernel, self.image.device, share.programs, *arguments, *numbers, **constants)
-
-
-def plain(tensor: Tensor) -> Tensor:
-    """The numbers as they lie in memory: torch may keep a sign apart from them."""
-    return tensor.detach().resolve_neg()
 
 
 def strides(tensor: Tensor, first: int, ndim: int) -> tuple[int, ...]:

@@ -1,0 +1,79 @@
+"""Derivatives that no kernel has, from the oracle: of its gradient, and in the direction of a tangent.
+
+By reverse mode alone: forward mode does not nest, and inside an operator torch.func cannot be entered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+from torch._functorch.eager_transforms import enable_inplace_requires_grad
+
+from stn.ops import reference
+from stn.ops.devices import Settings
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+ORACLE: dict[str, Callable[[Tensor, Tensor, Tensor, Settings], Tensor]] = {
+    "matrix": lambda image, where, fill, s: reference.matrix_sample(image, where, s[0], s[1], s[2], fill, s[3]),
+    "basis": lambda image, where, fill, s: reference.basis_sample(image, where, s[0], s[1], s[2], fill, s[3], s[4]),
+    "field": lambda image, where, fill, s: reference.field_sample(image, where, s[0], s[1], fill, *s[2:]),
+}
+
+
+def oracle_gradient(rule: str, fill: Tensor, need: Sequence[bool], settings: Settings) -> Function:
+    """(grad, image, where) -> the oracle's gradients in image and where, those that are needed."""
+
+    def gradient(grad: Tensor, image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
+        def sample(image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
+            return (ORACLE[rule](image, where, fill, settings),)
+
+        found = pulled_back(sample, (image, where), (grad,))
+        return tuple(g for g, needed in zip(found, need, strict=True) if needed)
+
+    return gradient
+
+
+def pulled_back(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """J^T w, one an input: differentiable itself where autograd records. A weight of None is zeros."""
+    recorded = torch.is_grad_enabled()
+    with torch.enable_grad(), enable_inplace_requires_grad(True):  # which torch.func forbids its users
+        inputs = [_tracked(value) for value in inputs]
+        outputs = function(*inputs)
+        pairs = [(o, w) for o, w in zip(outputs, weights, strict=True) if w is not None and o.requires_grad]
+        return _gradients(pairs, inputs, recorded)
+
+
+def pushed_forward(function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """J t by two backward passes: J^T u is linear in u, and its transpose at t is J t. A tangent of None is zeros."""
+    recorded = torch.is_grad_enabled()
+    with torch.enable_grad(), enable_inplace_requires_grad(True):  # which torch.func forbids its users
+        inputs = [_tracked(value) for value in inputs]
+        outputs = function(*inputs)
+        u = [torch.zeros_like(out, requires_grad=True) for out in outputs]
+        pulled = _gradients([(o, v) for o, v in zip(outputs, u, strict=True) if o.requires_grad], inputs, True)
+        pairs = [(p, t) for p, t in zip(pulled, tangents, strict=True) if t is not None and p.requires_grad]
+        return _gradients(pairs, u, recorded)
+
+
+def _gradients(pairs: Sequence[tuple[Tensor, Tensor]], inputs: Sequence[Tensor], recorded: bool) -> tuple[Tensor, ...]:
+    if not pairs:
+        return tuple(torch.zeros_like(value) for value in inputs)
+    outputs, weights = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, inputs, weights, create_graph=recorded, materialize_grads=True)
+
+
+def _tracked(value: Tensor) -> Tensor:
+    """The same numbers, as an input of its own: a node after whatever `value` comes from, or a leaf."""
+    return value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
+
+
+def autograd_allowed() -> ExitStack:
+    """Within it autograd runs in the body of an operator, which torch calls below autograd."""
+    stack = ExitStack()
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False))
+    return stack

@@ -1,0 +1,51 @@
+"""The vmap of `torch.autograd.grad(is_grads_batched=True)` and `jacobian(vectorize=True)`, which is not torch.func's.
+
+torch has no way to register a rule for it but by its dispatch key, "Batched", and no public way into its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Info(NamedTuple):
+    """What a rule of torch.library.register_vmap is told."""
+
+    batch_size: int
+
+
+def through(rule: Callable[..., tuple[Any, Any]], inputs: Sequence[Any]) -> Any:
+    """Apply a vmap rule, (info, in_dims, *inputs) -> (outputs, out_dims), to inputs some of which are batched."""
+    with _one_level_down() as level:
+        plain = [_unwrapped(value, level) for value in inputs]
+        size = max(value.shape[0] for value in plain if isinstance(value, Tensor))
+        in_dims = [0 if isinstance(value, Tensor) and value.shape[0] == size else None for value in plain]
+        given = [v[0] if isinstance(v, Tensor) and dim is None else v for v, dim in zip(plain, in_dims, strict=True)]
+        outputs, out_dims = rule(Info(size), tuple(in_dims), *given)
+    if isinstance(outputs, Tensor):
+        return _wrapped(outputs, out_dims, level)
+    return tuple(_wrapped(out, dim, level) for out, dim in zip(outputs, out_dims, strict=True))
+
+
+@contextmanager
+def _one_level_down() -> Iterator[int]:
+    """The number of the innermost level, which is left for the while: operators called in here see the next one."""
+    level: int = torch._C._vmapmode_decrement_nesting() + 1
+    try:
+        yield level
+    finally:
+        torch._C._vmapmode_increment_nesting()
+
+
+def _unwrapped(value: Any, level: int) -> Any:
+    """With the mapped dimension in front, or a new one of length 1 where the tensor is not batched at this level."""
+    return torch._remove_batch_dim(value, level, 1, 0) if isinstance(value, Tensor) else value
+
+
+def _wrapped(value: Any, dim: int | None, level: int) -> Any:
+    return value if dim is None else torch._add_batch_dim(value, dim, level)
