@@ -12,6 +12,7 @@ from torch import Tensor
 from stn import _check
 from stn.arrays import to_images
 from stn.grid import lattice
+from stn.nn.losses import within_reach
 from stn.ops import Pyramid
 from stn.registration.descent import Descent
 from stn.registration.losses import LOSSES, Loss
@@ -174,7 +175,7 @@ def unit_parameters(transform: Family, identity: Tensor) -> Tensor:  # (P,)
 
 def bent(warp: Warp) -> Tensor:  # (N,)
     """The mean square of second differences along each axis, in half widths: 0 for affine maps."""
-    points = warp.grid((POINTS,) * warp.ndim)
+    points = within_reach(warp.grid((POINTS,) * warp.ndim))  # a homography may have some on its horizon
     step = 2 / POINTS
     total = torch.zeros((), dtype=points.dtype, device=points.device)
     for axis in range(1, 1 + warp.ndim):
