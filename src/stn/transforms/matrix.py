@@ -72,8 +72,8 @@ class MatrixWarp(Warp):
 
     def to_pixel_matrix(
         self,
-        in_size: Sequence[int],
-        out_size: Sequence[int] | None = None,  # None: as in_size
+        in_size: int | Sequence[int],
+        out_size: int | Sequence[int] | None = None,  # None: as in_size
         *,
         convention: str = "opencv",
         align_corners: bool = False,
@@ -123,8 +123,8 @@ class MatrixWarp(Warp):
 
 def from_pixel_matrix(
     matrix: Tensor,  # (.., d, d+1) affine, or (.., d+1, d+1); batch (N,) or (N, K), or none
-    in_size: Sequence[int],
-    out_size: Sequence[int] | None = None,  # None: as in_size
+    in_size: int | Sequence[int],
+    out_size: int | Sequence[int] | None = None,  # None: as in_size
     *,
     convention: str = "opencv",
     align_corners: bool = False,
@@ -185,7 +185,9 @@ def _convention(name: str) -> tuple[bool, bool]:
     return CONVENTIONS[name]
 
 
-def _check_sizes(in_size: Sequence[int], out_size: Sequence[int] | None, ndim: int) -> tuple[tuple[int, ...], ...]:
+def _check_sizes(
+    in_size: int | Sequence[int], out_size: int | Sequence[int] | None, ndim: int
+) -> tuple[tuple[int, ...], ...]:
     in_size = _check.lengths("in_size", in_size, ndim)
     return in_size, in_size if out_size is None else _check.lengths("out_size", out_size, ndim)
 
