@@ -113,6 +113,14 @@ def features(localization: object, given: int | None) -> int:
     return count
 
 
+def network_features(name: str, value: Any, count: int) -> None:
+    """What a network returned for so many images."""
+    if not isinstance(value, torch.Tensor):
+        fail(f"{name} must return features (N, ..); got {type(value).__name__}")
+    if value.ndim < 2 or value.shape[0] != count or value.numel() == 0:
+        fail(f"{name} must return features (N, ..) of N = {count} images; got {tuple(value.shape)}")
+
+
 def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
     allowed = sorted(allowed, key=str)
     for key in given:
