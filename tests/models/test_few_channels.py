@@ -127,7 +127,10 @@ def batched(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
 
 def pulled_under_vmap(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
     y = conv(x)
-    pull = lambda g: torch.autograd.grad(y, [x, *conv.parameters()], g, retain_graph=True)  # noqa: E731
+
+    def pull(g: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(y, [x, *conv.parameters()], g, retain_graph=True)
+
     return torch.func.vmap(pull)(torch.stack([y.sin(), y.cos(), y * 2]).detach())
 
 
@@ -140,12 +143,19 @@ def vectorized(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any
     return torch.autograd.functional.jacobian(lambda image: conv(image)[..., 0, 0], x, vectorize=True)
 
 
+def mapped(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
+    return torch.func.vmap(conv)(x.unsqueeze(1))
+
+
 def hessian_product(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
-    return torch.func.jvp(torch.func.grad(lambda image: loss_of(conv, parameters, image)), (x[0],), (x[1],))[1]
+    def loss(image: Tensor) -> Tensor:
+        return loss_of(conv, parameters, image)
+
+    return torch.func.jvp(torch.func.grad(loss), (x[0],), (x[1],))[1]
 
 
 TRANSFORMS: dict[str, Callable[[nn.Module, dict[str, Tensor], Tensor], Any]] = {
-    "vmap": lambda conv, p, x: torch.func.vmap(conv)(x.unsqueeze(1)),
+    "vmap": mapped,
     "grad": lambda conv, p, x: torch.func.grad(lambda image: loss_of(conv, p, image))(x[0]),
     "jvp": lambda conv, p, x: torch.func.jvp(conv, (x,), (x.cos(),))[1],
     "jacfwd": lambda conv, p, x: torch.func.jacfwd(lambda image: conv(image)[..., 0, 0])(x),

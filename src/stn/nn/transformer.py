@@ -53,7 +53,7 @@ class SpatialTransformer(nn.Module):
         self.options = options
         if start is not None:
             _check.start("start", start, self.family.ndim, num_transforms)
-            start = start.clone() if start.is_inference() else start  # autograd could not save it
+            start = _ordinary(start)
         self.register_buffer("start", start, persistent=False)
         self.start: Tensor | None
         self.localization = localization
@@ -113,6 +113,14 @@ class SpatialTransformer(nn.Module):
     def extra_repr(self) -> str:
         parts = [repr(self.family), f"size={self.size}", f"num_transforms={self.num_transforms}"]
         return ", ".join(parts + [f"{key}={value!r}" for key, value in self.options.items()])
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    """One that autograd can save, which tensors made in inference mode are not."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.clone()
 
 
 def identity_of(family: Family, like: Tensor) -> Tensor:  # (P,)

@@ -64,15 +64,12 @@ class SharedTrunkTransformer(InverseCompositionalTransformer):
         seen = sides if size is None else _check.lengths("size", size, 2)
         features = look_at_zeros("trunk", trunk, (channels, *seen))
         shape = tuple(features.shape[1:])
-        localization = localization_for(shape) if len(shape) == 3 else DenseLocalization(math.prod(shape), norm=True)
-        layer = cls(trunk, localization.to(features), transform, size, steps=steps, start=start, **options)
-        return layer._placed(features)
-
-    def _placed(self, features: Tensor) -> Self:
-        """What the layer itself brought goes to the trunk's features; theta is float32 at least."""
-        self.regression.to(features.device, torch.promote_types(features.dtype, torch.float32))
-        self.start = None if self.start is None else self.start.to(features.device)
-        return self
+        with features.device:
+            localization = localization_for(shape) if len(shape) == 3 else DenseLocalization(math.prod(shape), norm=True)
+            start = None if start is None else start.to(features.device)
+            layer = cls(trunk, localization.to(features.dtype), transform, size, steps=steps, start=start, **options)
+        layer.regression.to(torch.promote_types(features.dtype, torch.float32))
+        return layer
 
     def localize(self, x: Tensor) -> Tensor:
         """theta: (N, P)."""
