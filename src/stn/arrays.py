@@ -20,7 +20,8 @@ def to_images(name: str, value: Any) -> tuple[Tensor, Restore]:
     """Images (N, C, *size) in floating point, and the way back to the kind, the axes and the dtype of `value`.
 
     value: a tensor (N, C, H, W) or (N, C, D, H, W), handed through if it is floating; an array (H, W), (H, W, C) with
-    C = 1, 3 or 4, or a volume (D, H, W); or a PIL image. Integers become shares of their dtype's largest number.
+    C = 1, 3 or 4, or a volume (D, H, W); or a PIL image. Integers become shares of their dtype's largest number, in float64
+    where float32 would not hold all of them; negative ones stay negative, there and back.
 
     Raises: InputError or TypeError, which name the argument.
     """
@@ -43,7 +44,8 @@ def _from_array(name: str, array: np.ndarray) -> tuple[Tensor, Restore]:
         _check.fail(f"{name} must be an array of real numbers; got one of {array.dtype}")
     if array.ndim not in (2, 3) or 0 in array.shape:
         _check.fail(f"{name} must be (H, W), (H, W, C) with C = 1, 3 or 4, or a volume (D, H, W); got {array.shape}")
-    pixels = torch.from_numpy(array.astype(np.float64 if array.dtype == np.float64 else np.float32))
+    wide = array.dtype.itemsize > (2 if array.dtype.kind in "ui" else 4)  # whichever way their bytes lie
+    pixels = torch.from_numpy(array.astype(np.float64 if wide else np.float32))
     if array.dtype.kind in "ui":
         pixels /= float(np.iinfo(array.dtype).max)
     colors = array.ndim == 3 and array.shape[-1] in CHANNELS
@@ -60,8 +62,12 @@ def _from_array(name: str, array: np.ndarray) -> tuple[Tensor, Restore]:
 def _of_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "f":
         return values.astype(dtype)
-    most = np.iinfo(dtype).max if dtype.kind in "ui" else 1
-    return (values.astype(np.float64).clip(0, 1) * most).round().astype(dtype)
+    if dtype.kind == "b":
+        return values.round().clip(0, 1).astype(dtype)
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    numbers = (values.astype(np.float64) * most).round()
+    inside = numbers.clip(float(least), np.nextafter(float(most), 0))  # 2^63 and 2^64 are no longer in their dtype
+    return np.where(numbers >= most, np.array(most, dtype), inside.astype(dtype)).astype(dtype)
 
 
 def _in_range(values: Tensor, dtype: torch.dtype) -> Tensor:

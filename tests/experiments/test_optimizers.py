@@ -87,3 +87,21 @@ def test_a_layer_without_a_gradient_stands_still() -> None:
     before = copy.deepcopy(network.state_dict())
     muon(network, lr=1.0, localization_lr=1.0, weight_decay=0.1).step()
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_step_that_fails_leaves_all_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    optimizer = muon(network, lr=0.1, localization_lr=1.0, weight_decay=0.1)
+    groups = list(optimizer.param_groups)
+
+    def step(self: torch.optim.AdamW) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.optim.AdamW, "step", step)
+        optimizer.step()
+    assert optimizer.param_groups == groups and len(groups) == 2
+    before = copy.deepcopy(network.state_dict())
+    network(torch.rand(5, 4, generator=seeded())).square().sum().backward()
+    optimizer.step()
+    assert not any(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -1,10 +1,13 @@
 """A convolution of an image that may be a look is torch's, with its gradients and theirs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
 from stn.models.blocks import channels_last
 from stn.models.few_channels import ImageConvolution
@@ -98,3 +101,84 @@ def test_under_autocast() -> None:
     for ours, theirs in zip(*grads, strict=True):
         assert ours is not None and theirs is not None and ours.dtype == torch.float32
         assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
+
+
+def loss_of(conv: nn.Module, parameters: dict[str, Tensor], image: Tensor) -> Tensor:
+    """Of one image (C, H, W)."""
+    y: Tensor = torch.func.functional_call(conv, parameters, (image.unsqueeze(0),))
+    return y.sin().sum()
+
+
+def per_sample(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
+    """As for differential privacy: one gradient an image."""
+    return torch.func.vmap(torch.func.grad(lambda p, i: loss_of(conv, p, i)), (None, 0))(parameters, x)
+
+
+def forward_mode(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.cos(x))
+        return forward_ad.unpack_dual(conv(dual)).tangent
+
+
+def batched(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
+    y = conv(x)
+    return torch.autograd.grad(y, [x, *conv.parameters()], torch.stack([y.sin(), y.cos(), y * 2]), is_grads_batched=True)
+
+
+def pulled_under_vmap(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
+    y = conv(x)
+
+    def pull(g: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(y, [x, *conv.parameters()], g, retain_graph=True)
+
+    return torch.func.vmap(pull)(torch.stack([y.sin(), y.cos(), y * 2]).detach())
+
+
+def checkpointed(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
+    y = checkpoint(lambda image: conv(image).sin(), x, use_reentrant=False)
+    return torch.autograd.grad(y.sum(), [x, *conv.parameters()])
+
+
+def vectorized(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
+    return torch.autograd.functional.jacobian(lambda image: conv(image)[..., 0, 0], x, vectorize=True)
+
+
+def mapped(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
+    return torch.func.vmap(conv)(x.unsqueeze(1))
+
+
+def hessian_product(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
+    def loss(image: Tensor) -> Tensor:
+        return loss_of(conv, parameters, image)
+
+    return torch.func.jvp(torch.func.grad(loss), (x[0],), (x[1],))[1]
+
+
+TRANSFORMS: dict[str, Callable[[nn.Module, dict[str, Tensor], Tensor], Any]] = {
+    "vmap": mapped,
+    "grad": lambda conv, p, x: torch.func.grad(lambda image: loss_of(conv, p, image))(x[0]),
+    "jvp": lambda conv, p, x: torch.func.jvp(conv, (x,), (x.cos(),))[1],
+    "jacfwd": lambda conv, p, x: torch.func.jacfwd(lambda image: conv(image)[..., 0, 0])(x),
+    "jacrev": lambda conv, p, x: torch.func.jacrev(lambda image: conv(image)[..., 0, 0])(x),
+    "hessian product": hessian_product,
+    "per sample": per_sample,
+    "forward mode": forward_mode,
+    "is_grads_batched": batched,
+    "vmap of a gradient": pulled_under_vmap,
+    "vectorized jacobian": vectorized,
+    "checkpoint": checkpointed,
+}
+
+
+@pytest.mark.parametrize("settings", CONVOLUTIONS)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_under_the_transforms_of_torch(transform: str, settings: str) -> None:
+    """Of a look whose graph is recorded outside, too."""
+    torch.manual_seed(0)
+    ours, plain = (conv(3, 4, **CONVOLUTIONS[settings]).double() for conv in (ImageConvolution, nn.Conv2d))
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 12, 14, dtype=torch.float64, generator=seeded())
+    found, expected = (
+        TRANSFORMS[transform](conv, dict(conv.named_parameters()), x.clone().requires_grad_()) for conv in (ours, plain)
+    )
+    torch.testing.assert_close(found, expected)

@@ -1,6 +1,7 @@
 """Alignment in steps, and theta from the classifier's own features."""
 
 import copy
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
@@ -187,3 +188,67 @@ def test_the_trunk_learns_at_the_rate_of_the_network() -> None:
     rest, localization, _ = stn.param_groups(layer, lr=0.1, localization_lr=0.01)
     assert {id(p) for p in rest["params"]} == {id(p) for p in layer.trunk.parameters()}
     assert {id(p) for p in localization["params"]} == {id(p) for p in layer.localization.parameters()}
+
+
+TRUNKS: dict[str, Callable[[], nn.Module]] = {
+    "maps": trunk,
+    "small maps": lambda: nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+    "large maps": lambda: nn.Conv2d(1, 3, 3, padding=40),
+    "vectors": lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(9), nn.BatchNorm1d(9), nn.Dropout(0.5), nn.Tanh()),
+    "tokens": lambda: nn.Sequential(nn.Conv2d(1, 6, 4, stride=4), nn.Flatten(2)),
+    "without parameters": lambda: nn.AvgPool2d(2),
+}
+
+
+@pytest.mark.parametrize(
+    "sides, options",
+    (((12, 12), {}), ((8, 8), {"size": 8, "steps": 2}), ((9, 8), {"size": (9, 8), "start": 0.5 * torch.eye(2, 3)})),
+)
+@pytest.mark.parametrize("name", TRUNKS)
+def test_a_layer_for_any_trunk(name: str, sides: tuple[int, int], options: Any) -> None:
+    """It starts at the identity and trains; the look for the features' shape has left no trace."""
+    torch.manual_seed(0)
+    network = TRUNKS[name]()
+    network(torch.rand(2, 1, *sides))  # what is lazy is made
+    modes = [module.train(bool(i % 2)).training for i, module in enumerate(network.modules())]
+    before = copy.deepcopy(network.state_dict())
+    layer = SharedTrunkTransformer.for_input((1, 12, 12), network, "rigid", **options)
+    assert layer.trunk is network and [module.training for module in network.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    x = torch.rand(4, 1, 12, 12, generator=seeded())
+    if not options:
+        torch.testing.assert_close(layer.eval()(x), network(x))
+    layer.train()
+    optimizer = torch.optim.SGD(stn.param_groups(layer, lr=0.01, localization_lr=0.01))
+    start = copy.deepcopy(layer.state_dict())
+    for _ in range(2):  # with zero weights in the regression the localization network learns from the second step on
+        optimizer.zero_grad()
+        layer(x).square().mean().backward()
+        optimizer.step()
+    moved = {key for key, value in layer.state_dict().items() if not torch.equal(value, start[key])}
+    assert {"regression.weight", "regression.bias"} <= moved and any(key.startswith("localization") for key in moved)
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float64))
+def test_a_layer_is_where_its_trunk_is(dtype: torch.dtype) -> None:
+    layer = SharedTrunkTransformer.for_input((1, 12, 12), trunk().to(dtype), start=torch.eye(2, 3))
+    assert {p.dtype for p in layer.localization.parameters()} == {dtype}
+    assert layer.regression.weight.dtype == torch.promote_types(dtype, torch.float32)
+    assert layer(torch.rand(2, 1, 12, 12, dtype=dtype)).dtype == dtype
+    far = SharedTrunkTransformer.for_input((1, 12, 12), trunk().to("meta"), start=torch.eye(2, 3))
+    assert {t.device.type for t in [*far.parameters(), *far.buffers()]} == {"meta"}
+
+
+def test_a_trunk_without_features_gets_a_sentence() -> None:
+    class Nothing(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return (x,)
+
+    with pytest.raises(stn.InputError, match=r"trunk must return features \(N, ..\); got tuple"):
+        SharedTrunkTransformer.for_input((1, 8, 8), Nothing())
+    with pytest.raises(stn.InputError, match=r"trunk must return features \(N, ..\) of N = 2 images; got \(128,\)"):
+        SharedTrunkTransformer.for_input((1, 8, 8), nn.Flatten(0))
+    network = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Dropout())
+    with pytest.raises(RuntimeError):
+        SharedTrunkTransformer.for_input((1, 8, 8), network)
+    assert network.training and network[1].training

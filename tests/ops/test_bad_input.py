@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,12 @@ import stn
 IMAGE, VOLUME, EYE = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 5, 6), torch.eye(2, 3)
 GRID = torch.zeros(2, 4, 5, 2)
 old = stn.spatial_transformer_network
+
+
+def bad(value: Any) -> Any:
+    """What no type checker would let pass."""
+    return value
+
 
 KNOTS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0], [0.5, 0.5]])
 CASES: list[tuple[Callable[[], Any], str]] = [
@@ -28,14 +35,29 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.affine_sample(IMAGE, EYE.to("meta")), "theta must be on cpu as image; got meta"),
     (lambda: stn.affine_sample(IMAGE, EYE, (4,)), r"size must have 2 lengths; got \(4,\)"),
     (lambda: stn.affine_sample(IMAGE, EYE, (4, 0)), r"size must have positive lengths; got \(4, 0\)"),
-    (lambda: stn.affine_sample(IMAGE, EYE, (4, 2.5)), r"size must be a sequence of 2 integers; got \(4, 2.5\)"),  # type: ignore[arg-type]  # on purpose
-    (lambda: stn.affine_sample(IMAGE, EYE, 4), "size must be a sequence of 2 integers; got 4"),  # type: ignore[arg-type]  # on purpose
+    (
+        lambda: stn.affine_sample(IMAGE, EYE, bad((4, 2.5))),
+        r"size must be an integer or a sequence of 2 integers; got \(4, 2.5\)",
+    ),
+    (lambda: stn.affine_sample(IMAGE, EYE, bad(4.5)), "size must be an integer or a sequence of 2 integers; got 4.5"),
     (
         lambda: stn.affine_sample(IMAGE, EYE, mode="cubic"),
         "mode must be one of bicubic, bilinear, .*; got 'cubic'",
     ),
     (lambda: stn.affine_sample(IMAGE, EYE, padding_mode="mirror"), "padding_mode must be one of .*; got 'mirror'"),
     (lambda: stn.affine_sample(IMAGE, EYE, fill_value=[1.0, 2.0]), r"fill_value .* C = 3 numbers as image; got \(2,\)"),
+    (lambda: stn.affine_sample(IMAGE, EYE, bad(True)), "size must be an integer or a sequence of 2 integers; got True"),
+    (lambda: stn.affine_sample(IMAGE, EYE, bad((4, True))), r"size must be .* integers; got \(4, True\)"),
+    (lambda: stn.affine_sample(IMAGE, EYE, bad("45")), "size must be an integer or a sequence of 2 integers; got '45'"),
+    (lambda: stn.grid.lattice(bad(4)), "size must be a sequence of 2 or 3 integers; got 4"),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=bad("white")), "fill_value must be a number .*; got 'white'"),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=bad(None)), "fill_value must be a number .*; got None"),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=bad([1, "a", 2])), r"fill_value must be .*; got \[1, 'a', 2\]"),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=bad([[1.0], [2.0], [3.0]])), "fill_value must be a number .*; got "),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=bad(np.array(["a"]))), "fill_value must be a number .*; got array"),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=bad(np.zeros((3, 1)))), r"fill_value .* C = 3 .*; got \(3, 1\)"),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=bad(1j)), "fill_value must be real as image; got 1j"),
+    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=torch.tensor(1j)), "fill_value must be real as image; got "),
     (lambda: stn.affine_sample(IMAGE, EYE, fill_value=1.0, padding_mode="wrap"), "fill_value goes with .*; got .*'wrap'"),
     (lambda: stn.projective_sample(IMAGE, EYE), r"matrix must be \(3, 3\), .*; got \(2, 3\)"),
     (

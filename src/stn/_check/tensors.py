@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,20 +118,54 @@ def points_last(name: str, value: Tensor, d: int) -> None:
         )
 
 
-def fill_value(value: float | Sequence[float] | Tensor, image: Tensor, padding_mode: str) -> Tensor:
+REAL, NUMPY = (int, float), (np.number, np.ndarray)
+NUMBERS = (*REAL, *NUMPY, complex, Tensor, torch.SymInt, torch.SymFloat)  # that fill_value may have
+
+
+def fill_value(value: Any, image: Tensor, padding_mode: str) -> Tensor:
     """A number, or one for each channel: () or (C,), on the image's device, in its precision and at least float32."""
-    dtype = torch.promote_types(image.dtype, torch.float32)
-    if isinstance(value, Tensor):
-        fill = value.to(image.device)
-    elif isinstance(value, Sequence):
-        fill = torch.tensor(value, dtype=dtype, device=image.device)
-    else:
+    if isinstance(value, REAL):
+        dtype = torch.promote_types(image.dtype, torch.float32)
         fill = torch.full((), value, dtype=dtype, device=image.device)  # no copy from the host, which would wait
-    if fill.ndim > 1 or (fill.ndim == 1 and fill.shape[0] != image.shape[1]):
-        fail(f"fill_value must be a number or have C = {image.shape[1]} numbers as image; got {tuple(fill.shape)}")
-    if padding_mode != "zeros" and not (isinstance(value, int | float) and value == 0):
+    else:
+        fill = _fill(value, image)
+    if padding_mode != "zeros" and not (isinstance(value, (*REAL, *NUMPY)) and fill.ndim == 0 and value == 0):
         fail(f"fill_value goes with padding_mode='zeros'; got padding_mode={padding_mode!r}")
     return fill
+
+
+def _fill(value: Any, image: Tensor) -> Tensor:
+    """Of anything but a plain real number."""
+    expected = f"fill_value must be a number or have C = {image.shape[1]} numbers as image"
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    if not all(_is_number(number) for number in (value if several else (value,))):
+        fail(f"{expected}; got {value!r}")
+    if not image.is_complex() and any(_is_complex(number) for number in (value if several else (value,))):
+        fail(f"fill_value must be real as image; got {value!r}")
+    if isinstance(value, Tensor):
+        fill = value.to(image.device)
+    else:
+        make = torch.as_tensor if isinstance(value, NUMPY) else torch.tensor
+        fill = make(value, dtype=torch.promote_types(image.dtype, torch.float32), device=image.device)
+    if fill.ndim > 1 or (fill.ndim == 1 and fill.shape[0] != image.shape[1]):
+        fail(f"{expected}; got {tuple(fill.shape)}")
+    return fill
+
+
+def _is_number(value: Any) -> bool:
+    """Or an array of numbers."""
+    return isinstance(value, NUMBERS) and not (isinstance(value, np.ndarray) and _kind(value) not in "biufc")
+
+
+def _is_complex(number: Any) -> bool:
+    if isinstance(number, Tensor):
+        return number.is_complex()
+    return isinstance(number, complex) or (isinstance(number, NUMPY) and _kind(number) == "c")
+
+
+def _kind(value: Any) -> str:
+    """Of a dtype of numpy's. torch.compile knows none, and takes all as tensors."""
+    return "f" if torch.compiler.is_compiling() else value.dtype.kind
 
 
 def points(name: str, value: Tensor, ndim: int) -> None:

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from stn._check.errors import fail
+
+
+def integer(value: Any) -> int | None:
+    """An integer of any kind, such as numpy's, as Python's; None if it is none. A symbol of torch's compilers stays one."""
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]  # a SymInt stands for an int
+    if isinstance(value, bool) or (isinstance(value, torch.Tensor) and value.dtype == torch.bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def integers(value: Any) -> tuple[int, ...] | None:
+    """Each of a list, a tuple, an array or the like; None if one is no integer, or the value no sequence."""
+    if not isinstance(value, LISTS) and (isinstance(value, str) or not isinstance(value, Sequence)):
+        return None
+    found = [integer(n) for n in value]
+    return None if None in found else tuple(found)  # type: ignore[arg-type]  # mypy does not see that there is no None
+
+
+LISTS = (tuple, list, np.ndarray)
 
 
 def choice(name: str, value: object, allowed: Iterable[object]) -> None:
@@ -18,15 +43,18 @@ def choice(name: str, value: object, allowed: Iterable[object]) -> None:
 
 
 def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
-    """A size in torch's order, every length a positive integer."""
+    """A size in torch's order, every length a positive integer. One integer is the length along each of `ndim` axes."""
     wanted = f"{ndim}" if ndim else "2 or 3"
-    if not isinstance(size, Sequence) or not all(isinstance(n, int) and not isinstance(n, bool) for n in size):
-        fail(f"{name} must be a sequence of {wanted} integers; got {size!r}")
-    if len(size) not in ((ndim,) if ndim else (2, 3)):
-        fail(f"{name} must have {wanted} lengths; got {tuple(size)}")
-    if min(size) < 1:
-        fail(f"{name} must have positive lengths; got {tuple(size)}")
-    return tuple(size)
+    found = integers(size)
+    if found is None and ndim is not None and (side := integer(size)) is not None:
+        found = (side,) * ndim
+    if found is None:
+        fail(f"{name} must be {'an integer or ' if ndim else ''}a sequence of {wanted} integers; got {size!r}")
+    if len(found) not in ((ndim,) if ndim else (2, 3)):
+        fail(f"{name} must have {wanted} lengths; got {found}")
+    if min(found) < 1:
+        fail(f"{name} must have positive lengths; got {found}")
+    return found
 
 
 def some(name: str, given: Sequence[object]) -> None:
@@ -34,7 +62,7 @@ def some(name: str, given: Sequence[object]) -> None:
         fail(f"{name} must be given, once or more often; got none")
 
 
-def lattice_shape(name: str, value: Sequence[int]) -> tuple[int, ...]:
+def lattice_shape(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
     shape = lengths(name, value, 2)
     if min(shape) < 2:
         fail(f"{name} must have at least 2 rows and 2 columns; got {shape}")
@@ -42,10 +70,11 @@ def lattice_shape(name: str, value: Sequence[int]) -> tuple[int, ...]:
 
 
 def dimension(value: int, allowed: Sequence[int], family: str) -> int:
-    if not isinstance(value, int) or value not in allowed:
-        given = value if isinstance(value, int) else type(value).__name__
+    found = integer(value)
+    if found is None or found not in allowed:
+        given = type(value).__name__ if found is None else found
         fail(f"ndim must be {' or '.join(map(str, allowed))} for {family}; got {given!r}")
-    return value
+    return found
 
 
 def positive(name: str, value: float) -> None:
@@ -60,25 +89,36 @@ def not_negative(name: str, value: float) -> None:
 
 def input_shape(name: str, shape: Any) -> tuple[int, ...]:
     """The shape of one image without its batch: (C, H, W)."""
-    if not isinstance(shape, Sequence) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+    found = integers(shape)
+    if found is None or len(found) != 3 or min(found) < 1:
         fail(f"{name} must be (C, H, W), positive integers; got {shape!r}")
-    return tuple(shape)
+    return found
 
 
-def at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
+def at_least(name: str, value: int, least: int) -> int:
+    found = integer(value)
+    if found is None or found < least:
         fail(f"{name} must be an integer of at least {least}; got {value!r}")
+    return found
 
 
 def features(localization: object, given: int | None) -> int:
     """How many features a localisation network returns: as given, or as it says itself."""
-    count = getattr(localization, "out_features", None) if given is None else given
-    if not isinstance(count, int) or count < 1:
+    count = integer(getattr(localization, "out_features", None) if given is None else given)
+    if count is None or count < 1:
         fail(
             "features must be given for a localization network without an attribute out_features; "
             f"got {type(localization).__name__}"
         )
     return count
+
+
+def network_features(name: str, value: Any, count: int) -> None:
+    """What a network returned for so many images."""
+    if not isinstance(value, torch.Tensor):
+        fail(f"{name} must return features (N, ..); got {type(value).__name__}")
+    if value.ndim < 2 or value.shape[0] != count or value.numel() == 0:
+        fail(f"{name} must return features (N, ..) of N = {count} images; got {tuple(value.shape)}")
 
 
 def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
@@ -88,10 +128,12 @@ def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
             fail(f"{name} must be among {', '.join(allowed)}; got {key!r}")
 
 
-def side(name: str, value: int, allowed: Iterable[int]) -> None:
+def side(name: str, value: int, allowed: Iterable[int]) -> int:
     """The side of a square image, one of those that a network is laid out for."""
-    if value not in allowed:
+    found = integer(value)
+    if found is None or found not in allowed:
         fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {value!r}")
+    return found
 
 
 def installed(module: str, extra: str) -> None:
@@ -135,7 +177,7 @@ def composable(outer: Sequence[int], inner: Sequence[int], outer_ndim: int, inne
         fail(f"both warps of a composition must be of the same batch; got {tuple(outer)} and {tuple(inner)}")
 
 
-def lattice_of(name: str, value: Sequence[int], ndim: int, *, least: int) -> tuple[int, ...]:
+def lattice_of(name: str, value: int | Sequence[int], ndim: int, *, least: int) -> tuple[int, ...]:
     """Nodes or cells along each axis of a lattice over the image."""
     shape = lengths(name, value, ndim)
     if min(shape) < least:

@@ -37,8 +37,10 @@ class Muon(torch.optim.AdamW):
                 if weight.grad is not None:
                     self._turn(weight, weight.grad, group["lr"], group["weight_decay"])
         self.param_groups = [group for group in groups if not group["hidden"]]
-        super().step()
-        self.param_groups = groups
+        try:
+            super().step()
+        finally:  # a step that is broken off, by Ctrl-C too, leaves an optimizer of all groups
+            self.param_groups = groups
 
     def _turn(self, weight: Tensor, grad: Tensor, lr: float, decay: float) -> None:
         """m <- momentum m + (1 - momentum) g; w <- (1 - lr decay) w - lr size sqrt(longer side) orthogonal(m, g)."""

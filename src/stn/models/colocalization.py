@@ -106,7 +106,9 @@ def random_places(count: int, looks: int, scale: float, generator: Generator) ->
 
 def boxes_of(warp: MatrixWarp) -> Tensor:  # (N[, K], 4)
     """The smallest upright boxes around the looks of a batch: (left, top, right, bottom), normalised."""
-    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]).to(warp.device, warp.working_dtype)
+    corners = torch.tensor(
+        [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]], dtype=warp.working_dtype, device=warp.device
+    )
     points = warp.points(corners)
     return torch.cat([points.amin(dim=-2), points.amax(dim=-2)], dim=-1)
 

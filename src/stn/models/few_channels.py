@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
+from stn.ops.observers import is_transformed
+
 
 class ImageConvolution(nn.Conv2d):
     """A convolution of few channels, for images that may be looks: both of its gradients are quick then.
@@ -23,7 +25,7 @@ class ImageConvolution(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C', H', W')
         looks = torch.is_grad_enabled() and input.requires_grad and input.device.type == "cpu"
         even = input.shape[2] % 2 == input.shape[3] % 2 == 0
-        if not (looks and even and self._is_plain) or torch.compiler.is_compiling():
+        if not (looks and even and self._is_plain) or torch.compiler.is_compiling() or is_transformed():
             return super().forward(input)
         image, weight = input, self.weight
         if torch.is_autocast_enabled("cpu"):  # here, for backward has to know
@@ -39,7 +41,7 @@ class ImageConvolution(nn.Conv2d):
 
 
 class _FewChannels(torch.autograd.Function):
-    """conv2d of stride 1."""
+    """conv2d of stride 1. Under torch.func and in forward mode the layer takes torch's own, which has all of their rules."""
 
     @staticmethod
     def forward(image: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:

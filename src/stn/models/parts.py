@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stn import _check
 from stn.models.blocks import convolution, dense
 from stn.nn import SpatialTransformer
+from stn.nn.trunk import look_at_zeros
 from stn.transforms import Attention
 
 HIDDEN = 128  # of the localisation network
@@ -66,7 +67,8 @@ def build_parts(
     family = Attention(scale=scale)
     transformer = SpatialTransformer(localization, family, (look, look), num_transforms=num_looks, features=HIDDEN)
     with torch.no_grad():
-        transformer.regression.bias.copy_(tile_centers(num_looks, scale).flatten())
+        bias = transformer.regression.bias
+        bias.copy_(tile_centers(num_looks, scale).flatten().to(bias.device))
     return PartsNetwork(transformer, backbone, shape[0], num_classes)
 
 
@@ -105,14 +107,11 @@ def small_resnet(channels: int = 3) -> nn.Sequential:
 
 
 def shape_of(backbone: nn.Module, in_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """Of one image's features. A copy is asked: a trial must not touch the running means of the backbone."""
-    trial = copy.deepcopy(backbone).eval()
-    weight = next(trial.parameters(), torch.empty(0))
-    with torch.no_grad():
-        shape = tuple(trial(torch.zeros(1, *in_shape).to(weight)).shape)
-    if len(shape) not in (2, 4):
-        _check.fail(f"backbone must return features (N, F) or (N, F, h, w); got {shape}")
-    return shape[1:]
+    """Of one image's features."""
+    shape = tuple(look_at_zeros("backbone", backbone, in_shape).shape[1:])
+    if len(shape) not in (1, 3):
+        _check.fail(f"backbone must return features (N, F) or (N, F, h, w); got {(1, *shape)}")
+    return shape
 
 
 def averaged(features: Tensor) -> Tensor:  # (N, F), or (N, F, h, w) -> (N, F)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stn import _check
 from stn.nn.localization import localization_for
-from stn.nn.transformer import SpatialTransformer
+from stn.nn.transformer import SpatialTransformer, identity_of
 from stn.ops import Pyramid
 from stn.ops.sample import CallOptions, SamplingOptions
 from stn.transforms import Family, MatrixWarp, Warp
@@ -35,14 +35,14 @@ class InverseCompositionalTransformer(SpatialTransformer):
         self,
         localization: nn.Module,
         transform: str | Family = "affine",
-        size: Sequence[int] | None = None,
+        size: int | Sequence[int] | None = None,
         *,
         steps: int = 4,
         features: int | None = None,
         start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> None:
-        _check.at_least("steps", steps, 1)
+        steps = _check.at_least("steps", steps, 1)
         super().__init__(localization, transform, size, features=features, start=start, **options)
         self.steps = steps
 
@@ -51,7 +51,7 @@ class InverseCompositionalTransformer(SpatialTransformer):
         cls,
         in_shape: Sequence[int],  # (C, H, W)
         transform: str | Family = "affine",
-        size: Sequence[int] | None = None,
+        size: int | Sequence[int] | None = None,
         *,
         steps: int = 4,
         start: Tensor | None = None,
@@ -59,7 +59,8 @@ class InverseCompositionalTransformer(SpatialTransformer):
     ) -> Self:
         """The layer with a localisation network that suits its looks at images of this shape."""
         channels, *sides = _check.input_shape("in_shape", in_shape)
-        return cls(localization_for((channels, *(size or sides))), transform, size, steps=steps, start=start, **options)
+        seen = sides if size is None else _check.lengths("size", size, 2)
+        return cls(localization_for((channels, *seen)), transform, size, steps=steps, start=start, **options)
 
     def looks(self, x: Tensor) -> Iterator[tuple[Tensor, Warp]]:
         """What is seen before each step and after the last one, steps + 1 looks, each with its warp."""
@@ -78,7 +79,7 @@ class InverseCompositionalTransformer(SpatialTransformer):
         """Of the look before the first step, for so many images: the start, or the identity."""
         if self.start is not None:
             return MatrixWarp(self.start.expand(count, -1, -1))
-        warp: Warp = self.family(self.family.identity().to(self.regression.weight).expand(count, -1))
+        warp: Warp = self.family(identity_of(self.family, self.regression.weight).expand(count, -1))
         return warp
 
     def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)

@@ -26,7 +26,7 @@ class SpatialTransformer(nn.Module):
     localization: a module (N, C, *in) -> (N, F) with an attribute `out_features` = F, or give `features` = F.
     The layer adds the regression to theta, with zero weights and the identity as bias: at the start it returns its input.
     transform: a name ("affine", "tps", .. : `stn.transforms.FAMILIES`) or a family, such as `stn.BSpline(shape=(9, 9))`.
-    size: output size; None: as the input.
+    size: output size, one number for a square; None: as the input.
     start: where the first looks are, an affine matrix (d, d+1), or (K, d, d+1): theta acts within. None: the image.
     options: mode, padding_mode, fill_value, align_corners, antialias, gradient (`stn.affine_sample`).
 
@@ -37,7 +37,7 @@ class SpatialTransformer(nn.Module):
         self,
         localization: nn.Module,
         transform: str | Family = "affine",
-        size: Sequence[int] | None = None,
+        size: int | Sequence[int] | None = None,
         *,
         num_transforms: int = 1,
         features: int | None = None,
@@ -45,7 +45,7 @@ class SpatialTransformer(nn.Module):
         **options: Unpack[SamplingOptions],
     ) -> None:
         super().__init__()
-        _check.at_least("num_transforms", num_transforms, 1)
+        num_transforms = _check.at_least("num_transforms", num_transforms, 1)
         check_options(options)
         self.family = family(transform)
         self.size = None if size is None else _check.lengths("size", size, self.family.ndim)
@@ -53,6 +53,7 @@ class SpatialTransformer(nn.Module):
         self.options = options
         if start is not None:
             _check.start("start", start, self.family.ndim, num_transforms)
+            start = _ordinary(start)
         self.register_buffer("start", start, persistent=False)
         self.start: Tensor | None
         self.localization = localization
@@ -64,7 +65,7 @@ class SpatialTransformer(nn.Module):
         cls,
         in_shape: Sequence[int],  # (C, H, W)
         transform: str | Family = "affine",
-        size: Sequence[int] | None = None,
+        size: int | Sequence[int] | None = None,
         *,
         num_transforms: int = 1,
         start: Tensor | None = None,
@@ -77,7 +78,7 @@ class SpatialTransformer(nn.Module):
     def reset_to_identity(self) -> None:
         """Zero weights, identity bias: every look is the first one, whatever the localisation network says."""
         self.regression.weight.zero_()
-        self.regression.bias.copy_(self.family.identity().repeat(self.num_transforms))
+        self.regression.bias.copy_(identity_of(self.family, self.regression.bias).repeat(self.num_transforms))
 
     def localize(self, x: Tensor) -> Tensor:
         """theta: (N, P), or (N, K, P)."""
@@ -112,6 +113,22 @@ class SpatialTransformer(nn.Module):
     def extra_repr(self) -> str:
         parts = [repr(self.family), f"size={self.size}", f"num_transforms={self.num_transforms}"]
         return ", ".join(parts + [f"{key}={value!r}" for key, value in self.options.items()])
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    """One that autograd can save, which tensors made in inference mode are not."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.clone()
+
+
+def identity_of(family: Family, like: Tensor) -> Tensor:  # (P,)
+    """The identity's theta with the dtype and on the device of `like`, whatever device is torch's default."""
+    if torch.compiler.is_compiling():  # which knows no such context
+        return family.identity().to(like)
+    with torch.device("cpu"):
+        return family.identity().to(like)
 
 
 def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[dict[str, Any]]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from stn import _check
+from stn.nn.localization import DenseLocalization, localization_for
 from stn.nn.recurrent import InverseCompositionalTransformer
 from stn.ops.sample import SamplingOptions
 from stn.transforms import Family
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
 
 class SharedTrunkTransformer(InverseCompositionalTransformer):
@@ -32,7 +36,7 @@ class SharedTrunkTransformer(InverseCompositionalTransformer):
         trunk: nn.Module,
         localization: nn.Module,
         transform: str | Family = "affine",
-        size: Sequence[int] | None = None,
+        size: int | Sequence[int] | None = None,
         *,
         steps: int = 1,
         features: int | None = None,
@@ -42,6 +46,31 @@ class SharedTrunkTransformer(InverseCompositionalTransformer):
         super().__init__(localization, transform, size, steps=steps, features=features, start=start, **options)
         self.trunk = trunk
 
+    @classmethod
+    def for_input(  # type: ignore[override]  # a constructor, with the arguments of __init__, the only one that mypy exempts
+        cls,
+        in_shape: Sequence[int],  # (C, H, W)
+        trunk: nn.Module,
+        transform: str | Family = "affine",
+        size: int | Sequence[int] | None = None,
+        *,
+        steps: int = 1,
+        start: Tensor | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Self:
+        """The layer with a localization network that suits the trunk's features of images of this shape: convolutions of
+        maps, dense layers of all else. It is where the trunk is, and of its dtype."""
+        channels, *sides = _check.input_shape("in_shape", in_shape)
+        seen = sides if size is None else _check.lengths("size", size, 2)
+        features = look_at_zeros("trunk", trunk, (channels, *seen))
+        shape = tuple(features.shape[1:])
+        with features.device:
+            localization = localization_for(shape) if len(shape) == 3 else DenseLocalization(math.prod(shape), norm=True)
+            start = None if start is None else start.to(features.device)
+            layer = cls(trunk, localization.to(features.dtype), transform, size, steps=steps, start=start, **options)
+        layer.regression.to(torch.promote_types(features.dtype, torch.float32))
+        return layer
+
     def localize(self, x: Tensor) -> Tensor:
         """theta: (N, P)."""
         return super().localize(self.trunk(x))
@@ -49,3 +78,19 @@ class SharedTrunkTransformer(InverseCompositionalTransformer):
     def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # features, or (features, Warp)
         look, warp = super().forward(x, return_warp=True)
         return (self.trunk(look), warp) if return_warp else self.trunk(look)
+
+
+@torch.no_grad()
+def look_at_zeros(name: str, network: nn.Module, in_shape: Sequence[int]) -> Tensor:  # (2, ..)
+    """The features of two black images, for their shape and dtype. The network is in evaluation mode meanwhile, so that no
+    running mean moves, and each of its modules in its own mode afterwards."""
+    weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    modes = {module: module.training for module in network.modules()}
+    try:
+        features = network.eval()(torch.zeros(2, *in_shape, dtype=weight.dtype, device=weight.device))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    _check.network_features(name, features, 2)
+    assert isinstance(features, Tensor)
+    return features

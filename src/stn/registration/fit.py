@@ -12,9 +12,12 @@ from torch import Tensor
 from stn import _check
 from stn.arrays import to_images
 from stn.grid import lattice
+from stn.nn.losses import within_reach
+from stn.nn.transformer import identity_of
 from stn.ops import Pyramid
 from stn.registration.descent import Descent
-from stn.registration.losses import LOSSES, Loss
+from stn.registration.inputs import check_pair, comparable, learning, ordinary
+from stn.registration.losses import ANY_CONTRAST, LOSSES, Loss
 from stn.transforms import Family, Warp, family
 
 COARSEST = 16  # pixels of the shortest side, or more
@@ -56,7 +59,8 @@ def register(
     """Find the warp under which `moving` looks like `fixed`, for each of N pairs by itself.
 
     transform: a name or a family, 2-D or 3-D as the images. loss: "ncc" (correlation; any contrast), "mse", "lncc" (within
-    windows), "mi" (mutual information: other kinds of image), or a function (warped, fixed, weight) -> (N,).
+    windows), "mi" (mutual information: other kinds of image), or a function (warped, fixed, weight) -> (N,). A pair whose
+    largest value is below 1/64 or above 65536 is compared on [0, 1].
     start: a warp found before, such as an affine one, after which the new one comes; without it maps of at most 15 numbers
     begin at 32 places of a small coarsest level, and the best go on. bending: the weight of second differences; none for
     affine maps. levels: of the pyramids, None: down to 16 pixels. steps: a level, at most; it ends when steps are below a
@@ -67,10 +71,13 @@ def register(
     source, restore = to_images("moving", moving)
     target, _ = to_images("fixed", fixed)
     check_pair(source, target)
-    problem = Problem(source, target, family(transform, source.ndim - 2), _loss(loss), start, bending)
-    _check.at_least("steps", steps, 1)
-    theta, losses = descend(problem, levels_of(problem, levels), steps, report)
-    warp = problem.warp(problem.family(theta))
+    steps = _check.at_least("steps", steps, 1)
+    measure = _loss(loss)
+    with learning():
+        pair = comparable(ordinary(source), ordinary(target), apart=measure in ANY_CONTRAST)
+        problem = Problem(*pair, ordinary(_family(transform, source.ndim - 2)), measure, ordinary(start), bending)
+        theta, losses = descend(problem, levels_of(problem, levels), steps, report)
+        warp = problem.warp(problem.family(theta))
     return Registration(warp, theta, restore(warp.sample(source, tuple(target.shape[2:]))), losses)
 
 
@@ -85,7 +92,7 @@ class Problem:
         self.pyramids = Pyramid(moving), Pyramid(fixed)
         self.family, self.loss, self.start, self.bending = transform, loss, start, bending
         like = torch.promote_types(moving.dtype, torch.float32)
-        self.identity = transform.identity().to(moving.device, like)
+        self.identity = identity_of(transform, moving.new_empty(0, dtype=like))
         self.unit = unit_parameters(transform, self.identity)
 
     def level(self, k: int) -> tuple[Tensor, ...]:
@@ -141,7 +148,8 @@ def starts(problem: Problem, level: int) -> Tensor:  # (S, P)
     small = all(image[0, 0].numel() <= SMALL for image in problem.level(level))
     few = len(problem.identity) <= FEW and problem.start is None and small
     generator = torch.Generator().manual_seed(0)
-    x = REACH * (2 * torch.rand(STARTS if few else 1, len(problem.identity), generator=generator) - 1)
+    shape = STARTS if few else 1, len(problem.identity)
+    x = REACH * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)
     x[0] = 0
     return x.to(problem.identity)
 
@@ -152,7 +160,7 @@ def levels_of(problem: Problem, count: int | None) -> range:
     if count is None:
         wide = [k for k in range(shared) if all(min(p.sizes[k]) >= COARSEST for p in problem.pyramids)]
         count = max(len(wide), 1)
-    _check.at_least("levels", count, 1)
+    count = _check.at_least("levels", count, 1)
     return range(min(count, shared) - 1, -1, -1)
 
 
@@ -174,7 +182,7 @@ def unit_parameters(transform: Family, identity: Tensor) -> Tensor:  # (P,)
 
 def bent(warp: Warp) -> Tensor:  # (N,)
     """The mean square of second differences along each axis, in half widths: 0 for affine maps."""
-    points = warp.grid((POINTS,) * warp.ndim)
+    points = within_reach(warp.grid((POINTS,) * warp.ndim))  # a homography may have some on its horizon
     step = 2 / POINTS
     total = torch.zeros((), dtype=points.dtype, device=points.device)
     for axis in range(1, 1 + warp.ndim):
@@ -183,14 +191,10 @@ def bent(warp: Warp) -> Tensor:  # (N,)
     return total
 
 
-def check_pair(moving: Tensor, fixed: Tensor) -> None:
-    if moving.ndim != fixed.ndim or moving.shape[:2] != fixed.shape[:2]:
-        _check.fail(f"moving must have N, C and dimensions as fixed {tuple(fixed.shape)}; got {tuple(moving.shape)}")
-    for name, image in (("moving", moving), ("fixed", fixed)):
-        _check.floating(name, image)
-        _check.same_device(name, image, fixed)
-        if not image.isfinite().all():
-            _check.fail(f"{name} must be finite; got {int((~image.isfinite()).sum())} pixels that are not")
+def _family(transform: str | Family, ndim: int) -> Family:
+    """As without a default device: what it makes goes where the images are when it is needed."""
+    with torch.device("cpu"):
+        return family(transform, ndim)
 
 
 def _loss(loss: str | Loss) -> Loss:

@@ -61,7 +61,7 @@ def mutual_information(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
     Pixels are counted with cubic B-splines, not in bins with edges, so that it has a gradient (Mattes et al. 2003).
     """
     stride = math.ceil(fixed[0, 0].numel() / SAMPLES)
-    a, b, w = (image.flatten(2)[..., ::stride] for image in (warped, fixed, weight))
+    a, b, w = (image.flatten(2)[..., ::stride] for image in (warped, fixed.to(warped.dtype), weight))
     bins = min(max(math.isqrt(a.shape[-1] // COUNT), BINS[0]), BINS[1])
     x, y = _shares_of_bins(a, bins), _shares_of_bins(b, bins)
     joint = (x * w.unsqueeze(-1)).mT @ y  # (N, C, bins, bins)
@@ -94,3 +94,4 @@ LOSSES: dict[str, Loss] = {
     "lncc": local_cross_correlation,
     "mi": mutual_information,
 }
+ANY_CONTRAST = (cross_correlation, local_cross_correlation, mutual_information)  # of either image

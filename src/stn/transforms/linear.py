@@ -29,7 +29,8 @@ class Linear(Family[MatrixWarp]):
     _dimensions: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __post_init__(self) -> None:
-        _check.dimension(self.ndim, self._dimensions, type(self).__name__)
+        ndim = _check.dimension(self.ndim, self._dimensions, type(self).__name__)
+        object.__setattr__(self, "ndim", ndim)  # numpy's integers as Python's
 
     @abstractmethod
     def matrix(self, theta: Tensor) -> Tensor:
@@ -164,7 +165,7 @@ class Affine(Linear):
         Each part is a number, or a tensor whose leading shape, the batch (N,) or (N, K), broadcasts with the others'.
         A scale with one axis more than the batch of the other parts has a number for each axis of the image.
         """
-        _check.dimension(ndim, (2, 3), "Affine.from_parts")
+        ndim = _check.dimension(ndim, (2, 3), "Affine.from_parts")
         return MatrixWarp(affine_parts(ndim, angle, scale, shear, translation, center))
 
 

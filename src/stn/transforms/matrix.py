@@ -11,7 +11,7 @@ from torch import Tensor
 from stn import _check
 from stn.grid import half_extent
 from stn.ops.precision import unrounded
-from stn.ops.reference import coordinate_dtype
+from stn.ops.reference import HORIZON, coordinate_dtype
 from stn.ops.sample import CallOptions, affine_sample, projective_sample
 from stn.transforms.warp import Warp
 
@@ -46,7 +46,9 @@ class MatrixWarp(Warp):
         regular = (info == 0) & (condition < 1 / torch.finfo(self.working_dtype).eps)
         if check:
             _check.regular("the warp's matrix", regular)
-        inverse = torch.where(regular[..., None, None], inverse, torch.nan).to(self.dtype)
+        else:
+            inverse = _inverse_where(regular[..., None, None], square)
+        inverse = inverse.to(self.dtype)
         return MatrixWarp(inverse[..., : self.ndim, :] if self.is_affine else inverse)
 
     def after(self, inner: Warp) -> Warp:
@@ -70,8 +72,8 @@ class MatrixWarp(Warp):
 
     def to_pixel_matrix(
         self,
-        in_size: Sequence[int],
-        out_size: Sequence[int] | None = None,  # None: as in_size
+        in_size: int | Sequence[int],
+        out_size: int | Sequence[int] | None = None,  # None: as in_size
         *,
         convention: str = "opencv",
         align_corners: bool = False,
@@ -87,25 +89,32 @@ class MatrixWarp(Warp):
         in_size, out_size = _check_sizes(in_size, out_size, self.ndim)
         square = self.square().to(coordinate_dtype(self.device))
         pixels = _to_pixels(in_size, align_corners, square) @ square @ _to_normalized(out_size, align_corners, square)
-        pixels = pixels if from_target else _inverted(pixels)
-        pixels = pixels / pixels[..., -1:, -1:]
+        pixels = _scaled(pixels if from_target else _inverted(pixels), self.is_affine)
         return _rows_first(pixels) if rows_first else pixels
 
     def _map(self, xy: Tensor) -> Tensor:
+        mapped = self._linear(xy)
+        return mapped if self.is_affine else _projected(mapped[..., :-1], mapped[..., -1:])
+
+    def _linear(self, xy: Tensor) -> Tensor:
+        """M (x, 1), with w last if it is a homography: (*batch, P, d), or (*batch, P, d+1)."""
         dtype = torch.promote_types(self.dtype, xy.dtype)
         matrix = self.matrix.to(dtype)
-        mapped = xy.to(dtype) @ matrix[..., :-1].mT + matrix[..., None, :, -1]
-        return mapped if self.is_affine else mapped[..., :-1] / mapped[..., -1:]
+        return xy.to(dtype) @ matrix[..., :-1].mT + matrix[..., None, :, -1]
 
     def _jacobian(self, xy: Tensor) -> Tensor:
-        """A, or d/dx (A x + t) / w = (A - x' v^T) / w with w = v x + 1."""
+        """A, or d/dx (A x + t) / w = (A - x' v^T) / w with w = v x + 1: infinite on the horizon, and a constant there."""
         dtype = torch.promote_types(self.dtype, xy.dtype)
         a = self.matrix[..., None, : self.ndim, :-1].to(dtype)  # (*batch, 1, d, d)
         if self.is_affine:
             return a.expand(*xy.shape, self.ndim)
         v = self.matrix[..., -1:, :].to(dtype)  # (*batch, 1, d+1)
         w = xy.to(dtype) @ v[..., :-1].mT + v[..., -1:]  # (*batch, P, 1)
-        return (a - self._map(xy).unsqueeze(-1) * v[..., None, :, :-1]) / w.unsqueeze(-1)
+        near = _near_horizon(w)
+        mapped = self._linear(xy)
+        point = mapped[..., :-1] / torch.where(near, 1, mapped[..., -1:])
+        found = (a - point.unsqueeze(-1) * v[..., None, :, :-1]) / torch.where(near, 1, w).unsqueeze(-1)
+        return torch.where(near.unsqueeze(-1), torch.inf, found)
 
     def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[CallOptions]) -> Any:
         op = affine_sample if self.is_affine else projective_sample
@@ -114,8 +123,8 @@ class MatrixWarp(Warp):
 
 def from_pixel_matrix(
     matrix: Tensor,  # (.., d, d+1) affine, or (.., d+1, d+1); batch (N,) or (N, K), or none
-    in_size: Sequence[int],
-    out_size: Sequence[int] | None = None,  # None: as in_size
+    in_size: int | Sequence[int],
+    out_size: int | Sequence[int] | None = None,  # None: as in_size
     *,
     convention: str = "opencv",
     align_corners: bool = False,
@@ -133,8 +142,42 @@ def from_pixel_matrix(
     square = _rows_first(square) if rows_first else square
     square = square if from_target else _inverted(square)
     found = _to_normalized(in_size, align_corners, square) @ square @ _to_pixels(out_size, align_corners, square)
-    found = found / found[..., -1:, -1:]
-    return MatrixWarp((found[..., :d, :] if matrix.shape[-2] == d else found).to(matrix.dtype))
+    affine = matrix.shape[-2] == d
+    found = _scaled(found, affine, matrix.dtype)
+    return MatrixWarp((found[..., :d, :] if affine else found).to(matrix.dtype))
+
+
+def _projected(above: Tensor, w: Tensor) -> Tensor:  # (.., d), (.., 1)
+    """above / w. On the horizon w = 0 that is infinite and a constant: its derivatives, of any order, are zero.
+
+    Without this, one such point would make the whole gradient NaN, even where a mask leaves the point out.
+    """
+    near = _near_horizon(w)
+    beyond = torch.where((above == 0) & (w == 0), torch.inf, above / w).detach()  # 0 / 0 is no place in the image either
+    return torch.where(near, beyond, above / torch.where(near, 1, w))
+
+
+def _near_horizon(w: Tensor) -> Tensor:
+    """Where second derivatives, which take 1 / w^3, do not fit the dtype: below 1/32 in float16."""
+    return w.abs() < max(HORIZON, torch.finfo(w.dtype).max ** (-1 / 3))
+
+
+def _inverse_where(regular: Tensor, square: Tensor) -> Tensor:
+    """The inverse, and NaN where a matrix is singular, with zero gradient: the other samples of a batch keep theirs."""
+    identity = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
+    return torch.where(regular, torch.linalg.inv_ex(torch.where(regular, square, identity))[0], torch.nan)
+
+
+def _scaled(square: Tensor, affine: bool, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A matrix whose last entry is 1, as others write it, or of norm 1 where that entry is 0 or all but 0.
+
+    It is 0 where the horizon of a homography goes through the first pixel, or through the middle of the image.
+    """
+    last = square[..., -1:, -1:]
+    if affine:
+        return square / last
+    norm = torch.linalg.matrix_norm(square, keepdim=True)
+    return square / torch.where(last.abs() > torch.finfo(dtype).eps ** 0.5 * norm, last, norm)
 
 
 def _convention(name: str) -> tuple[bool, bool]:
@@ -142,7 +185,9 @@ def _convention(name: str) -> tuple[bool, bool]:
     return CONVENTIONS[name]
 
 
-def _check_sizes(in_size: Sequence[int], out_size: Sequence[int] | None, ndim: int) -> tuple[tuple[int, ...], ...]:
+def _check_sizes(
+    in_size: int | Sequence[int], out_size: int | Sequence[int] | None, ndim: int
+) -> tuple[tuple[int, ...], ...]:
     in_size = _check.lengths("in_size", in_size, ndim)
     return in_size, in_size if out_size is None else _check.lengths("out_size", out_size, ndim)
 

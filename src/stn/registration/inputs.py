@@ -1,0 +1,85 @@
+"""What `register` is given, as a descent can take it: on a usual scale, and open to autograd."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from stn import _check
+from stn.ops.reference import coordinate_dtype
+from stn.transforms import Family, Warp
+from stn.transforms.base import Constants
+
+T = TypeVar("T")
+
+# Largest values of a pair that are left alone. The losses take fourth powers of them, in float32: a photograph of 1/128 has
+# squared variances of 1e-11, beside the 1e-12 that keep a division from zero by zero; of 1e9, 1e34.
+LEAST, MOST = 1 / 64, 2.0**16
+
+
+def check_pair(moving: Tensor, fixed: Tensor) -> None:
+    if moving.ndim != fixed.ndim or moving.shape[:2] != fixed.shape[:2]:
+        _check.fail(f"moving must have N, C and dimensions as fixed {tuple(fixed.shape)}; got {tuple(moving.shape)}")
+    for name, image in (("moving", moving), ("fixed", fixed)):
+        _check.floating(name, image)
+        _check.same_device(name, image, fixed)
+        if not image.isfinite().all():
+            _check.fail(f"{name} must be finite; got {int((~image.isfinite()).sum())} pixels that are not")
+
+
+def comparable(moving: Tensor, fixed: Tensor, *, apart: bool) -> tuple[Tensor, Tensor]:
+    """Both in float32 at least. A pair whose largest value is unusual goes to [0, 1], both images by the same map.
+
+    apart: each image by a map of its own, for a loss to which contrast is nothing.
+    """
+    moving, fixed = (image.to(torch.promote_types(image.dtype, torch.float32)) for image in (moving, fixed))
+    if apart:
+        return on_a_usual_scale(moving)[0], on_a_usual_scale(fixed)[0]
+    moving, fixed = on_a_usual_scale(moving, fixed)
+    return moving, fixed
+
+
+def on_a_usual_scale(*images: Tensor) -> Sequence[Tensor]:
+    """Each sample by itself, for no pair of a batch depends on another."""
+    precise = coordinate_dtype(images[0].device)
+    low = torch.stack([image.flatten(1).amin(dim=1).to(precise) for image in images]).amin(dim=0)
+    high = torch.stack([image.flatten(1).amax(dim=1).to(precise) for image in images]).amax(dim=0)
+    largest = torch.maximum(-low, high)
+    usual = (largest >= LEAST) & (largest <= MOST) | (high == low)
+    if usual.all():
+        return images
+    span, least = torch.where(usual, 1, high - low), torch.where(usual, 0, low)
+    shape = (-1, *(1,) * (images[0].ndim - 1))
+    return [((image.to(precise) - least.view(shape)) / span.view(shape)).to(image.dtype) for image in images]
+
+
+@contextmanager
+def learning() -> Iterator[None]:
+    """In inference mode, too, tensors that autograd may save; the only graph is still the descent's own."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def ordinary(value: T) -> T:
+    """The value, or a copy if it is, or holds, a tensor that was made in inference mode."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value  # type: ignore[return-value]  # a Tensor is a T here
+    return copy.deepcopy(value) if _holds_inference(value) else value
+
+
+def _holds_inference(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.is_inference()
+    if isinstance(value, Warp | Family | Constants):
+        value = vars(value)
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list | tuple) and any(map(_holds_inference, value))
