@@ -1,35 +1,44 @@
-# Everything here needs only python3 and make. PYTHON=python3.12 chooses another interpreter.
+# Everything here needs only python3 and make. PYTHON=python3.12 chooses another interpreter, TORCH=2.14.1 another PyTorch,
+# in an environment of its own.
 PYTHON ?= python3
-BIN := .venv/bin
+PINNED := 2.13.0
+TORCH ?= $(PINNED)
+VENV := .venv$(if $(filter-out $(PINNED),$(TORCH)),-torch-$(TORCH))
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q -c $(VENV)/constraints.txt
 
 .PHONY: demo test docs lint clean
 
-demo: .venv/demo
+demo: $(VENV)/demo
 	$(BIN)/stn demo
 
-test: .venv/test
+test: $(VENV)/test
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-docs: .venv/test
+docs: $(VENV)/test
 	$(BIN)/python -m mkdocs build --strict
 
-lint: .venv/test
+lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-torch-* runs
 
-.venv/demo: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train]'
+$(VENV)/demo: pyproject.toml $(VENV)/constraints.txt
+	$(PIP) torch==$(TORCH)
+	$(PIP) -e '.[train]'
 	@touch $@
 
-.venv/test: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,bench,docs,export,dev]'
-	@touch $@ .venv/demo
+$(VENV)/test: pyproject.toml $(VENV)/constraints.txt
+	$(PIP) torch==$(TORCH)
+	$(PIP) -e '.[train,bench,docs,export,dev]'
+	@touch $@ $(VENV)/demo
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+# Another torch brings the triton that it was built with.
+$(VENV)/constraints.txt: constraints.txt | $(BIN)/python
+	sed -E '$(if $(filter-out $(PINNED),$(TORCH)),/^(torch|triton)==/d)' constraints.txt > $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

@@ -75,7 +75,7 @@ def check_reach(antialias: bool | str, gradient: str) -> None:
 def affine_sample(
     image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
     theta: Tensor,  # (d, d+1) for all, (N, d, d+1), or (N, K, d, d+1): K looks at each image; N = 1 is for all
-    size: Sequence[int] | None = None,  # output size; None: as image
+    size: int | Sequence[int] | None = None,  # output size; None: as image
     *,
     mode: str | Kernel = "bilinear",
     padding_mode: str = "zeros",
@@ -106,7 +106,7 @@ def affine_sample(
 def projective_sample(
     image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
     matrix: Tensor,  # (d+1, d+1) for all, (N, d+1, d+1), or (N, K, d+1, d+1); N = 1 is for all
-    size: Sequence[int] | None = None,  # output size; None: as image
+    size: int | Sequence[int] | None = None,  # output size; None: as image
     *,
     mode: str | Kernel = "bilinear",
     padding_mode: str = "zeros",
@@ -130,7 +130,7 @@ def projective_sample(
 
 
 def _sample_through(
-    image: Tensor, name: str, matrix: Tensor, rows: int, size: Sequence[int] | None, options: Options
+    image: Tensor, name: str, matrix: Tensor, rows: int, size: int | Sequence[int] | None, options: Options
 ) -> Any:
     _check.matrix(name, matrix, image, rows)
     size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, image.ndim - 2)
@@ -165,7 +165,7 @@ def thin_plate_sample(
     image: Tensor,  # (N, C, H, W)
     coefficients: Tensor,  # (T+3, 2) for all, (N, T+3, 2), or (N, K, T+3, 2); N = 1 is for all
     control_points: Tensor,  # (T, 2) normalised, for all
-    size: Sequence[int] | None = None,  # output size; None: as image
+    size: int | Sequence[int] | None = None,  # output size; None: as image
     *,
     mode: str | Kernel = "bilinear",
     padding_mode: str = "zeros",
@@ -238,7 +238,7 @@ def _through_field(image: Tensor, field: Tensor, units: str, relative: bool, opt
 def spatial_transformer_network(
     input_fmap: Tensor,  # (B, H, W, C)
     theta: Tensor,  # (B, 6), or (B, 2, 3)
-    out_dims: Sequence[int] | None = None,  # (H', W'); None: as input_fmap
+    out_dims: int | Sequence[int] | None = None,  # (H', W'); None: as input_fmap
 ) -> Tensor:  # (B, H', W', C)
     """The call of the `stn` package of 2017, channels last: affine, bilinear, zeros outside, corners aligned.
 
