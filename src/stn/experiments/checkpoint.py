@@ -98,6 +98,8 @@ def _check_parts(path: Path, state: State, run: Run) -> None:
     trained = sum(row["split"] == "valid" for row in state["rows"])
     if not 0 < state["epoch"] == trained <= run.epochs:
         _check.fail(f"{path} must be of 1 to {run.epochs} epochs with a row each; got {state['epoch']} and {trained} rows")
+    if state["schedule"].get("last_epoch") != state["step"]:
+        _check.fail(f"{path} must be a checkpoint of a run; its learning rates are not those of step {state['step']}")
     _check_settings(path, state, run)
     for part in WEIGHTS:
         for name, value in state[part].items():
