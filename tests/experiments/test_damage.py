@@ -143,8 +143,8 @@ def test_a_part_of_the_checkpoint_that_is_wrong(part: str, value: Any, run: Path
         (lambda state: state["rows"].append({"split": "valid"}), "its rows are not those of one"),
         (lambda state: state["run"].update(seed=7), "it is of one with seed=7"),
         (lambda state: state["versions"].update(format=99, stn="9.0"), "it is of a newer one (9.0)"),
-        (lambda state: spoiled(state, "evaluated", torch.nan), "must hold finite weights; evaluated."),
-        (lambda state: spoiled(state, "network", torch.inf), "must hold finite weights; network."),
+        (lambda state: spoiled(state, "evaluated", torch.nan), "must hold finite weights; "),
+        (lambda state: spoiled(state, "network", torch.inf), "must hold finite weights; "),
     ],
 )
 def test_a_checkpoint_that_is_none(change: Callable[[dict[str, Any]], Any], words: str, run: Path) -> None:

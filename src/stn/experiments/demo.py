@@ -53,6 +53,7 @@ def demo(out: Path, *, seed: int = 0, quiet: bool = False) -> RunFolder:
     Raises: InputError if one of their folders is there and holds anything that no earlier demonstration made.
     """
     _check.seed("seed", seed)
+    _check.writable_folder("out", out)
     for setting in RUNS:
         replaceable(RunFolder(out / dataclasses.replace(setting, seed=seed).name))
     console = Console(quiet=quiet)
