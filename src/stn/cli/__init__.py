@@ -48,11 +48,11 @@ def main() -> None:
     """The command line that this process was started with."""
     prepare_output()
     words = sys.argv[1:]
-    if words == ["--version"]:
-        print(f"stn {stn_version()}, torch {torch.__version__}")
-        return
     command = next((word for word in words if word in COMMANDS), "stn")
     with well_ended(command, names_of(command)):
+        if words == ["--version"]:
+            print(f"stn {stn_version()}, torch {torch.__version__}")
+            return
         app.cli(prog="stn", description=DESCRIPTION, config=(tyro.conf.FlagCreatePairsOff,))
 
 

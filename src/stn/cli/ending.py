@@ -12,12 +12,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from stn import _check
 from stn.experiments.rows import DamagedRows
 
 WRONG, PIPE, INTERRUPTED, TERMINATED = 2, 141, 130, 143  # exit codes; the last three as of a program that a signal ends
+PATIENCE = 15  # seconds from a signal to the end
 GOES_ON = {  # command: how to go on with what was interrupted
     "train": "the same command with --resume goes on",
     "reproduce": "the same command goes on",
@@ -34,29 +35,36 @@ class Terminated(KeyboardInterrupt):
 @contextmanager
 def well_ended(command: str, names: Mapping[str, str]) -> Iterator[None]:
     """Around a command. names: of its arguments in sentences, as the command line has them."""
-    with _signals(), _plain_warnings():
+    rest = f"; {GOES_ON[command]}" if command in GOES_ON else ""
+    with _signals() as asked, _plain_warnings():
         try:
-            yield
-            sys.stdout.flush()
-        except _check.InputError as error:
-            end(spoken(str(error), names), WRONG)
-        except BrokenPipeError:
-            _forget_output()
-            sys.exit(PIPE)
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
         except KeyboardInterrupt as error:
-            rest = f"; {GOES_ON[command]}" if command in GOES_ON else ""
             end(f"interrupted{rest}", TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
-        except MemoryError:
-            end(f"{command} needs more memory than there is", WRONG)
-        except OSError as error:
-            end(f"{error.filename or command}: {_check.reason(error)}", WRONG)
-        except RuntimeError as error:
-            if not NO_MEMORY.search(str(error)):
-                raise
-            end(f"{command} needs more memory than there is", WRONG)
+        except Exception as error:
+            if asked:  # what an interruption became in a library that did not expect one there, as compilers do not
+                end(f"interrupted{rest}", asked[0])
+            _explain(error, command, names)
 
 
-def end(sentence: str, code: int) -> None:
+def _explain(error: Exception, command: str, names: Mapping[str, str]) -> NoReturn:
+    """End in the sentence for an error of the user's or the machine's; any other is ours, and raised again."""
+    if isinstance(error, _check.InputError):
+        end(spoken(str(error), names), WRONG)
+    if isinstance(error, BrokenPipeError):
+        _forget_output()
+        sys.exit(PIPE)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
+        end(f"{command} needs more memory than there is", WRONG)
+    if isinstance(error, OSError):
+        end(f"{error.filename or command}: {_check.reason(error)}", WRONG)
+    raise error
+
+
+def end(sentence: str, code: int) -> NoReturn:
     with suppress(OSError):
         print(f"{os.linesep if code > WRONG else ''}stn: {sentence}", file=sys.stderr)
     sys.exit(code)
@@ -92,21 +100,35 @@ def prepare_output() -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM ends a command like Ctrl-C: what it wrote is whole, what it started ends."""
+def _signals() -> Iterator[list[int]]:
+    """SIGTERM ends a command like Ctrl-C: what it wrote is whole, what it started ends. Yields the exit codes asked for.
+
+    Python hands a signal on as an exception, which may come where none can be raised and is dropped there, in a callback
+    from a compiler's C code. So whoever is not gone in time ends as by a kill, which all files survive.
+    """
+    asked: list[int] = []
+    late: list[threading.Timer] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
 
-    def terminate(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        raise Terminated
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(128 + number)
+        late.append(threading.Timer(PATIENCE, os._exit, args=(asked[0],)))
+        late[-1].daemon = True
+        late[-1].start()
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    unraisable, sys.unraisablehook = sys.unraisablehook, lambda found: None if asked else unraisable(found)
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for timer in late:
+            timer.cancel()
+        sys.unraisablehook = unraisable
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
