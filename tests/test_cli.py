@@ -36,18 +36,45 @@ def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, 
     assert stn(monkeypatch, *filter(None, [command]), "--help") == 0
     out = capsys.readouterr().out
     wanted = {
-        "": list(COMMANDS),
-        "reproduce": ["TABLE", "--root", "--seeds", "--budget", "--cells", "--workers", "--out"],
-        "train": ["--data", "--distortion", "--resume", "--localization-lr", "--seed", "one cycle"],
-        "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counter-clockwise"],
-        "evaluate": ["RUN", "--draws"],
-        "figures": ["RUN", "--count", "--out"],
-        "report": ["RUN", "--out"],
-        "register": ["MOVING", "FIXED", "OUT", "--transform", "--loss", "correlation", "--bending", "--theta"],
+        "": [*COMMANDS, "stn warp photo.jpg", "--version", "--tyro-write-completion bash"],
+        "reproduce": ["TABLE", "--root", "--download", "--seeds", "--budget", "--cells", "--workers", "--out", "--list"],
+        "train": ["--data", "--resume", "--localization-lr", "--seed", "one cycle", "--device", "{digits,mnist,svhn,cub}"],
+        "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counter-clockwise", "--max-pixels", "{zeros,border,reflection"],
+        "evaluate": ["RUN", "--draws", "--device", "--root", "--download"],
+        "figures": ["RUN [RUN ..]", "--count", "--out", "--root", "--download"],
+        "report": ["RUN [RUN ..]", "--out", "--root", "--download"],
+        "register": ["MOVING", "FIXED", "OUT", "{translation,rigid,", "--loss", "correlation", "--bending", "--theta"],
         "export": ["RUN", "OUT", "--opset", "--lowering", "GridSample"],
         "demo": ["--out"],
     }[command]
-    assert all(word in out for word in wanted)
+    words = " ".join(out.replace("│", " ").split())
+    assert all(word in words for word in wanted)
+    assert "{None}" not in words and "(default: None)" not in words and "(default: False)" not in words
+    assert words.count("(default: runs/") == words.count("default: runs/")
+
+
+@pytest.mark.parametrize("columns", (80, 120))
+def test_help_breaks_lines_where_the_terminal_ends(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in COMMANDS:
+        stn(monkeypatch, command, "--help")
+        boxed = [line.strip("│").rstrip() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        for line, following in zip(boxed, boxed[1:], strict=False):
+            indent = len(following) - len(following.lstrip())
+            text = following.split()
+            if text and indent > 4 and len(line) - len(line.lstrip()) == indent:  # the same paragraph goes on
+                assert len(line) + len(text[0]) + 1 >= columns - 6, (command, line, following)
+
+
+def test_names_of_cells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stn(monkeypatch, "reproduce", "table1", "--list") == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["fcn/r", "fcn/rts"]
+    assert stn(monkeypatch, "reproduce", "colocalization", "--list") == 0
+    assert "translated/0" in capsys.readouterr().out.splitlines()
+    assert stn(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("stn ")
 
 
 def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +179,14 @@ def test_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
             ["train", "--data", "mnist", "--root", "nowhere"],
             "stn: --root must hold train-images-idx3-ubyte .*--download",
         ),
+        (["train", "--device", "tpu"], "stn: --device must be one of auto, cpu, cuda, mps; got 'tpu'"),
+        (["train", "--seed", "-1"], "stn: --seed must be an integer from 0 to 2^32 - 1; got -1"),
+        (["train", "--lr", "nan"], "stn: --lr must be positive; got nan"),
+        (["train", "--lr", "inf"], "stn: --lr must be finite; got inf"),
+        (["demo", "--seed", "-1"], "stn: --seed must be an integer from 0 to 2^32 - 1; got -1"),
+        (["bench", "--threads", "0"], "stn: --threads must be an integer of at least 1; got 0"),
+        (["evaluate", "nowhere", "--device", "tpu"], "stn: --device must be cpu, cuda or cuda and a number, .*; got 'tpu'"),
+        (["bench", "--device", "tpu"], "stn: --device must be cpu, cuda or cuda and a number, .*; got 'tpu'"),
         (["train", "--transform", "afine"], "transform must be one of affine, .*; got 'afine'"),
         (["reproduce", "table1", "--cells", "x"], "stn: --cells must be names or patterns among fcn/r, .*; got 'x'"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 
@@ -39,8 +40,17 @@ Examples:
 
 stn COMMAND -h tells of a command's options, stn --version of the versions. Completion of commands and options for bash, zsh
 or tcsh: stn --tyro-write-completion bash ~/.local/share/bash-completion/completions/stn"""
+
+
+def flowing(text: str) -> str:
+    """A docstring with each paragraph and each argument on one line: help breaks lines where the terminal ends."""
+    paragraphs = re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.cleandoc(text))
+    return re.sub(r"(?<=\S)\n {8,}", " ", paragraphs)
+
+
 app = tyro.extras.SubcommandApp()
 for _command in COMMANDS.values():
+    _command.__doc__ = flowing(_command.__doc__ or "")
     app.command(_command)
 
 

@@ -142,10 +142,19 @@ def _plain_warnings() -> Iterator[None]:
         else:
             show(message, category, *place, **rest)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", DamagedRows)
-        warnings.showwarning = plain
-        yield
+    def silent(failed: threading.ExceptHookArgs) -> None:
+        """The thread that writes for TensorBoard ends on a full disk; the main one then meets the same error."""
+        if not issubclass(failed.exc_type, OSError):
+            hook(failed)
+
+    hook, threading.excepthook = threading.excepthook, silent
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", DamagedRows)
+            warnings.showwarning = plain
+            yield
+    finally:
+        threading.excepthook = hook
 
 
 def _forget_output() -> None:

@@ -29,6 +29,27 @@ def _one_of(names: Iterable[str]) -> str:
     return "{" + ",".join(names) + "}"
 
 
+_DISTORTION = arg(
+    metavar=_one_of(TASKS),
+    help="What is made of digits: r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e "
+    "(elastic), tc (cluttered 60x60), moved and moved_cluttered (a little), addition, pairs, strings, extruded "
+    "(to volumes of 60^3), perturbed_56 (and what is around it), curved (strings on an arc, in perspective). "
+    "Of photographs: numbers (svhn as it is), birds (random views of cub).",
+)
+_MODEL = arg(
+    metavar=_one_of(_MODELS),
+    help="fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer. Addition: also "
+    "2xst-fcn; pairs: look, 2xlook; strings: cnn, st-cnn-single, st-cnn-multi; perturbed: cnn, st-cnn, "
+    "ic-stn-1, -2, -4; curved: crnn, st-crnn; numbers: as strings; birds: cnn, 2xst-cnn, 4xst-cnn.",
+)
+_HELD_OUT = arg(
+    help="Training images that are kept for the validation error, at most: as many as the data set holds out, or "
+    "fewer. With few, a recipe that is chosen learns from nearly all.",
+)
+_PRECISION = arg(
+    help="Of the arithmetic; theta and all coordinates keep 32 bits or more. auto: products in bfloat16 where the "
+    "device has them, or else all in float32.",
+)
 _DEVICE = arg(name="device", aliases=("--accelerator",), metavar=_one_of(get_args(ACCELERATORS)))
 
 
@@ -42,20 +63,11 @@ class Run:
     """Folder of the data files."""
     download: Annotated[bool, arg(help_behavior_hint="")] = False
     """Fetch data files that are missing from --root."""
-    distortion: Annotated[str, arg(metavar=_one_of(TASKS))] = "rts"
-    """What is made of digits: r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e (elastic), tc
-    (cluttered 60x60), moved and moved_cluttered (a little), addition, pairs, strings, extruded (to volumes of 60^3),
-    perturbed_56 (and what is around it), curved (strings on an arc, in perspective). Of photographs: numbers (svhn as it
-    is), birds (random views of cub)."""
-    model: Annotated[str, arg(metavar=_one_of(_MODELS))] = "st-cnn"
-    """fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer. Addition: also 2xst-fcn;
-    pairs: look, 2xlook; strings: cnn, st-cnn-single, st-cnn-multi; perturbed: cnn, st-cnn, ic-stn-1, -2, -4;
-    curved: crnn, st-crnn; numbers: as strings; birds: cnn, 2xst-cnn, 4xst-cnn."""
+    distortion: Annotated[str, _DISTORTION] = "rts"
+    model: Annotated[str, _MODEL] = "st-cnn"
     transform: Annotated[str, arg(metavar=_one_of(FAMILIES))] = "affine"
     """What the layer learns. (curved: always tps; pairs and birds: always attention.)"""
-    held_out: int = 5000
-    """Training images that are kept for the validation error, at most: as many as the data set holds out, or fewer. With
-    few, a recipe that is chosen learns from nearly all."""
+    held_out: Annotated[int, _HELD_OUT] = 5000
     epochs: int = 6
     """Passes over the training images, each one distorted anew (digits: ten times a pass)."""
     batch_size: int = 128
@@ -84,12 +96,8 @@ class Run:
     """Of the initial weights, the order of the images and their distortions."""
     draws: int = 3
     """Independent distortions of the test set, for its mean error and spread."""
-    precision: PRECISIONS = "32-true"
-    """Of the arithmetic; theta and all coordinates keep 32 bits or more. auto: products in bfloat16 where the device has
-    them, or else all in float32."""
-    accelerator: Annotated[str, arg(name="device", aliases=("--accelerator",), metavar=_one_of(get_args(ACCELERATORS)))] = (
-        "auto"
-    )
+    precision: Annotated[PRECISIONS, _PRECISION] = "32-true"
+    accelerator: Annotated[str, _DEVICE] = "auto"
     """Where to compute."""
     devices: int = 1
     """How many of them (data-parallel)."""

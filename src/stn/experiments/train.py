@@ -31,7 +31,7 @@ from stn.experiments.batches import (
 from stn.experiments.evaluate import scores
 from stn.experiments.film import SAMPLES, Film
 from stn.experiments.folder import Row, RunFolder
-from stn.experiments.machine import arithmetic
+from stn.experiments.machine import arithmetic, present
 from stn.experiments.optimizers import OPTIMIZERS
 from stn.experiments.parallel import leave_process_group, process_lost, processes, share_batch_norm
 from stn.experiments.progress import Progress
@@ -67,6 +67,7 @@ def _trained(run: Run, folder: RunFolder, resume: bool, quiet: bool) -> list[Row
     end_with_launcher()
     logger = TensorBoardLogger(folder.path, name="tensorboard", version="")
     devices, machines = processes(run.devices)
+    present(run.accelerator, devices)
     precision: Any = arithmetic(run.precision, run.accelerator)
     fabric = Fabric(accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=precision, loggers=logger)
     fabric.launch()
