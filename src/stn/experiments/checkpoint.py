@@ -100,11 +100,24 @@ def _check_parts(path: Path, state: State, run: Run) -> None:
         _check.fail(f"{path} must be of 1 to {run.epochs} epochs with a row each; got {state['epoch']} and {trained} rows")
     if state["schedule"].get("last_epoch") != state["step"]:
         _check.fail(f"{path} must be a checkpoint of a run; its learning rates are not those of step {state['step']}")
+    if not is_film(state.get("film", {})):
+        _check.fail(f"{path} must be a checkpoint of a run; its film is not one")
     _check_settings(path, state, run)
     for part in WEIGHTS:
         for name, value in state[part].items():
             if isinstance(value, Tensor) and not value.isfinite().all():
                 _check.fail(f"{path} must hold finite weights; {part}.{name} is not")
+
+
+def is_film(film: Any) -> bool:
+    """Images (N, C, H, W) and frames of a step and theta (S, N, P); empty for a network without a 2-D transformer."""
+    if not isinstance(film, Mapping) or not film:
+        return film == {}
+    images, frames = film.get("images"), film.get("frames")
+    if not isinstance(images, Tensor) or images.ndim != 4 or not isinstance(frames, list) or not frames:
+        return False
+    pairs = all(isinstance(frame, tuple | list) and len(frame) == 2 and isinstance(frame[0], int) for frame in frames)
+    return pairs and all(isinstance(theta, Tensor) and theta.ndim == 3 for _, theta in frames)
 
 
 def _check_settings(path: Path, state: State, run: Run) -> None:
