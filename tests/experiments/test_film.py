@@ -148,7 +148,8 @@ def test_tensorboard_has_the_looks_of_every_epoch(small: Run, folder: RunFolder)
 @pytest.mark.parametrize(
     "film",
     [
-        "x", 3, [], {"images": 3}, {"images": torch.zeros(3), "frames": []}, {"images": torch.zeros(1, 1, 4, 4), "frames": []},
+        "x", 3, [], {"images": 3}, {"images": torch.zeros(3), "frames": []},
+        {"images": torch.zeros(1, 1, 4, 4), "frames": []},
         {"images": torch.zeros(1, 1, 4, 4), "frames": [(0, "x")]}, {"images": torch.zeros(1, 1, 4, 4), "frames": [3]},
     ],
     ids=str,
