@@ -1,6 +1,7 @@
 """Files appear whole or not at all, whoever else writes, whatever the disk does; locks are held by one."""
 
 import errno
+import io
 import os
 import threading
 from pathlib import Path
@@ -46,7 +47,12 @@ def test_a_refused_write_leaves_the_old_file_and_nothing_else(
 
 def test_tensors_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.save alone ends in a RuntimeError of its own there."""
-    monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
+
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Full())
     with pytest.raises(FileError, match="the disk is full"):
         write_tensors(tmp_path / "file.pt", {"x": torch.zeros(10)})
     assert os.listdir(tmp_path) == []

@@ -10,6 +10,8 @@ import os
 import re
 import socket
 import uuid
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,10 +54,45 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_tensors(path: Path, value: object) -> None:
-    """As torch.save does. In memory first: on a full disk torch itself ends in an error that does not say so."""
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    """As torch.save does, which on a full disk ends in an error of its own that does not say so."""
+
+    def write(file: IO[bytes]) -> None:
+        told: Any = Telling(file)
+        try:
+            torch.save(value, told)
+        except RuntimeError:
+            if told.error is None:
+                raise
+            raise told.error from None
+
+    write_atomically(path, write)
+
+
+class Telling(io.RawIOBase):
+    """A file to write, which keeps the error that the system gave."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def read_tensors(path: Path) -> Any:
+    """As torch.load does, tensors and plain values alone, on the CPU. Each part of the file is held to the checksum that the
+    zip format has for it, which torch itself does not do. Raises: whatever damaged bytes lead to."""
+    with zipfile.ZipFile(path) as file:
+        damaged = file.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} in it is damaged")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def beside(out: Path, suffix: str) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +14,7 @@ from torch import Tensor
 from stn import _check
 from stn.experiments.rows import Row, is_row
 from stn.experiments.runs import Run
-from stn.files import write_tensors
+from stn.files import read_tensors, write_tensors
 
 State = dict[str, Any]
 FORMAT = 1  # of run folders; of those that earlier versions wrote without saying so, 0
@@ -60,17 +58,10 @@ def read_checkpoint(path: Path, run: Run) -> State:
 
 
 def _loaded(path: Path) -> Any:
-    """Each part of the file is held to the checksum that the zip format has for it, which torch itself does not do."""
     try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-        if damaged is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the damaged bytes led them to
+        return read_tensors(path)
+    except Exception as error:  # whatever the damaged bytes led it to
         _check.fail(f"{path} must be a checkpoint of a run; reading it ended in {type(error).__name__}")
-    _check.fail(f"{path} must be a checkpoint of a run, as it was written; {damaged} in it is damaged")
 
 
 def _check_versions(path: Path, state: State) -> None:

@@ -17,7 +17,7 @@ from stn.experiments.report import line
 from stn.experiments.results import Results
 from stn.experiments.rows import Row
 from stn.experiments.search import FEATURES, Found, Search, codes, find
-from stn.files import write_tensors, write_text
+from stn.files import read_tensors, write_tensors, write_text
 
 HEADINGS = {  # heading, and how many the paper finds of the worst and the best digit, in percent
     "translated_84": ("translated", (100, 100)),
@@ -108,8 +108,13 @@ def found_name(search: Search) -> str:
 
 def found_in(path: Path) -> tuple[Example, torch.Tensor]:
     """The images of a search, their digits' boxes among them, and its looks: (N, 4)."""
-    kept = torch.load(path, weights_only=True)
-    return Example(kept["images"].float() / 255, kept["labels"], kept["boxes"]), kept["looks"]
+    try:
+        kept = read_tensors(path)
+        return Example(kept["images"].float() / 255, kept["labels"], kept["boxes"]), kept["looks"]
+    except Exception as error:  # whatever damaged bytes led it to
+        _check.fail(
+            f"{path} must be what a search found; reading it ended in {type(error).__name__}. Delete it, and its row"
+        )
 
 
 def _keep(found: Found, path: Path) -> None:
