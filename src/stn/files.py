@@ -142,7 +142,8 @@ def locked(file: Path, sentence: str = "") -> Iterator[None]:
         owner = json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode()
         with suppress(OSError):  # on a full disk the lock holds, and only does not say whose it is
             os.ftruncate(handle, 0)
-            os.pwrite(handle, owner, 0)
+            os.lseek(handle, 0, os.SEEK_SET)
+            os.write(handle, owner)
         yield
     finally:
         with suppress(OSError):

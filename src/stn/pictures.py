@@ -26,7 +26,7 @@ DEEP = ("I;16", "I", "F")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a picture's pixels are: one of the modes of FULL, and the colour profile that they are meant for."""
+    """What a picture's pixels are: one of the modes of FULL, and the color profile that they are meant for."""
 
     mode: str
     profile: bytes | None = None
@@ -64,7 +64,7 @@ def _mode(name: str, picture: Image) -> str:
     """The one of FULL that says the same."""
     mode = "RGB" if picture.mode in AS_RGB else PLAIN.get(picture.mode, picture.mode)
     if mode not in FULL:
-        _check.fail(f"{name} must be grey or of RGB colors; got a picture of mode {picture.mode}")
+        _check.fail(f"{name} must be gray or of RGB colors; got a picture of mode {picture.mode}")
     if "transparency" in picture.info and mode in ("L", "RGB"):
         return {"L": "LA", "RGB": "RGBA"}[mode]
     if "transparency" in picture.info and mode in DEEP:
@@ -73,7 +73,7 @@ def _mode(name: str, picture: Image) -> str:
 
 
 def _check_depth(name: str, picture: Image) -> None:
-    """Pillow reads 8 of the 16 bits that a channel of a coloured picture may have, and does not say so."""
+    """Pillow reads 8 of the 16 bits that a channel of a colored picture may have, and does not say so."""
     tiles = getattr(picture, "tile", None) or ()
     stored = " ".join(str(part) for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],)))
     if ";16" in stored and picture.mode not in DEEP and not picture.mode.startswith("I"):
@@ -95,12 +95,12 @@ def closed(pixels: Tensor, kind: Kind) -> Image:  # (C, H, W)
 
 
 def premultiplied(images: Tensor) -> Tensor:  # (.., C, H, W), the last channel the opacity
-    """Colours times opacity: what may be averaged without a transparent pixel's colour showing at an edge."""
+    """Colors times opacity: what may be averaged without a transparent pixel's color showing at an edge."""
     return torch.cat([images[..., :-1, :, :] * images[..., -1:, :, :], images[..., -1:, :, :]], dim=-3)
 
 
 def straight(images: Tensor) -> Tensor:  # (.., C, H, W)
-    """Colours again; black where nothing is left of them."""
+    """Colors again; black where nothing is left of them."""
     opacity = images[..., -1:, :, :].clamp(0, 1)
     some = opacity > 1e-4
     colors = torch.where(some, images[..., :-1, :, :] / torch.where(some, opacity, 1), 0)
@@ -108,6 +108,6 @@ def straight(images: Tensor) -> Tensor:  # (.., C, H, W)
 
 
 def on_white(images: Tensor) -> Tensor:  # (.., C, H, W) -> (.., C - 1, H, W)
-    """Colours over a white ground."""
+    """Colors over a white ground."""
     opacity = images[..., -1:, :, :].clamp(0, 1)
     return images[..., :-1, :, :] * opacity + (1 - opacity)

@@ -38,7 +38,7 @@ def picture(mode: str) -> Image.Image:
 
 
 def values(image: Image.Image) -> np.ndarray:
-    """Numbers to compare: colours times opacity, and the opacity."""
+    """Numbers to compare: colors times opacity, and the opacity."""
     if image.mode in ("P", "CMYK", "YCbCr"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.mode == "1":
@@ -86,14 +86,14 @@ def test_a_shift_is_the_same_in_every_mode(mode: str, tmp_path: Path) -> None:
 def test_modes_that_mean_something_else_are_refused(tmp_path: Path) -> None:
     picture("LAB").save(tmp_path / "in.tif")
     code, _, error = command("warp", tmp_path / "in.tif", tmp_path / "out.png")
-    assert code == 2 and "must be grey or of RGB colors; got a picture of mode LAB" in error
-    with pytest.raises(stn.InputError, match="moving must be grey or of RGB colors; got a picture of mode LAB"):
+    assert code == 2 and "must be gray or of RGB colors; got a picture of mode LAB" in error
+    with pytest.raises(stn.InputError, match="moving must be gray or of RGB colors; got a picture of mode LAB"):
         stn.register(picture("LAB"), picture("LAB"))
     assert not (tmp_path / "out.png").exists()
 
 
 @pytest.mark.parametrize("ending", (".png", ".tif"))
-def test_16_bits_of_colour_are_refused_for_pillow_drops_half_of_them(ending: str, tmp_path: Path) -> None:
+def test_16_bits_of_color_are_refused_for_pillow_drops_half_of_them(ending: str, tmp_path: Path) -> None:
     import cv2
 
     cv2.imwrite(str(tmp_path / f"in{ending}"), np.full((8, 8, 3), 30001, np.uint16))
@@ -119,8 +119,8 @@ def test_pictures_stand_upright(orientation: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ("RGBA", "LA", "P"))
-def test_transparency_stays_and_its_colours_do_not_bleed(kind: str, tmp_path: Path) -> None:
-    """White, opaque, left; right transparent, and of a colour that nobody is to see."""
+def test_transparency_stays_and_its_colors_do_not_bleed(kind: str, tmp_path: Path) -> None:
+    """White, opaque, left; right transparent, and of a color that nobody is to see."""
     if kind == "LA":
         array = np.zeros((16, 16, 2), np.uint8)
         array[:, :8] = 255
@@ -161,7 +161,7 @@ def test_deep_pictures_are_not_squeezed_into_bytes(mode: str, ending: str, tmp_p
     assert not (tmp_path / f"out{ending}").exists()
 
 
-def test_grey_of_16_bits_stays_so_in_a_png(tmp_path: Path) -> None:
+def test_gray_of_16_bits_stays_so_in_a_png(tmp_path: Path) -> None:
     picture("I;16").save(tmp_path / "in.png")
     assert command("warp", tmp_path / "in.png", tmp_path / "out.png", "--rotate", 180)[0] == 0
     with Image.open(tmp_path / "in.png") as there, Image.open(tmp_path / "out.png") as found:

@@ -82,6 +82,20 @@ def test_a_field_of_the_settings_of_a_wrong_type(field: str, value: Any, run: Pa
         assert getattr(found, field) == (Path(value) if field == "root" and value is not None else value)
 
 
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_setting_that_is_missing_is_its_default_or_does_not_fit_the_checkpoint(field: str, run: Path) -> None:
+    """So folders of earlier versions are read, which had fewer settings."""
+    config, expected = json.loads((run / "config.json").read_text()), RunFolder(run).run()
+    del config[field]
+    (run / "config.json").write_text(json.dumps(config))
+    try:
+        RunFolder(run).load()
+    except InputError as error:
+        assert "config.json" in str(error) or f"it is of one with {field}=" in str(error)
+    else:
+        assert RunFolder(run).run() == expected
+
+
 def test_a_setting_that_is_missing_or_unknown(run: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"newer_setting": 1}))

@@ -64,8 +64,8 @@ def _found(picture: Source, goal: Source, transform: str, **options: Any) -> Reg
     from stn.registration import register as find
 
     a, b = picture.pixels, goal.pixels
-    if a.shape[1] != b.shape[1]:  # one is grey, or transparent
-        a, b = picture.grey(), goal.grey()
+    if a.shape[1] != b.shape[1]:  # one is gray, or transparent
+        a, b = picture.gray(), goal.gray()
     for name, image in (("moving", a), ("fixed", b)):
         _check.varied(name, image)
     found = find(a.float(), b.float(), transform, **options)

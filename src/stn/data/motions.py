@@ -21,10 +21,10 @@ def motion_to_theta(
     shear: float = 0.0,  # degrees
     translate: tuple[float, float] = (0.0, 0.0),  # pixels, right and down
 ) -> Tensor:  # (2, 3)
-    """The look under which the content is sheared, scaled, turned about the middle, then moved: its inverse, normalised.
+    """The look under which the content is sheared, scaled, turned about the middle, then moved: its inverse, normalized.
 
     A turn is a turn in pixels, on pictures that are not square too: with half extents H = diag(W, H) / 2, the content moves
-    by F = (A, t) in centred pixels, and theta = (H^-1 A^-1 H, -H^-1 A^-1 t).
+    by F = (A, t) in centered pixels, and theta = (H^-1 A^-1 H, -H^-1 A^-1 t).
     """
     for name, given in (("rotate", rotate), ("scale", scale), ("shear", shear)):
         _check.finite_number(name, given)

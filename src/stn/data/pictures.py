@@ -30,7 +30,7 @@ INTEGERS = {
 class Source:
     """An image as it is warped, and what its file was."""
 
-    pixels: Tensor  # (1, C, *size); colours times opacity where a picture has one
+    pixels: Tensor  # (1, C, *size); colors times opacity where a picture has one
     kind: Kind | None  # of a picture
     restore: Callable[[Tensor], Any]  # of an array: to its axes and its dtype
     dtype: Any = None  # of an array
@@ -40,8 +40,8 @@ class Source:
     def transparent(self) -> bool:
         return self.kind is not None and self.kind.transparent
 
-    def grey(self) -> Tensor:
-        """The mean of the colours (1, 1, *size): what images of other channels are compared by."""
+    def gray(self) -> Tensor:
+        """The mean of the colors (1, 1, *size): what images of other channels are compared by."""
         colors = self.pixels[:, :-1] if self.transparent else self.pixels[:, :3]
         return colors.mean(dim=1, keepdim=True)
 
@@ -73,7 +73,7 @@ def _array_source(path: Path) -> Source:
 
 
 def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """An image file as (C, H, W), float32 in [0, 1]: C is 1 (grey), 3 (colour), and one more with transparency.
+    """An image file as (C, H, W), float32 in [0, 1]: C is 1 (gray), 3 (color), and one more with transparency.
 
     A numpy file (.npy) holds (H, W), (H, W, C), or a volume (D, H, W), read as (1, D, H, W); integers become shares of
     their dtype's largest number. Floating-point pictures and arrays stay as they are.
@@ -158,7 +158,7 @@ def check_output(name: str, path: Path, source: Source) -> str:
 
 
 def write_source(found: Tensor, path: Path, source: Source) -> None:  # (1, C, *size)
-    """Write a warped `source`, whole or not at all. As a numpy file a picture is float32 in [0, 1], its colours straight,
+    """Write a warped `source`, whole or not at all. As a numpy file a picture is float32 in [0, 1], its colors straight,
     floating-point and 32-bit pictures are their numbers, and an array has the axes and the dtype that it came with."""
     if path.suffix.lower() == ".npy":
         write_numbers(_numbers(found, source), path)
