@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -70,34 +71,35 @@ def _trained(run: Run, folder: RunFolder, resume: bool, quiet: bool) -> list[Row
     present(run.accelerator, devices)
     precision: Any = arithmetic(run.precision, run.accelerator)
     fabric = Fabric(accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=precision, loggers=logger)
+    try:
+        with ExitStack() as until_done:
+            return _begun(run, folder, fabric, resume, until_done).fit(quiet=quiet)
+    except RuntimeError as error:
+        if devices * machines == 1 or not process_lost(error):
+            raise
+        rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")  # the process group may never have come to be
+        raise ProcessLost(
+            f"process {rank} of {devices * machines} lost another one, and ends. What {folder.path} holds is kept: the same "
+            "command with --resume goes on from there"
+        ) from error
+
+
+def _begun(run: Run, folder: RunFolder, fabric: Fabric, resume: bool, until_done: ExitStack) -> Trainer:
+    """A training with all that its folder knows of it. The folder is locked until it is done."""
     fabric.launch()
     _check.divisible("batch_size", run.batch_size, fabric.world_size)
-    with ExitStack() as until_done:
-        with fabric.rank_zero_first():  # one process downloads what is missing, and makes the folder
-            if fabric.is_global_zero:
-                folder.check(run, resume=resume)
-            data = load(run.data, run.root, download=run.download)
-            if fabric.is_global_zero:
-                until_done.enter_context(folder.lock())
-                folder.open(run, resume=resume)
-        trainer = Trainer(run, folder, fabric, data)
-        trainer.restore(folder.load())
+    with fabric.rank_zero_first():  # one process downloads what is missing, and makes the folder
         if fabric.is_global_zero:
-            folder.settle(run, trainer.rows)
-        return _fitted(trainer, quiet)
-
-
-def _fitted(trainer: Trainer, quiet: bool) -> list[Row]:
-    fabric = trainer.fabric
-    try:
-        return trainer.fit(quiet=quiet)
-    except RuntimeError as error:
-        if fabric.world_size == 1 or not process_lost(error):
-            raise
-        raise ProcessLost(
-            f"process {fabric.global_rank} of {fabric.world_size} lost another one in epoch {trainer.epoch + 1}, and ends. "
-            f"{trainer.kept(trainer.epoch)}: the same command with --resume goes on from there"
-        ) from error
+            folder.check(run, resume=resume)
+        data = load(run.data, run.root, download=run.download)
+        if fabric.is_global_zero:
+            until_done.enter_context(folder.lock())
+            folder.open(run, resume=resume)
+    trainer = Trainer(run, folder, fabric, data)
+    trainer.restore(folder.load())
+    if fabric.is_global_zero:
+        folder.settle(run, trainer.rows)
+    return trainer
 
 
 class Trainer:
