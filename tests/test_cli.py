@@ -36,18 +36,45 @@ def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, 
     assert stn(monkeypatch, *filter(None, [command]), "--help") == 0
     out = capsys.readouterr().out
     wanted = {
-        "": list(COMMANDS),
-        "reproduce": ["TABLE", "--root", "--seeds", "--budget", "--cells", "--workers", "--out"],
-        "train": ["--data", "--distortion", "--resume", "--localization-lr", "--seed", "one cycle"],
-        "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counter-clockwise"],
-        "evaluate": ["RUN", "--draws"],
-        "figures": ["RUN", "--count", "--out"],
-        "report": ["RUN", "--out"],
-        "register": ["MOVING", "FIXED", "OUT", "--transform", "--loss", "correlation", "--bending", "--theta"],
+        "": [*COMMANDS, "stn warp photo.jpg", "--version", "--tyro-write-completion bash"],
+        "reproduce": ["TABLE", "--root", "--download", "--seeds", "--budget", "--cells", "--workers", "--out", "--list"],
+        "train": ["--data", "--resume", "--localization-lr", "--seed", "one cycle", "--device", "{digits,mnist,svhn,cub}"],
+        "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counter-clockwise", "--max-pixels", "{zeros,border,reflection"],
+        "evaluate": ["RUN", "--draws", "--device", "--root", "--download"],
+        "figures": ["RUN [RUN ..]", "--count", "--out", "--root", "--download"],
+        "report": ["RUN [RUN ..]", "--out", "--root", "--download"],
+        "register": ["MOVING", "FIXED", "OUT", "{translation,rigid,", "--loss", "correlation", "--bending", "--theta"],
         "export": ["RUN", "OUT", "--opset", "--lowering", "GridSample"],
         "demo": ["--out"],
     }[command]
-    assert all(word in out for word in wanted)
+    words = " ".join(out.replace("│", " ").split())
+    assert all(word in words for word in wanted)
+    assert "{None}" not in words and "(default: None)" not in words and "(default: False)" not in words
+    assert words.count("(default: runs/") == words.count("default: runs/")
+
+
+@pytest.mark.parametrize("columns", (80, 120))
+def test_help_breaks_lines_where_the_terminal_ends(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in COMMANDS:
+        stn(monkeypatch, command, "--help")
+        boxed = [line.strip("│").rstrip() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        for line, following in zip(boxed, boxed[1:], strict=False):
+            indent = len(following) - len(following.lstrip())
+            text = following.split()
+            if text and indent > 4 and len(line) - len(line.lstrip()) == indent:  # the same paragraph goes on
+                assert len(line) + len(text[0]) + 1 >= columns - 6, (command, line, following)
+
+
+def test_names_of_cells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stn(monkeypatch, "reproduce", "table1", "--list") == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["fcn/r", "fcn/rts"]
+    assert stn(monkeypatch, "reproduce", "colocalization", "--list") == 0
+    assert "translated/0" in capsys.readouterr().out.splitlines()
+    assert stn(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("stn ")
 
 
 def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +121,7 @@ def test_warp_of_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(np.load(out), image[::-1, ::-1], atol=1e-5)
     np.save(tmp_path / "in.npy", (255 * np.eye(12)).astype(np.uint8))
     assert stn(monkeypatch, "warp", tmp_path / "in.npy", out, "--translate", 2, 1) == 0
-    np.testing.assert_allclose(np.load(out), np.eye(12, k=1) * (np.arange(12) > 1), atol=1e-5)
+    np.testing.assert_array_equal(np.load(out), (255 * np.eye(12, k=1) * (np.arange(12) > 1)).astype(np.uint8))
 
 
 def test_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,28 +159,39 @@ def test_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
             "stn: the output's name must end like a picture's (.png, .jpg, ..); got out.nothing",
         ),
         (["warp", "nothing.png", "out.png"], "stn: the image must be a file; nothing.png does not exist"),
-        (["warp", "IN", "out.png", "--size", "0", "4"], "stn: size must have positive lengths; got (0, 4)"),
+        (["warp", "IN", "out.png", "--size", "0", "4"], "stn: --size must have positive lengths; got (0, 4)"),
         (
             ["warp", "IN", "out.png", "--mode", "cubic"],
-            "stn: mode must be one of bicubic, bilinear, bspline, catmull_rom, lanczos3, nearest; got 'cubic'",
+            "stn: --mode must be one of bicubic, bilinear, bspline, catmull_rom, lanczos3, nearest; got 'cubic'",
         ),
         (
             ["warp", "IN", "out.png", "--corners", *"01234567", "--rotate", "9"],
-            "stn: corners goes without .*; got rotate too",
+            "stn: --corners goes without --rotate, .*; got --rotate too",
         ),
         (
             ["register", "IN", "IN", "out.png", "--transform", "afine"],
-            "stn: transform must be one of affine, .*; got 'afine'",
+            "stn: --transform must be one of affine, .*; got 'afine'",
         ),
         (["register", "IN", "nothing.npy", "out.png"], "stn: the image must be a file; nothing.npy does not exist"),
         (["export", "nowhere", "model.onnx"], "stn: the run folder must hold config.json; nowhere does not"),
-        (["train", "--data", "mnist"], "stn: root must name the folder of the files of data='mnist'; got None"),
-        (["train", "--data", "mnist", "--root", "nowhere"], "stn: root must hold train-images-idx3-ubyte .*"),
+        (["train", "--data", "mnist"], "stn: --root must name the folder of the files of --data mnist; got None"),
+        (
+            ["train", "--data", "mnist", "--root", "nowhere"],
+            "stn: --root must hold train-images-idx3-ubyte .*--download",
+        ),
+        (["train", "--device", "tpu"], "stn: --device must be one of auto, cpu, cuda, mps; got 'tpu'"),
+        (["train", "--seed", "-1"], "stn: --seed must be an integer from 0 to 2^32 - 1; got -1"),
+        (["train", "--lr", "nan"], "stn: --lr must be positive; got nan"),
+        (["train", "--lr", "inf"], "stn: --lr must be finite; got inf"),
+        (["demo", "--seed", "-1"], "stn: --seed must be an integer from 0 to 2^32 - 1; got -1"),
+        (["bench", "--threads", "0"], "stn: --threads must be an integer of at least 1; got 0"),
+        (["evaluate", "nowhere", "--device", "tpu"], "stn: --device must be cpu, cuda or cuda and a number, .*; got 'tpu'"),
+        (["bench", "--device", "tpu"], "stn: --device must be cpu, cuda or cuda and a number, .*; got 'tpu'"),
         (["train", "--transform", "afine"], "transform must be one of affine, .*; got 'afine'"),
-        (["reproduce", "table1", "--cells", "x"], "stn: cells must be names or patterns among fcn/r, .*; got 'x'"),
+        (["reproduce", "table1", "--cells", "x"], "stn: --cells must be names or patterns among fcn/r, .*; got 'x'"),
         (
             ["reproduce", "table1", "--cells", "fcn/r"],
-            "stn: cell fcn/r, seed 0: root must name the folder of the files of data='mnist'; got None",
+            "stn: cell fcn/r, seed 0: --root must name the folder of the files of data='mnist'; got None",
         ),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md"))
-WITHOUT_CODE = {"docs/api.md", "docs/benchmarks.md", "docs/figures.md"}
+WITHOUT_CODE = {"docs/api.md", "docs/benchmarks.md", "docs/figures.md", "docs/runs.md"}
 ELSEWHERE = {"docs/sampling.md"}  # test_examples.py also looks at what its code finds, and the README's
 
 

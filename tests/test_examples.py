@@ -74,7 +74,11 @@ def test_the_rectifier_is_shown_on_photographs(tmp_path: Path) -> None:
     """A run that has learned nothing looks at the whole picture."""
     run = RunFolder(tmp_path / "run")
     run.open(Run(distortion="curved", model="st-crnn"))
-    run.save({"evaluated": TASKS["curved"].build("st-crnn", "affine").state_dict()}, [])
+    weights = TASKS["curved"].build("st-crnn", "affine").state_dict()
+    parts = dict.fromkeys(("network", "average", "evaluated"), weights) | {"optimizer": {}, "schedule": {"last_epoch": 1}}
+    row = {"split": "valid", "error_percent": 100.0} | dict.fromkeys(("epoch", "step"), 1)
+    row |= dict.fromkeys(("loss", "train_loss", "train_error_percent", "images_per_second", "seconds"), 1.0)
+    run.save(parts | {"epoch": 1, "step": 1, "seconds": 1.0}, [row])
     pixels = np.full((40, 90, 3), 200, dtype=np.uint8)
     pixels[10:30, 20:70] = 30
     Image.fromarray(pixels).save(tmp_path / "word.png")

@@ -1,5 +1,7 @@
 """`stn`, and `python -m stn`."""
 
+import multiprocessing
+import os
 import sys
 
 from stn import _check
@@ -9,11 +11,29 @@ def main() -> None:
     """The command line, or a sentence where what it is made of is not installed."""
     try:
         _check.installed("tyro", "train")
+        from stn.cli import main as command_line
+
+        command_line()
     except _check.InputError as error:
         sys.exit(f"stn: {error}")
-    from stn.cli import main as command_line
+    except KeyboardInterrupt:  # while it was still being loaded
+        leave(130)
+    except SystemExit as end:
+        if end.code in (130, 143):
+            leave(int(end.code))
+        raise
 
-    command_line()
+
+def leave(code: int) -> None:
+    """End at once, as who asked for it expects: not after workers that are ending, too, have been waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(code)
 
 
 if __name__ == "__main__":

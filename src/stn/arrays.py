@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.pictures import closed, opened, premultiplied, straight
 
 CHANNELS = (1, 3, 4)  # of a last axis that is one of colours
 Restore = Callable[[Tensor], Any]  # (1, C, *size) -> as what came in
@@ -31,12 +32,21 @@ def to_images(name: str, value: Any) -> tuple[Tensor, Restore]:
         return images, lambda found: _in_range(found, torch.uint8) if value.dtype == torch.uint8 else found
     pillow = sys.modules.get("PIL.Image")  # whoever holds such an image has imported it
     if pillow is not None and isinstance(value, pillow.Image):
-        picture = value if value.mode in ("L", "RGB", "RGBA") else value.convert("RGB")
-        images, restore = to_images(name, np.array(picture))
-        return images, lambda found: pillow.fromarray(restore(found))
+        return _from_picture(name, value)
     if not isinstance(value, np.ndarray):
         _check.fail(f"{name} must be a torch.Tensor, a numpy array or a PIL image; got {type(value).__name__}")
     return _from_array(name, value)
+
+
+def _from_picture(name: str, picture: Any) -> tuple[Tensor, Restore]:
+    """As `stn.pictures` reads it, colours times opacity; the way back is to a picture of the same mode, or of L, RGB, .."""
+    pixels, kind = opened(name, picture)
+    images = premultiplied(pixels[None]) if kind.transparent else pixels[None]
+
+    def restore(found: Tensor) -> Any:
+        return closed((straight(found) if kind.transparent else found)[0], kind)
+
+    return images, restore
 
 
 def _from_array(name: str, array: np.ndarray) -> tuple[Tensor, Restore]:

@@ -1,11 +1,13 @@
 """The IDX reader and the download, on files that the tests make and a server on this machine."""
 
+import errno
 import gzip
 import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,3 +224,56 @@ def test_mnist_downloads_what_is_missing_or_damaged(mirror: Mirror, tmp_path: Pa
         load_mnist(root)
     assert len(load_mnist(root, download=True, mirrors=[mirror.url + "/"]).train) == 36
     assert len(mirror.asked) == 5
+
+
+class Rude(http.server.BaseHTTPRequestHandler):
+    """Answers as its server says, none of which is HTTP as it should be."""
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.server.answer)  # type: ignore[attr-defined]
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+RUDE = {
+    "no HTTP": b"hello\r\n\r\n",
+    "nothing": b"",
+    "no length": b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nx",
+    "too short": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx",
+    "a broken chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx",
+    "elsewhere": b"HTTP/1.1 302 Found\r\nLocation: http://[bad\r\n\r\n",
+    "no such scheme": b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1:1/x\r\n\r\n",
+    "an error": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+    "other bytes": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+}
+
+
+@pytest.mark.parametrize("answer", RUDE)
+def test_every_mirror_is_tried_whatever_the_one_before_said(
+    answer: str, mirror: Mirror, served: str, tmp_path: Path
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Rude) as rude:
+        rude.answer = RUDE[answer]  # type: ignore[attr-defined]
+        threading.Thread(target=rude.serve_forever, daemon=True).start()
+        first = f"http://127.0.0.1:{rude.server_address[1]}/file"
+        urls = ["http://127.0.0.1:1/file", first, "nonsense", served]
+        assert fetch(tmp_path / "file", urls, CHECKSUM).read_bytes() == BODY
+        with pytest.raises(InputError, match="file2 could not be downloaded. "):
+            fetch(tmp_path / "file2", urls[:3], CHECKSUM)
+        rude.shutdown()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_is_not_the_mirrors_fault(
+    mirror: Mirror, served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if self.suffix == ".part":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return open(self, mode, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(InputError, match="file.part must be a file that can be written; the disk is full"):
+        fetch(tmp_path / "file", [served, served], CHECKSUM)
+    assert len(mirror.asked) == 1

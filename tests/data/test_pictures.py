@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 import stn
-from stn.data.pictures import corners_to_homography, motion_to_theta, read_picture, write_picture
+from stn.data.motions import corners_to_homography, motion_to_theta
+from stn.data.pictures import read_picture, write_picture
 from tests.helpers import seeded
 
 SMOOTH = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8, generator=seeded()), (48, 64), mode="bicubic").clamp(0, 1)
@@ -75,7 +76,7 @@ def test_corners_cut_out_a_quadrilateral() -> None:
     expected = cv2.warpPerspective(SMOOTH[0, 0].numpy(), pixels, (30, 20), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     got = stn.projective_sample(SMOOTH, matrix, (20, 30))[0, 0].numpy()
     assert np.abs(got - expected).max() < 0.02
-    with pytest.raises(stn.InputError, match="corners must be those of a quadrilateral; got"):
+    with pytest.raises(stn.InputError, match="corners must be those of a quadrilateral, convex"):
         corners_to_homography((h, w), (0.0,) * 8)
 
 

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 import stn
+from stn import InputError
 from stn.experiments import Run, RunFolder
+from stn.experiments.checkpoint import is_film
 from stn.experiments.evaluate import trained_network
 from stn.experiments.film import FIRST_EPOCH, SAMPLES, WHOLE, Film, developed, first_layer, is_due, scenes, strip
 from stn.experiments.train import Trainer, train
 from stn.experiments.watch import Watch
+from stn.figures import draw_run
 from stn.models import build, build_alignment, build_volumes
 
 
@@ -140,3 +143,30 @@ def test_tensorboard_has_the_looks_of_every_epoch(small: Run, folder: RunFolder)
     shown = events.Images("looks")
     assert [image.step for image in shown] == [10, 20]
     assert shown[0].width == 3 * 28 * SAMPLES and shown[0].encoded_image_string != shown[1].encoded_image_string
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        "x", 3, [], {"images": 3}, {"images": torch.zeros(3), "frames": []},
+        {"images": torch.zeros(1, 1, 4, 4), "frames": []},
+        {"images": torch.zeros(1, 1, 4, 4), "frames": [(0, "x")]}, {"images": torch.zeros(1, 1, 4, 4), "frames": [3]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_film_of_another_form_is_none(film: object) -> None:
+    assert not is_film(film) and is_film({})
+
+
+def test_a_film_that_does_not_fit_its_run_is_told_in_a_sentence(
+    small: Run, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(dataclasses.replace(small, epochs=1, draws=1), folder, quiet=True)
+    state = folder.load()
+    assert state is not None
+    film = {"images": state["film"]["images"], "frames": [(0, torch.zeros(1, 6, 99))]}
+    folder.save(state | {"film": film}, state["rows"])
+    with pytest.raises(InputError, match="last.pt must hold the film of its run; showing it ended in"):
+        developed(folder)
+    with pytest.raises(InputError, match="count must be at most 64, as many as there are to show; got 65"):
+        draw_run(folder, count=65)

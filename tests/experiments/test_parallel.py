@@ -63,7 +63,7 @@ def test_a_killed_process_ends_the_job_with_a_message_and_the_run_resumes(victim
     finally:
         job.kill()
     assert job.returncode != 0
-    assert f"stn: process {1 - victim} of 2 lost another one in epoch" in said and "with --resume goes on" in said
+    assert f"stn: process {1 - victim} of 2 lost another one, and ends" in said and "with --resume goes on" in said
     assert 0 < len(folder.rows()) < 12
     done = subprocess.run(python(*flags, "--resume"), env=environment, stdout=subprocess.DEVNULL, timeout=300)
     assert done.returncode == 0 and [row["epoch"] for row in folder.rows()] == [*range(1, 13), 12]

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from stn.cli import TableName
+from stn.cli.reproduce import TableName
 from stn.experiments.reproduce import planned
 from stn.experiments.tables import TABLES
 from stn.experiments.tasks import TASKS

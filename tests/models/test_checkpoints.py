@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import stn
-from stn.models.checkpoints import BenchmarkRectifier, load_benchmark_rectifier
+from stn import InputError
+from stn.models.checkpoints import PREFIX, BenchmarkRectifier, load_benchmark_rectifier
 from tests.helpers import seeded
 
 POINTS = 20
@@ -169,3 +170,27 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(stn.InputError, match="must hold a state dict; .*list.pth holds a list"):
         load_benchmark_rectifier(tmp_path / "list.pth")
+
+
+FIRST, LAST = (f"{PREFIX}LocalizationNetwork.{name}" for name in ("conv.0.weight", "localization_fc2.bias"))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        None, [1], "text", torch.zeros(3), {"a": 1}, {3: torch.zeros(3)}, {FIRST: 3},
+        {FIRST: torch.zeros(3), LAST: 1},
+    ],
+    ids=lambda held: type(held).__name__,
+)  # fmt: skip
+def test_files_that_hold_no_rectifier(held: object, tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="checkpoint must hold"):
+        load_benchmark_rectifier(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("data", (b"", b"junk", b"PK\x03\x04", b"\x80\x02", b"\x00" * 100))
+def test_files_that_are_no_checkpoint(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "other.pth").write_bytes(data)
+    with pytest.raises(InputError, match="checkpoint must be a whole file that torch.save wrote"):
+        load_benchmark_rectifier(tmp_path / "other.pth")

@@ -7,6 +7,7 @@ import pytest
 from stn.experiments import Run
 from stn.experiments.folder import Row
 from stn.report.diagnosis import findings
+from stn.report.page import settings
 
 WELL: Row = {
     "split": "valid", "epoch": 2, "error_percent": 2.0, "train_error_percent": 1.5, "off_image_share": 0.1,
@@ -60,3 +61,22 @@ def test_the_course_of_a_training() -> None:
     plain = {key: WELL[key] for key in ("split", "epoch", "error_percent", "train_error_percent")}
     level, words = first(plain, TEST)
     assert level == "good" and words.startswith("This network has no spatial transformer.")
+
+
+@pytest.mark.parametrize(
+    "error, level", ((99.92, "bad"), (80.1, "bad"), (math.nan, "bad"), (60.0, "watch"), (40.1, "watch"), (39.9, "good"))
+)
+def test_a_network_that_has_learned_nothing_is_not_well(error: float, level: str) -> None:
+    """By the test where there was one: its errors count, not the last held-out ones."""
+    assert first(WELL, TEST | {"error_percent": error})[0] == level
+    assert first(WELL | {"error_percent": error, "train_error_percent": error}, TEST)[0] == "good"
+    alone = findings(Run(epochs=2), [WELL | {"error_percent": error, "train_error_percent": error}])
+    assert any("held-out images are misread" in finding.seen for finding in alone) == (level != "good")
+
+
+def test_a_run_is_named_after_the_family_that_runs() -> None:
+    curved = Run(distortion="curved", model="st-crnn")
+    assert curved.family == "tps" and curved.label == "digits-curved-st-crnn-tps-seed0"
+    assert ("transform", ["tps"], False) in settings([curved])
+    assert Run(distortion="pairs", model="2xlook").label == "digits-pairs-2xlook-attention-seed0"
+    assert Run(transform="rigid").family == "rigid" and Run(model="cnn").label == "digits-rts-cnn-seed0"

@@ -115,7 +115,7 @@ def test_pictures_that_are_there_are_not_drawn_again(
     folders: list[RunFolder], page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[RunFolder] = []
-    monkeypatch.setattr("stn.report.pictures.draw_run", drawn.append)
+    monkeypatch.setattr("stn.report.pictures.draw_run", lambda folder, **options: drawn.append(folder))
     again = write_report(folders[:1], tmp_path / "one.html")
     assert drawn == [] and len(Reader(again.read_text()).of("img")) == 5
     folders[0].checkpoint.touch()

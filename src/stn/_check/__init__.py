@@ -1,6 +1,16 @@
 """Every error about an argument is raised here, as a sentence: which argument, what was expected, what came."""
 
 from stn._check.errors import InputError, fail
+from stn._check.files import (
+    FileError,
+    outputs,
+    reading,
+    reason,
+    writable,
+    writable_folder,
+    writing,
+)
+from stn._check.settings import at_most, finite_number, kind, pixels, seed, varied
 from stn._check.tensors import (
     affine_rows,
     batched_points,
@@ -56,11 +66,13 @@ from stn._check.values import (
 )
 
 __all__ = [
+    "FileError",
     "InputError",
     "affine_rows",
     "alone",
     "angle",
     "at_least",
+    "at_most",
     "batched_points",
     "channels_last",
     "choice",
@@ -77,12 +89,14 @@ __all__ = [
     "field",
     "fill_value",
     "finite",
+    "finite_number",
     "floating",
     "grid",
     "image",
     "inner_nodes",
     "input_shape",
     "installed",
+    "kind",
     "lattice_of",
     "lattice_shape",
     "lengths",
@@ -90,13 +104,18 @@ __all__ = [
     "matrix",
     "network_features",
     "not_negative",
+    "outputs",
     "pixel_matrix",
+    "pixels",
     "points",
     "points_last",
     "positive",
     "pyramid_fits",
+    "reading",
+    "reason",
     "regular",
     "same_device",
+    "seed",
     "share",
     "side",
     "some",
@@ -105,6 +124,10 @@ __all__ = [
     "theta",
     "unknown",
     "unmapped",
+    "varied",
     "warp_fits",
     "within",
+    "writable",
+    "writable_folder",
+    "writing",
 ]

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from stn.bench.cases import SUITES, quick
 from stn.bench.costs import costs
 from stn.bench.measure import accuracy, describe, measure_case, measure_on_device
 from stn.bench.report import markdown
-from stn.experiments.folder import write_atomically
 from stn.experiments.machine import processor
+from stn.files import aside, beside, write_text
 
 Row = dict[str, Any]
 PACKAGES = {name: name for name in ("torch", "numba", "numpy", "triton", "kornia")}  # name -> module
@@ -48,18 +49,19 @@ def bench(
     _check.device("device", device)
     _check.unknown("suites", suites, [*SUITES, "costs"])
     _check.at_least("rounds", rounds, 2)
-    file = out.with_suffix(".json")
-    header, rows = machine(device), []
-    if resume and file.is_file():
-        kept = json.loads(file.read_text())
-        header, rows = kept["machine"], kept["rows"]
+    for count in threads:
+        _check.at_least("threads", count, 1)
+    file, document = beside(out, ".json"), beside(out, ".md")
+    for path in (file, document):
+        _check.writable("out", path)
+    header, rows = begun(file, document, resume) or (machine(device), [])
     done = {(row["suite"], row["case"], row["task"], row["threads"]) for row in rows if "threads" in row}
 
     def keep(more: Sequence[Row]) -> None:
         rows.extend(more)
         text = json.dumps({"machine": header, "rows": rows}, indent=1)
-        write_atomically(file, lambda stream: stream.write(text.encode()))
-        write_atomically(out.with_suffix(".md"), lambda stream: stream.write(markdown(header, rows).encode()))
+        write_text(file, text)
+        write_text(document, markdown(header, rows))
 
     on_host = device == "cpu"
     for case in [c for name in suites or SUITES for c in SUITES.get(name, ()) if on_host or name != "opencv"]:
@@ -76,6 +78,24 @@ def bench(
         progress("costs: import, first call, memory")
         keep(list(costs()))
     return rows
+
+
+def begun(file: Path, document: Path, resume: bool) -> tuple[Row, list[Row]] | None:
+    """What is to go on; else what is there is kept aside, and a line says so."""
+    if resume and file.exists():
+        with _check.reading(file):
+            text = file.read_bytes()
+        try:
+            kept = json.loads(text)
+            header, rows = kept["machine"], kept["rows"]
+            markdown(header, rows)
+            return header, rows
+        except Exception as error:  # whatever a row of another form led to
+            _check.fail(f"{file} must hold rows of stn bench to go on; reading them ended in {type(error).__name__}")
+    for path in (file, document):
+        if path.exists():
+            print(f"stn: {path} is kept as {aside(path)}", file=sys.stderr)
+    return None
 
 
 def machine(device: str) -> Row:

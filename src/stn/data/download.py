@@ -7,9 +7,12 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from stn import _check
+from stn.files import locked
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without an answer
@@ -22,9 +25,14 @@ def fetch(path: Path, urls: Sequence[str], sha256: str) -> Path:
 
     Raises: InputError with what each mirror answered.
     """
-    if path.exists() and digest(path) == sha256:
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _check.writable("root", path)
+    with locked(path.with_name(f".{path.name}.lock")):  # another process may want the same file
+        if path.exists() and digest(path) == sha256:
+            return path
+        return _fetched(path, urls, sha256)
+
+
+def _fetched(path: Path, urls: Sequence[str], sha256: str) -> Path:
     part = path.with_name(path.name + ".part")
     answers = []
     for url in urls:
@@ -32,8 +40,10 @@ def fetch(path: Path, urls: Sequence[str], sha256: str) -> Path:
             resumed = part.exists()
             try:
                 _continue(url, part)
-            except (OSError, ValueError) as error:  # urllib's errors and broken connections are OSErrors
-                answers.append(f"{url}: {error}")
+            except _check.FileError:  # no other mirror would help a full disk
+                raise
+            except (OSError, ValueError, HTTPException) as error:  # urllib's errors and broken connections are OSErrors
+                answers.append(f"{url}: {error or type(error).__name__}")
                 break
             if digest(part) == sha256:
                 os.replace(part, path)
@@ -65,10 +75,22 @@ def _continue(url: str, part: Path) -> None:
         if error.code == 416 and start:  # nothing is left to send: the checksum will tell whether all is there
             return
         raise
-    with response, part.open("ab" if response.status == 206 else "wb") as file:
+    with response, _check.writing(part), part.open("ab" if response.status == 206 else "wb") as file:
         expected = response.headers.get("Content-Length")
         received = 0
-        while chunk := response.read(CHUNK):
+        while chunk := _read(response):
             received += file.write(chunk)
     if expected is not None and received < int(expected):
         raise OSError(f"the connection broke after {received} of {expected} bytes")
+
+
+class ConnectionBroke(HTTPException):
+    """In the middle of an answer: not the disk's fault."""
+
+
+def _read(response: Any) -> bytes:
+    try:
+        chunk: bytes = response.read(CHUNK)
+    except OSError as error:
+        raise ConnectionBroke(str(error) or type(error).__name__) from error
+    return chunk

@@ -54,14 +54,14 @@ def look_at_header(path: Path) -> tuple[tuple[int, int], bool]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as picture:
             yield picture
     except FileNotFoundError:
         _check.fail(f"the image {path} must exist; it does not")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, Image.DecompressionBombError) as error:
         _check.fail(f"the image {path} must be a whole picture file; it is not ({error})")
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pickle
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +16,7 @@ from stn import _check
 from stn.data.files import CLIPPED, RECOLORED, Repairs, clip_boxes, need_files, open_rgb
 from stn.data.splits import Labelled, Splits
 from stn.data.strings import NONE
+from stn.files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import h5py
@@ -251,11 +249,11 @@ def _kept(folder: Path, size: int, margin: float, cache: Path, quiet: bool) -> t
     key = {"format": 1, "annotation": [state.st_size, state.st_mtime_ns]}
     path = cache / f"{folder.name}-{size}px-margin{margin}.pt"
     try:
-        kept = torch.load(path, weights_only=True)
+        kept = read_tensors(path)
         if kept["key"] == key:
             return Labelled(kept["images"], kept["labels"]), Repairs(kept["repairs"])
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
-        pass  # not there, or damaged
+    except Exception:  # not there, or damaged
+        pass
     data, repairs = read_numbers(folder, size, margin=margin, quiet=quiet)
     _keep(path, {"key": key, "images": data.images, "labels": data.labels, "repairs": dict(repairs)})
     return data, repairs
@@ -263,16 +261,10 @@ def _kept(folder: Path, size: int, margin: float, cache: Path, quiet: bool) -> t
 
 def _keep(path: Path, value: dict[str, Any]) -> None:
     """The file appears whole or not at all. Processes that make it at the same time do not meet."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(value, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises the second, on a full disk too
+        write_tensors(path, value)
+    except _check.FileError as error:
         warnings.warn(f"the crops could not be kept in {path}, and will be made anew each time: {error}", stacklevel=4)
-    finally:
-        with contextlib.suppress(OSError):  # it has its name, or never came to be
-            partial.unlink()
 
 
 def _track(items: Sequence[Any], what: str, quiet: bool) -> Iterable[Any]:

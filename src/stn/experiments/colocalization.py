@@ -13,9 +13,11 @@ from rich.console import Console
 from stn import _check
 from stn.data import load
 from stn.data.draw import Example
-from stn.experiments.folder import Row, read_rows, write_atomically, write_rows, write_text
 from stn.experiments.report import line
+from stn.experiments.results import Results
+from stn.experiments.rows import Row
 from stn.experiments.search import FEATURES, Found, Search, codes, find
+from stn.files import read_tensors, write_tensors, write_text
 
 HEADINGS = {  # heading, and how many the paper finds of the worst and the best digit, in percent
     "translated_84": ("translated", (100, 100)),
@@ -43,29 +45,48 @@ def reproduce_colocalization(
     data: str = "mnist",
     seeds: int = 1,
     cells: Sequence[str] = (),  # patterns, such as cluttered/*; (): all
+    download: bool = False,
 ) -> list[Row]:
     """Search for every digit that has no row with the same settings yet. Returns all rows.
 
     Raises: InputError, which names the argument.
     """
     _check.at_least("seeds", seeds, 1)
-    file, planned = out.with_suffix(".jsonl"), list(searches(seeds, cells))
-    rows = read_rows(file)
-    rows = [row for row in rows if row["search"] == Search.again(row["search"]).settings()]  # of this version
+    planned, results = list(searches(seeds, cells)), results_of(out)
+    results.begin()
+    rows = results.rows()
+
+    def document(rows: Sequence[Row]) -> str:
+        return markdown(rows, results.picture.name)
+
     for scene in FEATURES:
         wanted = [search for search in planned if search.scene == scene and not _known(search, rows)]
-        encoder = codes(scene, data=data, root=root, runs=runs) if wanted else None
-        images = load(data, root).train if wanted else None
+        encoder = codes(scene, data=data, root=root, runs=runs, download=download) if wanted else None
+        images = load(data, root, download=download).train if wanted else None
         for search in wanted:
             assert encoder is not None and images is not None
             found = find(search, images, encoder)
             _keep(found, runs / found_name(search))
-            rows = [*rows, found.row]
-            write_rows(file, rows)
-            write_text(out.with_suffix(".md"), markdown(rows, out.with_suffix(".png").name))
+            rows = results.add(found.row, lambda row: row["search"], document)
             Console().print(f"{search.name}, seed {search.seed}: {found.row['found_percent']:.0f} % found")
-    write_text(out.with_suffix(".md"), markdown(rows, out.with_suffix(".png").name))
+    write_text(results.document, document(rows))
     return rows
+
+
+def results_of(out: Path) -> Results:
+    return Results(out, is_row, lambda row: row["search"] == Search.again(row["search"]).settings())
+
+
+def is_row(row: object) -> bool:
+    """Whether it has all that the document says of every row."""
+    if (
+        not isinstance(row, dict)
+        or not isinstance(row.get("search"), dict)
+        or not {"scene", "digit", "seed"} <= set(row["search"])
+    ):
+        return False
+    numbers = all(isinstance(row.get(name), int | float) for name in ("found_percent", "iou", "loss", "seconds", "threads"))
+    return numbers and isinstance(row.get("cell"), str) and isinstance(row.get("machine"), str)
 
 
 def searches(seeds: int, patterns: Sequence[str] = ()) -> Iterator[Search]:
@@ -87,14 +108,19 @@ def found_name(search: Search) -> str:
 
 def found_in(path: Path) -> tuple[Example, torch.Tensor]:
     """The images of a search, their digits' boxes among them, and its looks: (N, 4)."""
-    kept = torch.load(path, weights_only=True)
-    return Example(kept["images"].float() / 255, kept["labels"], kept["boxes"]), kept["looks"]
+    try:
+        kept = read_tensors(path)
+        return Example(kept["images"].float() / 255, kept["labels"], kept["boxes"]), kept["looks"]
+    except Exception as error:  # whatever damaged bytes led it to
+        _check.fail(
+            f"{path} must be what a search found; reading it ended in {type(error).__name__}. Delete it, and its row"
+        )
 
 
 def _keep(found: Found, path: Path) -> None:
     x, labels, boxes = found.example
     kept = {"images": (255 * x).round().byte(), "labels": labels, "boxes": boxes, "looks": found.boxes}
-    write_atomically(path, lambda file: torch.save(kept, file))
+    write_tensors(path, kept)
 
 
 def _known(search: Search, rows: Sequence[Row]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -61,11 +62,19 @@ def example_images(folder: RunFolder, count: int = 2) -> Tensor:
     return task.evaluated(pictures, torch.zeros(count, dtype=torch.int64), noise).x
 
 
-def evaluate(folder: RunFolder, *, draws: int = 3, device: torch.device | str = "cpu") -> list[Row]:
+def evaluate(
+    folder: RunFolder,
+    *,
+    draws: int = 3,
+    device: torch.device | str = "cpu",
+    root: Path | None = None,  # of the data, where it is no longer where the run found it
+    download: bool = False,
+) -> list[Row]:
     """Test rows, one for each draw of the distortions. The first are those that the training itself reported."""
     _check.at_least("draws", draws, 1)
+    _check.device("device", str(device))
     run, network = folder.run(), trained_network(folder).to(device)
-    test, task = load(run.data, run.root).test.to(device), TASKS[run.distortion]
+    test, task = load(run.data, root or run.root, download=download).test.to(device), TASKS[run.distortion]
     watch = Watch(network)
     rows = []
     for draw in range(draws):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from stn import _check
 from stn.experiments.folder import RunFolder
 from stn.experiments.tasks import TASKS
 from stn.experiments.watch import Watch
@@ -93,8 +94,11 @@ def developed(folder: RunFolder) -> tuple[SpatialTransformer, Tensor, list[Scene
     layer = first_layer(TASKS[run.distortion].build(run.model, run.transform)) if film else None
     if layer is None:
         return None
-    with torch.inference_mode():
-        return layer, film["images"], list(scenes(layer, film["images"], film["frames"]))
+    try:
+        with torch.inference_mode():
+            return layer, film["images"], list(scenes(layer, film["images"], film["frames"]))
+    except Exception as error:  # whatever a film of another form led to
+        _check.fail(f"{folder.checkpoint} must hold the film of its run; showing it ended in {type(error).__name__}")
 
 
 # ---- a small picture without a plotting library ----

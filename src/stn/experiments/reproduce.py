@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stn import _check
 from stn.experiments.evaluate import mean_and_spread, trained_network
-from stn.experiments.folder import Row, RunFolder, read_rows, write_rows, write_text
+from stn.experiments.folder import Row, RunFolder
 from stn.experiments.machine import arithmetic, keep_memory, machine
 from stn.experiments.report import markdown
+from stn.experiments.results import Results
 from stn.experiments.runs import Run
 from stn.experiments.tables import TABLES, Cell, Table
 from stn.experiments.train import train
+from stn.experiments.workers import begin_work
+from stn.files import write_text
 from stn.models import num_parameters
 
 BUDGETS = ("quick", "full")
@@ -48,6 +52,7 @@ def reproduce(
     budget: str = "full",
     cells: Sequence[str] = (),  # patterns; (): all
     workers: int = 1,
+    download: bool = False,
 ) -> list[Row]:
     """Train what of a table is not yet there, writing its rows and the table after each. Returns all rows.
 
@@ -60,31 +65,51 @@ def reproduce(
     _check.choice("budget", budget, BUDGETS)
     for argument, value in (("seeds", seeds), ("workers", workers)):
         _check.at_least(argument, value, 1)
-    table, file, document = TABLES[name], out.with_suffix(".jsonl"), out.with_suffix(".md")
-    picture = out.with_suffix(".png").name
-    rows = _rows(file, table)
+    table = TABLES[name]
+    results = results_of(table, out)
     threads = max(1, torch.get_num_threads() // workers) if workers > 1 else 0
     chosen = [
         Job(cell, budget, runs / cell.run.name, threads, workers > 1)
-        for cell in planned(table, root=root, seeds=seeds, budget=budget, patterns=cells)
+        for cell in planned(table, root=root, seeds=seeds, budget=budget, patterns=cells, download=download)
     ]
-    console = Console()
-    for row in _trained([job for job in chosen if not _known(job, rows)], workers, console):
-        rows = [old for old in _rows(file, table) if _key(old) != _key(row)] + [row]  # another call may write here, too
-        write_rows(file, rows)
-        write_text(document, markdown(name, table, rows, budget, picture))
-        paper = "" if row["paper"] is None else f", the paper {row['paper']} %"
-        console.print(f"{row['cell']}, seed {row['seed']}: {row['error_percent']:.2f} %{paper}")
-    rows = _rows(file, table)
-    write_text(document, markdown(name, table, rows, budget, picture))
+    results.begin()
+    rows, console = results.rows(), Console()
+
+    def document(rows: Sequence[Row]) -> str:
+        return markdown(name, table, rows, budget, results.picture.name)
+
+    with closing(_trained([job for job in chosen if not _known(job, rows)], workers, console)) as trained:
+        for row in trained:
+            results.add(row, _key, document)
+            paper = "" if row["paper"] is None else f", the paper {row['paper']} %"
+            console.print(f"{row['cell']}, seed {row['seed']}: {row['error_percent']:.2f} %{paper}")
+    rows = results.rows()
+    write_text(results.document, document(rows))
     return rows
 
 
-def _rows(file: Path, table: Table) -> list[Row]:
-    return [row for row in read_rows(file) if _current(row, table)]
+def results_of(table: Table, out: Path) -> Results:
+    return Results(out, is_row, lambda row: _current(row, table))
 
 
-def planned(table: Table, *, root: Path | None, seeds: int, budget: str, patterns: Sequence[str] = ()) -> list[Cell]:
+NUMBERS = ("error_percent", "draws_spread", "valid_error_percent", "seconds", "images_per_second")
+COUNTS = ("seed", "parameters", "step", "threads")
+TEXTS = ("cell", "machine", "precision", "torch")
+
+
+def is_row(row: object) -> bool:
+    """Whether it has all that a document says of every row."""
+    if not isinstance(row, dict) or row.get("budget") not in BUDGETS or not isinstance(row.get("warnings"), list):
+        return False
+    kinds = [(TEXTS, str), (COUNTS, int), (NUMBERS, int | float), (("run",), dict)]
+    if not all(isinstance(row.get(name), kind) for names, kind in kinds for name in names) or "paper" not in row:
+        return False
+    return row["seed"] >= 0 and {"optimizer", "epochs", "batch_size", "held_out"} <= set(row["run"])
+
+
+def planned(
+    table: Table, *, root: Path | None, seeds: int, budget: str, patterns: Sequence[str] = (), download: bool = False
+) -> list[Cell]:
     """The chosen cells with their runs ready, in the patterns' order: first all with seed 0, then all with seed 1, ..
 
     Raises: InputError for a pattern that no cell has.
@@ -94,7 +119,8 @@ def planned(table: Table, *, root: Path | None, seeds: int, budget: str, pattern
         if not any(fnmatch(name, pattern) for name in names):
             _check.fail(f"cells must be names or patterns among {', '.join(names)}; got {pattern!r}")
     chosen = dict.fromkeys(c for pattern in patterns or ["*"] for c in table.cells if fnmatch(c.name, pattern))
-    return [_planned(cell, table, root, seed, budget) for seed in range(seeds) for cell in chosen]
+    found = [_planned(cell, table, root, seed, budget) for seed in range(seeds) for cell in chosen]
+    return [dataclasses.replace(cell, run=dataclasses.replace(cell.run, download=download)) for cell in found]
 
 
 def _planned(cell: Cell, table: Table, root: Path | None, seed: int, budget: str) -> Cell:
@@ -102,14 +128,14 @@ def _planned(cell: Cell, table: Table, root: Path | None, seed: int, budget: str
     return dataclasses.replace(cell, run=dataclasses.replace(cell.run, root=root, seed=seed, epochs=epochs))
 
 
-def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Iterator[Row]:
+def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Generator[Row, None, None]:
     if workers == 1 or not jobs:
         yield from map(cell_row, jobs)
         return
     context = multiprocessing.get_context("spawn")  # a fork would not survive OpenMP
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     strangers = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(workers, mp_context=context)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_work)
     with pool, Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(f"epochs of {len(jobs)} cells", total=sum(job.cell.run.epochs for job in jobs))
         waiting: set[Future[Row]] = set()

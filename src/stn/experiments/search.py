@@ -83,9 +83,9 @@ class Found(NamedTuple):
     boxes: Tensor  # (N, 4): the looks, as example.boxes
 
 
-def codes(scene: str, *, data: str, root: Path | None, runs: Path) -> Codes:
+def codes(scene: str, *, data: str, root: Path | None, runs: Path, download: bool = False) -> Codes:
     """The features to compare, from a run that is trained first if it is not yet there."""
-    run = dataclasses.replace(FEATURES[scene], data=data, root=root)
+    run = dataclasses.replace(FEATURES[scene], data=data, root=root, download=download)
     folder = RunFolder(runs / run.name)
     train(run, folder, resume=True)
     network = trained_network(folder)

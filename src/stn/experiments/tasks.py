@@ -76,6 +76,7 @@ class Task(NamedTuple):
     still: Draw | None = None  # what is evaluated, where that is not drawn as in training
     data: tuple[str, ...] = ("digits", "mnist")  # whose images it takes
     shape: tuple[int, int, int] = (1, 28, 28)  # of one of those
+    family: str | None = None  # what the layer learns, where the run cannot choose it
 
     @property
     def evaluated(self) -> Draw:
@@ -119,6 +120,10 @@ def _pairs(model: str, transform: str) -> nn.Module:
     return build_parts(scene.classes, scene.shape[-1], num_looks=LOOKS[model], channels=1, backbone=backbone)
 
 
+def _text(model: str, transform: str) -> nn.Module:
+    return build_text(model)
+
+
 def _birds(model: str, transform: str) -> nn.Module:
     """On 224 pixels, without weights that were trained elsewhere (the paper's had seen ImageNet)."""
     if looks := BIRDS[model]:
@@ -129,13 +134,17 @@ def _birds(model: str, transform: str) -> nn.Module:
 
 TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()} | {
     "addition": made_up("addition", ADDITION_MODELS, build_addition),
-    "pairs": made_up("pairs", LOOKS, _pairs, found=parts_found),
+    "pairs": made_up("pairs", LOOKS, _pairs, found=parts_found, family="attention"),
     "strings": made_up("strings", SVHN_MODELS, _strings),
     "extruded": _volumes(60),
     "extruded_32": _volumes(32),
-    "curved": made_up("curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode),
+    "curved": made_up(
+        "curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode, family="tps"
+    ),
     "perturbed": made_up("perturbed", ALIGNMENT_MODELS, build_alignment),
     "perturbed_56": made_up("perturbed_56", IN_STEPS, partial(build_alignment, side=56)),
     "numbers": Task(as_they_are, SVHN_MODELS, _numbers, data=("svhn",), shape=(3, 64, 64)),
-    "birds": Task(random_views, tuple(BIRDS), _birds, still=middle_views, data=("cub",), shape=(3, 256, 256)),
+    "birds": Task(
+        random_views, tuple(BIRDS), _birds, still=middle_views, data=("cub",), shape=(3, 256, 256), family="attention"
+    ),
 }

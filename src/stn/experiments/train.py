@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
@@ -30,13 +32,14 @@ from stn.experiments.batches import (
 from stn.experiments.evaluate import scores
 from stn.experiments.film import SAMPLES, Film
 from stn.experiments.folder import Row, RunFolder
-from stn.experiments.machine import arithmetic
+from stn.experiments.machine import arithmetic, present
 from stn.experiments.optimizers import OPTIMIZERS
 from stn.experiments.parallel import leave_process_group, process_lost, processes, share_batch_norm
 from stn.experiments.progress import Progress
 from stn.experiments.runs import Run
 from stn.experiments.tasks import TASKS
 from stn.experiments.watch import CollapseWarning, Watch, collapse
+from stn.experiments.workers import end_with_launcher
 from stn.models.blocks import channels_last, set_dropout
 
 STATE = ("network", "average", "optimizer", "schedule", "film")
@@ -62,27 +65,41 @@ def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = Fa
 
 
 def _trained(run: Run, folder: RunFolder, resume: bool, quiet: bool) -> list[Row]:
+    end_with_launcher()
     logger = TensorBoardLogger(folder.path, name="tensorboard", version="")
     devices, machines = processes(run.devices)
+    present(run.accelerator, devices)
     precision: Any = arithmetic(run.precision, run.accelerator)
     fabric = Fabric(accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=precision, loggers=logger)
+    try:
+        with ExitStack() as until_done:
+            return _begun(run, folder, fabric, resume, until_done).fit(quiet=quiet)
+    except RuntimeError as error:
+        if devices * machines == 1 or not process_lost(error):
+            raise
+        rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")  # the process group may never have come to be
+        raise ProcessLost(
+            f"process {rank} of {devices * machines} lost another one, and ends. What {folder.path} holds is kept: the same "
+            "command with --resume goes on from there"
+        ) from error
+
+
+def _begun(run: Run, folder: RunFolder, fabric: Fabric, resume: bool, until_done: ExitStack) -> Trainer:
+    """A training with all that its folder knows of it. The folder is locked until it is done."""
     fabric.launch()
     _check.divisible("batch_size", run.batch_size, fabric.world_size)
     with fabric.rank_zero_first():  # one process downloads what is missing, and makes the folder
+        if fabric.is_global_zero:
+            folder.check(run, resume=resume)
         data = load(run.data, run.root, download=run.download)
         if fabric.is_global_zero:
+            until_done.enter_context(folder.lock())
             folder.open(run, resume=resume)
     trainer = Trainer(run, folder, fabric, data)
     trainer.restore(folder.load())
-    try:
-        return trainer.fit(quiet=quiet)
-    except RuntimeError as error:
-        if fabric.world_size == 1 or not process_lost(error):
-            raise
-        raise ProcessLost(
-            f"process {fabric.global_rank} of {fabric.world_size} lost another one in epoch {trainer.epoch + 1}, and ends. "
-            f"{trainer.kept()}: the same command with --resume goes on from there"
-        ) from error
+    if fabric.is_global_zero:
+        folder.settle(run, trainer.rows)
+    return trainer
 
 
 class Trainer:
@@ -190,20 +207,27 @@ class Trainer:
 
     def _check_loss(self, step: int) -> None:
         if not math.isfinite(self.training["train_loss"]):
-            raise TrainingDiverged(
-                f"the loss became {self.training['train_loss']} in epoch {self.epoch + 1} by step {step}. Lower lr "
-                f"(now {self.run.lr}) or localization_lr (now {self.run.localization_lr}). {self.kept()}"
-            )
+            where = f"in epoch {self.epoch + 1} by step {step}"
+            self._diverged(f"the loss became {self.training['train_loss']} {where}", self.epoch)
 
-    def kept(self) -> str:
-        done = f"The checkpoint of epoch {self.epoch} is kept" if self.epoch else "No epoch was completed"
+    def _diverged(self, sentence: str, epoch: int) -> NoReturn:
+        raise TrainingDiverged(
+            f"{sentence}. Lower lr (now {self.run.lr}) or localization_lr (now {self.run.localization_lr}). "
+            f"{self.kept(epoch)}"
+        )
+
+    def kept(self, epoch: int) -> str:
+        done = f"The checkpoint of epoch {epoch} is kept" if epoch else "No epoch was completed"
         return f"{done} in {self.folder.path}"
 
     def _held_out(self, most: int | None = None) -> Iterator[Example]:
         return evaluation_batches(self.data.valid[:most], self.task.evaluated, seed=self.run.seed, stream=VALID)
 
     def _evaluate(self, progress: Progress) -> None:
-        self._append({"split": "valid"}, self._scores(self._held_out()) | self.training)
+        measured = self._scores(self._held_out())
+        if not math.isfinite(measured["loss"]):  # weights that are no numbers are not kept
+            self._diverged(f"the loss of held-out images became {measured['loss']} in epoch {self.epoch}", self.epoch - 1)
+        self._append({"split": "valid"}, measured | self.training)
         self._log_looks()
         progress.report(self.rows[-1])
         if sentence := collapse(self.rows[-1]):
@@ -237,7 +261,7 @@ class Trainer:
             state = {name: getattr(self, name).state_dict() for name in STATE}
             state["evaluated"] = self.evaluated.state_dict()
             progress = {"epoch": self.epoch, "step": self.epoch * self.steps, "seconds": self.seconds}
-            self.folder.save(state | progress, self.rows)
+            self.folder.save(state | progress, self.rows, self.run)
         self.fabric.barrier()
 
     def restore(self, state: dict[str, Any] | None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from stn import _check
 from stn.experiments.film import Scene
-from stn.experiments.folder import Row, write_atomically
+from stn.experiments.folder import Row
 from stn.figures.lines import draw, mesh, outline
 from stn.figures.looks import framed
 from stn.figures.style import COLORS, DPI, ROOM, WIDTH, color, rgb, show
+from stn.files import write_atomically
 
 MOST_FRAMES = 48  # of a long training: a GIF of 800 pixels' width then stays below 2 MB
 RATE = 8  # frames a second
@@ -114,14 +118,17 @@ def save_mp4(frames: Sequence[np.ndarray], path: Path) -> Path | None:
     held = [f for i, f in enumerate(frames) for _ in range(_times(i, len(frames)))]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(RATE), "-i", "-"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
     coded = ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", str(partial)]
     command = [program, "-y", "-loglevel", "error", *raw, *coded]
     pixels = b"".join(np.ascontiguousarray(frame[:height, :width]).tobytes() for frame in held)
-    if subprocess.run(command, input=pixels, capture_output=True).returncode:
+    try:
+        if subprocess.run(command, input=pixels, capture_output=True).returncode:
+            return None
+        with _check.writing(path):
+            partial.replace(path)
+    finally:
         partial.unlink(missing_ok=True)
-        return None
-    partial.replace(path)
     return path
 
 

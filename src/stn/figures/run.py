@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from stn import _check
 from stn.data import load
 from stn.data.strings import NONE
 from stn.experiments.batches import TEST, evaluation_batches
@@ -28,6 +29,7 @@ from stn.nn import SpatialTransformer
 from stn.transforms import Warp
 
 MANY = 1000  # test images of which means are taken
+MOST = 64  # that a picture shows: of more, none would be seen
 
 
 class Seen(NamedTuple):
@@ -40,19 +42,29 @@ class Seen(NamedTuple):
     answers: Tensor
 
 
-def draw_run(folder: RunFolder, *, count: int = 8) -> list[Path]:
+def draw_run(
+    folder: RunFolder,
+    *,
+    count: int = 8,
+    to: Path | None = None,  # default: its figures/
+    root: Path | None = None,  # of the data, where it is no longer where the run found it
+    download: bool = False,
+) -> list[Path]:
     """Draw a run into its folder: its curves and, if it has a 2-D spatial transformer, what that does with `count` test
     images, with the mean of many, and what it did while it learned.
 
     Raises: InputError if the folder is not that of a run, or its data cannot be read.
     """
-    run, to = folder.run(), folder.figures
-    paths = [save(curves(folder.rows(), run.name), to / "curves.png")]
+    run, to = folder.run(), to or folder.figures
+    rows = folder.told()
+    paths = [save(curves(rows, run.label), to / "curves.png")]
     network = trained_network(folder)
     layer = getattr(network, "transformer", None)
     if not isinstance(layer, SpatialTransformer) or layer.family.ndim != 2:
         return paths
-    task, test = TASKS[run.distortion], load(run.data, run.root).test[:MANY]
+    task, test = TASKS[run.distortion], load(run.data, root or run.root, download=download).test
+    _check.at_most("count", count, min(len(test), MOST))
+    test = test[:MANY]
     x, y, _ = next(evaluation_batches(test, task.evaluated, seed=0, stream=TEST))
     many, few = see(network, layer, task, x, y), see(network, layer, task, x[:count], y[:count])
     paths.append(save(means(many.images, many.outputs, many.truth), to / "means.png"))
@@ -61,20 +73,20 @@ def draw_run(folder: RunFolder, *, count: int = 8) -> list[Path]:
     paths.append(save(looks(few.images, few.warp, few.outputs, titles, wrong=wrong), to / "looks.png"))
     if bends(few.warp):
         paths.append(save(determinants(few.images, few.warp), to / "determinant.png"))
-    return paths + draw_film(folder)
+    return paths + draw_film(folder, to, rows)
 
 
-def draw_film(folder: RunFolder) -> list[Path]:
+def draw_film(folder: RunFolder, to: Path, rows: Sequence[Row]) -> list[Path]:
     """What the run's film shows: film.gif, film.mp4 where there is ffmpeg, and the motion of control points."""
     found = developed(folder)
     if found is None:
         return []
     layer, images, scenes = found
-    frames = list(film(images, scenes, folder.rows()))
-    paths = [save_gif(frames, folder.figures / "film.gif"), save_mp4(frames, folder.figures / "film.mp4")]
+    frames = list(film(images, scenes, rows))
+    paths = [save_gif(frames, to / "film.gif"), save_mp4(frames, to / "film.mp4")]
     if (places := handles(layer.family)) is not None:
         figure = control_points(images, places, [scene.warp for scene in scenes])
-        paths.append(save(figure, folder.figures / "control_points.png"))
+        paths.append(save(figure, to / "control_points.png"))
     return [path for path in paths if path]
 
 
@@ -82,7 +94,7 @@ def draw_runs(folders: Sequence[RunFolder], out: Path) -> Path:
     """The validation errors of several runs beside one another; those that differ in their seed alone are one line."""
     groups: dict[str, list[list[Row]]] = {}
     for folder in folders:
-        groups.setdefault(_group(folder.run(), [other.run() for other in folders]), []).append(folder.rows())
+        groups.setdefault(_group(folder.run(), [other.run() for other in folders]), []).append(folder.told())
     return save(errors(groups), out)
 
 
@@ -100,9 +112,9 @@ def bends(warp: Warp) -> bool:
 
 def _group(run: Run, others: Sequence[Run]) -> str:
     """The run's name without its seed, and what else sets it apart from others of that name."""
-    name = run.name.rsplit("-seed", 1)[0]
-    same = [other for other in others if other.name.rsplit("-seed", 1)[0] == name]
-    apart = sorted({key for other in same for key in run.differences(other)} - {"seed", "root", "download"})
+    name = run.label.rsplit("-seed", 1)[0]
+    same = [other for other in others if other.label.rsplit("-seed", 1)[0] == name]
+    apart = sorted({key for other in same for key in run.differences(other)} - {"seed"})
     return ", ".join([name, *(f"{key} {getattr(run, key)}" for key in apart)])
 
 

@@ -5,7 +5,6 @@ Its modules carry the names that its checkpoints do, so that state dicts go both
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +130,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         _check.fail(f"checkpoint must be a file; {path} does not exist")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # whatever other bytes lead torch to
         _check.fail(f"checkpoint must be a whole file that torch.save wrote, of tensors alone; {path} is not ({error})")
     if not isinstance(state, Mapping):
         _check.fail(f"checkpoint must hold a state dict; {path} holds a {type(state).__name__}")
@@ -140,7 +139,10 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 def _rectifier_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The rectifier's part, under its own names."""
-    bare = {name.removeprefix("module."): value for name, value in state.items()}
+    bare = {str(name).removeprefix("module."): value for name, value in state.items()}
+    for name, value in bare.items():
+        if name.startswith(PREFIX) and not isinstance(value, Tensor):
+            _check.fail(f"checkpoint must hold tensors; {name} is a {type(value).__name__}")
     return {name.removeprefix(PREFIX): value for name, value in bare.items() if name.startswith(PREFIX)}
 
 
@@ -151,6 +153,8 @@ def _check_state(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], size: 
             f"checkpoint must hold a TPS rectifier's weights; it lacks {_some(missing)}, and has {_some(unknown)} besides"
         )
     for name, value in ours.items():
+        if state[name].is_floating_point() and not state[name].isfinite().all():
+            _check.fail(f"checkpoint must hold finite weights; {PREFIX}{name} is not")
         if state[name].shape != value.shape:
             _check.fail(f"{PREFIX}{name} must be {tuple(value.shape)} for size={size}; got {tuple(state[name].shape)}")
         # 1e-4: its radial functions are r^2 log(r + 1e-6), and its numbers float32.

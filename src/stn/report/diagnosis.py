@@ -18,6 +18,7 @@ class Finding(NamedTuple):
 
 
 SOME_OFF_IMAGE, SOME_FOLDS = MOST_OFF_IMAGE / 2, 0.01  # where it is worth a thought
+MOST_ERRORS, SOME_ERRORS = 80.0, 40.0  # percent; of ten classes, guessing errs by 90
 APART, WORSE = 3.0, 1.0  # percentage points: validation above training error, and above the best epoch
 
 
@@ -26,7 +27,7 @@ def findings(run: Run, rows: Sequence[Row]) -> list[Finding]:
     valid = [row for row in rows if row["split"] == "valid"]
     if not valid:
         return [Finding("watch", "No epoch is complete yet.", "There is nothing to judge.", "Let the training go on.")]
-    found = [*_progress(run, rows, valid), *_looks(valid[-1]), *_learning(valid)]
+    found = [*_progress(run, rows, valid), *_errors(rows, valid), *_looks(valid[-1]), *_learning(valid)]
     return sorted(found, key=lambda finding: ("bad", "watch", "good").index(finding.level))
 
 
@@ -38,6 +39,18 @@ def _progress(run: Run, rows: Sequence[Row], valid: Sequence[Row]) -> Iterator[F
             "Errors may still fall: the learning rate is lowered to the very end.",
             "The same command with --resume goes on.",
         )
+
+
+def _errors(rows: Sequence[Row], valid: Sequence[Row]) -> Iterator[Finding]:
+    """By the test where there was one."""
+    test = [row["error_percent"] for row in rows if row["split"] == "test"]
+    error = sum(test) / len(test) if test else valid[-1]["error_percent"]
+    seen = f"{error:.2f} % of {'test' if test else 'held-out'} images are misread."
+    remedy = "Train for more epochs, try another lr or localization_lr, or an easier distortion first."
+    if not error <= MOST_ERRORS:
+        yield Finding("bad", seen, "The network has learned little or nothing.", remedy)
+    elif error > SOME_ERRORS:
+        yield Finding("watch", seen, "The network has learned some of the task.", remedy)
 
 
 def _looks(row: Row) -> Iterator[Finding]:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stn.experiments.evaluate import mean_and_spread
-from stn.experiments.folder import Row, RunFolder, write_atomically
+from stn.experiments.folder import Row, RunFolder
 from stn.experiments.runs import Run
 from stn.figures.style import COLORS
+from stn.files import write_atomically
 from stn.report.charts import charts
 from stn.report.diagnosis import Finding, findings
 from stn.report.pictures import Pictures, pictures
@@ -59,8 +60,8 @@ class Told(NamedTuple):
         return next((row for row in reversed(self.rows) if row["split"] == "valid"), {})
 
 
-def write_report(folders: Sequence[RunFolder], out: Path) -> Path:
-    """Write the page about these runs, in this order.
+def write_report(folders: Sequence[RunFolder], out: Path, *, root: Path | None = None, download: bool = False) -> Path:
+    """Write the page about these runs, in this order. root: of their data, where it has moved.
 
     Raises: InputError if a folder is not that of a run.
     """
@@ -72,7 +73,7 @@ def write_report(folders: Sequence[RunFolder], out: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    runs = [tell(folder) for folder in folders]
+    runs = [tell(folder, root, download) for folder in folders]
     text = environment.get_template("page.html").render(
         runs=runs,
         settings=settings([one.run for one in runs]),
@@ -85,16 +86,16 @@ def write_report(folders: Sequence[RunFolder], out: Path) -> Path:
     return out
 
 
-def tell(folder: RunFolder) -> Told:
-    run, rows = folder.run(), folder.rows()
+def tell(folder: RunFolder, root: Path | None = None, download: bool = False) -> Told:
+    run, rows = folder.run(), folder.told()
     extra = sorted({key for row in rows for key in row} - {*COLUMNS, "warning"})
     present = [key for key in COLUMNS if any(key in row for row in rows)]
-    return Told(run, rows, [*present, *extra], findings(run, rows), pictures(folder))
+    return Told(run, rows, [*present, *extra], findings(run, rows), pictures(folder, root, download))
 
 
 def settings(runs: Sequence[Run]) -> list[tuple[str, list[str], bool]]:
     """Name, value in each run, and whether it differs among them; those that differ first. No paths: the page may travel."""
-    values = [run.to_json() for run in runs]
+    values = [run.to_json() | {"transform": run.family} for run in runs]
     names = [name for name in values[0] if name not in ("root", "download")]
     table = [(name, [str(one[name]) for one in values], len({str(one[name]) for one in values}) > 1) for name in names]
     return sorted(table, key=lambda line: not line[2])

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from PIL import Image, ImageSequence
@@ -41,23 +42,53 @@ class Pictures(NamedTuple):
         return bool(self.stills or self.film or self.note)
 
 
-def pictures(folder: RunFolder) -> Pictures:
-    """Those in the run's folder, drawn anew where its checkpoint is younger."""
-    note = ""
-    if not up_to_date(folder):
-        try:
-            draw_run(folder)
-        except _check.InputError as reason:  # its data may be elsewhere
-            note = f"Pictures could not be drawn: {reason}"
-    files = [folder.figures / name for name in CAPTIONS]
-    stills = [Picture(path.stem, CAPTIONS[path.name], data_uri(path.read_bytes())) for path in files if path.is_file()]
-    film = folder.figures / "film.gif"
-    return Pictures(stills, list(frames(film)) if film.is_file() else [], note)
+def pictures(folder: RunFolder, root: Path | None = None, download: bool = False) -> Pictures:
+    """Those in the run's folder, drawn anew where its checkpoint is younger or one of them is damaged. Where the folder
+    cannot be written they are drawn elsewhere: to read a run nothing need be written in it."""
+    if up_to_date(folder):
+        return collected(folder.figures)
+    try:
+        draw_run(folder, root=root, download=download)
+    except _check.FileError:
+        with TemporaryDirectory() as elsewhere:
+            note = ""
+            try:
+                draw_run(folder, to=Path(elsewhere), root=root, download=download)
+            except _check.InputError as reason:
+                note = str(reason)
+            return collected(Path(elsewhere), note)
+    except _check.InputError as reason:  # its data may be elsewhere
+        return collected(folder.figures, str(reason))
+    return collected(folder.figures)
+
+
+def collected(figures: Path, note: str = "") -> Pictures:
+    """Whole pictures only."""
+    files = [figures / name for name in CAPTIONS]
+    stills = [Picture(path.stem, CAPTIONS[path.name], data_uri(path.read_bytes())) for path in files if whole(path)]
+    film = figures / "film.gif"
+    note = f"Pictures could not be drawn: {note}" if note else ""
+    return Pictures(stills, list(frames(film)) if whole(film) else [], note)
 
 
 def up_to_date(folder: RunFolder) -> bool:
     drawn = folder.figures / "curves.png"  # the first that is drawn
-    return drawn.exists() and folder.checkpoint.exists() and drawn.stat().st_mtime > folder.checkpoint.stat().st_mtime
+    try:
+        younger = drawn.stat().st_mtime > folder.checkpoint.stat().st_mtime
+        return younger and all(whole(path) for path in folder.figures.iterdir() if path.suffix in (".png", ".gif"))
+    except OSError:
+        return False
+
+
+def whole(picture: Path) -> bool:
+    """Whether it can be read to its end."""
+    try:
+        with Image.open(picture) as moving:
+            for frame in ImageSequence.Iterator(moving):
+                frame.load()
+    except Exception:  # whatever damaged bytes lead Pillow to
+        return False
+    return True
 
 
 def frames(film: Path) -> Iterator[str]:

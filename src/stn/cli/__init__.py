@@ -1,0 +1,80 @@
+"""The command line: parse and call. One small module a subcommand; `ending` says how they end."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+
+import torch
+import tyro
+
+from stn.cli.bench import bench
+from stn.cli.demo import demo
+from stn.cli.ending import prepare_output, well_ended
+from stn.cli.evaluate import evaluate
+from stn.cli.export import export
+from stn.cli.figures import figures
+from stn.cli.register import register
+from stn.cli.report import report
+from stn.cli.reproduce import reproduce
+from stn.cli.train import train
+from stn.cli.warp import warp
+from stn.experiments.checkpoint import stn_version
+from stn.experiments.runs import Run
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    command.__name__: command
+    for command in (train, evaluate, figures, report, export, warp, register, bench, reproduce, demo)
+}
+DESCRIPTION = """Spatial transformers for PyTorch: layers that learn where to look.
+
+Examples:
+  stn demo                                                a CNN without and with the layer, in two minutes
+  stn train --distortion r --epochs 6 --out runs/r        train a network; killed, it goes on with --resume
+  stn report runs/r --out r.html                          one page: results, diagnosis, curves, looks
+  stn warp photo.jpg out.png --rotate 45 --scale 0.8
+  stn register moved.jpg photo.jpg out.png --transform affine
+  stn reproduce table1 --root data --download --cells st-cnn-affine/* --budget quick
+
+stn COMMAND -h tells of a command's options, stn --version of the versions. Completion of commands and options for bash, zsh
+or tcsh: stn --tyro-write-completion bash ~/.local/share/bash-completion/completions/stn"""
+
+
+def flowing(text: str) -> str:
+    """A docstring with each paragraph and each argument on one line: help breaks lines where the terminal ends."""
+    paragraphs = re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.cleandoc(text))
+    return re.sub(r"(?<=\S)\n {8,}", " ", paragraphs)
+
+
+app = tyro.extras.SubcommandApp()
+for _command in COMMANDS.values():
+    _command.__doc__ = flowing(_command.__doc__ or "")
+    app.command(_command)
+
+
+def main() -> None:
+    """The command line that this process was started with."""
+    prepare_output()
+    words = sys.argv[1:]
+    command = next((word for word in words if word in COMMANDS), "stn")
+    with well_ended(command, names_of(command)):
+        if words == ["--version"]:
+            print(f"stn {stn_version()}, torch {torch.__version__}")
+            return
+        app.cli(prog="stn", description=DESCRIPTION, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def names_of(command: str) -> dict[str, str]:
+    """Arguments of a command -> what the command line calls them."""
+    if command not in COMMANDS:
+        return {}
+    given = inspect.signature(COMMANDS[command]).parameters
+    names = {name: "--" + name.replace("_", "-") for name in given}
+    names |= {name: name.upper() for name in ("image", "moving", "fixed", "table", "run") if name in given}
+    if command in ("warp", "register", "export"):
+        names["out"] = "OUT"
+    if command == "train":
+        names |= {name: "--" + name.replace("_", "-") for name in Run.__dataclass_fields__} | {"accelerator": "--device"}
+    return names

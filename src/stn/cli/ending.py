@@ -1,0 +1,163 @@
+"""How a command ends: in a sentence that speaks of its options, or in silence; never in a traceback for what a user did."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+from stn import _check
+from stn.experiments.rows import DamagedRows
+
+WRONG, PIPE, INTERRUPTED, TERMINATED = 2, 141, 130, 143  # exit codes; the last three as of a program that a signal ends
+PATIENCE = 15  # seconds from a signal to the end
+GOES_ON = {  # command: how to go on with what was interrupted
+    "train": "the same command with --resume goes on",
+    "reproduce": "the same command goes on",
+    "bench": "the same command with --resume goes on",
+}
+NO_MEMORY = re.compile("allocate memory|not enough memory|out of memory|Storage size calculation overflowed|SIZE_MAX", re.I)
+PLAIN = {"±": "+-", "–": "-", "…": "..", "×": "x", "—": "-"}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does."""
+
+
+@contextmanager
+def well_ended(command: str, names: Mapping[str, str]) -> Iterator[None]:
+    """Around a command. names: of its arguments in sentences, as the command line has them."""
+    rest = f"; {GOES_ON[command]}" if command in GOES_ON else ""
+    with _signals() as asked, _plain_warnings():
+        try:
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            end(f"interrupted{rest}", TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
+        except Exception as error:
+            if asked:  # what an interruption became in a library that did not expect one there, as compilers do not
+                end(f"interrupted{rest}", asked[0])
+            _explain(error, command, names)
+
+
+def _explain(error: Exception, command: str, names: Mapping[str, str]) -> NoReturn:
+    """End in the sentence for an error of the user's or the machine's; any other is ours, and raised again."""
+    if isinstance(error, _check.InputError):
+        end(spoken(str(error), names), WRONG)
+    if isinstance(error, BrokenPipeError):
+        _forget_output()
+        sys.exit(PIPE)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
+        end(f"{command} needs more memory than there is", WRONG)
+    if isinstance(error, OSError):
+        end(f"{error.filename or command}: {_check.reason(error)}", WRONG)
+    raise error
+
+
+def end(sentence: str, code: int) -> NoReturn:
+    with suppress(OSError):
+        print(f"{os.linesep if code > WRONG else ''}stn: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def spoken(sentence: str, names: Mapping[str, str]) -> str:
+    """A sentence about arguments, with their names as the command line has them. Those in a file keep theirs."""
+    if re.match(r"\S*(config\.json|last\.pt)\b", sentence):
+        return sentence
+    for name in sorted(names, key=len, reverse=True):
+        word = rf"(?<![\w./-]){re.escape(name)}"
+        sentence = re.sub(rf"{word}=True\b", names[name], sentence)
+        sentence = re.sub(rf"{word}='?([^\s',;]+)'?", rf"{names[name]} \1", sentence)
+        sentence = re.sub(rf"(^|seed \d+: ){name}(?= )", rf"\1{names[name]}", sentence)
+        sentence = re.sub(rf"{word}(?= \(now )", names[name], sentence)
+        if " goes without " in sentence:
+            sentence = re.sub(rf"{word}(?=[,; ])", names[name], sentence)
+    return sentence
+
+
+def prepare_output() -> None:
+    """A terminal that lacks a sign gets a plain one: ± is no reason to end after an hour of training."""
+
+    def plain(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        return "".join(PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+    codecs.register_error("stn", plain)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Callable[..., Any] | None = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="stn")
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """SIGTERM ends a command like Ctrl-C: what it wrote is whole, what it started ends. Yields the exit codes asked for.
+
+    Python hands a signal on as an exception, which may come where none can be raised and is dropped there, in a callback
+    from a compiler's C code. So whoever is not gone in time ends as by a kill, which all files survive.
+    """
+    asked: list[int] = []
+    late: list[threading.Timer] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(128 + number)
+        late.append(threading.Timer(PATIENCE, os._exit, args=(asked[0],)))
+        late[-1].daemon = True
+        late[-1].start()
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    unraisable, sys.unraisablehook = sys.unraisablehook, lambda found: None if asked else unraisable(found)
+    try:
+        yield asked
+    finally:
+        for timer in late:
+            timer.cancel()
+        sys.unraisablehook = unraisable
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """This library's warnings as sentences, without the place in its source."""
+    show = warnings.showwarning
+
+    def plain(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
+        if category.__module__.startswith("stn."):
+            print(f"stn: {message}", file=sys.stderr)
+        else:
+            show(message, category, *place, **rest)
+
+    def silent(failed: threading.ExceptHookArgs) -> None:
+        """The thread that writes for TensorBoard ends on a full disk; the main one then meets the same error."""
+        if not issubclass(failed.exc_type, OSError):
+            hook(failed)
+
+    hook, threading.excepthook = threading.excepthook, silent
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", DamagedRows)
+            warnings.showwarning = plain
+            yield
+    finally:
+        threading.excepthook = hook
+
+
+def _forget_output() -> None:
+    """Nobody reads any more: what is still in the buffer must not end in another error when the interpreter does."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

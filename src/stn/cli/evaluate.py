@@ -1,0 +1,26 @@
+"""`stn evaluate`."""
+
+from __future__ import annotations
+
+from stn.cli.options import Device, Download, Folder, Root
+from stn.experiments.folder import RunFolder
+
+
+def evaluate(run: Folder, draws: int = 3, device: Device = "cpu", root: Root = None, download: Download = False) -> None:
+    """Test a run's network on distorted test digits.
+
+    Args:
+        run: Folder of the run.
+        draws: How many independent distortions of the test set; the first are those of the training's own test.
+        device: Where to compute.
+        root: Folder of the data files.
+        download: Fetch data files that are missing from --root.
+    """
+    from stn.experiments.evaluate import evaluate as measure
+    from stn.experiments.evaluate import mean_and_spread
+
+    rows = measure(RunFolder(run), draws=draws, device=device, root=root, download=download)
+    for row in rows:
+        print(f"draw {row['draw'] + 1}: loss {row['loss']:.4f}, error {row['error_percent']:.2f} %")
+    mean, spread = mean_and_spread(rows)
+    print(f"test error {mean:.2f} ± {spread:.2f} %")

@@ -1,0 +1,41 @@
+"""`stn export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from stn import _check
+from stn.cli.options import Folder
+from stn.experiments.folder import RunFolder
+
+
+def export(
+    run: Folder,
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
+    opset: int = 20,
+    lowering: Literal["grid_sample", "gather"] = "grid_sample",
+) -> None:
+    """Write a run's network as ONNX, of standard operators, for batches of any size; and compare it with the network.
+
+    Args:
+        run: Folder of the run.
+        out: The file to write (model.onnx).
+        opset: Of ONNX, 16 to 20. Volumes have GridSample from 20 on.
+        lowering: What looks become: grid_sample (one operator), or gather, for runtimes that lack it, and for volumes
+            before opset 20.
+    """
+    from stn.experiments.evaluate import example_images, trained_network
+    from stn.export import largest_difference, to_onnx
+    from stn.files import write_atomically
+
+    _check.outputs({"out": out}, endings={"out": (".onnx",)})
+    folder = RunFolder(run)
+    network, images = trained_network(folder), example_images(folder, count=3)
+    exported = to_onnx(network, images, opset=opset, lowering=lowering)
+    difference = largest_difference(exported, network, images)
+    write_atomically(out, lambda file: file.write(exported.model_proto.SerializeToString()))
+    print(f"{out}: opset {opset}, at most {difference:.1e} from the network")

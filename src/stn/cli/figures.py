@@ -1,0 +1,45 @@
+"""`stn figures`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stn import _check
+from stn.cli.options import Download, Folders, Root
+from stn.experiments.folder import RunFolder
+
+
+def figures(
+    runs: Folders = (),
+    count: int = 8,
+    out: Path = Path("runs/figures"),
+    root: Root = None,
+    download: Download = False,
+) -> None:
+    """Draw runs: error by epoch, where the transformer looks, mean images, folds, control points, a film of the training.
+
+    Without a RUN: the weights of the sampling kernels, standing and in motion.
+
+    Args:
+        runs: Folders of runs. The pictures of each go into its figures/.
+        count: How many test images to show.
+        out: Folder of pictures that are of no single run: of several runs their errors.
+        root: Folder of the data files.
+        download: Fetch data files that are missing from --root.
+    """
+    from stn.figures import draw_kernels, draw_run, draw_runs
+
+    _check.at_least("count", count, 1)
+    folders = [RunFolder(run) for run in runs]
+    for folder in folders:
+        folder.run()
+        _check.writable_folder("RUN", folder.figures)
+    if len(folders) != 1:
+        _check.writable_folder("out", out)
+    for folder in folders:
+        for path in draw_run(folder, count=count, root=root, download=download):
+            print(path)
+    if len(folders) > 1:
+        print(draw_runs(folders, out / "errors.png"))
+    for path in [] if folders else draw_kernels(out):
+        print(path)

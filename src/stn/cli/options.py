@@ -1,0 +1,20 @@
+"""Options that several commands have, with one name and one meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+Folder = Annotated[Positional[Path], arg(metavar="RUN", help_behavior_hint="(required)")]
+Folders = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ..]", help_behavior_hint="")]
+Root = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: as the run was trained)")]
+Device = Annotated[str, arg(metavar="{cpu,cuda,cuda:1,..}")]
+MaxPixels = Annotated[int, arg(metavar="INT")]
+Download = Annotated[bool, arg(help_behavior_hint="")]
+
+
+def one_of(names: Any) -> str:
+    """How help lists what an option may be."""
+    return "{" + ",".join(names) + "}"

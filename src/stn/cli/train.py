@@ -1,0 +1,43 @@
+"""`stn train`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from stn.experiments.folder import RunFolder
+from stn.experiments.runs import Run
+
+
+def train(
+    run: Annotated[Run, tyro.conf.arg(name="")],
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/ and a name made of the settings)"),
+    ] = None,
+    resume: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False,
+) -> None:
+    """Train one of the paper's networks on distorted digits, then test it.
+
+    The run's folder then holds config.json, rows.jsonl, checkpoints/ and tensorboard/. Killed at any moment, the same
+    command with --resume goes on to the same result.
+
+    Args:
+        run: What to train, and how.
+        out: Folder of the run.
+        resume: Continue the run in --out from its last epoch; start it if there is none. The data and the device may be
+            others than before.
+    """
+    from stn.experiments.evaluate import mean_and_spread
+    from stn.experiments.machine import keep_memory
+    from stn.experiments.train import train as fit
+
+    keep_memory()
+    folder = RunFolder(out or Path("runs") / run.name)
+    rows = fit(run, folder, resume=resume)
+    mean, spread = mean_and_spread(rows)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes speaks
+        print(f"{run.label}: test error {mean:.2f} ± {spread:.2f} % ({run.draws} draws). Run: {folder.path}")
