@@ -183,10 +183,7 @@ def array(dtype: str) -> np.ndarray:
     return (signed.clip(-128, 127) if kind.itemsize == 1 and kind.kind == "i" else signed).astype(kind)
 
 
-SIGNED = pytest.mark.xfail(reason="negative integers are cut off until `stn.arrays` scales by both ends", strict=False)
-
-
-@pytest.mark.parametrize("dtype", [pytest.param(d, marks=SIGNED) if d in ("i1", "i2") else d for d in DTYPES])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_arrays_keep_their_dtype_and_their_values(dtype: str, tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", array(dtype))
     assert command("warp", tmp_path / "in.npy", tmp_path / "out.npy")[0] == 0
