@@ -220,6 +220,15 @@ def test_a_trace_holds_the_operator(name: str, tracing_mode: Any) -> None:
         assert ("torch.ops.stn." in graph.code) == (name != "Lanczos")
 
 
+@pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and warns of each number that it keeps
+@every
+def test_a_trace_of_torch_jit_holds_the_operator(name: str) -> None:
+    f, where = ALL[name]
+    graph = torch.jit.trace(f, (IMAGE, where), check_trace=False)
+    torch.testing.assert_close(graph(2 * IMAGE, other(where)), f(2 * IMAGE, other(where)), atol=1e-6, rtol=0)
+    assert ("stn::" in str(graph.graph)) == (name != "Lanczos")
+
+
 @every
 def test_fake_tensors(name: str) -> None:
     """Shape, strides and dtype are those of the real result, of each layout; the gradient's too."""

@@ -40,7 +40,8 @@ class Pyramid:
         _check.image("image", image)
         _check.choice("padding_mode", padding_mode, PADDINGS)
         self.image, self.align_corners, self.how = image, align_corners, averaging(align_corners, padding_mode)
-        size, self.sizes = tuple(image.shape[2:]), [tuple(image.shape[2:])]
+        size = _check.lengths("image", image.shape[2:])
+        self.sizes = [size]
         while (size := tuple(halved(n, self.how.aligned) for n in size)) != self.sizes[-1]:
             self.sizes.append(size)
         self._levels: list[Tensor] = []

@@ -133,7 +133,7 @@ def _sample_through(
     image: Tensor, name: str, matrix: Tensor, rows: int, size: int | Sequence[int] | None, options: Options
 ) -> Any:
     _check.matrix(name, matrix, image, rows)
-    size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, image.ndim - 2)
+    size = _check.lengths("size", image.shape[2:] if size is None else size, image.ndim - 2)
     settings = size, options.mode, options.padding_mode, options.align_corners
     return _result("matrix", image, matrix, 2, settings, options)
 
@@ -187,7 +187,7 @@ def thin_plate_sample(
     _check.image("image", image)
     _check.control_points("control_points", control_points)
     _check.coefficients("coefficients", coefficients, control_points, image)
-    size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, 2)
+    size = _check.lengths("size", image.shape[2:] if size is None else size, 2)
     settings = (size, mode, padding_mode, align_corners, control_points.detach())
     options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
     return _result("basis", image, coefficients, 2, settings, options)

@@ -59,7 +59,9 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
         return {self.kind: range(self.control_points.numel())}
 
     def identity(self) -> Tensor:
-        return self.control_points.flatten().float() if self.kind == "positions" else torch.zeros(self.num_params)
+        if self.kind == "positions":
+            return self.control_points.flatten().to(torch.get_default_device(), torch.float32)
+        return torch.zeros(self.num_params)
 
     def _warp(self, theta: Tensor) -> ThinPlateWarp:
         control_points, solution = self._constants.on(theta.device)
