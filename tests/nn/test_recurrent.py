@@ -171,6 +171,7 @@ def test_the_input_is_warped_and_the_same_trunk_reads_it(steps: int) -> None:
 
 
 def test_the_trunk_is_one_and_learns_from_both_readings() -> None:
+    torch.manual_seed(0)  # of 40 seeds one has a share of 4e-4
     layer = moving(SharedTrunkTransformer(trunk(), DenseLocalization(4 * 6 * 6), "rigid"), 0.1)
     assert sum(key.startswith("trunk.0.weight") for key in layer.state_dict()) == 1
     x = torch.rand(3, 1, 12, 12, generator=seeded())

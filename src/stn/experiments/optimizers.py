@@ -46,7 +46,7 @@ class Muon(torch.optim.AdamW):
         """m <- momentum m + (1 - momentum) g; w <- (1 - lr decay) w - lr size sqrt(longer side) orthogonal(m, g)."""
         state = self.state[weight]
         if not state:
-            state["step"] = torch.zeros(())  # AdamW looks for one in all that it loads
+            state["step"] = torch.zeros((), device="cpu")  # AdamW looks for one in all that it loads
             state["momentum"] = torch.zeros_like(grad)
         state["step"] += 1
         state["momentum"].lerp_(grad, 1 - MOMENTUM)

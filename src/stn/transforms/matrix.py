@@ -153,7 +153,7 @@ def _projected(above: Tensor, w: Tensor) -> Tensor:  # (.., d), (.., 1)
     Without this, one such point would make the whole gradient NaN, even where a mask leaves the point out.
     """
     near = _near_horizon(w)
-    beyond = torch.where((above == 0) & (w == 0), torch.inf, above / w).detach()  # 0 / 0 is no place in the image either
+    beyond = (above.detach() / w.detach()).nan_to_num(torch.inf, torch.inf, -torch.inf)  # 0 / 0 is no place either
     return torch.where(near, beyond, above / torch.where(near, 1, w))
 
 
