@@ -65,7 +65,7 @@ def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
     same_device(name, value, image)
     columns, n = image.ndim - 1, image.shape[0]
     fits = value.shape[-2:] == (rows, columns) and value.ndim in (2, 3, 4)
-    if not fits or (value.ndim > 2 and value.shape[0] != n):
+    if not fits or (value.ndim > 2 and value.shape[0] not in (1, n)):
         core = f"{rows}, {columns}"
         fail(f"{name} must be ({core}), (N, {core}) or (N, K, {core}) with N = {n} as in image; got {tuple(value.shape)}")
 
@@ -77,7 +77,7 @@ def coefficients(name: str, value: Tensor, control_points: Tensor, image: Tensor
     if image.ndim != 4:
         fail(f"image must be (N, C, H, W) for a thin-plate spline; got {tuple(image.shape)}")
     n, rows = image.shape[0], len(control_points) + 3
-    if value.ndim not in (3, 4) or value.shape[0] != n or value.shape[-2:] != (rows, 2):
+    if value.ndim not in (3, 4) or value.shape[0] not in (1, n) or value.shape[-2:] != (rows, 2):
         core = f"{rows}, 2"
         fail(f"{name} must be (N, {core}) or (N, K, {core}) with N = {n} as in image; got {tuple(value.shape)}")
 
@@ -88,7 +88,7 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
     same_device(name, value, image)
     d, n = image.ndim - 2, image.shape[0]
     axes = "H, W" if d == 2 else "D, H, W"
-    fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and value.shape[0] == n
+    fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and value.shape[0] in (1, n)
     if not fits:
         fail(f"{name} must be (N, {axes}, {d}) or (N, K, {axes}, {d}) with N = {n} as in image; got {tuple(value.shape)}")
     if 0 in value.shape[-d - 1 : -1]:
@@ -118,9 +118,9 @@ def points(name: str, value: Tensor, ndim: int) -> None:
 
 
 def batched_points(name: str, value: Tensor, batch: Sequence[int]) -> torch.Size:
-    """Points (N[, K], .., d), lengths of 1 for all. Returns the shape of each point set."""
+    """Points (N[, K], .., d), lengths of 1 for all, also in the batch. Returns the shape of each point set."""
     lead = value.shape[: len(batch)]
-    if value.ndim <= len(batch) or any(have not in (1, want) for have, want in zip(lead, batch, strict=True)):
+    if value.ndim <= len(batch) or any(m != 1 and n != 1 and m != n for m, n in zip(lead, batch, strict=True)):
         fail(f"{name} must be (P, {value.shape[-1]}) or lead with the warp's batch {tuple(batch)}; got {tuple(value.shape)}")
     return value.shape[len(batch) : -1]
 
@@ -153,8 +153,8 @@ def theta(value: Tensor, num_params: int, family: str) -> None:
 def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
     if image.ndim - 2 != ndim:
         fail(f"image must have {ndim} spatial dimensions as the warp; got {tuple(image.shape)}")
-    if batch[0] != image.shape[0]:
-        fail(f"theta must have N = {image.shape[0]} rows as image; got {batch[0]}")
+    if batch[0] != image.shape[0] and batch[0] != 1:
+        fail(f"the warp must be of N = {image.shape[0]} samples as image, or of one; got a warp of batch {tuple(batch)}")
 
 
 def localized(value: Tensor, image: Tensor, features: int) -> None:

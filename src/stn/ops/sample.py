@@ -133,7 +133,7 @@ def _sample_through(
     size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, image.ndim - 2)
     looks = matrix.ndim == 4
     if not looks:
-        matrix = matrix.expand(image.shape[0], *matrix.shape[-2:]).unsqueeze(1)
+        matrix = (matrix if matrix.ndim == 3 else matrix.unsqueeze(0)).unsqueeze(1)  # TEMPORARY
     settings = size, options.mode, options.padding_mode, options.align_corners
     return _result("matrix", image, matrix, settings, looks, options)
 
@@ -142,6 +142,7 @@ def _result(rule: str, image: Tensor, where: Tensor, settings: tuple[Any, ...], 
     check_mode(options.mode)
     check_reach(options.antialias, options.gradient)
     _check.choice("padding_mode", options.padding_mode, reference.PADDINGS)
+    where = where.expand(image.shape[0], *where.shape[1:])  # TEMPORARY
     fill = _check.fill_value(options.fill_value, image, options.padding_mode)
     if options.pyramid is not None:
         _check.pyramid_fits("pyramid", options.pyramid, image, options.align_corners)
