@@ -83,7 +83,7 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.Affine()(torch.zeros(2, 5)), r"theta must be \(N, 6\) or \(N, K, 6\) for Affine; got \(2, 5\)"),
     (lambda: stn.Affine()(torch.zeros(2, 6)).points(torch.zeros(4, 3)), r"xy must be \(..., 2\); got \(4, 3\)"),
     (lambda: stn.Affine()(torch.zeros(2, 6)).points(torch.zeros(3, 4, 2)), r"xy must .* batch \(2,\); got \(3, 4, 2\)"),
-    (lambda: stn.Affine()(torch.zeros(3, 6)).sample(IMAGE), "theta must have N = 2 rows as image; got 3"),
+    (lambda: stn.Affine()(torch.zeros(3, 6)).sample(IMAGE), "the warp must be of N = 2 samples as image, or of one"),
     (lambda: stn.Affine()(torch.zeros(2, 6)).sample(VOLUME), "image must have 2 spatial dimensions as the warp; got"),
     (lambda: stn.ThinPlateSpline(control_points=(4, 1)), r"control_points must have at least 2 rows .*; got \(4, 1\)"),
     (lambda: stn.ThinPlateSpline(control_points=torch.zeros(2, 2)), r"control_points must be \(T, 2\).*; got \(2, 2\)"),

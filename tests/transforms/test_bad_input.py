@@ -29,7 +29,22 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "resolution": (lambda: stn.Velocity(resolution=1), "resolution must be an integer of at least 2; got 1"),
     "scale": (lambda: stn.Attention(scale=0.0), "scale must be positive; got 0.0"),
     "parameters": (lambda: stn.ThinPlateSpline(parameters="x"), "parameters must be one of offsets, positions; got 'x'"),
-    "batches": (lambda: WARP @ LOOKS, r"both warps of a composition must be of the same batch; got \(2,\) and \(3, 4\)"),
+    "batches": (
+        lambda: WARP @ LOOKS,
+        r"both warps of a composition must be of the same batch, or one of them of one sample; got \(2,\) and \(3, 4\)",
+    ),
+    "images": (
+        lambda: LOOKS.sample(torch.zeros(8, 1, 4, 5)),
+        r"the warp must be of N = 8 samples as image, or of one; got a warp of batch \(3, 4\)",
+    ),
+    "point sets": (
+        lambda: LOOKS.points(torch.zeros(8, 4, 5, 2)),
+        r"xy must be \(P, 2\) or lead with the warp's batch \(3, 4\); got \(8, 4, 5, 2\)",
+    ),
+    "tolerance": (
+        lambda: stn.InverseWarp(WARP).solved((4, 5), tolerance=0.0),
+        "tolerance must be positive; got 0.0",
+    ),
     "dims": (
         lambda: WARP @ stn.Affine(3)(torch.eye(3, 4).view(1, 12)),
         "both warps of a composition must have the same number of dimensions; got 2 and 3",

@@ -175,9 +175,9 @@ def points(name: str, value: Tensor, ndim: int) -> None:
 
 
 def batched_points(name: str, value: Tensor, batch: Sequence[int]) -> torch.Size:
-    """Points (N[, K], .., d), lengths of 1 for all. Returns the shape of each point set."""
+    """Points (N[, K], .., d), lengths of 1 for all, also in the batch. Returns the shape of each point set."""
     lead = value.shape[: len(batch)]
-    if value.ndim <= len(batch) or any(have not in (1, want) for have, want in zip(lead, batch, strict=True)):
+    if value.ndim <= len(batch) or any(m != 1 and n != 1 and m != n for m, n in zip(lead, batch, strict=True)):
         fail(f"{name} must be (P, {value.shape[-1]}) or lead with the warp's batch {tuple(batch)}; got {tuple(value.shape)}")
     return value.shape[len(batch) : -1]
 
@@ -210,8 +210,8 @@ def theta(value: Tensor, num_params: int, family: str) -> None:
 def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
     if image.ndim - 2 != ndim:
         fail(f"image must have {ndim} spatial dimensions as the warp; got {tuple(image.shape)}")
-    if batch[0] != image.shape[0]:
-        fail(f"theta must have N = {image.shape[0]} rows as image; got {batch[0]}")
+    if batch[0] != image.shape[0] and batch[0] != 1:
+        fail(f"the warp must be of N = {image.shape[0]} samples as image, or of one; got a warp of batch {tuple(batch)}")
 
 
 def localized(value: Tensor, image: Tensor, features: int) -> None:

@@ -173,8 +173,9 @@ def unmapped(name: str, dim: int | None) -> None:
 def composable(outer: Sequence[int], inner: Sequence[int], outer_ndim: int, inner_ndim: int) -> None:
     if outer_ndim != inner_ndim:
         fail(f"both warps of a composition must have the same number of dimensions; got {outer_ndim} and {inner_ndim}")
-    if any(a != b for a, b in zip(outer, inner, strict=False)):
-        fail(f"both warps of a composition must be of the same batch; got {tuple(outer)} and {tuple(inner)}")
+    if any(a != b and a != 1 and b != 1 for a, b in zip(outer, inner, strict=False)):
+        got = f"{tuple(outer)} and {tuple(inner)}"
+        fail(f"both warps of a composition must be of the same batch, or one of them of one sample; got {got}")
 
 
 def lattice_of(name: str, value: int | Sequence[int], ndim: int, *, least: int) -> tuple[int, ...]:

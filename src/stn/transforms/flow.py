@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from stn import _check
+from stn.grid import half_extent
 from stn.ops.reference import coordinate_dtype
-from stn.ops.sample import affine_sample, grid_sample
+from stn.ops.sample import affine_sample, displaced_sample, grid_sample
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.bspline import spread
 from stn.transforms.warp import Warp
@@ -35,6 +38,7 @@ class Displacement(Family["FieldWarp"]):
     def from_field(field: Tensor, *, align_corners: bool = False) -> FieldWarp:  # (N[, K], *shape, d)
         """The warp of a stored field of displacements, whose shape is its own."""
         _check.field("field", field)
+        _check.points_last("field", field, field.shape[-1])
         return FieldWarp(field, align_corners)
 
     @property
@@ -105,12 +109,44 @@ class FieldWarp(Warp):
         return self.field.to(self.working_dtype).flatten(0, len(self.batch) - 1).movedim(-1, 1)
 
     def _map(self, xy: Tensor) -> Tensor:
-        image = self._as_image()
-        points = xy.to(torch.promote_types(self.working_dtype, xy.dtype)).flatten(0, len(self.batch) - 1)
-        points = points.unflatten(1, (*(1,) * (self.ndim - 1), -1)) / self.extent  # an image of one row
-        moved = grid_sample(image.to(points.dtype), points, padding_mode="border", align_corners=self.align_corners)
+        dtype = torch.promote_types(self.working_dtype, xy.dtype)
+        image, points = self._as_image(), xy.to(dtype).flatten(0, len(self.batch) - 1) / self.extent  # (N * K, P, d)
+        if points.shape[1] == 0:  # which no sampling call takes
+            return xy.to(torch.promote_types(self.dtype, xy.dtype)) + 0 * self.field.sum().to(self.dtype)
+        rows = points.reshape(len(points), *(1,) * (self.ndim - 1), *points.shape[1:])  # an image of one row
+        moved = grid_sample(image.to(dtype), rows, padding_mode="border", align_corners=self.align_corners)
         moved = moved.movedim(1, -1).reshape_as(xy)
         return (xy + moved).to(torch.promote_types(self.dtype, xy.dtype))
+
+    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        return self._map(xy), self._jacobian(xy)
+
+    def _jacobian(self, xy: Tensor) -> Tensor:
+        """From the differences of neighbors, 3 to 4 times as quick as a backward pass of the sampling an axis. Beyond the
+        border both neighbors are its last pixel."""
+        xy = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
+        values = self.field.to(xy.dtype).flatten(len(self.batch), -2)  # (*batch, pixels, d)
+        shape = tuple(reversed(self.field.shape[-self.ndim - 1 : -1]))  # x first
+        scales = [half_extent(n, self.align_corners) / self.extent for n in shape]
+        lower, shares = [], []
+        for x, n, scale in zip(xy.unbind(dim=-1), shape, scales, strict=True):
+            at = (x * scale + (n - 1) / 2).clamp(-1, n)
+            lower.append(at.detach().nan_to_num().floor())
+            shares.append((at - lower[-1]).unsqueeze(-1))
+        around = self._neighbors(values, lower, shape)
+        eye = torch.eye(self.ndim, dtype=xy.dtype, device=xy.device)
+        return eye + torch.stack([slope(around, shares, i) * scale for i, scale in enumerate(scales)], dim=-1)
+
+    def _neighbors(self, values: Tensor, lower: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+        """The pixels around each point, lower and upper along x, y[, z]: (2, 2[, 2], *batch, P, d)."""
+        strides = [math.prod(shape[:i]) for i in range(self.ndim)]
+        pairs = [
+            [(at + step).clamp(0, n - 1).long() * stride for step in (0, 1)]
+            for at, n, stride in zip(lower, shape, strides, strict=True)
+        ]
+        places = [sum(corner[1:], corner[0]) for corner in itertools.product(*pairs)]
+        found = [values.gather(-2, place.unsqueeze(-1).expand(*place.shape, self.ndim)) for place in places]
+        return torch.stack(found).unflatten(0, (2,) * self.ndim)
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
         same = size == tuple(self.field.shape[-self.ndim - 1 : -1]) and align_corners == self.align_corners
@@ -124,6 +160,14 @@ class FieldWarp(Warp):
         theta = torch.nn.functional.pad(torch.diag(scale), (0, 1))
         moved = affine_sample(image, theta, size, padding_mode="border", align_corners=self.align_corners)
         return moved.movedim(1, -1).unflatten(0, self.batch)
+
+
+def slope(around: Tensor, shares: Sequence[Tensor], axis: int) -> Tensor:  # (2, .., 2, *) -> (*)
+    """Of what is linear between neighbors: the difference along one axis, interpolated along the others."""
+    for i, share in enumerate(shares):
+        lower, upper = around[0], around[1]
+        around = upper - lower if i == axis else torch.lerp(lower, upper, share)
+    return around
 
 
 class FlowWarp(FieldWarp):
@@ -147,7 +191,7 @@ def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), n
 
     def at(displacement: Tensor, field: Tensor) -> Tensor:
         image = field.movedim(-1, 1)
-        sampled = grid_sample(image, displacement, relative=True, padding_mode="border", align_corners=True)
+        sampled = displaced_sample(image, displacement, padding_mode="border", align_corners=True)
         return sampled.movedim(1, -1)
 
     k2 = at(v / 2, v)

@@ -230,8 +230,9 @@ LEAST_AREA = 1e-6  # of the triangle at a homography's third corner: no division
 
 def rows_of(ndim: int) -> dict[str, Sequence[int]]:
     """Which numbers of (A | t), row by row, are A and which are t."""
-    last = [i * (ndim + 1) + ndim for i in range(ndim)]
-    return {"matrix": [i for i in range(ndim * (ndim + 1)) if i not in last], "translation": last}
+    places = range(ndim * (ndim + 1))  # by remainders: torch.compile(dynamic=True) looks in no list for a symbol
+    linear = [i for i in places if i % (ndim + 1) != ndim]
+    return {"matrix": linear, "translation": [i for i in places if i % (ndim + 1) == ndim]}
 
 
 def corners_to_matrix(corners: Tensor) -> Tensor:  # (.., 4, 2) -> (.., 3, 3)

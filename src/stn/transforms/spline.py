@@ -96,7 +96,7 @@ class ThinPlateWarp(Warp):
         a, t = matrix[..., :-1].mT, matrix[..., None, :, -1]
         with unrounded(self.device):
             bent = self.coefficients @ a
-        moved = torch.cat([t, a - torch.eye(2, dtype=a.dtype, device=a.device)], dim=-2).expand(*self.batch, -1, -1)
+        moved = torch.cat([t, a - torch.eye(2, dtype=a.dtype, device=a.device)], dim=-2).expand(*bent.shape[:-2], -1, -1)
         coefficients = torch.cat([bent[..., :-3, :], bent[..., -3:, :] + moved], dim=-2)
         return ThinPlateWarp(self.control_points, coefficients, torch.promote_types(self.dtype, outer.dtype))
 

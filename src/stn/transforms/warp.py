@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.grid import lattice, normalized_to_pixel
+from stn.grid import lattice
 from stn.ops.precision import unrounded
-from stn.ops.sample import CallOptions, grid_sample
+from stn.ops.sample import CallOptions, displaced_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,17 +37,18 @@ class Warp(ABC):
     device: torch.device
 
     def points(self, xy: Tensor) -> Tensor:
-        """Map normalised points: (d,) or (P, d) for all the batch, or (N[, K], .., d) with lengths of 1 broadcast.
+        """Map normalised points: (d,) or (P, d) for all the batch, or (N[, K], .., d), with lengths of 1 broadcast.
 
-        Returns (N[, K], .., d).
+        Returns (N[, K], .., d). A warp of one sample maps the points of any batch.
         """
         _check.points("xy", xy, self.ndim)
-        shape = xy.shape[:-1]
+        batch, shape = self.batch, xy.shape[:-1]
         if xy.ndim > 2:
             shape = _check.batched_points("xy", xy, self.batch)
-        flat = xy.expand(*self.batch, *shape, self.ndim).reshape(*self.batch, math.prod(shape), self.ndim)
+            batch = joint_batch(self.batch, xy.shape[: len(self.batch)])
+        flat = xy.expand(*batch, *shape, self.ndim).reshape(*batch, math.prod(shape), self.ndim)
         with unrounded(self.device):
-            return self._map(flat).reshape(*self.batch, *shape, self.ndim)
+            return over_batch(self, self._map, flat).reshape(*batch, *shape, self.ndim)
 
     def grid(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
         """The source point of every pixel of an output of this size: (N[, K], *size, d), as `grid_sample` takes it."""
@@ -56,7 +57,8 @@ class Warp(ABC):
         return self.points(xy.flatten(0, -2)).unflatten(-2, size)
 
     def sample(self, image: Tensor, size: Sequence[int] | None = None, **options: Unpack[CallOptions]) -> Any:
-        """Sample image (N, C, *in) at the warp's points: (N[, K], C, *size). size None: as image.
+        """Sample image (N, C, *in) at the warp's points: (N[, K], C, *size). size None: as image. A warp of one sample
+        is that of every image.
 
         options: mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask, as in
         `stn.affine_sample`.
@@ -69,6 +71,8 @@ class Warp(ABC):
 
     def inverse(self) -> Warp:
         """The warp from source to target points. Where no formula is known it is found by iteration: `InverseWarp`."""
+        from stn.transforms.inverse import InverseWarp  # which is a Warp, and so imports this file
+
         return InverseWarp(self)
 
     def __matmul__(self, other: Warp) -> Warp:
@@ -109,10 +113,14 @@ class Warp(ABC):
         """(*batch, P, d) -> (*batch, P, d)."""
 
     def _jacobian(self, xy: Tensor) -> Tensor:
-        """(*batch, P, d) -> (*batch, P, d, d). One pass backward an axis, for no point depends on another."""
+        """(*batch, P, d) -> (*batch, P, d, d)."""
+        return self._linearized(xy)[1]
+
+    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """`_map` and `_jacobian` of the same points. One pass backward an axis, for no point depends on another."""
         mapped, pull = torch.func.vjp(self._map, xy)[:2]
         axes = torch.eye(self.ndim, dtype=mapped.dtype, device=mapped.device)
-        return torch.stack([pull(axis.expand_as(mapped))[0] for axis in axes], dim=-2)
+        return mapped, torch.stack([pull(axis.expand_as(mapped))[0] for axis in axes], dim=-2)
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
         """Source minus target of every pixel: (*batch, *size, d). Zeros for the identity, exactly."""
@@ -121,7 +129,7 @@ class Warp(ABC):
 
     def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[CallOptions]) -> Any:
         displacements = self._displacements(size, options.get("align_corners", False))
-        return grid_sample(image, displacements, relative=True, **options)
+        return displaced_sample(image, displacements, **options)
 
 
 class ComposedWarp(Warp):
@@ -130,7 +138,7 @@ class ComposedWarp(Warp):
     def __init__(self, outer: Warp, inner: Warp) -> None:
         _check.composable(outer.batch, inner.batch, outer.ndim, inner.ndim)
         self.outer, self.inner = outer, inner
-        self.batch = max(outer.batch, inner.batch, key=len)
+        self.batch = joint_batch(outer.batch, inner.batch)
         self.ndim, self.device = outer.ndim, outer.device
         self.dtype = torch.promote_types(outer.dtype, inner.dtype)
 
@@ -138,67 +146,12 @@ class ComposedWarp(Warp):
         return self.inner.inverse().after(self.outer.inverse())
 
     def _map(self, xy: Tensor) -> Tensor:
-        return _over_looks(self.outer, self.outer._map, _over_looks(self.inner, self.inner._map, xy))
+        return over_batch(self.outer, self.outer._map, over_batch(self.inner, self.inner._map, xy))
 
     def _jacobian(self, xy: Tensor) -> Tensor:
-        between = _over_looks(self.inner, self.inner._map, xy)
-        outer = _over_looks(self.outer, self.outer._jacobian, between)
-        return outer @ _over_looks(self.inner, self.inner._jacobian, xy)
-
-
-class InverseWarp(Warp):
-    """The x that `warp` takes to y, found by iteration: x <- x + (y - warp(x)) with a step that halves where it does not
-    help, then Newton's. `residual` says how near that comes; where the warp folds there may be no x, or several.
-
-    Derivatives are those of the implicit function, to second order: two steps of Newton's from the solution.
-    """
-
-    STEPS, NEWTON_STEPS = 12, 4
-    FLAT = 1e-4  # a Jacobian's determinant below which no step of Newton's is taken
-
-    def __init__(self, warp: Warp) -> None:
-        self.warp = warp
-        self.batch, self.ndim, self.dtype, self.device = warp.batch, warp.ndim, warp.dtype, warp.device
-
-    def inverse(self) -> Warp:
-        return self.warp
-
-    def residual(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-        """How far `warp` of the solution lies from y at most, in pixels of an image of this size: (N[, K])."""
-        size = _check.lengths("size", size, self.ndim)
-        y = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
-        found = self.warp.points(self.points(y).detach()).detach()
-        off = [normalized_to_pixel(p, size, align_corners=align_corners) for p in (found, y)]
-        return (off[0] - off[1]).norm(dim=-1).amax(dim=-1)
-
-    def _map(self, xy: Tensor) -> Tensor:
-        y = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
-        with torch.no_grad():
-            x = self._search(y)
-        for _ in range(2):
-            x = x + self._newton_step(x, y - self.warp._map(x))
-        return x.to(torch.promote_types(self.dtype, xy.dtype))
-
-    def _search(self, y: Tensor) -> Tensor:
-        x, rest = y, y - self.warp._map(y)
-        step = torch.ones_like(rest[..., :1])
-        for k in range(self.STEPS + self.NEWTON_STEPS):
-            trial = x + (step * rest if k < self.STEPS else self._newton_step(x, rest))
-            left = y - self.warp._map(trial)
-            better = left.norm(dim=-1, keepdim=True) < rest.norm(dim=-1, keepdim=True)
-            x, rest, step = (
-                torch.where(better, trial, x),
-                torch.where(better, left, rest),
-                torch.where(better, step, step / 2),
-            )
-        return x
-
-    def _newton_step(self, x: Tensor, rest: Tensor) -> Tensor:
-        jacobian = self.warp._jacobian(x)
-        flat = (determinant(jacobian).abs() < self.FLAT)[..., None, None]
-        eye = torch.eye(self.ndim, dtype=x.dtype, device=x.device)
-        solution: Tensor = torch.linalg.solve_ex(torch.where(flat, eye, jacobian), rest.unsqueeze(-1))[0]
-        return solution.squeeze(-1)
+        between = over_batch(self.inner, self.inner._map, xy)
+        outer = over_batch(self.outer, self.outer._jacobian, between)
+        return outer @ over_batch(self.inner, self.inner._jacobian, xy)
 
 
 def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
@@ -209,10 +162,25 @@ def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
     return (a * torch.linalg.cross(b, c)).sum(dim=-1)
 
 
-def _over_looks(warp: Warp, function: Callable[[Tensor], Tensor], xy: Tensor) -> Tensor:
-    """Apply a warp's function of points (*batch, P, d) to points (N, P, d) or (N, K, P, d), whether it has looks or not."""
-    if len(warp.batch) == xy.ndim - 2:
+def joint_batch(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+    """The batch of both: (N,) or (N, K), where lengths of 1, and looks that one has not, are the other's."""
+    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
+    padded = (*shorter, *(1,) * (len(longer) - len(shorter)))
+    return tuple(m if n == 1 else n for n, m in zip(longer, padded, strict=True))
+
+
+def over_batch(warp: Warp, function: Callable[[Tensor], Tensor], xy: Tensor) -> Tensor:
+    """Apply a warp's function of points (*batch, P, d) to points (*lead, P, d) of a larger batch, which the warp's
+    broadcasts to: samples and looks that share a map are points of one set to it, and the map is not repeated."""
+    lead = xy.shape[:-2]
+    own = (*warp.batch, *(0,) * (len(lead) - len(warp.batch)))  # 0: it has no such dimension
+    shared = [i for i, (n, m) in enumerate(zip(own, lead, strict=True)) if n == 0 or (n == 1 and m != 1)]
+    if not shared:
         return function(xy)
-    if len(warp.batch) == 1:
-        return function(xy.flatten(1, 2)).unflatten(1, xy.shape[1:3])
-    return function(xy.unsqueeze(1).expand(*warp.batch, *xy.shape[1:]))
+    order = [i for i in range(len(lead)) if i not in shared] + shared
+    back = [order.index(i) for i in range(len(lead))]
+    sets = xy.permute(*order, -2, -1)
+    count = math.prod(sets.shape[len(lead) - len(shared) : -1])
+    out = function(sets.reshape(*warp.batch, count, xy.shape[-1]))
+    out = out.reshape(*sets.shape[:-1], *out.shape[len(warp.batch) + 1 :])
+    return out.permute(*back, *range(len(lead), out.ndim))
