@@ -19,18 +19,19 @@ from tests.helpers import near_identity, noise
 
 IMAGE = noise(2, 2, 5, 6)
 KNOTS = noise(5, 2, seed=3).clamp(-1, 1)
+POINTS = KNOTS.tolist()
 Call = Callable[[Tensor, Tensor], Tensor]
 MATRIX = torch.eye(2, 3, dtype=torch.float64) + 0.2 * noise(2, 2, 3, seed=1)
 RULES: dict[str, tuple[Call, Tensor]] = {
-    "affine": (lambda image, where: stn.affine_sample(image, where, (4, 3)), MATRIX),
-    "projective": (
+    "affine_sample": (lambda image, where: stn.affine_sample(image, where, (4, 3)), MATRIX),
+    "projective_sample": (
         lambda image, where: stn.projective_sample(image, where, (4, 3), mode="bicubic"),
         torch.eye(3, dtype=torch.float64) + 0.1 * noise(2, 3, 3, seed=1),
     ),
     "thin plate": (
         # The points are made anew, for fake tensors refuse what lies around them.
         lambda image, where: stn.thin_plate_sample(
-            image, where, torch.tensor(KNOTS.tolist(), dtype=torch.float64), (4, 3), padding_mode="border"
+            image, where, torch.tensor(POINTS, dtype=torch.float64), (4, 3), padding_mode="border"
         ),
         0.1 * noise(2, 8, 2, seed=1),
     ),
@@ -41,7 +42,7 @@ MORE: dict[str, tuple[Call, Tensor]] = {
     "antialias": (lambda image, where: stn.affine_sample(image, 2.3 * where, (4, 3), antialias=True), MATRIX),
     "anisotropic": (lambda image, where: stn.affine_sample(image, 2.3 * where, (4, 3), antialias="anisotropic"), MATRIX),
     "wide": (lambda image, where: stn.affine_sample(image, where, (4, 3), gradient="wide"), MATRIX),
-    "mask": (lambda image, where: stn.affine_sample(image, where, (4, 3), return_mask=True)[1], MATRIX),
+    "mask": (lambda image, where: stn.affine_sample(image, 1.6 * where, (4, 3), return_mask=True)[1], MATRIX),
 }
 
 
@@ -108,7 +109,7 @@ def test_forward_mode_is_the_derivative(name: str) -> None:
 
 def test_the_fill_value_has_a_tangent() -> None:
     """Outside every tap stands for it, so that its derivative is the share outside."""
-    image, (_, where) = torch.ones(2, 1, 5, 6, dtype=torch.float64), ALL["affine"]
+    image, (_, where) = torch.ones(2, 1, 5, 6, dtype=torch.float64), ALL["affine_sample"]
 
     def filled(fill: Tensor) -> Tensor:
         return stn.affine_sample(image, 1.5 * where, fill_value=fill)
@@ -137,7 +138,7 @@ def test_transforms_compile(name: str, transform: str) -> None:
 def test_forward_mode_around_a_compiled_call() -> None:
     """torch.compile's default backend drops the tangents of its inputs: ours falls back to eager, or says so."""
     torch.compiler.reset()
-    f, where = ALL["affine"]
+    f, where = ALL["affine_sample"]
     direction = torch.ones_like(where)
     expected = torch.func.jvp(lambda t: f(IMAGE, t), (where,), (direction,))[1]
     for fullgraph in (False, True):
@@ -262,7 +263,7 @@ def test_dispatch_modes_see_one_operator() -> None:
             seen.append(str(func))
             return func(*args, **(kwargs or {}))
 
-    f, where = ALL["affine"]
+    f, where = ALL["affine_sample"]
     with Record():
         out = f(IMAGE, where)
     close(out, f(IMAGE, where))

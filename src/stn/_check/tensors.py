@@ -41,9 +41,9 @@ def pyramid_fits(name: str, value: Any, image: Tensor, align_corners: bool, padd
         fail(f"{name} must be made of this very image; got one of another {tuple(value.image.shape)}")
     if value.align_corners != align_corners:
         fail(f"{name} must have align_corners={align_corners} as the call; got {value.align_corners}")
-    edge = padding_mode if padding_mode in ("reflection", "wrap") else "cut"  # the others read the same levels
-    if value.how.edge != edge:
-        fail(f"{name} must have padding_mode={padding_mode!r} as the call; got one whose border is {value.how.edge!r}")
+    if value.how.wraps != (padding_mode == "wrap"):  # the others read the same levels
+        got = "'wrap'" if value.how.wraps else "one that does not wrap"
+        fail(f"{name} must have padding_mode={padding_mode!r} as the call; got {got}")
 
 
 def channels_last(name: str, value: Tensor) -> None:

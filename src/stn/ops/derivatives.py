@@ -16,6 +16,7 @@ from stn.ops import reference
 from stn.ops.devices import Settings
 
 Function = Callable[..., tuple[Tensor, ...]]
+Pull = Callable[[Function, Sequence[Tensor], Sequence[Tensor | None]], tuple[Tensor, ...]]
 
 ORACLE: dict[str, Callable[[Tensor, Tensor, Tensor, Settings], Tensor]] = {
     "matrix": lambda image, where, fill, s: reference.matrix_sample(image, where, s[0], s[1], s[2], fill, s[3]),
@@ -24,14 +25,17 @@ ORACLE: dict[str, Callable[[Tensor, Tensor, Tensor, Settings], Tensor]] = {
 }
 
 
-def oracle_gradient(rule: str, fill: Tensor, need: Sequence[bool], settings: Settings) -> Function:
+def oracle_gradient(
+    rule: str, fill: Tensor, need: Sequence[bool], settings: Settings, pulled: Pull | None = None
+) -> Function:
     """(grad, image, where) -> the oracle's gradients in image and where, those that are needed."""
+    pull = pulled or pulled_back
 
     def gradient(grad: Tensor, image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
         def sample(image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
             return (ORACLE[rule](image, where, fill, settings),)
 
-        found = pulled_back(sample, (image, where), (grad,))
+        found = pull(sample, (image, where), (grad,))
         return tuple(g for g, needed in zip(found, need, strict=True) if needed)
 
     return gradient
@@ -39,24 +43,44 @@ def oracle_gradient(rule: str, fill: Tensor, need: Sequence[bool], settings: Set
 
 def pulled_back(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """J^T w, one an input: differentiable itself where autograd records. A weight of None is zeros."""
-    recorded = torch.is_grad_enabled()
-    with torch.enable_grad(), enable_inplace_requires_grad(True):  # which torch.func forbids its users
+    recorded = _is_recorded(*inputs, *weights)
+    with torch.enable_grad(), enable_inplace_requires_grad(True):
         inputs = [_tracked(value) for value in inputs]
         outputs = function(*inputs)
         pairs = [(o, w) for o, w in zip(outputs, weights, strict=True) if w is not None and o.requires_grad]
         return _gradients(pairs, inputs, recorded)
 
 
+def pulled_within(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """The same under torch.func, in a level of its own, which leaves no graph behind."""
+    outputs, pull, *_ = torch.func.vjp(function, *inputs)
+    found: tuple[Tensor, ...] = pull(
+        tuple(torch.zeros_like(o) if w is None else w for o, w in zip(outputs, weights, strict=True))
+    )
+    return found
+
+
 def pushed_forward(function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-    """J t by two backward passes: J^T u is linear in u, and its transpose at t is J t. A tangent of None is zeros."""
-    recorded = torch.is_grad_enabled()
-    with torch.enable_grad(), enable_inplace_requires_grad(True):  # which torch.func forbids its users
+    """J t by two backward passes: J^T u is linear in u, and its transpose at t is J t. A tangent of None is zeros.
+
+    Called below torch.func, which cannot be entered from there, and which forbids its users to track tensors.
+    """
+    recorded = _is_recorded(*inputs, *tangents)
+    with torch.enable_grad(), enable_inplace_requires_grad(True):
         inputs = [_tracked(value) for value in inputs]
         outputs = function(*inputs)
         u = [torch.zeros_like(out, requires_grad=True) for out in outputs]
         pulled = _gradients([(o, v) for o, v in zip(outputs, u, strict=True) if o.requires_grad], inputs, True)
         pairs = [(p, t) for p, t in zip(pulled, tangents, strict=True) if t is not None and p.requires_grad]
-        return _gradients(pairs, u, recorded)
+        moved = _gradients(pairs, u, True)
+    if recorded:
+        return moved
+    with torch._C._AutoDispatchBelowAutograd():  # at this level nothing is left behind; those below record as they do
+        return tuple(out.view_as(out) for out in moved)
+
+
+def _is_recorded(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _gradients(pairs: Sequence[tuple[Tensor, Tensor]], inputs: Sequence[Tensor], recorded: bool) -> tuple[Tensor, ...]:
@@ -68,7 +92,8 @@ def _gradients(pairs: Sequence[tuple[Tensor, Tensor]], inputs: Sequence[Tensor],
 
 def _tracked(value: Tensor) -> Tensor:
     """The same numbers, as an input of its own: a node after whatever `value` comes from, or a leaf."""
-    return value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
+    view = value.view_as(value) if value.requires_grad else value.detach()
+    return view if view.requires_grad else view.detach().requires_grad_()
 
 
 def autograd_allowed() -> ExitStack:

@@ -32,6 +32,18 @@ def through(rule: Callable[..., tuple[Any, Any]], inputs: Sequence[Any]) -> Any:
     return tuple(_wrapped(out, dim, level) for out, dim in zip(outputs, out_dims, strict=True))
 
 
+def folded(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    """Apply a function of (N, ..) to what may be batched: the mapped dimension becomes part of the batch."""
+    if not torch._C._functorch.is_legacy_batchedtensor(batch):
+        return function(batch)
+
+    def rule(info: Info, in_dims: Any, batch: Tensor) -> tuple[Tensor, int]:
+        return folded(function, batch.flatten(0, 1)).unflatten(0, (info.batch_size, -1)), 0
+
+    out: Tensor = through(rule, (batch,))
+    return out
+
+
 @contextmanager
 def _one_level_down() -> Iterator[int]:
     """The number of the innermost level, which is left for the while: operators called in here see the next one."""

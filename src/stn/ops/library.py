@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.derivatives import ORACLE, autograd_allowed, oracle_gradient, pulled_back, pushed_forward
+from stn.ops.derivatives import ORACLE, autograd_allowed, oracle_gradient, pulled_back, pulled_within, pushed_forward
 from stn.ops.devices import Settings, is_channels_last, kernels_for
 from stn.ops.operator import Operator
 
@@ -124,8 +124,8 @@ class SampleGradient(Operator):
     ) -> tuple[Tensor, ...]:
         need, *settings = rest
         weights = [g for g, n in zip(grads, need, strict=True) if n]
-        gradient = oracle_gradient(self.rule, fill, need, tuple(settings))
-        return pulled_back(gradient, (grad, image, where), weights)
+        pull = pulled_within if torch._C._are_functorch_transforms_active() else pulled_back
+        return pull(oracle_gradient(self.rule, fill, need, tuple(settings), pull), (grad, image, where), weights)
 
     def push(self, tangents: Any, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, *rest: Any) -> Any:
         need, *settings = rest

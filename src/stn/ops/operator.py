@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch._functorch.utils import unwrap_dead_wrappers
+from torch.autograd import forward_ad
 
 from stn.ops import legacy_vmap
 
@@ -40,13 +42,17 @@ class Level(SingleLevelFunction):
     """An operator under autograd, reverse and forward. Not a Function, for that asks torch.func, which has been asked."""
 
     @staticmethod
-    def forward(ctx: Any, operator: Operator, keys: Any, *inputs: Any) -> Any:
+    def forward(ctx: Any, operator: Operator, state: tuple[Any, bool, bool], *inputs: Any) -> Any:
+        """state: the dispatcher's keys, and whether torch recorded gradients and tangents, which a Function turns off: the
+        levels below this one are to record theirs."""
         tensors = [value for value in inputs if isinstance(value, Tensor)]
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
         ctx.operator, ctx.rest = operator, [None if isinstance(value, Tensor) else value for value in inputs]
-        with torch._C._AutoDispatchBelowAutograd():
+        keys, recorded, pushed = state
+        below = torch._C._AutoDispatchBelowAutograd()
+        with torch.set_grad_enabled(recorded), forward_ad._set_fwd_grad_enabled(pushed), below:
             return operator.overload.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
 
     @staticmethod
@@ -57,12 +63,15 @@ class Level(SingleLevelFunction):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        return ctx.operator.push(tangents[2:], *_inputs(ctx))
+        with forward_ad._set_fwd_grad_enabled(True):  # for the levels below this one, whose tangents are others
+            inputs = [forward_ad.unpack_dual(i).primal if isinstance(i, Tensor) else i for i in _inputs(ctx)]
+            return ctx.operator.push(tangents[2:], *inputs)
 
 
 def _inputs(ctx: Any) -> list[Any]:
-    """Those of the call. The saved tensors are read once: activation checkpointing hands them out once."""
-    tensors = iter(ctx.saved_tensors)
+    """Those of the call. The saved tensors are read once: activation checkpointing hands them out once. Those of a level of
+    torch.func that has ended have lost it."""
+    tensors = iter(unwrap_dead_wrappers(ctx.saved_tensors))
     return [next(tensors) if value is None else value for value in ctx.rest]
 
 
@@ -81,7 +90,7 @@ class Operator(ABC):
 
     def differentiable(self, keys: Any, *inputs: Any) -> Any:
         with enable_single_level_autograd_function():
-            return Level.apply(self, keys, *inputs)
+            return Level.apply(self, (keys, torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled()), *inputs)
 
     @abstractmethod
     def body(self, *inputs: Any) -> Any: ...

@@ -1,9 +1,9 @@
 """An image at halved and halved again resolution: what shrinking and coarse gradients read.
 
 Each level spans the same [-1, 1] as the image, so a look at any of them has the same theta. From level to level pixels are
-averaged by a triangle as wide as a coarse pixel is far from its neighbours. Beyond the border an image goes on as reflection
-or wrap padding says; else the average is divided by the sum of its weights inside. Between even sizes that is
-(1, 3, 3, 1) / 8 along each axis, and is `interpolate(antialias=True)` of torch.
+averaged by a triangle as wide as a coarse pixel is far from its neighbours, divided by the sum of its weights inside the
+image, or going round where the looks wrap. Between even sizes that is (1, 3, 3, 1) / 8 along each axis, and is
+`interpolate(antialias=True)` of torch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.ops import legacy_vmap
 from stn.ops.devices import averaging_kernels
 from stn.ops.observers import differentiated, observed
 from stn.ops.reference import PADDINGS
@@ -24,7 +25,7 @@ class Averaging(NamedTuple):
     """How a level follows from the finer one."""
 
     aligned: bool  # whether the outer pixels of both lie on the same points
-    edge: str  # "reflection" or "wrap": the padding by which an image goes on; "cut": the average ends at the border
+    wraps: bool  # whether an image goes on round its border, where the average ends otherwise
 
 
 class Pyramid:
@@ -70,8 +71,8 @@ class Pyramid:
 
 def averaging(align_corners: bool, padding_mode: str) -> Averaging:
     """Pixels whose corners are aligned cannot go round: a period of n pixels is n - 1 steps and one more."""
-    edge = padding_mode if padding_mode in ("reflection", "wrap") else "cut"
-    return Averaging(align_corners and edge != "wrap", edge)
+    wraps = padding_mode == "wrap"
+    return Averaging(align_corners and not wraps, wraps)
 
 
 def _version(image: Tensor) -> int | None:
@@ -114,11 +115,9 @@ def taps(n: int, how: Averaging, back: bool) -> tuple[Tensor, Tensor]:
     centre = i * step if how.aligned else (i + 0.5) * step - 0.5
     pixel = (centre - step).floor().long().unsqueeze(1) + torch.arange(1, 1 + MOST, device="cpu")
     weight = (1 - (pixel - centre.unsqueeze(1)).abs() / step).clamp_min(0)
-    if how.edge == "cut":
+    if not how.wraps:
         weight = torch.where((pixel >= 0) & (pixel < n), weight, 0.0)
-        pixel = pixel.clamp(0, n - 1)
-    else:
-        pixel = PADDINGS[how.edge](pixel, n, how.aligned)
+    pixel = pixel.remainder(n) if how.wraps else pixel.clamp(0, n - 1)
     weight = weight / weight.sum(dim=1, keepdim=True)
     return transposed(pixel, weight, n) if back else (pixel, weight)
 
@@ -128,7 +127,7 @@ def transposed(pixel: Tensor, weight: Tensor, n: int) -> tuple[Tensor, Tensor]:
     for i, row in enumerate(zip(pixel.tolist(), weight.tolist(), strict=True)):
         for j, w in zip(*row, strict=True):
             if w > 0:
-                found[j][i] = found[j].get(i, 0.0) + w  # past a mirror a pixel is read twice
+                found[j][i] = found[j].get(i, 0.0) + w  # a small image is gone round more than once
     rows = [[*row.items(), *[(0, 0.0)] * (MOST - len(row))] for row in found]
     weights = [[w for _, w in row] for row in rows]
     pixels = torch.tensor([[i for i, _ in row] for row in rows], device="cpu")
@@ -158,5 +157,5 @@ class Average(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         fine, how, back, kernels = ctx.rest
         if observed(grad):
-            return average(grad, fine, how, not back), None, None, None, None
+            return legacy_vmap.folded(lambda grad: average(grad, fine, how, not back), grad), None, None, None, None
         return Average.apply(grad, fine, how, not back, kernels), None, None, None, None
