@@ -165,6 +165,6 @@ def test_an_inverse_by_iteration_reports_its_residual(name: str) -> None:
     assert inverse.residual(size).shape == (2,) and inverse.residual(size).max() < 1e-3
     folded = wild.inverse()
     assert isinstance(folded, stn.InverseWarp)
-    assert folded.residual(size).min() > 0.1 and folded.points(noise(5, 2)).isfinite().all()
+    assert folded.residual(size).max() > 0.1 and folded.points(noise(5, 2)).isfinite().all()
     assert inverse.solved(size).all() and not folded.solved(size).all() and folded.solved(size).double().mean() > 0.9
     assert gentle.fold_share(size).max() == 0 < wild.fold_share(size).min()
