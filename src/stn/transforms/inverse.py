@@ -20,7 +20,7 @@ from stn.transforms.warp import Warp, determinant
 FIRST_STEPS = 2  # of the plain iteration, which costs a quarter of Newton's: 0 to 3 take the same time within 10 %
 STEPS, MORE_STEPS = 8, 24  # of Newton's: for all points, and for those which are left
 STUCK = 0.1  # a step length below which the next step takes the Jacobian from where the last one went
-STARTS = 8  # where a field folds, they leave 0.4 % of the points, four 0.8 % in 0.8 times the time, none 21 %
+STARTS = 8  # where a field folds, they leave 0.4 % of the points, four 0.8 % in 0.8 times the time
 LATTICE = {2: 33, 3: 13}  # points along each axis, over 1.25 times the width of the image
 PLAIN_STEPS = 12  # of the plain iteration, for the last start
 TRACED_STEPS = 8  # 0.15 % of those points are left, with 6 0.33 %; the 16 steps of the first version left 0.46 %
