@@ -74,7 +74,8 @@ def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
 def _one_or_each(name: str, value: Tensor, image: Tensor, core: tuple[int, ...]) -> None:
     """Of this shape for all, or with N or (N, K) before it: N as in image, or 1."""
     lead, n = value.ndim - len(core), image.shape[0]
-    if lead not in (0, 1, 2) or value.shape[lead:] != core or (lead and value.shape[0] not in (1, n)):
+    fits = lead in (0, 1, 2) and value.shape[-len(core) :] == core
+    if not fits or (lead and value.shape[0] != 1 and value.shape[0] != n):  # Dynamo looks in no tuple for a symbol
         shape = ", ".join(map(str, core))
         fail(
             f"{name} must be ({shape}), (N, {shape}) or (N, K, {shape}) with N = {n} as in image, or N = 1; "
@@ -97,7 +98,7 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
     same_device(name, value, image)
     d, n = image.ndim - 2, image.shape[0]
     axes = "H, W" if d == 2 else "D, H, W"
-    fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and value.shape[0] in (1, n)
+    fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and (value.shape[0] == 1 or value.shape[0] == n)
     if not fits:
         fail(
             f"{name} must be (N, {axes}, {d}) or (N, K, {axes}, {d}) with N = {n} as in image, or N = 1; "
