@@ -1,6 +1,7 @@
 """Whatever looks at a call finds the operator: torch.func, forward mode, compilers, tracers, fake and batched tensors."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,7 @@ def test_forward_mode_is_the_derivative(name: str) -> None:
     close(value, out)
     close(dual.primal, out)
     close(dual.tangent, pushed)
+    assert not dual.tangent.requires_grad and not pushed.requires_grad
     close((weight * pushed).sum(), (pulled * direction).sum())
     assert pushed.abs().max() > 1e-3
 
@@ -185,6 +187,12 @@ def test_vectorized_jacobians_by_forward_mode_and_hessians(name: str) -> None:
     close(jacobian(lambda t: f(IMAGE, t), where, vectorize=True, strategy="forward-mode"), expected)
     hessian = torch.func.hessian(scalar)(where)
     close(torch.autograd.functional.hessian(scalar, where, vectorize=True), hessian)
+    close(torch.autograd.functional.hessian(scalar, where), hessian)
+    orders: list[Any] = [torch.func.jacfwd, torch.func.jacrev]
+    for outer, inner in itertools.product(orders, repeat=2):
+        again = outer(inner(scalar))(where)
+        close(again, hessian)
+        assert not again.requires_grad  # no graph is left behind
     assert hessian.abs().max() > 1e-3
 
 

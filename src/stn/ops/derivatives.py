@@ -75,6 +75,9 @@ def pushed_forward(function: Function, inputs: Sequence[Tensor], tangents: Seque
         moved = _gradients(pairs, u, True)
     if recorded:
         return moved
+    batched = any(torch._C._functorch.is_legacy_batchedtensor(out) for out in moved)  # which cannot be detached
+    if not torch._C._are_functorch_transforms_active() and not batched:
+        return tuple(out.detach() for out in moved)
     with torch._C._AutoDispatchBelowAutograd():  # at this level nothing is left behind; those below record as they do
         return tuple(out.view_as(out) for out in moved)
 
@@ -91,9 +94,13 @@ def _gradients(pairs: Sequence[tuple[Tensor, Tensor]], inputs: Sequence[Tensor],
 
 
 def _tracked(value: Tensor) -> Tensor:
-    """The same numbers, as an input of its own: a node after whatever `value` comes from, or a leaf."""
-    view = value.view_as(value) if value.requires_grad else value.detach()
-    return view if view.requires_grad else view.detach().requires_grad_()
+    """The same numbers, as an input of its own: a node after whatever `value` comes from, or a leaf. Not detached, which
+    would cut the levels of torch.func below this one too."""
+    if value.requires_grad and (view := value.view_as(value)).requires_grad:
+        return view
+    with torch._C._AutoDispatchBelowAutograd():
+        view = value.view_as(value)
+    return view.requires_grad_()
 
 
 def autograd_allowed() -> ExitStack:

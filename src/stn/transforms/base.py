@@ -60,7 +60,8 @@ class Constants:
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
         if torch.compiler.is_exporting():  # what is made now belongs to the graph
             return self._copied(device)
-        if torch._C._len_torch_dispatch_stack():  # a mode makes its own kind of tensor, which is not to be kept
+        # A mode makes its own kind of tensor, which is not to be kept. Dynamo knows no modes.
+        if not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack():
             return tuple(torch.ops.aten.lift_fresh_copy(tensor) for tensor in self._copied(device))
         if device not in self._copies:
             with torch.inference_mode(False):
