@@ -144,6 +144,7 @@ def test_forward_mode_around_a_compiled_call() -> None:
     direction = torch.ones_like(where)
     expected = torch.func.jvp(lambda t: f(IMAGE, t), (where,), (direction,))[1]
     for fullgraph in (False, True):
+        torch.compiler.reset()
         compiled = torch.compile(lambda t: f(IMAGE, t), fullgraph=fullgraph, backend="aot_eager")
         compiled(where)  # outside a dual level first, so that the same graph may not serve inside
         with forward_ad.dual_level():

@@ -110,7 +110,12 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
 
 def points_last(name: str, value: Tensor, d: int) -> None:
     """Say how points were understood whose axes may be in the other order, (N, d, *size): sizes alone cannot tell."""
-    if value.ndim == d + 2 and value.shape[1] == value.shape[-1] == d and not torch.compiler.is_compiling():
+    if (
+        value.ndim == d + 2
+        and value.shape[1] == value.shape[-1] == d
+        and value.numel()
+        and not torch.compiler.is_compiling()
+    ):
         shape, size = tuple(value.shape), tuple(value.shape[1:-1])
         warnings.warn(
             f"{name} of shape {shape} is read as (N, *size, {d}): points in the last axis, for an output of {size}. "

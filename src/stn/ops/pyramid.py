@@ -60,6 +60,8 @@ class Pyramid:
         return self._levels[level]
 
     def _is_stale(self) -> bool:
+        if torch.compiler.is_compiling():  # a graph makes its own
+            return False
         if self._version != _version(self.image):
             return True
         found = self._levels[1:]
