@@ -108,20 +108,16 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
         fail(f"{name} must have at least one point along each axis; got {tuple(value.shape)}")
 
 
-def points_last(name: str, value: Tensor, d: int) -> None:
-    """Say how points were understood whose axes may be in the other order, (N, d, *size): sizes alone cannot tell."""
-    if (
-        value.ndim == d + 2
-        and value.shape[1] == value.shape[-1] == d
-        and value.numel()
-        and not torch.compiler.is_compiling()
-    ):
-        shape, size = tuple(value.shape), tuple(value.shape[1:-1])
-        warnings.warn(
-            f"{name} of shape {shape} is read as (N, *size, {d}): points in the last axis, for an output of {size}. "
-            f"If it is (N, {d}, *size), hand in {name}.movedim(1, -1)",
-            stacklevel=3,
-        )
+def points_last(name: str, value: Tensor, image: Tensor) -> None:
+    """Say how a field (N, d, *in), its axes in the other order, was understood where its sizes happen to fit."""
+    size, d = image.shape[2:], image.ndim - 2
+    if value.ndim == d + 2 and value.shape[1] == d and value.shape[2:] == size and value.shape[1:-1] != size:
+        if value.numel() and not torch.compiler.is_compiling():
+            warnings.warn(
+                f"{name} of shape {tuple(value.shape)} is read as (N, *size, {d}), points in the last axis, for an output "
+                f"of {tuple(value.shape[1:-1])}. If it is (N, {d}, *size), hand in {name}.movedim(1, -1)",
+                stacklevel=3,
+            )
 
 
 REAL, NUMPY = (int, float), (np.number, np.ndarray)

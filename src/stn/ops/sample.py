@@ -217,7 +217,7 @@ def grid_sample(
     """
     _check.image("image", image)
     _check.grid("grid", grid, image)
-    _check.points_last("grid", grid, image.ndim - 2)
+    _check.points_last("grid", grid, image)
     _check.choice("units", units, ("normalized", "pixel"))
     options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
     return _through_field(image, grid, units, relative, options)

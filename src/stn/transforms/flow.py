@@ -36,9 +36,8 @@ class Displacement(Family["FieldWarp"]):
 
     @staticmethod
     def from_field(field: Tensor, *, align_corners: bool = False) -> FieldWarp:  # (N[, K], *shape, d)
-        """The warp of a stored field of displacements, whose shape is its own."""
+        """The warp of a stored field of displacements, whose shape is its own. The last axis is that of (dx, dy[, dz])."""
         _check.field("field", field)
-        _check.points_last("field", field, field.shape[-1])
         return FieldWarp(field, align_corners)
 
     @property
