@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from stn.ops.devices import Kernels, Settings
-from stn.ops.library import call_gradient
+from stn.ops.library import call, call_gradient
 from stn.ops.observers import differentiated, observed
 
 
 def sample(kernels: Kernels, rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
     """image (N, C, *in), where (N, K, ..): a matrix or a field for each look -> (N, K, C, *size)."""
+    if observed(image, where, fill):
+        return call(rule, image, where, fill, settings)
     if not differentiated(image, where):
         return kernels.sample(rule, image, where, fill, settings)
     out: Tensor = Sample.apply(image, where, fill, kernels, rule, settings)
