@@ -46,23 +46,23 @@ def test_the_pair_differs_only_where_it_should() -> None:
     assert len(added) <= 8
 
 
-def run_code_of(page: str) -> dict[str, Any]:
-    """The blocks of a page, one after the other, as a reader types them."""
+def run_code_of(page: str, count: int) -> dict[str, Any]:
+    """The blocks of a page, so many, one after the other, as a reader types them."""
     blocks = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / page).read_text(), flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == count
     names: dict[str, Any] = {}
     exec("".join(blocks), names)
     return names
 
 
 def test_the_code_about_sampling_runs() -> None:
-    names = run_code_of("docs/sampling.md")
+    names = run_code_of("docs/sampling.md", 4)
     assert names["small"].shape == (8, 3, 64, 64) and names["theta"].grad[:, 0].abs().min() > 0
     assert names["seen"].shape == (8, 3, 256, 256) and 0.9 < names["seen"].float().mean() < 1
 
 
 def test_the_code_of_the_readme_runs() -> None:
-    names = run_code_of("README.md")
+    names = run_code_of("README.md", 3)
     assert names["logits"].shape == (8, 10) and names["crops"].shape == (8, 3, 128, 128)
     assert torch.equal(names["corners"][3], torch.tensor([[-1.0, -1], [1, 1]]))
     xy = 0.5 * torch.rand(20, 2)

@@ -226,14 +226,17 @@ def test_mnist_downloads_what_is_missing_or_damaged(mirror: Mirror, tmp_path: Pa
     assert len(mirror.asked) == 5
 
 
-class Rude(http.server.BaseHTTPRequestHandler):
-    """Answers as its server says, none of which is HTTP as it should be."""
+def rude(answer: bytes) -> type[http.server.BaseHTTPRequestHandler]:
+    """A handler that always sends these bytes, none of which are HTTP as it should be."""
 
-    def do_GET(self) -> None:
-        self.wfile.write(self.server.answer)  # type: ignore[attr-defined]
+    class Rude(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(answer)
 
-    def log_message(self, *arguments: object) -> None:
-        pass
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    return Rude
 
 
 RUDE = {
@@ -253,15 +256,14 @@ RUDE = {
 def test_every_mirror_is_tried_whatever_the_one_before_said(
     answer: str, mirror: Mirror, served: str, tmp_path: Path
 ) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Rude) as rude:
-        rude.answer = RUDE[answer]  # type: ignore[attr-defined]
-        threading.Thread(target=rude.serve_forever, daemon=True).start()
-        first = f"http://127.0.0.1:{rude.server_address[1]}/file"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), rude(RUDE[answer])) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        first = f"http://127.0.0.1:{server.server_address[1]}/file"
         urls = ["http://127.0.0.1:1/file", first, "nonsense", served]
         assert fetch(tmp_path / "file", urls, CHECKSUM).read_bytes() == BODY
         with pytest.raises(InputError, match="file2 could not be downloaded. "):
             fetch(tmp_path / "file2", urls[:3], CHECKSUM)
-        rude.shutdown()
+        server.shutdown()
     assert not list(tmp_path.glob(".*"))
 
 

@@ -58,7 +58,28 @@ def test_the_identity_of_every_family(name: str) -> None:
     assert same(warp.sample(image, antialias=True), image)
     theta = transform.identity().expand(2, -1).clone().requires_grad_()
     assert same(transform(theta).sample(image).detach(), image)
-    assert same(torch.func.vmap(lambda t: transform(t).sample(image))(theta.detach()[None])[0], image)
+    for antialias in (False, True):
+        mapped = torch.func.vmap(lambda t, a=antialias: transform(t).sample(image, antialias=a))(theta.detach()[None])
+        assert same(mapped[0], image)
+
+
+def test_levels_without_weight_count_for_nothing() -> None:
+    """A graph reads every level of the pyramid, and a view in perspective mixes shrunk and unshrunk pixels."""
+    image, eye = noise(1, 1, 32, 32, dtype=torch.float32), torch.eye(2, 3)[None]
+    image[0, 0, 5, 5] = math.nan
+
+    def sample(theta: Tensor) -> Tensor:
+        out: Tensor = stn.affine_sample(image, theta, antialias=True)
+        return out
+
+    torch.compiler.reset()
+    assert same(torch.compile(sample, backend="aot_eager")(eye), image)
+    tilted = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [0, 0.9, 1]]])
+    level = stn.projective_sample(image.nan_to_num(), tilted, antialias=True)
+    found = stn.projective_sample(image, tilted, antialias=True)
+    assert 1 <= found.isnan().sum() < 40  # those whose triangle reaches the pixel, out of 1,024
+    known = ~found.isnan()
+    torch.testing.assert_close(found[known], level[known], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16, torch.float64))

@@ -1,5 +1,6 @@
 """Python threads that sample at once, with each of Numba's threading layers."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -41,8 +42,6 @@ def test_four_threads_at_once(layer: str, warm: bool) -> None:
 
 def test_the_names_of_kernels_cover_all_that_is_compiled_into_them() -> None:
     """Constants of other modules too: whatever a kernel's file imports from outside its package is hashed."""
-    import ast
-
     hashed = {path.name for path in rules.FILES}
     for path in rules.FILES:
         for node in ast.walk(ast.parse(path.read_text())) if path.parent.name == "cpu" else ():

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from stn import _check
 from stn.nn.localization import localization_for
-from stn.nn.transformer import SpatialTransformer, identity_of
+from stn.nn.transformer import SpatialTransformer
 from stn.ops import Pyramid
 from stn.ops.sample import CallOptions, SamplingOptions
 from stn.transforms import Family, MatrixWarp, Warp
+from stn.transforms.base import identity_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

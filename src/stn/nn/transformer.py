@@ -15,6 +15,7 @@ from stn.nn.localization import localization_for
 from stn.ops.precision import unrounded
 from stn.ops.sample import SamplingOptions, check_options
 from stn.transforms import Family, MatrixWarp, Warp, family
+from stn.transforms.base import identity_of, trainable
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -53,7 +54,7 @@ class SpatialTransformer(nn.Module):
         self.options = options
         if start is not None:
             _check.start("start", start, self.family.ndim, num_transforms)
-            start = _ordinary(start)
+            start = trainable(start)
         self.register_buffer("start", start, persistent=False)
         self.start: Tensor | None
         self.localization = localization
@@ -113,22 +114,6 @@ class SpatialTransformer(nn.Module):
     def extra_repr(self) -> str:
         parts = [repr(self.family), f"size={self.size}", f"num_transforms={self.num_transforms}"]
         return ", ".join(parts + [f"{key}={value!r}" for key, value in self.options.items()])
-
-
-def _ordinary(tensor: Tensor) -> Tensor:
-    """One that autograd can save, which tensors made in inference mode are not."""
-    if not tensor.is_inference():
-        return tensor
-    with torch.inference_mode(False):
-        return tensor.clone()
-
-
-def identity_of(family: Family, like: Tensor) -> Tensor:  # (P,)
-    """The identity's theta with the dtype and on the device of `like`, whatever device is torch's default."""
-    if torch.compiler.is_compiling():  # which knows no such context
-        return family.identity().to(like)
-    with torch.device("cpu"):
-        return family.identity().to(like)
 
 
 def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from stn.ops.devices import Settings
 from stn.ops.dispatch import as_bytes, inside, look
 from stn.ops.observers import differentiated, observed
 from stn.ops.pyramid import Pyramid
+from stn.ops.reference import without_nan
 
 ANTIALIAS, GRADIENT = (False, True, "anisotropic"), ("exact", "wide")
 LEAST_SIDE = 4  # pixels of the longer side of the coarsest level that a wide gradient reads
@@ -142,7 +143,9 @@ def blend(levels: Levels, level: Tensor) -> Tensor:
     used = levels_in_use(level, len(levels))
     if len(used) == 2:  # by far the most common, and one step
         fine, coarse = (levels[k] for k in used)
-        share = over_channels(level - used[0]).to(fine.dtype)
+        share = over_channels(level - used[0]).to(fine.real.dtype)
+        fine, coarse = without_nan(fine, share == 1), without_nan(coarse, share == 0)
+        share = share.to(fine.dtype)
         return torch.lerp(fine, coarse, share) if differentiated(fine, coarse, share) else fine.lerp_(coarse, share)
     return weighted(levels, used, lambda k: hat(level - k))
 
@@ -153,7 +156,8 @@ def weighted(levels: Levels, used: range, weight: Callable[[int], Tensor]) -> Te
     total = torch.zeros((), device=levels.request.where.device)
     for k in used:
         part = levels[k]
-        total = total + part * over_channels(weight(k)).to(part.real.dtype)
+        share = over_channels(weight(k)).to(part.real.dtype)
+        total = total + without_nan(part, share == 0) * share
     return total
 
 

@@ -1,4 +1,4 @@
-"""Fast kernels in plain eager calls, with their first derivatives. All else is the registered operators': `library.py`."""
+"""Plain eager calls: straight to the kernels, with first derivatives. All other calls use the operators of `library.py`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        image, where, fill = ctx.saved_tensors  # once: activation checkpointing hands them out once
+        image, where, fill = ctx.saved_tensors  # read only once: activation checkpointing returns them only once
         kernels, rule, settings = ctx.how
         need = tuple(ctx.needs_input_grad[:2])
         found: tuple[Tensor | None, ...]

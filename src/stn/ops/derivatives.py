@@ -1,6 +1,7 @@
-"""Derivatives that no kernel has, from the oracle: of its gradient, and in the direction of a tangent.
+"""Derivatives that the kernels lack, computed from the oracle: second derivatives and forward derivatives.
 
-By reverse mode alone: forward mode does not nest, and inside an operator torch.func cannot be entered.
+Forward derivatives use reverse mode twice, because forward mode does not nest, and torch.func cannot be entered from the
+forward rule of an operator.
 """
 
 from __future__ import annotations
@@ -25,22 +26,6 @@ ORACLE: dict[str, Callable[[Tensor, Tensor, Tensor, Settings], Tensor]] = {
 }
 
 
-def oracle_gradient(
-    rule: str, fill: Tensor, need: Sequence[bool], settings: Settings, pulled: Pull | None = None
-) -> Function:
-    """(grad, image, where) -> the oracle's gradients in image and where, those that are needed."""
-    pull = pulled or pulled_back
-
-    def gradient(grad: Tensor, image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
-        def sample(image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
-            return (ORACLE[rule](image, where, fill, settings),)
-
-        found = pull(sample, (image, where), (grad,))
-        return tuple(g for g, needed in zip(found, need, strict=True) if needed)
-
-    return gradient
-
-
 def pulled_back(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """J^T w, one an input: differentiable itself where autograd records. A weight of None is zeros."""
     recorded = _is_recorded(*inputs, *weights)
@@ -58,6 +43,19 @@ def pulled_within(function: Function, inputs: Sequence[Tensor], weights: Sequenc
         tuple(torch.zeros_like(o) if w is None else w for o, w in zip(outputs, weights, strict=True))
     )
     return found
+
+
+def oracle_gradient(rule: str, fill: Tensor, need: Sequence[bool], settings: Settings, pull: Pull = pulled_back) -> Function:
+    """(grad, image, where) -> the oracle's gradients in image and where, those that are needed."""
+
+    def gradient(grad: Tensor, image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
+        def sample(image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
+            return (ORACLE[rule](image, where, fill, settings),)
+
+        found = pull(sample, (image, where), (grad,))
+        return tuple(g for g, needed in zip(found, need, strict=True) if needed)
+
+    return gradient
 
 
 def pushed_forward(function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""What serves images on a device: kernels, which a device type registers. Without any, the oracle computes there."""
+"""Kernels by device type. A device without kernels uses the oracle."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ def is_channels_last(image: Tensor) -> bool:
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """The numbers as they lie in memory: torch may keep a sign apart from them, as for `x.conj().imag`."""
+    """Detach, and apply a pending negation: the memory of `x.conj().imag` holds the negative of its values."""
     return tensor.detach().resolve_neg()

@@ -1,6 +1,7 @@
-"""The vmap of `torch.autograd.grad(is_grads_batched=True)` and `jacobian(vectorize=True)`, which is not torch.func's.
+"""Support the vmap behind `torch.autograd.grad(is_grads_batched=True)` and `jacobian(vectorize=True)`.
 
-torch has no way to register a rule for it but by its dispatch key, "Batched", and no public way into its tensors.
+It is older than torch.func's and separate from it. A rule can be registered only under its dispatch key, "Batched", and its
+tensors can be unwrapped only by private functions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 
 class Info(NamedTuple):
-    """What a rule of torch.library.register_vmap is told."""
+    """The first argument of a rule for torch.library.register_vmap."""
 
     batch_size: int
 
@@ -33,7 +34,7 @@ def through(rule: Callable[..., tuple[Any, Any]], inputs: Sequence[Any]) -> Any:
 
 
 def folded(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-    """Apply a function of (N, ..) to what may be batched: the mapped dimension becomes part of the batch."""
+    """Apply a function of (N, ..) to a tensor that may be batched: its mapped dimension is folded into N."""
     if not torch._C._functorch.is_legacy_batchedtensor(batch):
         return function(batch)
 
@@ -46,7 +47,7 @@ def folded(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
 
 @contextmanager
 def _one_level_down() -> Iterator[int]:
-    """The number of the innermost level, which is left for the while: operators called in here see the next one."""
+    """Leave the innermost vmap level temporarily and yield its number. Operators called here run at the next outer level."""
     level: int = torch._C._vmapmode_decrement_nesting() + 1
     try:
         yield level
@@ -55,7 +56,7 @@ def _one_level_down() -> Iterator[int]:
 
 
 def _unwrapped(value: Any, level: int) -> Any:
-    """With the mapped dimension in front, or a new one of length 1 where the tensor is not batched at this level."""
+    """Move the mapped dimension to the front; a tensor that is not batched at this level gets one of length 1."""
     return torch._remove_batch_dim(value, level, 1, 0) if isinstance(value, Tensor) else value
 
 

@@ -1,7 +1,7 @@
-"""The operators as torch sees them: schemas, shapes and derivatives of every kind, for whatever looks at a call.
+"""The operators in torch's registry: `stn::<rule>_sample` and its gradient, with their shapes and derivatives.
 
-Compilers, tracers and fake tensors put `stn::<rule>_sample` into their graphs; torch.func, forward mode and batched
-gradients ask it for its rules. Only plain eager calls take the shorter way through `autograd.py`.
+Compilers, tracers and fake tensors record these operators in their graphs. torch.func, forward mode and batched gradients
+use their rules. Plain eager calls skip the registry: `autograd.py`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Sample(Operator):
         return torch.empty_permuted(shape, order, dtype=image.dtype, device=image.device)
 
     def differentiable(self, keys: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Any:
-        """A gradient in the fill value is the oracle's."""
+        """Use the oracle where the fill value needs a gradient: the kernels have none for it."""
         if fill.requires_grad and torch.is_grad_enabled():
             return ORACLE[self.rule](image, where, fill, settings)
         return super().differentiable(keys, image, where, fill, *settings)
@@ -80,10 +80,10 @@ class Sample(Operator):
     def batch(
         self, info: Any, in_dims: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any
     ) -> tuple[Tensor, int]:
-        """What is mapped becomes looks, or part of the batch."""
+        """The mapped dimension becomes looks if only `where` is mapped, else part of the batch."""
         _check_unmapped(in_dims[2:])
         size = info.batch_size
-        if in_dims[0] is None:  # as many times the looks at an image, which is not copied
+        if in_dims[0] is None:  # more looks at the same image, which is not copied
             looks = where.movedim(in_dims[1], 1)  # (N, B, K, ..)
             return call(self.rule, image, looks.flatten(1, 2), fill, settings).unflatten(1, (size, looks.shape[2])), 1
         folded = [_folded(tensor, dim, size) for tensor, dim in zip((image, where), in_dims[:2], strict=True)]

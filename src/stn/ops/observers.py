@@ -1,6 +1,6 @@
-"""Who looks at a call besides reverse-mode autograd: compilers, tracers, dispatch modes, torch.func, forward mode.
+"""Detect compilers, tracers, dispatch modes, torch.func and forward mode: calls under these must use the operators.
 
-Kernels read numbers from memory, which none of these would see, and which their tensors may not have.
+Kernels read pixels from memory directly. None of these would record that, and their tensors may have no memory at all.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ def is_transformed() -> bool:
 
 
 def observed(*tensors: Tensor) -> bool:
-    """Whether anything must find a registered operator in place of a kernel's result.
+    """Return True if the call must go through the registered operator instead of directly to a kernel.
 
-    A compiler or a tracer, a dispatch mode, a transform; or a tensor that is more than its numbers: fake, functional, a
+    That is so under a compiler, tracer, dispatch mode or transform, and for tensors that are fake, functional, of a
     subclass, or batched by autograd's own vmap.
     """
-    if torch.compiler.is_compiling():  # first: Dynamo knows the answer, and traces no further
+    if torch.compiler.is_compiling():  # first, because Dynamo cannot trace the checks below
         return True
     if is_transformed() or torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
         return True
-    return any(_is_more_than_numbers(tensor) for tensor in tensors)
+    return any(_is_special(tensor) for tensor in tensors)
 
 
-def _is_more_than_numbers(tensor: Tensor) -> bool:
+def _is_special(tensor: Tensor) -> bool:
     plain = type(tensor) is Tensor or type(tensor) is nn.Parameter
     return not plain or torch._C._functorch.is_legacy_batchedtensor(tensor)
 
 
 def refuse_lost_tangents() -> None:
-    """torch.compile's default backend drops the tangents of what is handed in, of every operator, without a word."""
-    # The level is read so that Dynamo compiles anew where it changes.
+    """Raise an error where torch.compile would silently drop tangents: its default backend ignores those of the inputs."""
+    # Reading the level makes Dynamo recompile when it changes.
     if torch.compiler.is_compiling() and forward_ad._current_level >= 0 and _entered_in_forward_mode():
         _check.fail("forward mode must begin inside the compiled function: torch.compile loses the tangents of its inputs")
 
 
 def _entered_in_forward_mode() -> bool:
-    """Whether the function that Dynamo traces was called within a dual level."""
+    """Return True if the function that Dynamo is tracing was called inside a dual level."""
     from torch._dynamo.symbolic_convert import InstructionTranslator
 
     return bool(InstructionTranslator.current_tx().output.dual_level >= 0)
 
 
-setattr(_entered_in_forward_mode, "_dynamo_marked_constant", True)  # noqa: B010, Dynamo calls it and keeps the answer
+setattr(_entered_in_forward_mode, "_dynamo_marked_constant", True)  # noqa: B010, mypy knows no such attribute; Dynamo calls the function once

@@ -1,7 +1,7 @@
-"""A name in torch's registry, with a rule for whatever may look at a call: what `library.py` registers.
+"""Register one operator with torch, with rules for autograd, forward mode, both kinds of vmap, and fake tensors.
 
-torch.library.register_autograd knows reverse mode alone, once. Here each level of autograd, whether torch's own or one of
-torch.func, finds a Function of its own, with forward mode, around whatever lies below.
+torch.library.register_autograd supports only first derivatives in reverse mode. Here every level of autograd (torch's own
+and each level of torch.func) wraps the call in its own autograd function, which also has a forward derivative.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SingleLevelFunction: Any = torch.autograd.function._SingleLevelFunction  # its s
 
 
 def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Hidden from Dynamo, which would trace what an operator does when torch calls it from an uncompiled frame."""
+    """Hide a function from Dynamo, which otherwise traces the rules of an operator that an uncompiled frame calls."""
     disabled: list[Callable[..., Any]] = []
 
     def run(*arguments: Any) -> Any:
@@ -39,12 +39,13 @@ def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Level(SingleLevelFunction):
-    """An operator under autograd, reverse and forward. Not a Function, for that asks torch.func, which has been asked."""
+    """An operator at one level of autograd, reverse and forward. torch.func has already been dispatched at this point, so a
+    torch.autograd.Function, which dispatches it again, does not fit."""
 
     @staticmethod
     def forward(ctx: Any, operator: Operator, state: tuple[Any, bool, bool], *inputs: Any) -> Any:
-        """state: the dispatcher's keys, and whether torch recorded gradients and tangents, which a Function turns off: the
-        levels below this one are to record theirs."""
+        """state: the dispatcher's keys, and whether gradients and tangents were recorded. An autograd function turns both
+        off; they are restored here, because the levels below must still record theirs."""
         tensors = [value for value in inputs if isinstance(value, Tensor)]
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
@@ -63,20 +64,20 @@ class Level(SingleLevelFunction):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        with forward_ad._set_fwd_grad_enabled(True):  # for the levels below this one, whose tangents are others
+        with forward_ad._set_fwd_grad_enabled(True):  # the levels below have tangents of their own
             inputs = [forward_ad.unpack_dual(i).primal if isinstance(i, Tensor) else i for i in _inputs(ctx)]
             return ctx.operator.push(tangents[2:], *inputs)
 
 
 def _inputs(ctx: Any) -> list[Any]:
-    """Those of the call. The saved tensors are read once: activation checkpointing hands them out once. Those of a level of
-    torch.func that has ended have lost it."""
+    """The inputs of the call. Saved tensors are read only once, because activation checkpointing returns them only once.
+    Wrappers of torch.func levels that have ended are removed."""
     tensors = iter(unwrap_dead_wrappers(ctx.saved_tensors))
     return [next(tensors) if value is None else value for value in ctx.rest]
 
 
 class Operator(ABC):
-    """A name in torch's registry: a body, a shape, and what becomes of it under autograd, forward mode and vmap."""
+    """An operator in torch's registry: its kernel, its output shape, and its rules for autograd, forward mode and vmap."""
 
     def __init__(self, rule: str, name: str, arguments: str, result: str) -> None:
         self.rule = rule
@@ -100,12 +101,12 @@ class Operator(ABC):
 
     @abstractmethod
     def batch(self, info: Any, in_dims: Any, *inputs: Any) -> Any:
-        """As torch.library.register_vmap has it."""
+        """The rule for torch.library.register_vmap: returns the outputs and their mapped dimensions."""
 
     @abstractmethod
     def pull(self, needed: Sequence[bool], grads: Any, *inputs: Any) -> Any:
-        """Gradients in the first inputs, from those in the results."""
+        """Return the gradients with respect to the first inputs, given those with respect to the outputs."""
 
     @abstractmethod
     def push(self, tangents: Any, *inputs: Any) -> Any:
-        """Tangents of the results, from those of the inputs."""
+        """Return the tangents of the outputs, given those of the inputs."""

@@ -205,13 +205,13 @@ def sample_at(
         for tap in taps[1:]:
             weight = weight * tap.weight
         weight = weight.to(dtype).reshape(n, 1, count)
-        total = total + weight * _without_nan(value, weight == 0)
+        total = total + weight * without_nan(value, weight == 0)
     total = total.view(n, channels, *size[1:]).transpose(1, 2)  # (N, K, C, *size)
     return total.to(image.dtype)
 
 
-def _without_nan(value: Tensor, weightless: Tensor) -> Tensor:
-    """Numbers in place of NaN and infinity where a tap has no weight. Finite values stay, for the weight's derivative."""
+def without_nan(value: Tensor, weightless: Tensor) -> Tensor:
+    """Replace NaN and infinity by 0 where the weight is 0. Finite values stay: the weight's derivative needs them."""
     if value.device.type == "cpu" and not observed(weightless) and not weightless.any():
         return value
     return torch.where(weightless & ~value.isfinite(), 0.0, value)

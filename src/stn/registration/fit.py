@@ -13,12 +13,12 @@ from stn import _check
 from stn.arrays import to_images
 from stn.grid import lattice
 from stn.nn.losses import within_reach
-from stn.nn.transformer import identity_of
 from stn.ops import Pyramid
 from stn.registration.descent import Descent
 from stn.registration.inputs import check_pair, comparable, learning, ordinary
 from stn.registration.losses import ANY_CONTRAST, LOSSES, Loss
 from stn.transforms import Family, Warp, family
+from stn.transforms.base import identity_of
 
 COARSEST = 16  # pixels of the shortest side, or more
 # Pixels of a level: how far a step goes along each parameter, and when a level is done. On photographs of 128 pixels, turned

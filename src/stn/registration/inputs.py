@@ -13,7 +13,7 @@ from torch import Tensor
 from stn import _check
 from stn.ops.reference import coordinate_dtype
 from stn.transforms import Family, Warp
-from stn.transforms.base import Constants
+from stn.transforms.base import Constants, trainable
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def learning() -> Iterator[None]:
 def ordinary(value: T) -> T:
     """The value, or a copy if it is, or holds, a tensor that was made in inference mode."""
     if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value  # type: ignore[return-value]  # a Tensor is a T here
+        return trainable(value)  # type: ignore[return-value]  # a Tensor is a T here
     return copy.deepcopy(value) if _holds_inference(value) else value
 
 

@@ -54,8 +54,7 @@ class Constants:
     """
 
     def __init__(self, *tensors: Tensor) -> None:
-        with torch.inference_mode(False):  # an inference tensor could never take part in training
-            self._copies = {tensors[0].device: tuple(tensor.clone() for tensor in tensors)}
+        self._copies = {tensors[0].device: tuple(trainable(tensor) for tensor in tensors)}
 
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
         if torch.compiler.is_exporting():  # what is made now belongs to the graph
@@ -71,6 +70,22 @@ class Constants:
     def _copied(self, device: torch.device) -> tuple[Tensor, ...]:
         precise, tensors = coordinate_dtype(device), next(iter(self._copies.values()))
         return tuple(t.to(device, precise if t.dtype == torch.float64 else t.dtype) for t in tensors)
+
+
+def trainable(tensor: Tensor) -> Tensor:
+    """Return the tensor, or a copy that autograd can save if it was made in inference mode."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.clone()
+
+
+def identity_of(family: Family, like: Tensor) -> Tensor:  # (P,)
+    """The theta of the identity with the dtype and device of `like`, whatever torch's default device is."""
+    if torch.compiler.is_compiling():  # Dynamo cannot trace the context
+        return family.identity().to(like)
+    with torch.device("cpu"):
+        return family.identity().to(like)
 
 
 def eye(ndim: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.transforms.base import Constants, Family, W
+from stn.transforms.base import Constants, Family, W, identity_of
 
 
 class Bounded(Family[W]):
@@ -23,8 +23,7 @@ class Bounded(Family[W]):
         names = family.parameters
         _check.unknown("bounds", bounds, names)
         self.family, self.bounds, self.ndim = family, dict(bounds), family.ndim
-        with torch.device("cpu"):  # whatever the default is: the bounds are compared with its numbers
-            start = family.identity().double()
+        start = identity_of(family, torch.empty(0, dtype=torch.float64, device="cpu"))
         below, above = torch.full_like(start, torch.inf), torch.full_like(start, torch.inf)
         for name, (low, high) in bounds.items():
             places = list(names[name])

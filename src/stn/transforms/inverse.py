@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -171,7 +172,7 @@ def refine(warp: Warp, y: Tensor, now: Search, steps: int) -> Search:
         if count == 0:
             break
         if 2 * count <= now.off.shape[-1]:
-            return where_open(y, now, tolerance, lambda y, now, left=steps - k: refine(warp, y, now, left))  # type: ignore[misc]
+            return where_open(y, now, tolerance, partial(refine, warp, steps=steps - k))
         now = advance(warp, y, now)
     return now
 
