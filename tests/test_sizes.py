@@ -96,6 +96,8 @@ SIZED: dict[str, Callable[[Any], Any]] = {
     "jacobian": WARP.jacobian,
     "determinant": WARP.jacobian_determinant,
     "fold_share": WARP.fold_share,
+    "normalized_to_pixel": lambda size: stn.grid.normalized_to_pixel(AFFINE[..., :2], size),
+    "pixel_to_normalized": lambda size: stn.grid.pixel_to_normalized(AFFINE[..., :2], size),
     "residual": lambda size: stn.transforms.InverseWarp(WARP).residual(size),
     "off_image_loss": lambda size: stn.off_image_loss(WARP, size),
     "identity_loss": lambda size: identity_loss(WARP, size),

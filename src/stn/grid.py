@@ -53,29 +53,35 @@ def lattice(
 
 def normalized_to_pixel(
     points: Tensor,  # (..., d) normalised
-    size: Sequence[int],
+    size: int | Sequence[int],
     *,
     align_corners: bool = False,
 ) -> Tensor:  # (..., d) pixels
     """Pixel coordinates of normalised points in an image of this size."""
-    size = _check.lengths("size", size)
-    _check.points("points", points, len(size))
+    size = _checked(points, size)
     half, middle = _per_axis(size, align_corners, points)
     return points * half + middle
 
 
 def pixel_to_normalized(
     points: Tensor,  # (..., d) pixels
-    size: Sequence[int],
+    size: int | Sequence[int],
     *,
     align_corners: bool = False,
 ) -> Tensor:  # (..., d) normalised
     """Normalised coordinates of pixel points in an image of this size. An axis of one pixel has no extent when corners
     are aligned: all its points lie at 0."""
-    size = _check.lengths("size", size)
-    _check.points("points", points, len(size))
+    size = _checked(points, size)
     half, middle = _per_axis(size, align_corners, points)
     return torch.where(half > 0, (points - middle) / half.clamp_min(0.5), 0.0)
+
+
+def _checked(points: Tensor, size: int | Sequence[int]) -> tuple[int, ...]:
+    _check.floating("points", points)
+    d = points.shape[-1] if points.ndim else 0
+    size = _check.lengths("size", size, d if d in (2, 3) else None)
+    _check.points("points", points, len(size))
+    return size
 
 
 def _per_axis(size: Sequence[int], align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor]:

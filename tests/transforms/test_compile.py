@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import stn
-from stn.transforms import FAMILIES
+from stn.transforms import FAMILIES, family
 from tests.helpers import near_identity, noise
 from tests.transforms.test_laws import small
 
@@ -50,3 +51,27 @@ def test_an_inverse_by_iteration_is_one_graph(name: str) -> None:
     torch.testing.assert_close(got, expected, atol=1e-9, rtol=0)
     gradients = [torch.autograd.grad(out.square().sum(), theta)[0] for out in (got, expected)]
     torch.testing.assert_close(*gradients, atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ("affine", "projective"))
+def test_an_inverse_matrix_is_found_where_no_number_can_be_seen(name: str) -> None:
+    """There a singular matrix is no error, but NaN, as with check=False: a graph cannot ask."""
+    transform = family(name)
+
+    def run(theta: Tensor) -> Tensor:
+        return transform(theta).inverse().grid((3, 4))
+
+    theta = near_identity(transform, 3, strength=0.1)
+    expected = run(theta)
+    gradient = torch.autograd.functional.jacobian(run, theta)
+    torch.compiler.reset()
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    traced = make_fx(run, tracing_mode="symbolic")(theta)
+    for function in (compiled, traced, torch.func.vmap(lambda t: run(t[None])[0])):
+        torch.testing.assert_close(function(theta), expected, atol=1e-12, rtol=0)
+        broken = torch.cat([theta[:2], torch.zeros_like(theta[:1])])
+        assert torch.equal(function(broken).isnan().flatten(1).all(dim=1), torch.tensor([False, False, True]))
+    torch.testing.assert_close(torch.func.jacrev(run)(theta), gradient, atol=1e-12, rtol=0)
+    torch.testing.assert_close(torch.func.jacfwd(run)(theta), gradient, atol=1e-12, rtol=0)
+    with pytest.raises(stn.InputError, match="must not be singular; it is at sample 2"):
+        run(broken)

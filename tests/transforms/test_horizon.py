@@ -136,6 +136,10 @@ MEASURES: dict[str, Measure] = {
     "determinant": lambda warp: warp.jacobian_determinant(POINTS[: warp.ndim]),
     "after a shift": lambda warp: (shifted(warp) @ warp).grid(POINTS[: warp.ndim]),
     "before a shift": lambda warp: (warp @ shifted(warp)).grid(POINTS[: warp.ndim]),
+    "after a field": lambda warp: (bent(warp) @ warp).grid(POINTS[: warp.ndim]),
+    "before a field": lambda warp: (warp @ bent(warp)).grid(POINTS[: warp.ndim]),
+    "after a field, jacobian": lambda warp: (bent(warp) @ warp).jacobian(POINTS[: warp.ndim]),
+    "before a field, determinant": lambda warp: (warp @ bent(warp)).jacobian_determinant(POINTS[: warp.ndim]),
     "inverse": lambda warp: warp.inverse(check=False).grid(POINTS[: warp.ndim]),
     "inverse, jacobian": lambda warp: warp.inverse(check=False).jacobian(POINTS[: warp.ndim]),
 }
@@ -145,6 +149,15 @@ def shifted(warp: stn.MatrixWarp) -> stn.MatrixWarp:
     start = torch.eye(warp.ndim, warp.ndim + 1, dtype=warp.dtype)
     start[0, -1] = 0.4  # as far as two points lie apart
     return stn.MatrixWarp(start.expand(*warp.batch, -1, -1))
+
+
+FIELDS = {d: stn.Displacement(d, shape=(5,) * d) for d in (2, 3)}
+BENT = {d: 0.05 * noise(1, field.num_params, seed=4) for d, field in FIELDS.items()}
+
+
+def bent(warp: stn.MatrixWarp) -> stn.Warp:
+    """A field, one for all samples."""
+    return FIELDS[warp.ndim](BENT[warp.ndim].to(warp.dtype))
 
 
 def masked(measure: Measure, matrix: Tensor) -> Tensor:
@@ -176,6 +189,27 @@ def test_a_point_on_the_horizon_leaves_the_gradient_of_the_others(
     torch.testing.assert_close(pushed, (first * tangent).sum().detach(), rtol=1e-3, atol=1e-5)
     each = torch.func.vmap(torch.func.grad(loss))(matrix.detach()[:, None])[:, 0] / 2
     torch.testing.assert_close(each, first.detach(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("ndim", (2, 3))
+@pytest.mark.parametrize("place", PLACES)
+def test_both_warps_of_a_composition_keep_their_gradient(place: str, ndim: int) -> None:
+    """And what is infinite is so in every entry: infinity minus infinity is no measure of a place."""
+    matrix, field = homography(place, ndim=ndim).requires_grad_(), FIELDS[ndim]
+    theta = BENT[ndim].clone().requires_grad_()
+    for order in ("after", "before"):
+        warps = field(theta), stn.MatrixWarp(matrix)
+        warp = warps[0] @ warps[1] if order == "after" else warps[1] @ warps[0]
+        for value in (
+            warp.grid(POINTS[:ndim]),
+            warp.jacobian(POINTS[:ndim]),
+            warp.jacobian_determinant(POINTS[:ndim]),
+            warp.sample(noise(1, 2, *SIZE[:1] * ndim), POINTS[:ndim]),
+        ):
+            assert not value.isnan().any(), order
+            loss = torch.where(value.isfinite(), value, 0).sin().sum()
+            gradients = torch.autograd.grad(loss, (matrix, theta), materialize_grads=True)
+            assert all(gradient.isfinite().all() for gradient in gradients), order
 
 
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))

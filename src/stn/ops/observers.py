@@ -35,6 +35,11 @@ def observed(*tensors: Tensor) -> bool:
     return any(_is_special(tensor) for tensor in tensors)
 
 
+def readable(tensor: Tensor) -> bool:
+    """Return True if the numbers can be looked at for nothing: they lie in the CPU's memory, and nobody records the call."""
+    return tensor.device.type == "cpu" and not observed(tensor)
+
+
 def _is_special(tensor: Tensor) -> bool:
     plain = type(tensor) is Tensor or type(tensor) is nn.Parameter
     return not plain or torch._C._functorch.is_legacy_batchedtensor(tensor)

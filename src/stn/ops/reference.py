@@ -23,7 +23,7 @@ from torch import Tensor
 from stn.grid import centred, half_extent
 from stn.ops import exporting
 from stn.ops.kernels import Mode, Taps, taps_of
-from stn.ops.observers import observed
+from stn.ops.observers import readable
 
 # Coordinates are clamped to +-FAR pixels: far enough to be padding in every image, near enough for exact integers.
 FAR = 2.0**30
@@ -212,7 +212,7 @@ def sample_at(
 
 def without_nan(value: Tensor, weightless: Tensor) -> Tensor:
     """Replace NaN and infinity by 0 where the weight is 0. Finite values stay: the weight's derivative needs them."""
-    if value.device.type == "cpu" and not observed(weightless) and not weightless.any():
+    if readable(value) and readable(weightless) and value.detach().sum().isfinite():
         return value
     return torch.where(weightless & ~value.isfinite(), 0.0, value)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import half_extent
+from stn.ops.observers import observed, readable
 from stn.ops.precision import unrounded
 from stn.ops.reference import HORIZON, coordinate_dtype
 from stn.ops.sample import CallOptions, affine_sample, projective_sample
@@ -36,7 +37,8 @@ class MatrixWarp(Warp):
         return self.matrix.shape[-2] == self.ndim
 
     def inverse(self, *, check: bool = True) -> MatrixWarp:
-        """By the inverse matrix. check=False asks the device for nothing, and answers a singular matrix with NaN.
+        """By the inverse matrix. check=False asks the device for nothing, and answers a singular matrix with NaN. So do
+        compilers, tracers and transforms of torch.func, which cannot ask.
 
         Raises: InputError, which names the samples whose matrix is singular.
         """
@@ -44,7 +46,7 @@ class MatrixWarp(Warp):
         inverse, info = torch.linalg.inv_ex(square)
         condition = square.detach().abs().sum(dim=-1).amax(dim=-1) * inverse.detach().abs().sum(dim=-1).amax(dim=-1)
         regular = (info == 0) & (condition < 1 / torch.finfo(self.working_dtype).eps)
-        if check:
+        if check and not observed(regular):
             _check.regular("the warp's matrix", regular)
         else:
             inverse = _inverse_where(regular[..., None, None], square)
@@ -152,14 +154,20 @@ def _projected(above: Tensor, w: Tensor) -> Tensor:  # (.., d), (.., 1)
 
     Without this, one such point would make the whole gradient NaN, even where a mask leaves the point out.
     """
+    if w.numel() and readable(w) and w.detach().abs().amin() >= _horizon(w.dtype):
+        return above / w
     near = _near_horizon(w)
     beyond = (above.detach() / w.detach()).nan_to_num(torch.inf, torch.inf, -torch.inf)  # 0 / 0 is no place either
     return torch.where(near, beyond, above / torch.where(near, 1, w))
 
 
 def _near_horizon(w: Tensor) -> Tensor:
+    return w.abs() < _horizon(w.dtype)
+
+
+def _horizon(dtype: torch.dtype) -> float:
     """Where second derivatives, which take 1 / w^3, do not fit the dtype: below 1/32 in float16."""
-    return w.abs() < max(HORIZON, torch.finfo(w.dtype).max ** (-1 / 3))
+    return max(HORIZON, float(torch.finfo(dtype).max ** (-1 / 3)))
 
 
 def _inverse_where(regular: Tensor, square: Tensor) -> Tensor:

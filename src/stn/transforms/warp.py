@@ -95,8 +95,12 @@ class Warp(ABC):
             return self._jacobian(xy.expand(*self.batch, *xy.shape)).unflatten(-3, size)
 
     def jacobian_determinant(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-        """How much source a piece of target covers: (N[, K], *size). Where it is not positive, the warp folds."""
-        return determinant(self.jacobian(size, align_corners=align_corners))
+        """How much source a piece of target covers: (N[, K], *size). Where it is not positive, the warp folds.
+
+        On the horizon of a homography it is infinite.
+        """
+        jacobian = self.jacobian(size, align_corners=align_corners)
+        return torch.where(jacobian.isinf().any(dim=-1).any(dim=-1), torch.inf, determinant(jacobian))
 
     def fold_share(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
         """The share of the pixels of an output of this size at which the warp folds: (N[, K]), 0 to 1."""
@@ -146,12 +150,25 @@ class ComposedWarp(Warp):
         return self.inner.inverse().after(self.outer.inverse())
 
     def _map(self, xy: Tensor) -> Tensor:
-        return over_batch(self.outer, self.outer._map, over_batch(self.inner, self.inner._map, xy))
+        between, lost = self._between(xy)
+        found = over_batch(self.outer, self.outer._map, between)
+        return torch.where(lost, torch.inf, found)
 
     def _jacobian(self, xy: Tensor) -> Tensor:
-        between = over_batch(self.inner, self.inner._map, xy)
+        between, lost = self._between(xy)
         outer = over_batch(self.outer, self.outer._jacobian, between)
-        return outer @ over_batch(self.inner, self.inner._jacobian, xy)
+        inner = over_batch(self.inner, self.inner._jacobian, xy)
+        lost = (lost | outer.isinf().any(dim=-1).any(dim=-1, keepdim=True)).unsqueeze(-1)
+        return torch.where(lost, torch.inf, torch.where(lost, 0, outer) @ torch.where(lost, 0, inner))
+
+    def _between(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """What the outer warp maps, and where the inner one has a horizon: no outer warp brings such a point back.
+
+        The middle stands for it: infinity times zero would make the whole gradient of both warps NaN.
+        """
+        between = over_batch(self.inner, self.inner._map, xy)
+        lost = between.isinf().any(dim=-1, keepdim=True)
+        return torch.where(lost, 0, between), lost
 
 
 def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)

@@ -41,8 +41,11 @@ def chunk_count(threads: int) -> int:
 
 def run(threads: int, kernel: Any, *arguments: Any) -> None:
     """The caller's own use of Numba finds its number of threads as it was."""
-    with _turn(threads > 1) as parallel:
-        if not parallel:
+    if threads == 1:
+        compiled(kernel, False)(*arguments)
+        return
+    with _turn() as alone:
+        if not alone:
             compiled(kernel, False)(*arguments)
             return
         before = numba.get_num_threads()
@@ -58,10 +61,10 @@ _alone = threading.Lock()
 
 
 @contextmanager
-def _turn(wanted: bool) -> Iterator[bool]:
+def _turn() -> Iterator[bool]:
     """Whether this thread may run a parallel kernel now. Else it runs the serial twin, with the same result, bit for bit."""
-    if not wanted or _layer() in SHARED:
-        yield wanted
+    if _layer() in SHARED:
+        yield True
     elif _alone.acquire(blocking=False):
         try:
             yield True

@@ -27,12 +27,23 @@ INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 def blend(x, y, one, v00, v01, v10, v11):
     """Bilinear."""
-    return mix(y, one, mix(x, one, v00, v01), mix(x, one, v10, v11))
+    return blend_all(lerp, x, y, None, one, [(v00, v01, v10, v11)])
 
 
-def mix(t, one, a, b):
-    """(1 - t) a + t b, and at t = 0 and t = 1 one of the two, whatever the other is: NaN or infinity times 0 is NaN."""
-    return ((one - t) * a + t * b).unless(t, 0, a).unless(t, 1, b)
+def blend_all(lerp, x, y, z, one, planes):
+    """Bilinear in one plane, trilinear in two."""
+    found = [lerp(y, one, lerp(x, one, v00, v01), lerp(x, one, v10, v11)) for v00, v01, v10, v11 in planes]
+    return lerp(z, one, *found) if len(found) > 1 else found[0]
+
+
+def lerp(t, one, a, b):
+    """Written so, it is exact at t = 0 and t = 1 if a and b are finite."""
+    return (one - t) * a + t * b
+
+
+def lerp_of_any(t, one, a, b):
+    """Exact there whatever the other of the two is, though NaN or infinity times 0 is NaN."""
+    return lerp(t, one, a, b).unless(t, 0, a).unless(t, 1, b)
 
 
 def slope(x, y, one, v00, v01, v10, v11):
@@ -62,6 +73,20 @@ class Lanes:
         """`other` in the lanes where t is this number."""
         there = self.builder.fcmp_ordered("==", t.value, ir.Constant(t.value.type, [float(number)] * LANES))
         return Lanes(self.builder, self.builder.select(there, other.value, self.value))
+
+
+def blend_known(x, y, z, one, planes):
+    """Tries the quick way first, and the other only if a lane is NaN, which few ever are: the price is one comparison."""
+    builder, value = x.builder, blend_all(lerp, x, y, z, one, planes).value
+    lanes = builder.bitcast(builder.fcmp_unordered("uno", value, value), ir.IntType(LANES))
+    before = builder.basic_block
+    with builder.if_then(builder.icmp_unsigned("!=", lanes, ir.IntType(LANES)(0)), likely=False):
+        again = blend_all(lerp_of_any, x, y, z, one, planes).value
+        after = builder.basic_block
+    found = builder.phi(value.type)
+    found.add_incoming(value, before)
+    found.add_incoming(again, after)
+    return Lanes(builder, found)
 
 
 class Code:
@@ -180,10 +205,9 @@ def blend_lanes(ndim: int) -> Any:
             _, at, down, deep, _, _, i, area, _, to, count = arguments
             x, y, z = code.axes(ndim, 5, i, area)
             offsets = code.offsets(4, i)
-            value = blend(x, y, code.one, *code.plane_taps(0, at, down, offsets))
-            if ndim == 3:
-                far = blend(x, y, code.one, *code.plane_taps(0, builder.add(at, deep), down, offsets))
-                value = mix(z, code.one, value, far)
+            starts = [at, builder.add(at, deep)][: ndim - 1]
+            planes = [code.plane_taps(0, start, down, offsets) for start in starts]
+            value = blend_known(x, y, z, code.one, planes)
             code.masked_store(value, 8, to, code.mask(count))
             return context.get_dummy_value()
 
@@ -239,8 +263,8 @@ def blend_channel_lanes(ndim: int) -> Any:
             planes = code.corners(at, right, down, deep)
 
             def blended(load: Any) -> Lanes:
-                near, *far = (blend(x, y, code.one, *(load(0, corner) for corner in plane)) for plane in planes[: ndim - 1])
-                return mix(z, code.one, near, far[0]) if far else near
+                taps = [[load(0, corner) for corner in plane] for plane in planes[: ndim - 1]]
+                return blend_known(x, y, z, code.one, taps)
 
             # A masked store is slow on half of the CPUs.
             with builder.if_else(builder.icmp_signed(">=", count, INT64(LANES))) as (whole, part):
