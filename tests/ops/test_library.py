@@ -19,6 +19,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch 2.14's own
 @pytest.mark.parametrize("rule, channels_last", [*((rule, False) for rule in CALLS), ("matrix", True)])
 def test_opcheck(rule: str, channels_last: bool) -> None:
     """Schema, fake kernel with strides, autograd registration, and AOT tracing with dynamic shapes."""
