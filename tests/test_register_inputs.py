@@ -1,5 +1,6 @@
 """Registration of every dtype and range, in inference mode, and beside another default device."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,16 @@ def test_another_default_device_changes_nothing(transform: str, loss: str) -> No
 def test_near_the_horizon_bending_is_finite() -> None:
     theta = near_identity("projective", 3, strength=1.5)
     assert stn.registration.fit.bent(stn.Projective()(theta)).isfinite().all()
+
+
+def test_what_shows_nothing_is_refused_or_warned_of() -> None:
+    moving, fixed = (image.float() for image in pair(TRUE))
+    flat = torch.full_like(moving, 0.5)
+    for name, images in {"moving": (flat, fixed), "fixed": (moving, flat)}.items():
+        with pytest.raises(stn.InputError, match=f"{name} must show something"):
+            stn.register(*images, steps=1)
+    with pytest.warns(UserWarning, match="moving shows nothing at sample 1: all pixels are equal"):
+        stn.register(torch.cat([moving, flat]), torch.cat([fixed, fixed]), steps=1)
+    for bending in (math.inf, math.nan):
+        with pytest.raises(stn.InputError, match="bending must be finite"):
+            stn.register(moving, fixed, bending=bending, steps=1)

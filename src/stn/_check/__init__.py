@@ -10,7 +10,7 @@ from stn._check.files import (
     writable_folder,
     writing,
 )
-from stn._check.settings import at_most, finite_number, kind, pixels, seed, varied
+from stn._check.settings import at_most, finite_number, kind, pixels, seed
 from stn._check.tensors import (
     affine_rows,
     batched_points,
@@ -124,7 +124,6 @@ __all__ = [
     "theta",
     "unknown",
     "unmapped",
-    "varied",
     "warp_fits",
     "within",
     "writable",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
-
 from stn._check.errors import fail
 
 
@@ -33,12 +31,6 @@ def pixels(name: str, size: tuple[int, ...], most: int) -> None:
     """A size of no more pixels than the user allows."""
     if math.prod(size) > most:
         fail(f"{name} must have at most max_pixels={most} pixels; got {' x '.join(map(str, size))} = {math.prod(size)}")
-
-
-def varied(name: str, image: Tensor) -> None:
-    """An image on which something can be seen."""
-    if image.numel() and image.amin() == image.amax():
-        fail(f"{name} must show something; all of its pixels are equal")
 
 
 def at_most(name: str, value: int, most: int) -> None:

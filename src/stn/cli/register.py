@@ -47,7 +47,6 @@ def register(
     """
     from stn.data.pictures import check_output, read_source, write_array, write_source
 
-    _check.finite_number("bending", bending)
     _check.outputs({"out": out, "theta": theta}, [moving, fixed], endings={"theta": (".npy",)})
     picture, goal = (read_source(path, max_pixels=max_pixels) for path in (moving, fixed))
     note = check_output("out", out, picture)
@@ -66,8 +65,6 @@ def _found(picture: Source, goal: Source, transform: str, **options: Any) -> Reg
     a, b = picture.pixels, goal.pixels
     if a.shape[1] != b.shape[1]:  # one is gray, or transparent
         a, b = picture.gray(), goal.gray()
-    for name, image in (("moving", a), ("fixed", b)):
-        _check.varied(name, image)
     found = find(a.float(), b.float(), transform, **options)
     for level, losses in found.losses.items():
         size = "x".join(str(max(1, n >> level)) for n in b.shape[2:])

@@ -66,7 +66,8 @@ def register(
     affine maps. levels: of the pyramids, None: down to 16 pixels. steps: a level, at most; it ends when steps are below a
     hundredth of its pixels. report: called each step.
 
-    Raises: InputError, which names the argument.
+    A sample of a batch that shows nothing, all of whose pixels are equal, is warned of, and one image that shows nothing
+    refused. Raises: InputError, which names the argument.
     """
     source, restore = to_images("moving", moving)
     target, _ = to_images("fixed", fixed)
@@ -88,6 +89,7 @@ class Problem:
         self, moving: Tensor, fixed: Tensor, transform: Family, loss: Loss, start: Warp | None, bending: float
     ) -> None:
         _check.dimension(transform.ndim, (moving.ndim - 2,), "a family for these images")
+        _check.finite_number("bending", bending)
         _check.not_negative("bending", bending)
         self.pyramids = Pyramid(moving), Pyramid(fixed)
         self.family, self.loss, self.start, self.bending = transform, loss, start, bending

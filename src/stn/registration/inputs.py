@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -30,6 +31,12 @@ def check_pair(moving: Tensor, fixed: Tensor) -> None:
         _check.same_device(name, image, fixed)
         if not image.isfinite().all():
             _check.fail(f"{name} must be finite; got {int((~image.isfinite()).sum())} pixels that are not")
+        flat = image.flatten(1).amin(dim=1) == image.flatten(1).amax(dim=1)
+        if flat.all():
+            _check.fail(f"{name} must show something; all of its pixels are equal")
+        if flat.any():
+            samples = ", ".join(map(str, flat.nonzero().flatten().tolist()))
+            warnings.warn(f"{name} shows nothing at sample {samples}: all pixels are equal", stacklevel=3)
 
 
 def comparable(moving: Tensor, fixed: Tensor, *, apart: bool) -> tuple[Tensor, Tensor]:
