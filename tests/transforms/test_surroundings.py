@@ -106,6 +106,14 @@ def test_points_and_bounds_from_inference_mode() -> None:
         assert theta.grad is not None and theta.grad.abs().max() > 0
 
 
+def test_a_family_keeps_points_of_its_own() -> None:
+    points = noise(6, 2).clamp(-1, 1)
+    spline, theta = stn.ThinPlateSpline(control_points=points), 0.1 * noise(1, 12, seed=1)
+    expected = spline(theta).points(torch.zeros(2, dtype=torch.float64))
+    points.zero_()
+    assert torch.equal(spline(theta).points(torch.zeros(2, dtype=torch.float64)), expected)
+
+
 def test_copies_for_a_device_are_made_outside_of_inference_mode() -> None:
     spline = stn.ThinPlateSpline()
     with torch.inference_mode():

@@ -54,7 +54,8 @@ class Constants:
     """
 
     def __init__(self, *tensors: Tensor) -> None:
-        self._copies = {tensors[0].device: tuple(trainable(tensor) for tensor in tensors)}
+        with torch.inference_mode(False):  # an inference tensor could never take part in training
+            self._copies = {tensors[0].device: tuple(tensor.clone() for tensor in tensors)}  # those given may change
 
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
         if torch.compiler.is_exporting():  # what is made now belongs to the graph
