@@ -130,6 +130,22 @@ def test_who_waits_for_a_lock_gets_it(tmp_path: Path) -> None:
     assert all(first[0] == second[0] for first, second in zip(order[::2], order[1::2], strict=True))
 
 
+def test_a_lock_that_is_removed_while_it_is_looked_at_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, fstat, looks = tmp_path / ".lock", os.fstat, 0
+
+    def removed(handle: int) -> os.stat_result:
+        nonlocal looks
+        looks += 1
+        if looks == 1:  # by the owner before
+            file.unlink()
+        return fstat(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fstat", removed)
+        with locked(file):
+            assert file.exists() and looks == 2
+
+
 def test_old_files_are_kept_under_names_that_are_free(tmp_path: Path) -> None:
     for text in "abc":
         write_text(tmp_path / "rows.json", text)

@@ -159,12 +159,19 @@ def _acquired(file: Path, sentence: str) -> int:
             handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _acquire(handle, sentence)
-            if file.exists() and os.path.samestat(os.fstat(handle), file.stat()):
+            if _is_named(handle, file):
                 return handle
         except BaseException:
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _is_named(handle: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _acquire(handle: int, sentence: str) -> None:

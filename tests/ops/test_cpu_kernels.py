@@ -140,24 +140,44 @@ def test_the_number_of_threads_changes_no_bit(shape: tuple[int, ...], monkeypatc
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
+COUNT_COMPILATIONS = """
+from numba.core import event
+compiled = []
+class Listener(event.Listener):
+    def on_start(self, e): compiled.append(e.data["dispatcher"].py_func.__name__)
+    def on_end(self, e): pass
+event.register("numba:compile", Listener())
+"""
+
+
 def test_two_threads_run_a_parallel_kernel_with_a_cache_of_its_own(tmp_path: Path) -> None:
     """Numba's cache does not tell the serial twin from the parallel kernel. A parallel loop calls Numba's scheduler."""
-    code = """
-import torch, stn
-from stn.ops.cpu.forward import forward_planes
+    (tmp_path / "small.py").write_text(
+        """
+import numpy as np
+from numba import prange
 from stn.ops.cpu.rules import compiled
-for threads in (1, 2):
-    torch.set_num_threads(threads)
-    stn.affine_sample(torch.rand(1, 1, 300, 300), torch.eye(2, 3))
+def fill(out):
+    for i in prange(len(out)):
+        out[i] = i
 for parallel in (False, True):
-    code = "".join(compiled(forward_planes, parallel).inspect_asm().values())
-    print("sched" in code)
+    out = np.zeros(9)
+    compiled(fill, parallel)(out)
+    assert (out == range(9)).all()
+def calls_the_scheduler(parallel):
+    return "sched" in "".join(compiled(fill, parallel).inspect_asm().values())
 """
+    )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=100)
-    assert out.stdout.split() == ["False", "True"], out
+    for code, said in (
+        ("len(compiled), small.calls_the_scheduler(False), small.calls_the_scheduler(True)", ["2", "False", "True"]),
+        ("len(compiled)", ["0"]),  # a second process finds both where they belong
+    ):
+        command = [sys.executable, "-c", f"{COUNT_COMPILATIONS}import small; print({code})"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=100)
+        assert done.stdout.split() == said, done
     indices = [path.name for path in tmp_path.rglob("*.nbi")]
-    assert len(indices) == 2 and sum("forward_planes_parallel" in name for name in indices) == 1, indices
+    assert len(indices) == 2 and sum("fill_parallel" in name for name in indices) == 1, indices
 
 
 def test_forked_workers_may_warp_after_their_parent_has() -> None:
@@ -182,19 +202,16 @@ print("done")
 
 
 def test_a_second_process_compiles_nothing() -> None:
-    code = """
+    code = (
+        COUNT_COMPILATIONS
+        + """
 import torch, stn
-from numba.core import event
-compiled = []
-class Listener(event.Listener):
-    def on_start(self, e): compiled.append(e.data["dispatcher"].py_func.__name__)
-    def on_end(self, e): pass
-event.register("numba:compile", Listener())
 image = torch.rand(4, 1, 20, 20, requires_grad=True)
 theta = torch.eye(2, 3).repeat(4, 1, 1).requires_grad_()
 stn.affine_sample(image, theta).sum().backward()
 print(len(compiled))
 """
+    )
     outs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(2)]
     assert outs[1].stdout.strip() == "0", outs[1]
 

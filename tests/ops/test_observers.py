@@ -26,7 +26,7 @@ MATRIX = torch.eye(2, 3, dtype=torch.float64) + 0.2 * noise(2, 2, 3, seed=1)
 RULES: dict[str, tuple[Call, Tensor]] = {
     "affine_sample": (lambda image, where: stn.affine_sample(image, where, (4, 3)), MATRIX),
     "projective_sample": (
-        lambda image, where: stn.projective_sample(image, where, (4, 3), mode="bicubic"),
+        lambda image, where: stn.projective_sample(image, where, (4, 3), padding_mode="reflection"),
         torch.eye(3, dtype=torch.float64) + 0.1 * noise(2, 3, 3, seed=1),
     ),
     "thin plate": (
@@ -42,6 +42,7 @@ MORE: dict[str, tuple[Call, Tensor]] = {
     "Lanczos": (lambda image, where: stn.affine_sample(image, where, (4, 3), mode="lanczos3"), MATRIX),
     "antialias": (lambda image, where: stn.affine_sample(image, 2.3 * where, (4, 3), antialias=True), MATRIX),
     "anisotropic": (lambda image, where: stn.affine_sample(image, 2.3 * where, (4, 3), antialias="anisotropic"), MATRIX),
+    "bicubic": (lambda image, where: stn.affine_sample(image, where, (4, 3), mode="bicubic"), MATRIX),
     "wide": (lambda image, where: stn.affine_sample(image, where, (4, 3), gradient="wide"), MATRIX),
     "mask": (lambda image, where: stn.affine_sample(image, 1.6 * where, (4, 3), return_mask=True)[1], MATRIX),
 }

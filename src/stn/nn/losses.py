@@ -23,7 +23,7 @@ def off_image_loss(warp: Warp, size: int | Sequence[int] | None = None, *, align
     Beyond 8 half widths the square rises no more than to three times what it is there: the horizon of a homography is
     infinitely far.
     """
-    beyond = within_reach(warp.grid(points_of(warp, size), align_corners=align_corners).abs() - 1).clamp_min(0)
+    beyond = within_reach(warp.grid(points_of(warp, size), align_corners=align_corners).abs() - 1, least=0)
     return restrained(beyond.square().sum(dim=-1)).mean()
 
 
@@ -32,10 +32,10 @@ def points_of(warp: Warp, size: int | Sequence[int] | None) -> tuple[int, ...]:
     return (LATTICE,) * warp.ndim if size is None else _check.lengths("size", size, warp.ndim)
 
 
-def within_reach(distance: Tensor) -> Tensor:
+def within_reach(distance: Tensor, least: float | None = None) -> Tensor:
     """Distances whose square is finite in their dtype. Further off, and at infinity, they are constants."""
     most = torch.finfo(distance.dtype).max ** (3 / 8)  # 64 in float16
-    return distance.clamp(-most, most)
+    return distance.clamp(-most if least is None else least, most)
 
 
 def restrained(square: Tensor) -> Tensor:
