@@ -18,8 +18,7 @@ from stn.experiments.train import train
 STN = ["-m", "stn", "train", "--distortion", "r", "--draws", "1", "--accelerator", "cpu"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 SCRIPT = """
-import sys, torch.distributed, stn.cli, stn.experiments.train
-stn.experiments.train.COPIES = {"digits": 1}
+import sys, torch.distributed, stn.cli
 stn.cli.main()
 sys.exit("the process group is left to the interpreter's exit" if torch.distributed.is_initialized() else 0)
 """
@@ -34,7 +33,7 @@ def test_two_processes_give_the_loss_curve_of_one(model: str, launch: str, tmp_p
     """Ten steps with the same global batch, whose statistics batch norm takes over both processes. Both then leave."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    flags = [script, *STN[2:], "--model", model, "--epochs", 2, "--batch-size", 252, "--averaging", 0.5]
+    flags = [script, *STN[2:], "--model", model, "--epochs", 2, "--batch-size", 2520, "--averaging", 0.5]
     flags += ["--off-image-weight", 0.1]
     flags += ["--lr", 3e-4, "--localization-lr", 3e-4]  # at ten times these rates ten steps make 1e-4 of a rounding error
     both = {"torchrun": python(*TORCHRUN, *flags), "devices": python(*flags, "--devices", 2)}[launch]
