@@ -24,14 +24,8 @@ def test_signatures() -> None:
     quality = ["antialias", "gradient", "pyramid", "return_mask"]
     assert list(inspect.signature(stn.affine_sample).parameters) == ["image", "theta", "size", *sampling, *quality]
     assert list(inspect.signature(stn.projective_sample).parameters) == ["image", "matrix", "size", *sampling, *quality]
-    assert list(inspect.signature(stn.grid_sample).parameters) == [
-        "image",
-        "grid",
-        *sampling,
-        "units",
-        "relative",
-        *quality,
-    ]
+    own = ["image", "grid", "units", "relative"]
+    assert list(inspect.signature(stn.grid_sample).parameters) == [*own, *sampling, *quality]
     registering = ["transform", "loss", "start", "bending", "levels", "steps", "report"]
     assert list(inspect.signature(stn.register).parameters) == ["moving", "fixed", *registering]
     to_onnx = inspect.signature(stn.export.to_onnx).parameters

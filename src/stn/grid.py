@@ -15,6 +15,7 @@ exact in floating point, bit for bit, which ((x + 1) n - 1) / 2 is not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,21 @@ from stn import _check
 def half_extent(n: int, align_corners: bool) -> float:
     """Pixels per normalised unit along an axis of n pixels."""
     return (n - 1) / 2 if align_corners else n / 2
+
+
+class Axes(NamedTuple):
+    """How an output's axes lie over an image's, one entry an axis in (x, y, ..) order: all arithmetic of extents."""
+
+    half: tuple[float, ...]  # h: pixels of the image in one normalised unit, 0 of a single pixel whose corners are aligned
+    centre: tuple[float, ...]  # c: the middle of the image, in pixels
+    unit: tuple[float, ...]  # g: pixels of the output in one normalised unit, 1 where that would be 0
+
+
+def axes(in_size: Sequence[int], out_size: Sequence[int], align_corners: bool) -> Axes:
+    """Of an image and an output of these sizes: u / g is a target point, and h x + c a source pixel."""
+    half = tuple(half_extent(n, align_corners) for n in reversed(in_size))
+    unit = tuple(half_extent(n, align_corners) or 1.0 for n in reversed(out_size))
+    return Axes(half, tuple((n - 1) / 2 for n in reversed(in_size)), unit)
 
 
 def centred(n: int, *, dtype: torch.dtype, device: torch.device | str | None = None) -> Tensor:
@@ -74,6 +90,16 @@ def pixel_to_normalized(
     size = _checked(points, size)
     half, middle = _per_axis(size, align_corners, points)
     return torch.where(half > 0, (points - middle) / half.clamp_min(0.5), 0.0)
+
+
+def open_lattice(size: Sequence[int], like: Tensor) -> list[Tensor]:
+    """Centred pixel coordinates of each axis, shaped to broadcast over (.., *size), in (x, y, ..) order."""
+    found = []
+    for j, n in enumerate(reversed(size)):
+        shape = [1] * len(size)
+        shape[len(size) - 1 - j] = n
+        found.append(centred(n, dtype=like.dtype, device=like.device).view(shape))
+    return found
 
 
 def _checked(points: Tensor, size: int | Sequence[int]) -> tuple[int, ...]:

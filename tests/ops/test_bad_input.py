@@ -21,7 +21,7 @@ def bad(value: Any) -> Any:
 
 KNOTS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0], [0.5, 0.5]])
 CASES: list[tuple[Callable[[], Any], str]] = [
-    (lambda: stn.affine_sample([[1.0]], EYE), "image must be a torch.Tensor; got list"),  # type: ignore[arg-type]  # on purpose
+    (lambda: stn.affine_sample([[1.0]], EYE), "image must be a torch.Tensor; got list"),  # type: ignore[call-overload]  # on purpose
     (
         lambda: stn.affine_sample(IMAGE.long(), EYE),
         "image must have a floating-point dtype, a complex one, or uint8; got torch.int64",

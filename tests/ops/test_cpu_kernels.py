@@ -16,7 +16,9 @@ from torch.autograd import gradgradcheck
 import stn
 from stn.ops import cpu
 from stn.ops.autograd import sample
-from stn.ops.derivatives import ORACLE
+from stn.ops.reference import sample as oracle
+from stn.ops.rules import Field, Matrix, Rule, Spline
+from stn.ops.sampling import Sampling, named
 from tests.helpers import PADDINGS, noise
 
 KERNELS: Any = cpu  # a module, as the table of kernels holds it
@@ -36,11 +38,11 @@ def where(rule: str, d: int, out: tuple[int, ...]) -> Tensor:
     return matrix
 
 
-def settings_of(rule: str, out: tuple[int, ...], *how: Any) -> tuple[str, Any]:
-    """The operator of a coordinate rule, and its settings for (mode, padding_mode, align_corners)."""
+def call_of(rule: str, out: tuple[int, ...], *how: Any) -> tuple[Rule, Sampling]:
+    """The coordinate rule of this name, and how to sample for (mode, padding_mode, align_corners)."""
     if rule == "field":
-        return "field", (*how, "normalized", True)
-    return ("basis", (out, *how, KNOTS)) if rule == "basis" else ("matrix", (out, *how))
+        return Field("normalized", True), named(*how)
+    return Spline(out, KNOTS) if rule == "basis" else Matrix(out), named(*how)
 
 
 def layout(image: Tensor, channels_last: bool) -> Tensor:
@@ -78,10 +80,10 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
     for padding_mode, align_corners in itertools.product(PADDINGS, (False, True)):
         image, at = layout(noise(2, 3, *size), channels_last).requires_grad_(), where(rule, d, out).requires_grad_()
         fill = noise(3, seed=4) if padding_mode == "zeros" else torch.zeros(3, dtype=torch.float64)
-        kind, settings = settings_of(rule, out, mode, padding_mode, align_corners)
-        assert cpu.supports(kind, image, at, settings)
-        got = sample(KERNELS, kind, image, at, fill, settings)
-        expected = ORACLE[kind](image, at, fill, settings)
+        kind, sampling = call_of(rule, out, mode, padding_mode, align_corners)
+        assert cpu.supports(kind, image, at, sampling)
+        got = sample(KERNELS, kind, image, at, fill, sampling)
+        expected = oracle(kind, image, at, fill, sampling)
         torch.testing.assert_close(got, expected, atol=1e-11, rtol=0)
         weight = noise(*got.shape, seed=2)
         ours = torch.autograd.grad(got, (image, at), weight)
@@ -89,7 +91,7 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
         torch.testing.assert_close(ours[0], theirs[0], atol=1e-10, rtol=0)
         torch.testing.assert_close(ours[1], theirs[1], atol=1e-9, rtol=1e-9)
         torch.testing.assert_close(
-            torch.autograd.grad(sample(KERNELS, kind, image, at, fill, settings), at, weight)[0], ours[1]
+            torch.autograd.grad(sample(KERNELS, kind, image, at, fill, sampling), at, weight)[0], ours[1]
         )
 
 
@@ -100,8 +102,8 @@ def test_cubic_rows_that_lie_inside(size: tuple[int, ...], out: tuple[int, ...])
     d, fill = len(size), noise(2, seed=4)
     for scale, mode in itertools.product((0.5, 0.95), ("bicubic", "catmull_rom", "bspline")):
         image, at = noise(2, 2, *size).requires_grad_(), (scale * where("affine", d, out)).requires_grad_()
-        kind, settings = settings_of("affine", out, mode, "zeros", False)
-        got, expected = sample(KERNELS, kind, image, at, fill, settings), ORACLE[kind](image, at, fill, settings)
+        kind, sampling = call_of("affine", out, mode, "zeros", False)
+        got, expected = sample(KERNELS, kind, image, at, fill, sampling), oracle(kind, image, at, fill, sampling)
         torch.testing.assert_close(got, expected, atol=1e-11, rtol=0)
         weight = noise(*got.shape, seed=2)
         for ours, theirs in zip(*(torch.autograd.grad(v, (image, at), weight) for v in (got, expected)), strict=True):
@@ -117,8 +119,8 @@ def test_any_number_of_channels(d: int, channels_last: bool) -> None:
     for channels in (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 19):
         image = layout(noise(2, channels, *size), channels_last).requires_grad_()
         at, fill = where("affine", d, out).requires_grad_(), noise(channels, seed=4)
-        settings = out, "bilinear", "zeros", False
-        results = sample(KERNELS, "matrix", image, at, fill, settings), ORACLE["matrix"](image, at, fill, settings)
+        settings = named("bilinear", "zeros", False)
+        results = sample(KERNELS, Matrix(out), image, at, fill, settings), oracle(Matrix(out), image, at, fill, settings)
         for got, expected in zip(*(with_gradients(result, image, at) for result in results), strict=True):
             torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-9)
 
@@ -219,12 +221,12 @@ print(len(compiled))
 @pytest.mark.parametrize("rule", ("affine", "basis", "field"))
 def test_functional_transforms(rule: str) -> None:
     """torch.func over the kernels is torch.func over the oracle."""
-    kind, settings = settings_of(rule, (3, 4), "bilinear", "zeros", False)
+    kind, sampling = call_of(rule, (3, 4), "bilinear", "zeros", False)
     image, fill = noise(2, 2, 4, 5), torch.zeros((), dtype=torch.float64)
     at = where(rule, 2, (3, 4))
 
     def energy(image: Tensor, at: Tensor, fast: bool) -> Tensor:
-        out = sample(KERNELS, kind, image, at, fill, settings) if fast else ORACLE[kind](image, at, fill, settings)
+        out = sample(KERNELS, kind, image, at, fill, sampling) if fast else oracle(kind, image, at, fill, sampling)
         return out.square().sum()
 
     f = torch.func
@@ -245,10 +247,10 @@ def test_functional_transforms(rule: str) -> None:
 def test_vmap_refuses_to_map_the_fill_value() -> None:
     image, fills = noise(2, 2, 4, 5), noise(2)
     theta = torch.eye(2, 3, dtype=torch.float64)
-    settings = ((3, 4), "bilinear", "zeros", False)
+    sampling = named("bilinear", "zeros", False)
     look = theta.expand(2, 1, 2, 3)
     with pytest.raises(stn.InputError, match="fill_value must be the same for all that vmap maps over; got one mapped"):
-        torch.func.vmap(lambda f: sample(KERNELS, "matrix", image, look, f, settings))(fills)
+        torch.func.vmap(lambda f: sample(KERNELS, Matrix((3, 4)), image, look, f, sampling))(fills)
 
 
 def test_second_derivatives_with_channels_last() -> None:
@@ -285,8 +287,8 @@ def test_a_large_white_noise_image_is_right_in_float32() -> None:
     out = stn.affine_sample(image, theta)
     (gradient,) = torch.autograd.grad(out, theta, weight)
     exact = theta.detach().double().requires_grad_()
-    settings = ((1024, 1024), "bilinear", "zeros", False)
-    expected = ORACLE["matrix"](image.double(), exact.unsqueeze(1), torch.zeros(()), settings)
+    how = Matrix((1024, 1024)), image.double(), exact.unsqueeze(1), torch.zeros(()), named("bilinear", "zeros", False)
+    expected = oracle(*how)
     (right,) = torch.autograd.grad(expected, exact, weight[:, None].double())
     assert (out - expected[:, 0]).abs().max() < 2e-6
     assert (gradient - right).abs().max() < 1e-6 * right.abs().max()

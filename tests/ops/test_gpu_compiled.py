@@ -18,7 +18,7 @@ from triton.runtime.jit import mangle_type
 from stn.ops import gpu
 from stn.ops.gpu import launch, ordered, programs
 from tests.helpers import noise
-from tests.ops.test_cpu_kernels import layout, settings_of, where
+from tests.ops.test_cpu_kernels import layout, call_of, where
 
 done = set()
 
@@ -45,8 +45,8 @@ launch.run = ordered.run = compile_for_h100
 rule, d, form, dtype, backward = sys.argv[1:]
 size = (512, 512) if d == "2" else (64, 64, 64)
 image = layout(torch.zeros(2, 3, *size, dtype=getattr(torch, dtype)), form == "last")
-kind_of_rule, settings = settings_of(rule, size, "bilinear", "zeros", False)
-call = image, where(rule, len(size), size).float(), torch.zeros(()), settings
+kind_of_rule, sampling = call_of(rule, size, "bilinear", "zeros", False)
+call = image, where(rule, len(size), size).float(), torch.zeros(()), sampling
 out = gpu.sample(kind_of_rule, *call)
 if backward == "backward":
     gpu.gradient(kind_of_rule, out, *call, (True, True))

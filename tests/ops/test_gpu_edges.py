@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from stn.ops import gpu
-from stn.ops.derivatives import ORACLE
 from stn.ops.devices import kernels_for
+from stn.ops.reference import sample as oracle
+from stn.ops.rules import Field, Matrix, Spline
+from stn.ops.sampling import named, parse
 from tests.helpers import PADDINGS, noise, ramp
-from tests.ops.test_cpu_kernels import settings_of, where
+from tests.ops.test_cpu_kernels import call_of, where
 
 pytest.importorskip("triton")
 ON_DEVICE = torch.cuda.is_available()
@@ -29,8 +31,8 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def affine(image: Tensor, theta: Tensor, *, size: Any = None, mode: str = "bilinear", padding_mode: str = "zeros") -> Tensor:
     """One look at each image."""
-    settings = tuple(size or image.shape[2:]), mode, padding_mode, False
-    return gpu.sample("matrix", image, theta.expand(len(image), 1, *theta.shape[-2:]), image.new_zeros(()), settings)[:, 0]
+    rule, sampling = Matrix(tuple(size or image.shape[2:])), named(mode, padding_mode, False)
+    return gpu.sample(rule, image, theta.expand(len(image), 1, *theta.shape[-2:]), image.new_zeros(()), sampling)[:, 0]
 
 
 @on_each_device
@@ -41,15 +43,15 @@ def test_the_identity_returns_the_image_bit_for_bit(mode: str, n: int, device: s
     if mode == "bilinear":
         assert torch.equal(affine(image, torch.eye(3, device=device), mode=mode), image)
         still = torch.zeros(1, 1, n, n + 4, 2, device=device)
-        found = gpu.sample("field", image, still, image.new_zeros(()), (mode, "wrap", True, "normalized", True))
+        found = gpu.sample(Field("normalized", True), image, still, image.new_zeros(()), named(mode, "wrap", True))
         assert torch.equal(found[:, 0], image)
 
 
 def field_call(image: Tensor, points: Tensor, mode: str, padding_mode: str, fill: float = 0.0) -> Tensor:
     """At stored normalised points (Q, 2): (C, Q)."""
-    settings = mode, padding_mode, False, "normalized", False
+    sampling = named(mode, padding_mode, False)
     grid = points.view(1, 1, 1, -1, 2)
-    return gpu.sample("field", image, grid, torch.full((), fill, device=image.device), settings)[0, 0, :, 0]
+    return gpu.sample(Field(), image, grid, torch.full((), fill, device=image.device), sampling)[0, 0, :, 0]
 
 
 @on_each_device
@@ -76,8 +78,8 @@ def test_pixels_outside_have_exactly_no_gradient(device: str) -> None:
     points = torch.tensor([[2.5, 0.0], [0.0, -7.0], [1e30, 0.0], [-math.inf, math.inf]]).view(1, 1, 1, 4, 2).to(device)
     fill, grad = torch.tensor(0.1, dtype=torch.float64, device=device), noise(1, 1, 1, 1, 4).to(device)
     for padding_mode, mode in (("zeros", "bilinear"), ("zeros", "bicubic")):
-        settings = mode, padding_mode, False, "normalized", False
-        in_image, in_points = gpu.gradient("field", grad, image, points, fill, settings, (True, True))
+        sampling = named(mode, padding_mode, False)
+        in_image, in_points = gpu.gradient(Field(), grad, image, points, fill, sampling, (True, True))
         assert in_image is not None and in_image.abs().max() == 0
         assert in_points is not None and in_points.abs().max() == 0
 
@@ -88,13 +90,14 @@ def test_the_horizon(padding_mode: str, device: str) -> None:
     """Points on it are infinitely far, those beyond are where the oracle has them; all gradients are finite."""
     image = noise(1, 1, 9, 9).to(device)
     matrix = torch.tensor([[1.0, 0, 0.5], [0, 1, 0], [2.0, 0, 0]], dtype=torch.float64, device=device).view(1, 1, 3, 3)
-    settings, zero = ((9, 9), "bilinear", padding_mode, False), torch.zeros((), dtype=torch.float64, device=device)
-    got = gpu.sample("matrix", image, matrix, zero, settings)  # w = 2 x
-    torch.testing.assert_close(got, ORACLE["matrix"](image, matrix, zero, settings), atol=1e-9, rtol=0)
+    sampling, zero = named("bilinear", padding_mode, False), torch.zeros((), dtype=torch.float64, device=device)
+    rule = Matrix((9, 9))
+    got = gpu.sample(rule, image, matrix, zero, sampling)  # w = 2 x
+    torch.testing.assert_close(got, oracle(rule, image, matrix, zero, sampling), atol=1e-9, rtol=0)
     assert padding_mode != "zeros" or got[..., 4].abs().max() == 0
     exact = matrix.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(ORACLE["matrix"](image, exact, zero, settings).square().sum(), exact)
-    _, found = gpu.gradient("matrix", 2 * got, image, matrix, zero, settings, (False, True))
+    (expected,) = torch.autograd.grad(oracle(rule, image, exact, zero, sampling).square().sum(), exact)
+    _, found = gpu.gradient(rule, 2 * got, image, matrix, zero, sampling, (False, True))
     assert found is not None and found.isfinite().all() and expected.abs().max() > 0
     torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-7)
 
@@ -110,17 +113,17 @@ def test_one_pixel(padding_mode: str, device: str) -> None:
 
 def affine_oracle(image: Tensor, theta: Tensor, size: tuple[int, int], padding_mode: str) -> Tensor:
     zero = image.new_zeros(())
-    return ORACLE["matrix"](image, theta.view(1, 1, 2, 3), zero, (size, "bilinear", padding_mode, False))[:, 0]
+    return oracle(Matrix(size), image, theta.view(1, 1, 2, 3), zero, named("bilinear", padding_mode, False))[:, 0]
 
 
 @on_each_device
 @pytest.mark.parametrize("shape", ((0, 2, 5, 6), (2, 0, 5, 6)))
 def test_empty_batches(shape: tuple[int, ...], device: str) -> None:
     image, theta = torch.zeros(shape, device=device), EYE.to(device).expand(shape[0], 3, 2, 3)
-    settings, zero = ((4, 3), "bilinear", "zeros", False), torch.zeros((), device=device)
-    out = gpu.sample("matrix", image, theta, zero, settings)
+    rule, sampling, zero = Matrix((4, 3)), named("bilinear", "zeros", False), torch.zeros((), device=device)
+    out = gpu.sample(rule, image, theta, zero, sampling)
     assert out.shape == (shape[0], 3, shape[1], 4, 3)
-    in_image, in_theta = gpu.gradient("matrix", out, image, theta, zero, settings, (True, True))
+    in_image, in_theta = gpu.gradient(rule, out, image, theta, zero, sampling, (True, True))
     assert in_image is not None and in_image.shape == shape
     assert in_theta is not None and in_theta.shape == theta.shape and not in_theta.any()
 
@@ -143,12 +146,12 @@ def test_a_large_white_noise_image_is_right_in_float32(device: str, monkeypatch:
     image = noise(1, 1, 200, 256, dtype=torch.float32).to(device)
     theta = torch.tensor([[0.75, -0.27, 0.01], [0.27, 0.75, -0.02]]).view(1, 1, 2, 3).to(device)
     weight, zero = noise(1, 1, 1, 200, 256, seed=1, dtype=torch.float32).to(device), torch.zeros((), device=device)
-    settings = (200, 256), "bilinear", "zeros", False
+    rule, sampling = Matrix((200, 256)), named("bilinear", "zeros", False)
     exact = theta.double().requires_grad_()
-    expected = ORACLE["matrix"](image.double(), exact, zero, settings)
+    expected = oracle(rule, image.double(), exact, zero, sampling)
     (right,) = torch.autograd.grad(expected, exact, weight.double())
-    assert (gpu.sample("matrix", image, theta, zero, settings) - expected).abs().max() < 2e-6
-    _, gradient = gpu.gradient("matrix", weight, image, theta, zero, settings, (False, True))
+    assert (gpu.sample(rule, image, theta, zero, sampling) - expected).abs().max() < 2e-6
+    _, gradient = gpu.gradient(rule, weight, image, theta, zero, sampling, (False, True))
     assert gradient is not None and (gradient - right).abs().max() < 1e-6 * right.abs().max()
 
 
@@ -166,20 +169,21 @@ def test_nothing_waits_for_the_device_and_launches_are_few(rule: str, d: int, mo
     monkeypatch.setattr("stn.ops.gpu.launch.run", count)
     monkeypatch.setattr("stn.ops.gpu.ordered.run", count)
     out_size = (6, 5, 4)[:d]
-    kind, settings = settings_of(rule, out_size, "bilinear", "zeros", False)
-    settings = tuple(s.to("meta") if isinstance(s, Tensor) else s for s in settings)
+    kind, sampling = call_of(rule, out_size, "bilinear", "zeros", False)
+    if isinstance(kind, Spline):
+        kind = Spline(out_size, kind.control_points.to("meta"))
     image, at = torch.empty(2, 3, *(7, 8, 9)[:d], device="meta"), where(rule, d, out_size).to("meta")
-    out = gpu.sample(kind, image, at, image.new_empty(()), settings)
+    out = gpu.sample(kind, image, at, image.new_empty(()), sampling)
     assert out.shape == (2, 2, 3, *out_size) and launched == ["sample_kernel"]
     launched.clear()
-    in_image, in_where = gpu.gradient(kind, out, image, at, image.new_empty(()), settings, (True, True))
+    in_image, in_where = gpu.gradient(kind, out, image, at, image.new_empty(()), sampling, (True, True))
     assert in_image is not None and in_image.shape == image.shape
     assert in_where is not None and in_where.shape == at.shape and in_where.dtype == at.dtype
     assert launched == ["gradient_kernel"] + (["add_up"] if rule != "field" else [])
     torch.use_deterministic_algorithms(True)
     try:
         launched.clear()
-        gpu.gradient(kind, out, image, at, image.new_empty(()), settings, (True, False))
+        gpu.gradient(kind, out, image, at, image.new_empty(()), sampling, (True, False))
     finally:
         torch.use_deterministic_algorithms(False)
     assert launched == ["list_kernel", "add_kernel"] * 2**d
@@ -198,10 +202,10 @@ def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
             self.shape, self.dtype, self.ndim, self.device = shape, dtype, len(shape), torch.device("cuda")
 
     def chosen(image: Any, mode: Any = "bilinear", size: tuple[int, ...] = (4, 4)) -> Any:
-        return kernels_for("matrix", image, EYE, (size, mode, "zeros", False))
+        return kernels_for(Matrix(size), image, EYE, parse(mode))
 
     plane, volume = OnDevice(1, 1, 5, 5), OnDevice(1, 1, 5, 5, 5)
-    assert devices._kernels["cuda"] is gpu and not gpu.averages(torch.empty(1, 1, 4, 4))
+    assert devices._kernels["cuda"] is gpu
     assert chosen(plane) is chosen(plane, "bicubic") is chosen(volume) is gpu
     assert chosen(plane, "lanczos3") is chosen(plane, Kernel(torch.exp, 1)) is chosen(volume, "bicubic") is None
     assert chosen(OnDevice(1, 1, 2**15, 2**15)) is chosen(plane, size=(2**15, 2**15)) is None

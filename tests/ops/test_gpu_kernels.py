@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from stn.ops import cpu, gpu
-from stn.ops.derivatives import ORACLE
+from stn.ops.reference import sample as oracle
+from stn.ops.rules import Field, Spline
 from tests.helpers import PADDINGS, noise
-from tests.ops.test_cpu_kernels import layout, settings_of, where
+from tests.ops.test_cpu_kernels import call_of, layout, where
 
 pytest.importorskip("triton")
 ON_DEVICE = torch.cuda.is_available()
@@ -47,28 +48,28 @@ class Problem:
         self.where = where(rule, d, out)[batch, looks].to(device)
         fill = noise(3, seed=4) if padding_mode == "zeros" else torch.zeros((), dtype=torch.float64)
         self.fill = fill.to(device, torch.promote_types(dtype, torch.float32))
-        self.rule, settings = settings_of(rule, out, mode, padding_mode, align_corners)
-        self.settings = tuple(s.to(device) if isinstance(s, Tensor) else s for s in settings)
-        assert gpu.supports(self.rule, self.image, self.where, self.settings)
+        self.rule, self.sampling = call_of(rule, out, mode, padding_mode, align_corners)
+        if isinstance(self.rule, Spline):
+            self.rule = Spline(out, self.rule.control_points.to(device))
+        assert gpu.supports(self.rule, self.image, self.where, self.sampling)
 
     def value(self, kernels: Any = gpu) -> Tensor:
-        out: Tensor = kernels.sample(self.rule, self.image, self.where, self.fill, self.settings)
+        out: Tensor = kernels.sample(self.rule, self.image, self.where, self.fill, self.sampling)
         return out
 
     def gradient(self, need: tuple[bool, bool] = (True, True), kernels: Any = gpu) -> list[Any]:
-        how = self.image, self.where, self.fill, self.settings
+        how = self.image, self.where, self.fill, self.sampling
         return list(kernels.gradient(self.rule, self.weight(), *how, need))
 
     def weight(self) -> Tensor:
-        size = self.where.shape[2:-1] if self.rule == "field" else self.settings[0]
-        shape = *self.where.shape[:2], self.image.shape[1], *size
+        shape = *self.where.shape[:2], self.image.shape[1], *self.rule.out_size(self.where)
         shape = self.image.shape[0], *shape[1:]
         return noise(*shape, seed=2).to(self.image.device, self.image.dtype)
 
     def oracle(self) -> tuple[Tensor, Tensor, Tensor]:
         """Value and gradients, in float64."""
         image, at = (tensor.detach().double().requires_grad_() for tensor in (self.image, self.where))
-        out = ORACLE[self.rule](image, at, self.fill.double(), self.settings)
+        out = oracle(self.rule, image, at, self.fill.double(), self.sampling)
         in_image, in_where = torch.autograd.grad(out, (image, at), self.weight().double())
         return out, in_image, in_where
 
@@ -105,7 +106,7 @@ def test_value_and_gradients_are_the_oracles(
 @pytest.mark.parametrize("units, relative", (("pixel", False), ("pixel", True), ("normalized", False)))
 def test_all_that_a_field_may_hold(units: str, relative: bool, device: str) -> None:
     problem = Problem("field", 2, "bilinear", "zeros", False, device, looks=ONE)
-    problem.settings = *problem.settings[:3], units, relative
+    problem.rule = Field(units, relative)
     problem.where = 4 * problem.where if units == "pixel" else problem.where
     value, in_image, in_where = problem.oracle()
     torch.testing.assert_close(problem.value(), value, atol=1e-11, rtol=0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import stn
-from stn.ops.kernels import KERNELS, sinc
+from stn.ops.interpolation import INTERPOLATIONS, sinc
 from tests.helpers import noise
 
 HAT = stn.Kernel(lambda d: 1 - d, support=1)
@@ -124,7 +124,7 @@ def test_derivatives(mode: str | stn.Kernel, padding_mode: str) -> None:
     assert gradgradcheck(sample, (image, theta))
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", INTERPOLATIONS)
 def test_a_constant_stays_constant(name: str) -> None:
     image, theta = torch.full((1, 2, 9, 11), 3.0), torch.eye(2, 3) + 0.1 * noise(2, 3, dtype=torch.float32)
     for padding_mode in ("border", "reflection", "wrap"):
@@ -134,7 +134,7 @@ def test_a_constant_stays_constant(name: str) -> None:
     torch.testing.assert_close(out, torch.full_like(out, 3.0), atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", sorted(set(KERNELS) - {"bspline"}))
+@pytest.mark.parametrize("name", sorted(set(INTERPOLATIONS) - {"bspline"}))
 def test_the_identity_is_exact(name: str) -> None:
     image = noise(1, 2, 9, 11, dtype=torch.float32)
     torch.testing.assert_close(stn.affine_sample(image, torch.eye(2, 3), mode=name), image, atol=1e-7, rtol=0)
@@ -148,7 +148,7 @@ def test_the_bspline_passes_through_the_pixels() -> None:
             torch.testing.assert_close(out, image, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("mode", (*KERNELS, HAT), ids=(*KERNELS, "hat"))
+@pytest.mark.parametrize("mode", (*INTERPOLATIONS, HAT), ids=(*INTERPOLATIONS, "hat"))
 def test_the_mask_is_the_share_inside(mode: str | stn.Kernel) -> None:
     image, theta = noise(2, 3, 9, 11) + 5, torch.eye(2, 3, dtype=torch.float64)[None].repeat(2, 1, 1) * 2.6
     options: Any = {"mode": mode, "return_mask": True}
@@ -187,7 +187,7 @@ def test_normalising_commutes_with_warping() -> None:
     def normalize(image: Tensor) -> Tensor:
         return (image - mean[:, None, None]) / std[:, None, None]
 
-    for mode in KERNELS:
+    for mode in INTERPOLATIONS:
         after = normalize(stn.affine_sample(image, theta, mode=mode))
         before = stn.affine_sample(normalize(image), theta, mode=mode, fill_value=-mean / std)
         torch.testing.assert_close(before, after, atol=1e-10, rtol=0)

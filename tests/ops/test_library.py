@@ -14,8 +14,8 @@ KNOTS = noise(5, 2, seed=3).clamp(-1, 1)
 MATRIX = torch.eye(2, 3, dtype=torch.float64) + 0.2 * noise(2, 2, 2, 3, seed=1)
 CALLS: dict[str, tuple[Any, ...]] = {
     "matrix": (MATRIX, torch.zeros(()), (6, 5), "bilinear", "zeros", False),
-    "basis": (0.1 * noise(2, 2, 8, 2, seed=1), torch.zeros(()), (6, 5), "bilinear", "border", True, KNOTS),
-    "field": (0.3 * noise(2, 2, 6, 5, 2, seed=1), torch.zeros(()), "bilinear", "reflection", False, "normalized", True),
+    "basis": (0.1 * noise(2, 2, 8, 2, seed=1), torch.zeros(()), (6, 5), KNOTS, "bilinear", "border", True),
+    "field": (0.3 * noise(2, 2, 6, 5, 2, seed=1), torch.zeros(()), "normalized", True, "bilinear", "reflection", False),
 }
 
 

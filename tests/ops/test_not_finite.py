@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.ops.derivatives import ORACLE
+from stn.ops.reference import sample as oracle
+from stn.ops.rules import Matrix
+from stn.ops.sampling import named
 from stn.transforms import FAMILIES, family
 from tests.helpers import PADDINGS, noise
 
@@ -39,12 +41,12 @@ def test_the_identity_keeps_them_bit_for_bit(mode: str, ndim: int, value: float)
         image = spoilt(size, value, last=last)
         for fill in (0.0, math.nan, math.inf) if padding_mode == "zeros" else (0.0,):
             options: Any = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners, "fill_value": fill}
-            settings = size, mode, padding_mode, align_corners
+            matrix, sampling = Matrix(size), named(mode, padding_mode, align_corners)
             found = {
                 "affine": stn.affine_sample(image, eye, **options),
                 "projective": stn.projective_sample(image, torch.eye(ndim + 1), **options),
                 "field": stn.grid_sample(image, torch.zeros(2, *size, ndim), relative=True, **options),
-                "oracle": ORACLE["matrix"](image, eye.expand(2, 1, -1, -1), torch.tensor(fill), settings)[:, 0],
+                "oracle": oracle(matrix, image, eye.expand(2, 1, -1, -1), torch.tensor(fill), sampling)[:, 0],
             }
             for rule, out in found.items():
                 assert same(out, image), (rule, options, last)

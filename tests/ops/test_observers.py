@@ -300,7 +300,7 @@ def test_what_cannot_be_mapped_or_moved_says_so() -> None:
 
     def at(knots: Tensor) -> Tensor:
         return torch.ops.stn.basis_sample(
-            IMAGE, coefficients[:, None], torch.zeros(()), (4, 3), "bilinear", "zeros", False, knots
+            IMAGE, coefficients[:, None], torch.zeros(()), (4, 3), knots, "bilinear", "zeros", False
         )
 
     with pytest.raises(stn.InputError, match="control_points must be the same for all that vmap maps over"):

@@ -13,7 +13,7 @@ from stn import _check
 from stn.bench.cases import Case
 from stn.grid import lattice
 from stn.ops import affine_sample, projective_sample
-from stn.ops.reference import radial_and_linear
+from stn.ops.rules.spline import radial_and_linear
 from stn.transforms import MatrixWarp, ThinPlateSpline
 from stn.transforms.spline import coefficients_of_offsets
 

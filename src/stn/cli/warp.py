@@ -14,8 +14,8 @@ from tyro.conf import Positional
 from stn import _check
 from stn.cli.options import MaxPixels, one_of
 from stn.data.pictures import MAX_PIXELS, Source
-from stn.ops.kernels import KERNELS
-from stn.ops.reference import PADDINGS
+from stn.ops.interpolation import INTERPOLATIONS
+from stn.ops.padding import PADDINGS
 
 Four = tuple[float, float, float, float, float, float, float, float]
 
@@ -29,7 +29,7 @@ def warp(
     shear: float = 0.0,
     corners: Annotated[Four | None, tyro.conf.arg(metavar="X Y X Y X Y X Y", help_behavior_hint="")] = None,
     size: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="H W", help_behavior_hint="(default: as it is)")] = None,
-    mode: Annotated[str, tyro.conf.arg(metavar=one_of(KERNELS))] = "bilinear",
+    mode: Annotated[str, tyro.conf.arg(metavar=one_of(INTERPOLATIONS))] = "bilinear",
     padding_mode: Annotated[str, tyro.conf.arg(metavar=one_of(PADDINGS))] = "zeros",
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:

@@ -18,7 +18,7 @@ from stn.transforms import Family, MatrixWarp
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from stn.ops.sample import SamplingOptions
+    from stn.ops.sampling import SamplingOptions
 
 CROP = 28  # pixels a side
 

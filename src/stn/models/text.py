@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from stn import _check
 from stn.nn import SpatialTransformer
 from stn.ops.precision import unrounded
-from stn.ops.sample import SamplingOptions
+from stn.ops.sampling import SamplingOptions
 from stn.transforms import ThinPlateSpline, text_edges
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from stn import _check
 from stn.nn.localization import localization_for
 from stn.nn.transformer import SpatialTransformer
 from stn.ops import Pyramid
-from stn.ops.sample import CallOptions, SamplingOptions
+from stn.ops.sampling import CallOptions, SamplingOptions
 from stn.transforms import Family, MatrixWarp, Warp
 from stn.transforms.base import identity_of
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stn import _check
 from stn.nn.localization import DenseLocalization, localization_for
 from stn.nn.recurrent import InverseCompositionalTransformer
-from stn.ops.sample import SamplingOptions
+from stn.ops.sampling import SamplingOptions
 from stn.transforms import Family
 
 if TYPE_CHECKING:

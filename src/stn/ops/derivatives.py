@@ -14,16 +14,11 @@ from torch import Tensor
 from torch._functorch.eager_transforms import enable_inplace_requires_grad
 
 from stn.ops import reference
-from stn.ops.devices import Settings
+from stn.ops.rules import Rule
+from stn.ops.sampling import Sampling
 
 Function = Callable[..., tuple[Tensor, ...]]
 Pull = Callable[[Function, Sequence[Tensor], Sequence[Tensor | None]], tuple[Tensor, ...]]
-
-ORACLE: dict[str, Callable[[Tensor, Tensor, Tensor, Settings], Tensor]] = {
-    "matrix": lambda image, where, fill, s: reference.matrix_sample(image, where, s[0], s[1], s[2], fill, s[3]),
-    "basis": lambda image, where, fill, s: reference.basis_sample(image, where, s[0], s[1], s[2], fill, s[3], s[4]),
-    "field": lambda image, where, fill, s: reference.field_sample(image, where, s[0], s[1], fill, *s[2:]),
-}
 
 
 def pulled_back(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
@@ -45,14 +40,16 @@ def pulled_within(function: Function, inputs: Sequence[Tensor], weights: Sequenc
     return found
 
 
-def oracle_gradient(rule: str, fill: Tensor, need: Sequence[bool], settings: Settings, pull: Pull = pulled_back) -> Function:
-    """(grad, image, where) -> the oracle's gradients in image and where, those that are needed."""
+def oracle_gradient(
+    rule: Rule, fill: Tensor, need: Sequence[bool], sampling: Sampling, pull: Pull = pulled_back
+) -> Function:
+    """(grad, image, data) -> the oracle's gradients in image and data, those that are needed."""
 
-    def gradient(grad: Tensor, image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
-        def sample(image: Tensor, where: Tensor) -> tuple[Tensor, ...]:
-            return (ORACLE[rule](image, where, fill, settings),)
+    def gradient(grad: Tensor, image: Tensor, data: Tensor) -> tuple[Tensor, ...]:
+        def sample(image: Tensor, data: Tensor) -> tuple[Tensor, ...]:
+            return (reference.sample(rule, image, data, fill, sampling),)
 
-        found = pull(sample, (image, where), (grad,))
+        found = pull(sample, (image, data), (grad,))
         return tuple(g for g, needed in zip(found, need, strict=True) if needed)
 
     return gradient

@@ -7,60 +7,21 @@ is resized; along one axis its variance is s^2 / 6. A level of a pyramid whose p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from stn.grid import half_extent
-from stn.ops.devices import Settings
-from stn.ops.reference import basis_coordinates, field_coordinates, matrix_coordinates
+from stn.grid import Axes
+from stn.ops.rules import Rule
 
 MOST_TAPS_AHEAD = 8  # of the longer axis over the others, at most: hardware stops at 8 or 16
 SQUARINGS = 6
 FAR = 2.0**20  # pixels between neighbours
 
 
-def coordinates(rule: str, where: Tensor, in_size: Sequence[int], settings: Settings) -> list[Tensor]:
-    """Source pixels: a tensor (N, K, *size) for each of x, y, .., float64."""
-    if rule == "field":
-        return field_coordinates(where, in_size, *settings[2:])
-    if rule == "basis":
-        return basis_coordinates(where, settings[4], in_size, settings[0], settings[3])
-    return matrix_coordinates(where, in_size, settings[0], settings[3])
-
-
-def jacobian(rule: str, where: Tensor, in_size: Sequence[int], settings: Settings) -> Tensor:
-    """d source pixel_i / d output pixel_j: (d, d, N, K, *size), or (d, d, N, K, 1, ..) of an affine map. NaN is 0.
-
-    But for those, differences between neighbours: over two pixels, and over one at the edges of the output.
-    """
-    d = len(in_size)
-    if is_affine(rule, where, d):
-        size, align_corners = settings[0], settings[3]
-        h = where.new_tensor([half_extent(n, align_corners) for n in reversed(in_size)], dtype=torch.float32)
-        g = where.new_tensor([half_extent(n, align_corners) or 1.0 for n in reversed(size)], dtype=torch.float32)
-        linear = where[..., :d].to(torch.promote_types(where.dtype, torch.float32))
-        found = (linear * (h.unsqueeze(1) / g)).permute(2, 3, 0, 1).reshape(d, d, *where.shape[:2], *(1,) * d)
-    else:
-        at, axes = coordinates(rule, where, in_size, settings), range(d + 1, 1, -1)
-        size = torch.broadcast_shapes(*(x.shape for x in at))
-        found = torch.stack([torch.stack([difference(x.expand(size), axis) for axis in axes]) for x in at])
-        found = found.to(torch.promote_types(where.dtype, torch.float32))
+def jacobian(rule: Rule, data: Tensor, axes: Axes) -> Tensor:
+    """d source pixel_i / d output pixel_j: (d, d, N, K, *size), or (d, d, N, K, 1, ..) of an affine map. NaN is 0."""
+    found = rule.jacobian(data, axes)
     return found.nan_to_num(nan=0.0, posinf=2 * FAR, neginf=-2 * FAR).clamp(-FAR, FAR)
-
-
-def is_affine(rule: str, where: Tensor, d: int) -> bool:
-    return rule == "matrix" and where.shape[-2] == d
-
-
-def difference(x: Tensor, axis: int) -> Tensor:
-    """`torch.gradient`, which torch.export cannot trace for any number of images."""
-    if (n := x.shape[axis]) < 2:
-        return torch.zeros_like(x)
-    step = x.narrow(axis, 1, n - 1) - x.narrow(axis, 0, n - 1)
-    inner = (step.narrow(axis, 0, n - 2) + step.narrow(axis, 1, n - 2)) / 2
-    return torch.cat([step.narrow(axis, 0, 1), inner, step.narrow(axis, n - 2, 1)], dim=axis)
 
 
 def level_of(square: Tensor) -> Tensor:

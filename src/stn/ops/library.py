@@ -13,140 +13,155 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.derivatives import ORACLE, autograd_allowed, oracle_gradient, pulled_back, pulled_within, pushed_forward
-from stn.ops.devices import Settings, is_channels_last, kernels_for
+from stn.ops import reference
+from stn.ops.derivatives import autograd_allowed, oracle_gradient, pulled_back, pulled_within, pushed_forward
+from stn.ops.devices import kernels_for
+from stn.ops.layout import is_channels_last, order_of
 from stn.ops.operator import Operator
+from stn.ops.rules import RULES, Rule
+from stn.ops.sampling import Sampling, named
 
-MATRIX = "SymInt[] size, str mode, str padding_mode, bool align_corners"
-SETTINGS = {  # in the order of `devices.Settings`
-    "matrix": MATRIX,
-    "basis": f"{MATRIX}, Tensor control_points",
-    "field": "str mode, str padding_mode, bool align_corners, str units, bool relative",
-}
-TENSORS = "Tensor image, Tensor where, Tensor fill"
+TENSORS = "Tensor image, Tensor data, Tensor fill"
+SAMPLING = "str mode, str padding_mode, bool align_corners"  # `Sampling.names`
 
 
-def call(rule: str, image: Tensor, where: Tensor, fill: Tensor, settings: Settings) -> Tensor:
-    """torch.ops.stn.<rule>_sample: image (N, C, *in), where (N, K, ..) -> (N, K, C, *size)."""
-    out: Tensor = getattr(torch.ops.stn, f"{rule}_sample")(image, where, fill, *settings)
+def call(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
+    """torch.ops.stn.<rule>_sample: image (N, C, *in), data (N, K, ..) -> (N, K, C, *size)."""
+    out: Tensor = getattr(torch.ops.stn, f"{rule.name}_sample")(image, data, fill, *rule.arguments, *sampling.names)
     return out
 
 
 def call_gradient(
-    rule: str, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], settings: Settings
+    rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, need: Sequence[bool], sampling: Sampling
 ) -> tuple[Tensor | None, ...]:
-    """torch.ops.stn.<rule>_sample_backward: the gradients in image and where, those that are needed."""
-    found = getattr(torch.ops.stn, f"{rule}_sample_backward")(grad, image, where, fill, list(need), *settings)
+    """torch.ops.stn.<rule>_sample_backward: the gradients in image and data, those that are needed."""
+    operator = getattr(torch.ops.stn, f"{rule.name}_sample_backward")
+    found = operator(grad, image, data, fill, list(need), *rule.arguments, *sampling.names)
     return tuple(g if needed else None for g, needed in zip(found, need, strict=True))
+
+
+def parsed(rule: type[Rule], constants: Sequence[Any]) -> tuple[Rule, Sampling]:
+    """What `rule.arguments` and `sampling.names` were, as an operator receives them."""
+    arguments, names = constants[:-3], constants[-3:]
+    return rule.of(arguments), named(*names)
 
 
 class Sample(Operator):
     """stn::<rule>_sample."""
 
-    def __init__(self, rule: str) -> None:
-        super().__init__(rule, f"{rule}_sample", f"{TENSORS}, {SETTINGS[rule]}", "Tensor")
+    def __init__(self, rule: type[Rule]) -> None:
+        self.rule = rule
+        super().__init__(f"{rule.name}_sample", f"{TENSORS}, {rule.schema}, {SAMPLING}", "Tensor")
 
-    def body(self, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
-        kernels = kernels_for(self.rule, image, where, settings)
+    def body(self, image: Tensor, data: Tensor, fill: Tensor, *constants: Any) -> Tensor:
+        rule, sampling = parsed(self.rule, constants)
+        kernels = kernels_for(rule, image, data, sampling)
         if kernels is None:
-            return ORACLE[self.rule](image, where, fill, settings)
-        return kernels.sample(self.rule, image, where, fill, settings)
+            return reference.sample(rule, image, data, fill, sampling)
+        return kernels.sample(rule, image, data, fill, sampling)
 
-    def shape(self, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
-        size = where.shape[2:-1] if self.rule == "field" else settings[0]
-        shape, d = (image.shape[0], where.shape[1], image.shape[1], *size), len(size)
-        order = (0, 1, *range(3, 3 + d), 2) if is_channels_last(image) else tuple(range(3 + d))
-        return torch.empty_permuted(shape, order, dtype=image.dtype, device=image.device)
+    def shape(self, image: Tensor, data: Tensor, fill: Tensor, *constants: Any) -> Tensor:
+        size = parsed(self.rule, constants)[0].out_size(data)
+        order = order_of(len(size), 2, is_channels_last(image))
+        shape = image.shape[0], data.shape[1], image.shape[1], *size
+        return torch.empty_permuted(shape, tuple(order), dtype=image.dtype, device=image.device)
 
-    def differentiable(self, keys: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Any:
+    def differentiable(self, keys: Any, image: Tensor, data: Tensor, fill: Tensor, *constants: Any) -> Any:
         """Use the oracle where the fill value needs a gradient: the kernels have none for it."""
         if fill.requires_grad and torch.is_grad_enabled():
-            return ORACLE[self.rule](image, where, fill, settings)
-        return super().differentiable(keys, image, where, fill, *settings)
+            rule, sampling = parsed(self.rule, constants)
+            return reference.sample(rule, image, data, fill, sampling)
+        return super().differentiable(keys, image, data, fill, *constants)
 
     def pull(
-        self, needed: Sequence[bool], grads: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any
+        self, needed: Sequence[bool], grads: Any, image: Tensor, data: Tensor, fill: Tensor, *constants: Any
     ) -> tuple[Tensor | None, ...]:
-        return call_gradient(self.rule, grads[0], image, where, fill, needed[:2], settings)
+        rule, sampling = parsed(self.rule, constants)
+        return call_gradient(rule, grads[0], image, data, fill, needed[:2], sampling)
 
-    def push(self, tangents: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any) -> Tensor:
+    def push(self, tangents: Any, image: Tensor, data: Tensor, fill: Tensor, *constants: Any) -> Tensor:
         _check_constant(tangents[3:])
+        rule, sampling = parsed(self.rule, constants)
 
-        def value(image: Tensor, where: Tensor, fill: Tensor) -> tuple[Tensor, ...]:
-            return (ORACLE[self.rule](image, where, fill, settings),)
+        def value(image: Tensor, data: Tensor, fill: Tensor) -> tuple[Tensor, ...]:
+            return (reference.sample(rule, image, data, fill, sampling),)
 
-        return pushed_forward(value, (image, where, fill), tangents[:3])[0]
+        return pushed_forward(value, (image, data, fill), tangents[:3])[0]
 
     def batch(
-        self, info: Any, in_dims: Any, image: Tensor, where: Tensor, fill: Tensor, *settings: Any
+        self, info: Any, in_dims: Any, image: Tensor, data: Tensor, fill: Tensor, *constants: Any
     ) -> tuple[Tensor, int]:
-        """The mapped dimension becomes looks if only `where` is mapped, else part of the batch."""
+        """The mapped dimension becomes looks if only `data` is mapped, else part of the batch."""
         _check_unmapped(in_dims[2:])
-        size = info.batch_size
+        size, (rule, sampling) = info.batch_size, parsed(self.rule, constants)
         if in_dims[0] is None:  # more looks at the same image, which is not copied
-            looks = where.movedim(in_dims[1], 1)  # (N, B, K, ..)
-            return call(self.rule, image, looks.flatten(1, 2), fill, settings).unflatten(1, (size, looks.shape[2])), 1
-        folded = [_folded(tensor, dim, size) for tensor, dim in zip((image, where), in_dims[:2], strict=True)]
-        return call(self.rule, folded[0], folded[1], fill, settings).unflatten(0, (size, -1)), 0
+            looks = data.movedim(in_dims[1], 1)  # (N, B, K, ..)
+            return call(rule, image, looks.flatten(1, 2), fill, sampling).unflatten(1, (size, looks.shape[2])), 1
+        folded = [_folded(tensor, dim, size) for tensor, dim in zip((image, data), in_dims[:2], strict=True)]
+        return call(rule, folded[0], folded[1], fill, sampling).unflatten(0, (size, -1)), 0
 
 
 class SampleGradient(Operator):
     """stn::<rule>_sample_backward. A gradient that is not needed is an empty tensor."""
 
-    def __init__(self, rule: str) -> None:
-        arguments = f"Tensor grad, {TENSORS}, bool[] need, {SETTINGS[rule]}"
-        super().__init__(rule, f"{rule}_sample_backward", arguments, "(Tensor, Tensor)")
+    def __init__(self, rule: type[Rule]) -> None:
+        self.rule = rule
+        arguments = f"Tensor grad, {TENSORS}, bool[] need, {rule.schema}, {SAMPLING}"
+        super().__init__(f"{rule.name}_sample_backward", arguments, "(Tensor, Tensor)")
 
     def body(
-        self, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], *settings: Any
+        self, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, need: Sequence[bool], *constants: Any
     ) -> tuple[Tensor, Tensor]:
-        kernels = kernels_for(self.rule, image, where, settings)
+        rule, sampling = parsed(self.rule, constants)
+        kernels = kernels_for(rule, image, data, sampling)
         if kernels is None:
             with autograd_allowed(), torch.no_grad():
-                found = iter(oracle_gradient(self.rule, fill, need, settings)(grad, image, where))
-            return self._both(image, where, [next(found) if needed else None for needed in need])
-        return self._both(image, where, kernels.gradient(self.rule, grad, image, where, fill, settings, need))
+                found = iter(oracle_gradient(rule, fill, need, sampling)(grad, image, data))
+            return self._both(image, data, [next(found) if needed else None for needed in need])
+        return self._both(image, data, kernels.gradient(rule, grad, image, data, fill, sampling, need))
 
     @staticmethod
-    def _both(image: Tensor, where: Tensor, found: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-        in_image, in_where = found
-        return image.new_empty(0) if in_image is None else in_image, where.new_empty(0) if in_where is None else in_where
+    def _both(image: Tensor, data: Tensor, found: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        in_image, in_data = found
+        return image.new_empty(0) if in_image is None else in_image, data.new_empty(0) if in_data is None else in_data
 
     def shape(
-        self, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, need: Sequence[bool], *settings: Any
+        self, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, need: Sequence[bool], *constants: Any
     ) -> tuple[Tensor, Tensor]:
-        order = (0, *range(2, image.ndim), 1) if is_channels_last(image) else tuple(range(image.ndim))
+        order = tuple(order_of(image.ndim - 2, 1, is_channels_last(image)))
         like_image = torch.empty_permuted(image.shape, order, dtype=image.dtype, device=image.device)
-        return like_image if need[0] else image.new_empty(0), where.new_empty(where.shape if need[1] else 0)
+        return like_image if need[0] else image.new_empty(0), data.new_empty(data.shape if need[1] else 0)
 
     def pull(
-        self, needed: Sequence[bool], grads: Any, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, *rest: Any
+        self, needed: Sequence[bool], grads: Any, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, *rest: Any
     ) -> tuple[Tensor, ...]:
-        need, *settings = rest
+        need, *constants = rest
+        rule, sampling = parsed(self.rule, constants)
         weights = [g for g, n in zip(grads, need, strict=True) if n]
         pull = pulled_within if torch._C._are_functorch_transforms_active() else pulled_back
-        return pull(oracle_gradient(self.rule, fill, need, tuple(settings), pull), (grad, image, where), weights)
+        return pull(oracle_gradient(rule, fill, need, sampling, pull), (grad, image, data), weights)
 
-    def push(self, tangents: Any, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, *rest: Any) -> Any:
-        need, *settings = rest
+    def push(self, tangents: Any, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, *rest: Any) -> Any:
+        need, *constants = rest
         _check_constant(tangents[5:])
+        rule, sampling = parsed(self.rule, constants)
 
-        def gradient(grad: Tensor, image: Tensor, where: Tensor, fill: Tensor) -> tuple[Tensor, ...]:
-            return oracle_gradient(self.rule, fill, need, tuple(settings))(grad, image, where)
+        def gradient(grad: Tensor, image: Tensor, data: Tensor, fill: Tensor) -> tuple[Tensor, ...]:
+            return oracle_gradient(rule, fill, need, sampling)(grad, image, data)
 
-        found = iter(pushed_forward(gradient, (grad, image, where, fill), tangents[:4]))
-        return self._both(image, where, [next(found) if needed else None for needed in need])
+        found = iter(pushed_forward(gradient, (grad, image, data, fill), tangents[:4]))
+        return self._both(image, data, [next(found) if needed else None for needed in need])
 
     def batch(
-        self, info: Any, in_dims: Any, grad: Tensor, image: Tensor, where: Tensor, fill: Tensor, *rest: Any
+        self, info: Any, in_dims: Any, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, *rest: Any
     ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-        need, *settings = rest
+        need, *constants = rest
         _check_unmapped(in_dims[3:])
-        size = info.batch_size
-        grad, image, where = (_folded(t, dim, size) for t, dim in zip((grad, image, where), in_dims[:3], strict=True))
-        found = call_gradient(self.rule, grad, image, where, fill, need, tuple(settings))
+        size, (rule, sampling) = info.batch_size, parsed(self.rule, constants)
+        grad, image, data = (_folded(t, dim, size) for t, dim in zip((grad, image, data), in_dims[:3], strict=True))
+        found = call_gradient(rule, grad, image, data, fill, need, sampling)
         parts = [None if g is None else g.unflatten(0, (size, -1)) for g in found]
-        return self._both(image, where, parts), tuple(0 if needed else None for needed in need)
+        return self._both(image, data, parts), tuple(0 if needed else None for needed in need)
 
 
 def _folded(tensor: Tensor, dim: int | None, size: int) -> Tensor:
@@ -168,6 +183,6 @@ def _check_constant(tangents: Sequence[Any]) -> None:
         _check.fail("control_points must not have a tangent: samples are not differentiable in them")
 
 
-for _rule in SETTINGS:
+for _rule in RULES:
     Sample(_rule)
     SampleGradient(_rule)

@@ -79,8 +79,7 @@ def _inputs(ctx: Any) -> list[Any]:
 class Operator(ABC):
     """An operator in torch's registry: its kernel, its output shape, and its rules for autograd, forward mode and vmap."""
 
-    def __init__(self, rule: str, name: str, arguments: str, result: str) -> None:
-        self.rule = rule
+    def __init__(self, name: str, arguments: str, result: str) -> None:
         LIBRARY.define(f"{name}({arguments}) -> {result}")
         self.overload = getattr(torch.ops.stn, name).default
         LIBRARY.impl(name, opaque(self.body), "CompositeExplicitAutograd")

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from stn import _check
 from stn.ops import legacy_vmap
-from stn.ops.devices import averaging_kernels
 from stn.ops.observers import differentiated, observed
-from stn.ops.reference import PADDINGS
+from stn.ops.padding import PADDINGS
 
 
 class Averaging(NamedTuple):
@@ -73,7 +72,7 @@ class Pyramid:
 
 def averaging(align_corners: bool, padding_mode: str) -> Averaging:
     """Pixels whose corners are aligned cannot go round: a period of n pixels is n - 1 steps and one more."""
-    wraps = padding_mode == "wrap"
+    wraps = PADDINGS[padding_mode].wraps
     return Averaging(align_corners and not wraps, wraps)
 
 
@@ -87,13 +86,19 @@ def shrunk(image: Tensor, how: Averaging) -> Tensor:
     if image.is_complex():
         return torch.complex(shrunk(image.real, how), shrunk(image.imag, how))
     image = image.to(torch.promote_types(image.dtype, torch.float32))
-    fine, kernels = tuple(image.shape[2:]), averaging_kernels(image)
-    if kernels is None or observed(image):
+    fine = tuple(image.shape[2:])
+    if image.device.type != "cpu" or image.numel() == 0 or observed(image):
         return average(image, fine, how, False)
     if not differentiated(image):
-        return kernels.average(image, fine, how, False)
-    out: Tensor = Average.apply(image, fine, how, False, kernels)
+        return average_by_kernel(image, fine, how, False)
+    out: Tensor = Average.apply(image, fine, how, False)
     return out
+
+
+def average_by_kernel(image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool) -> Tensor:
+    from stn.ops.cpu.pyramid import average_axes  # which loads Numba
+
+    return average_axes(image, fine, how, back)
 
 
 # ---- the average along each axis ----
@@ -147,17 +152,16 @@ def average(image: Tensor, fine: Sequence[int], how: Averaging, back: bool) -> T
 
 
 class Average(torch.autograd.Function):
-    """A device's kernel for the same. It is linear: its gradient is the same with transposed taps, and so on."""
+    """The CPU's kernel for the same. It is linear: its gradient is the same with transposed taps, and so on."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool, kernels: Any) -> Tensor:
-        ctx.rest = fine, how, back, kernels
-        out: Tensor = kernels.average(image, fine, how, back)
-        return out
+    def forward(ctx: Any, image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool) -> Tensor:
+        ctx.rest = fine, how, back
+        return average_by_kernel(image, fine, how, back)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        fine, how, back, kernels = ctx.rest
+        fine, how, back = ctx.rest
         if observed(grad):
-            return legacy_vmap.folded(lambda grad: average(grad, fine, how, not back), grad), None, None, None, None
-        return Average.apply(grad, fine, how, not back, kernels), None, None, None, None
+            return legacy_vmap.folded(lambda grad: average(grad, fine, how, not back), grad), None, None, None
+        return Average.apply(grad, fine, how, not back), None, None, None

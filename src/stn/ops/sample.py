@@ -1,122 +1,99 @@
-"""The public operators: check, bring to one canonical shape, hand on.
-
-Three ops lie below them, one a coordinate rule, with the signatures of `reference.py`.
-"""
+"""The public operators: check, bring to one canonical shape, hand on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from torch import Tensor
 
 from stn import _check
-from stn.ops import antialias as reach
-from stn.ops import reference
-from stn.ops.antialias import Request
-from stn.ops.kernels import KERNELS, Kernel
+from stn.ops import dispatch, levels
 from stn.ops.precision import unrounded
 from stn.ops.pyramid import Pyramid
+from stn.ops.rules import Field, Matrix, Rule, Spline
+from stn.ops.sampling import CallOptions, Sampling, parse, shows_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-
-class SamplingOptions(TypedDict, total=False):
-    """The keywords that every sampling call takes and hands down; `affine_sample` says what they mean."""
-
-    mode: str | Kernel
-    padding_mode: str
-    fill_value: float | Sequence[float] | Tensor
-    align_corners: bool
-    antialias: bool | str
-    gradient: str
+DISPLACED = Field("normalized", True)
+Sampled = Tensor | tuple[Tensor, Tensor]
 
 
-class CallOptions(SamplingOptions, total=False):
-    """Those of a single call, which may ask for more than the image, and bring more."""
-
-    pyramid: Pyramid | None
-    return_mask: bool
-
-
-class Options(NamedTuple):
-    """All of them."""
-
-    mode: str | Kernel = "bilinear"
-    padding_mode: str = "zeros"
-    fill_value: float | Sequence[float] | Tensor = 0.0
-    align_corners: bool = False
-    antialias: bool | str = False
-    gradient: str = "exact"
-    pyramid: Pyramid | None = None
-    return_mask: bool = False
-
-
-def check_options(options: SamplingOptions) -> None:
-    """Refuse an option that no sampling call would take: a layer asks when it is made, not at its first image."""
-    _check.unknown("sampling options", options, SamplingOptions.__annotations__)
-    check_mode(options.get("mode", "bilinear"))
-    check_reach(options.get("antialias", False), options.get("gradient", "exact"))
-    _check.choice("padding_mode", options.get("padding_mode", "zeros"), reference.PADDINGS)
-
-
-def check_mode(mode: str | Kernel) -> None:
-    if not isinstance(mode, Kernel):
-        _check.choice("mode", mode, KERNELS)
-
-
-def check_reach(antialias: bool | str, gradient: str) -> None:
-    _check.choice("antialias", antialias, reach.ANTIALIAS)
-    _check.choice("gradient", gradient, reach.GRADIENT)
-
-
+@overload
+def affine_sample(
+    image: Tensor,
+    theta: Tensor,
+    size: int | Sequence[int] | None = None,
+    *,
+    return_mask: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> Tensor: ...
+@overload
+def affine_sample(
+    image: Tensor,
+    theta: Tensor,
+    size: int | Sequence[int] | None = None,
+    *,
+    return_mask: Literal[True],
+    **options: Unpack[CallOptions],
+) -> tuple[Tensor, Tensor]: ...
+@shows_options
 def affine_sample(
     image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
     theta: Tensor,  # (d, d+1) for all, (N, d, d+1), or (N, K, d, d+1): K looks at each image; N = 1 is for all
     size: int | Sequence[int] | None = None,  # output size; None: as image
     *,
-    mode: str | Kernel = "bilinear",
-    padding_mode: str = "zeros",
-    fill_value: float | Sequence[float] | Tensor = 0.0,
-    align_corners: bool = False,
-    antialias: bool | str = False,
-    gradient: str = "exact",
-    pyramid: Pyramid | None = None,
     return_mask: bool = False,
-) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
+    **options: Unpack[CallOptions],
+) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through an affine map from target to source points, both normalised (`stn.grid`).
 
-    mode: nearest, bilinear (trilinear for volumes), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
-    padding_mode: zeros (which `fill_value` replaces, a number or one a channel), border, reflection or wrap. Equal to
-    `affine_grid` and `grid_sample`; K looks do not copy the image. return_mask: also the share of the kernel that lay
-    inside the image. image: any floating point or complex dtype, or uint8, whose result is rounded.
-    antialias: average over what a pixel covers where the image is shrunk; "anisotropic": by the shorter axis of that,
-    with several taps along the longer. gradient: "wide" gives theta a gradient that reaches further than one pixel.
-    pyramid: `stn.Pyramid(image)`, made once for several calls.
+    Equal to `affine_grid` and `grid_sample`; K looks do not copy the image. image: any floating point or complex dtype, or
+    uint8, whose result is rounded. return_mask: also the share of the kernel that lay inside the image. The options:
+
+    mode="bilinear": nearest, bilinear (trilinear for volumes), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
+    padding_mode="zeros": zeros (which fill_value=0.0 replaces, a number or one a channel), border, reflection or wrap.
+    align_corners=False: what -1 and 1 are, the edges of the outer pixels or their centres.
+    antialias=False: True averages over what a pixel covers where the image is shrunk; "anisotropic" by the shorter axis of
+    that, with several taps along the longer. gradient="exact": "wide" gives theta a gradient that reaches further than one
+    pixel. pyramid=None: `stn.Pyramid(image)`, made once for several calls.
 
     Raises: InputError or TypeError, which name the argument. Source: Jaderberg et al. 2015, eq. 1, 3 and 5.
     """
     rows = _check.image("image", image)
-    options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
-    return _sample_through(image, "theta", theta, rows, size, options)
+    _check.matrix("theta", theta, image, rows)
+    return sampled(image, Matrix(_size(size, image)), theta, return_mask, options)
 
 
+@overload
+def projective_sample(
+    image: Tensor,
+    matrix: Tensor,
+    size: int | Sequence[int] | None = None,
+    *,
+    return_mask: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> Tensor: ...
+@overload
+def projective_sample(
+    image: Tensor,
+    matrix: Tensor,
+    size: int | Sequence[int] | None = None,
+    *,
+    return_mask: Literal[True],
+    **options: Unpack[CallOptions],
+) -> tuple[Tensor, Tensor]: ...
+@shows_options
 def projective_sample(
     image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
     matrix: Tensor,  # (d+1, d+1) for all, (N, d+1, d+1), or (N, K, d+1, d+1); N = 1 is for all
     size: int | Sequence[int] | None = None,  # output size; None: as image
     *,
-    mode: str | Kernel = "bilinear",
-    padding_mode: str = "zeros",
-    fill_value: float | Sequence[float] | Tensor = 0.0,
-    align_corners: bool = False,
-    antialias: bool | str = False,
-    gradient: str = "exact",
-    pyramid: Pyramid | None = None,
     return_mask: bool = False,
-) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
+    **options: Unpack[CallOptions],
+) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through a homography from target to source points, both normalised (`stn.grid`).
 
     Options as in `affine_sample`. The plane is the projective one: points beyond the horizon (w < 0) are seen as OpenCV
@@ -125,57 +102,40 @@ def projective_sample(
     Raises: InputError or TypeError, which name the argument.
     """
     rows = _check.image("image", image) + 1
-    options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
-    return _sample_through(image, "matrix", matrix, rows, size, options)
+    _check.matrix("matrix", matrix, image, rows)
+    return sampled(image, Matrix(_size(size, image)), matrix, return_mask, options)
 
 
-def _sample_through(
-    image: Tensor, name: str, matrix: Tensor, rows: int, size: int | Sequence[int] | None, options: Options
-) -> Any:
-    _check.matrix(name, matrix, image, rows)
-    size = _check.lengths("size", image.shape[2:] if size is None else size, image.ndim - 2)
-    settings = size, options.mode, options.padding_mode, options.align_corners
-    return _result("matrix", image, matrix, 2, settings, options)
-
-
-def _result(rule: str, image: Tensor, where: Tensor, own: int, settings: tuple[Any, ...], options: Options) -> Any:
-    """where: of `own` dimensions for all, or with N or (N, K) before them, N as in image or 1."""
-    check_mode(options.mode)
-    check_reach(options.antialias, options.gradient)
-    _check.choice("padding_mode", options.padding_mode, reference.PADDINGS)
-    fill = _check.fill_value(options.fill_value, image, options.padding_mode)
-    if options.pyramid is not None:
-        _check.pyramid_fits("pyramid", options.pyramid, image, options.align_corners, options.padding_mode)
-    looks = where.ndim == own + 2
-    each = where if looks else where.unsqueeze(-own - 1)  # (N, 1, ..), (1, 1, ..) or (1, ..)
-    if each.ndim == own + 1 or each.shape[0] != image.shape[0]:
-        each = each.expand(image.shape[0], *each.shape[-own - 1 :])
-    request = Request(rule, each, fill, settings, options.antialias, options.gradient)
-    with unrounded(image.device):
-        pyramid = reach.pyramid_for(request, image, options.pyramid)
-        out = reach.sample(request, image, pyramid)
-        out = out if looks else out.squeeze(1)
-        if not options.return_mask:
-            return out
-        mask = reach.sample(replace(request, gradient="exact"), image, pyramid, Request.inside)
-        return out, mask if looks else mask.squeeze(1)
-
-
+@overload
+def thin_plate_sample(
+    image: Tensor,
+    coefficients: Tensor,
+    control_points: Tensor,
+    size: int | Sequence[int] | None = None,
+    *,
+    return_mask: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> Tensor: ...
+@overload
+def thin_plate_sample(
+    image: Tensor,
+    coefficients: Tensor,
+    control_points: Tensor,
+    size: int | Sequence[int] | None = None,
+    *,
+    return_mask: Literal[True],
+    **options: Unpack[CallOptions],
+) -> tuple[Tensor, Tensor]: ...
+@shows_options
 def thin_plate_sample(
     image: Tensor,  # (N, C, H, W)
     coefficients: Tensor,  # (T+3, 2) for all, (N, T+3, 2), or (N, K, T+3, 2); N = 1 is for all
     control_points: Tensor,  # (T, 2) normalised, for all
     size: int | Sequence[int] | None = None,  # output size; None: as image
     *,
-    mode: str | Kernel = "bilinear",
-    padding_mode: str = "zeros",
-    fill_value: float | Sequence[float] | Tensor = 0.0,
-    align_corners: bool = False,
-    antialias: bool | str = False,
-    gradient: str = "exact",
-    pyramid: Pyramid | None = None,
     return_mask: bool = False,
-) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
+    **options: Unpack[CallOptions],
+) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through thin-plate splines x' = x + (U(|x - p_1|), .., U(|x - p_T|), 1, x, y) w, U(r) = r^2 log r.
 
     w: the coefficients, zeros for the identity; `stn.ThinPlateSpline` finds them from the offsets of the control points p.
@@ -187,27 +147,39 @@ def thin_plate_sample(
     _check.image("image", image)
     _check.control_points("control_points", control_points)
     _check.coefficients("coefficients", coefficients, control_points, image)
-    size = _check.lengths("size", image.shape[2:] if size is None else size, 2)
-    settings = (size, mode, padding_mode, align_corners, control_points.detach())
-    options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
-    return _result("basis", image, coefficients, 2, settings, options)
+    return sampled(image, Spline(_size(size, image), control_points.detach()), coefficients, return_mask, options)
 
 
+@overload
+def grid_sample(
+    image: Tensor,
+    grid: Tensor,
+    *,
+    units: str = "normalized",
+    relative: bool = False,
+    return_mask: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> Tensor: ...
+@overload
+def grid_sample(
+    image: Tensor,
+    grid: Tensor,
+    *,
+    units: str = "normalized",
+    relative: bool = False,
+    return_mask: Literal[True],
+    **options: Unpack[CallOptions],
+) -> tuple[Tensor, Tensor]: ...
+@shows_options
 def grid_sample(
     image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
     grid: Tensor,  # (N, *size, d), or (N, K, *size, d): K looks at each image; N = 1 is for all
     *,
-    mode: str | Kernel = "bilinear",
-    padding_mode: str = "zeros",
-    fill_value: float | Sequence[float] | Tensor = 0.0,
-    align_corners: bool = False,
     units: str = "normalized",
     relative: bool = False,
-    antialias: bool | str = False,
-    gradient: str = "exact",
-    pyramid: Pyramid | None = None,
     return_mask: bool = False,
-) -> Any:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
+    **options: Unpack[CallOptions],
+) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image at stored points (x, y[, z]): a superset of `torch.nn.functional.grid_sample`.
 
     units: "normalized", or "pixel" (source pixels, 0 at the first centre). With `relative=True` the grid holds
@@ -219,20 +191,51 @@ def grid_sample(
     _check.grid("grid", grid, image)
     _check.points_last("grid", grid, image)
     _check.choice("units", units, ("normalized", "pixel"))
-    options = Options(mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask)
-    return _through_field(image, grid, units, relative, options)
+    return sampled(image, Field(units, bool(relative)), grid, return_mask, options)
 
 
-def displaced_sample(image: Tensor, displacements: Tensor, **options: Unpack[CallOptions]) -> Any:
+def _size(size: int | Sequence[int] | None, image: Tensor) -> tuple[int, ...]:
+    return _check.lengths("size", image.shape[2:] if size is None else size, image.ndim - 2)
+
+
+def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options: CallOptions) -> Sampled:
+    """data: of one look for all, or with N or (N, K) before it, N as in image or 1."""
+    fill_value, pyramid = options.pop("fill_value", 0.0), options.pop("pyramid", None)
+    _check.unknown("options", options, CallOptions.__annotations__)
+    sampling = parse(**cast(Any, options))
+    fill = _check.fill_value(fill_value, image, sampling.padding.name)
+    if pyramid is not None:
+        _check.pyramid_fits("pyramid", pyramid, image, sampling.align_corners, sampling.padding.name)
+    own = rule.own(image.ndim - 2)
+    looks = data.ndim == own + 2
+    each = data if looks else data.unsqueeze(-own - 1)  # (N, 1, ..), (1, 1, ..) or (1, ..)
+    if each.ndim == own + 1 or each.shape[0] != image.shape[0]:
+        each = each.expand(image.shape[0], *each.shape[-own - 1 :])
+    with unrounded(image.device):
+        out, mask = _sampled(image, rule, each, fill, sampling, pyramid, return_mask)
+    out = out if looks else out.squeeze(1)
+    if mask is None:
+        return out
+    return out, mask if looks else mask.squeeze(1)
+
+
+def _sampled(
+    image: Tensor, rule: Rule, data: Tensor, fill: Tensor, sampling: Sampling, pyramid: Pyramid | None, return_mask: bool
+) -> tuple[Tensor, Tensor | None]:
+    if not sampling.reads_levels:
+        out = dispatch.sample(rule, image, data, fill, sampling)
+        return out, dispatch.inside(rule, image, data, sampling) if return_mask else None
+    request = levels.Request(rule, data, fill, sampling)
+    pyramid = pyramid or levels.pyramid_of(image, sampling)
+    out = levels.sample(request, pyramid)
+    return out, levels.sample(request, pyramid, levels.Request.inside) if return_mask else None
+
+
+def displaced_sample(image: Tensor, displacements: Tensor, return_mask: bool, options: CallOptions) -> Sampled:
     """`grid_sample` with relative=True of displacements that a warp made, the order of whose axes is known."""
     _check.image("image", image)
     _check.grid("displacements", displacements, image)
-    return _through_field(image, displacements, "normalized", True, Options(**options))
-
-
-def _through_field(image: Tensor, field: Tensor, units: str, relative: bool, options: Options) -> Any:
-    settings = options.mode, options.padding_mode, options.align_corners, units, relative
-    return _result("field", image, field, image.ndim - 1, settings, options)
+    return sampled(image, DISPLACED, displacements, return_mask, options)
 
 
 def spatial_transformer_network(

@@ -12,8 +12,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from stn import _check
-from stn.ops.precision import unrounded
-from stn.ops.reference import coordinate_dtype
+from stn.ops.precision import coordinate_dtype, unrounded
 from stn.transforms.warp import Warp
 
 W = TypeVar("W", bound=Warp, default=Warp, covariant=True)  # the warps that a family makes

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import half_extent
-from stn.ops.reference import coordinate_dtype
+from stn.ops.precision import coordinate_dtype
 from stn.ops.sample import affine_sample, displaced_sample, grid_sample
+from stn.ops.sampling import CallOptions
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.bspline import spread
 from stn.transforms.warp import Warp
@@ -189,9 +190,10 @@ def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), n
     v = velocity.flatten(0, len(lead) - 1) / 2**squarings
 
     def at(displacement: Tensor, field: Tensor) -> Tensor:
-        image = field.movedim(-1, 1)
-        sampled = displaced_sample(image, displacement, padding_mode="border", align_corners=True)
-        return sampled.movedim(1, -1)
+        options: CallOptions = {"padding_mode": "border", "align_corners": True}
+        moved = displaced_sample(field.movedim(-1, 1), displacement, False, options)
+        assert isinstance(moved, Tensor)
+        return moved.movedim(1, -1)
 
     k2 = at(v / 2, v)
     k3 = at(k2 / 2, v)

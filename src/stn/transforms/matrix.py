@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,13 +10,11 @@ from torch import Tensor
 from stn import _check
 from stn.grid import half_extent
 from stn.ops.observers import observed, readable
-from stn.ops.precision import unrounded
-from stn.ops.reference import HORIZON, coordinate_dtype
-from stn.ops.sample import CallOptions, affine_sample, projective_sample
+from stn.ops.precision import coordinate_dtype, unrounded
+from stn.ops.rules.matrix import HORIZON, Matrix
+from stn.ops.sample import Sampled, sampled
+from stn.ops.sampling import CallOptions
 from stn.transforms.warp import Warp
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 # name -> (does it map from target to source, are its axes in the order of the image's: rows first)
 CONVENTIONS = {"opencv": (False, False), "opencv-inverse": (True, False), "scipy": (True, True)}
@@ -118,9 +115,9 @@ class MatrixWarp(Warp):
         found = (a - point.unsqueeze(-1) * v[..., None, :, :-1]) / torch.where(near, 1, w).unsqueeze(-1)
         return torch.where(near.unsqueeze(-1), torch.inf, found)
 
-    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[CallOptions]) -> Any:
-        op = affine_sample if self.is_affine else projective_sample
-        return op(image, self.matrix, size, **options)
+    def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
+        _check.matrix("theta" if self.is_affine else "matrix", self.matrix, image, self.matrix.shape[-2])
+        return sampled(image, Matrix(size), self.matrix, return_mask, options)
 
 
 def from_pixel_matrix(

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.kernels import sine_quotient
-from stn.ops.precision import unrounded
-from stn.ops.reference import coordinate_dtype
+from stn.ops.interpolation import sine_quotient
+from stn.ops.precision import coordinate_dtype, unrounded
 
 Number = float | Tensor
 

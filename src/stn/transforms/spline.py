@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from stn import _check
 from stn.ops.precision import unrounded
-from stn.ops.reference import radial_and_linear
-from stn.ops.sample import CallOptions, thin_plate_sample
+from stn.ops.rules.spline import Spline, radial_and_linear
+from stn.ops.sample import Sampled, sampled
+from stn.ops.sampling import CallOptions
 from stn.transforms.base import Constants, Family
 from stn.transforms.warp import Warp
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from stn.transforms.matrix import MatrixWarp
 
 # Singular values of the spline's system below this share of the largest are zero: two control points that coincide, or
@@ -100,8 +99,9 @@ class ThinPlateWarp(Warp):
         coefficients = torch.cat([bent[..., :-3, :], bent[..., -3:, :] + moved], dim=-2)
         return ThinPlateWarp(self.control_points, coefficients, torch.promote_types(self.dtype, outer.dtype))
 
-    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[CallOptions]) -> Any:
-        return thin_plate_sample(image, self.coefficients, self.control_points, size, **options)
+    def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
+        _check.coefficients("coefficients", self.coefficients, self.control_points, image)
+        return sampled(image, Spline(size, self.control_points), self.coefficients, return_mask, options)
 
 
 def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:  # (T, 2) -> (T+3, T)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch import Tensor
 from stn import _check
 from stn.grid import lattice
 from stn.ops.precision import unrounded
-from stn.ops.sample import CallOptions, displaced_sample
+from stn.ops.sample import Sampled, displaced_sample
+from stn.ops.sampling import CallOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -56,18 +57,43 @@ class Warp(ABC):
         xy = lattice(size, align_corners=align_corners, dtype=self.dtype, device=self.device)
         return self.points(xy.flatten(0, -2)).unflatten(-2, size)
 
-    def sample(self, image: Tensor, size: Sequence[int] | None = None, **options: Unpack[CallOptions]) -> Any:
+    @overload
+    def sample(
+        self,
+        image: Tensor,
+        size: Sequence[int] | None = None,
+        *,
+        return_mask: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Tensor: ...
+    @overload
+    def sample(
+        self,
+        image: Tensor,
+        size: Sequence[int] | None = None,
+        *,
+        return_mask: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Tensor, Tensor]: ...
+    def sample(
+        self,
+        image: Tensor,
+        size: Sequence[int] | None = None,
+        *,
+        return_mask: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> Sampled:
         """Sample image (N, C, *in) at the warp's points: (N[, K], C, *size). size None: as image. A warp of one sample
         is that of every image.
 
-        options: mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid, return_mask, as in
+        return_mask, and options (mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid): as in
         `stn.affine_sample`.
         """
         _check.image("image", image)
         _check.warp_fits(self.batch, image, self.ndim)
         size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, self.ndim)
         with unrounded(self.device):
-            return self._sample(image, size, **options)
+            return self._sample(image, size, return_mask, options)
 
     def inverse(self) -> Warp:
         """The warp from source to target points. Where no formula is known it is found by iteration: `InverseWarp`."""
@@ -131,9 +157,9 @@ class Warp(ABC):
         xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
         return (self._map(xy.expand(*self.batch, *xy.shape)) - xy).unflatten(-2, size)
 
-    def _sample(self, image: Tensor, size: tuple[int, ...], **options: Unpack[CallOptions]) -> Any:
+    def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
         displacements = self._displacements(size, options.get("align_corners", False))
-        return displaced_sample(image, displacements, **options)
+        return displaced_sample(image, displacements, return_mask, options)
 
 
 class ComposedWarp(Warp):

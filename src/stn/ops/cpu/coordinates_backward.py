@@ -15,7 +15,7 @@ from numba import prange
 
 from stn.ops.cpu.row import COLUMNS, STRIDE, clear
 from stn.ops.cpu.rules import (
-    GROUP_OF_KNOTS,
+    GROUP,
     Affine,
     Basis,
     Field,
@@ -233,9 +233,9 @@ def add_bends(look, within, width, height, area, gradient, table, bends):
         bends[look, within, 0, t] = bends[look, within, 1, t] = 0
     for r in range(height):
         first, start = np.uint64(r * STRIDE), np.uint64(r * COLUMNS)
-        for t in range(0, bends.shape[3], GROUP_OF_KNOTS):
+        for t in range(0, bends.shape[3], GROUP):
             x, y = dot_rows(gradient, first, first + np.uint64(area), table, t, start, width)
-            for k in range(GROUP_OF_KNOTS):
+            for k in range(GROUP):
                 bends[look, within, 0, t + k] += x[k]
                 bends[look, within, 1, t + k] += y[k]
 

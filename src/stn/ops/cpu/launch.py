@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stn.ops.cpu.adapt import Coordinates, shifted
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
 from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
 from stn.ops.cpu.forward import forward_pixels, forward_planes
@@ -19,13 +18,15 @@ from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.layout import flat, new_image
 from stn.ops.cpu.memory import empty_permuted
 from stn.ops.cpu.prefilter import coefficients, filtered
-from stn.ops.cpu.reach import CUBICS, new_reaches
+from stn.ops.cpu.reach import new_reaches
 from stn.ops.cpu.row import COLUMNS, ROWS
-from stn.ops.cpu.rules import PADDING, Basis, Field
+from stn.ops.cpu.rules import KINDS, Basis, Field
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import Sizes, Tile, new_tiles, tiles_of_a_look
-from stn.ops.devices import is_channels_last, plain
+from stn.ops.layout import is_channels_last, order_of, plain
 from stn.ops.reference import prefilter_reach
+from stn.ops.rules import Rule
+from stn.ops.sampling import Sampling
 
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
 KEPT = 4  # memories for tiles, a thread: forward and backward of two layers
@@ -39,31 +40,31 @@ class Call:
 
     def __init__(
         self,
+        rule: Rule,
         image: Tensor,  # (N, C, *in)
-        where: Coordinates,
-        looks: int,
-        size: Sequence[int],
-        mode: str,
-        padding_mode: str,
-        align_corners: bool,
+        data: Tensor,  # (N, K, ..)
+        sampling: Sampling,
     ) -> None:
-        self.nearest, self.cubic, self.prefilter = mode == "nearest", CUBICS.get(mode), mode == "bspline"
+        interpolation, padding, align_corners = sampling[:3]
+        self.nearest, self.cubic, self.prefilter = interpolation.rounds, interpolation.cubic, interpolation.prefilter
         self.dtype, self.ndim = image.dtype, image.ndim - 2
         self.format = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
         self.last = is_channels_last(image)
         self.real = torch.float64 if image.dtype == torch.float64 else torch.float32
         self.number: Any = np.float64 if self.real == torch.float64 else np.float32
-        self.image, self.size = self.laid_out(image), tuple(size)
-        self.how = padding_mode, align_corners
-        margin = prefilter_reach(padding_mode, self.real)[1] if self.prefilter else 0
-        self.where, self.source_size = shifted(where, margin), tuple(n + 2 * margin for n in image.shape[2:])
+        self.image, self.size = self.laid_out(image), tuple(rule.out_size(data))
+        self.padding, self.align_corners = padding, align_corners
+        self.rule, self.data, self.axes = rule, data, rule.axes(data, image.shape[2:], align_corners)
+        margin = prefilter_reach(padding, self.real)[1] if self.prefilter else 0
+        kind, arrays = rule.numbers(data, self.axes)
+        self.where = shifted(KINDS[kind](*arrays), margin)
+        self.source_size = tuple(n + 2 * margin for n in image.shape[2:])
         ones = (1,) * (3 - self.ndim)
         lengths = *self.source_size[::-1], *ones, *self.size[::-1], *ones
-        rows = ROWS
-        if isinstance(where, Basis):
-            rows = max(1, min(ROWS, TABLE // (COLUMNS * len(where.knots))))
-        rule = PADDING[padding_mode], int(align_corners)
-        self.sizes = Sizes._make((image.shape[0], looks, image.shape[1], *lengths, rows, *rule))
+        rows, looks = ROWS, data.shape[1]
+        if isinstance(self.where, Basis):
+            rows = max(1, min(ROWS, TABLE // (COLUMNS * len(self.where.knots))))
+        self.sizes = Sizes._make((image.shape[0], looks, image.shape[1], *lengths, rows, padding.code, int(align_corners)))
         work = math.prod(self.size) * looks * image.shape[0] * image.shape[1]
         self.threads = thread_count(work)
         self.chunks = chunk_count(self.threads)
@@ -80,9 +81,8 @@ class Call:
         """What the kernels read: the image, or its coefficients."""
         if not self.prefilter:
             return self.flat(self.image)
-        padding_mode, align_corners = self.how
         fill = torch.from_numpy(self.fill(fill))
-        return self.flat(coefficients(self.image, self.last, padding_mode, fill, align_corners))
+        return self.flat(coefficients(self.image, self.last, self.padding, fill, self.align_corners))
 
     def fill(self, fill: Tensor) -> Any:
         return plain(fill).to(self.real).expand(self.sizes.channels).contiguous().numpy()
@@ -104,7 +104,7 @@ class Call:
 
     def forward(self, fill: Tensor) -> Tensor:
         n, looks, channels = self.sizes[:3]
-        order = (0, 1, *range(3, 3 + self.ndim), 2) if self.last else tuple(range(3 + self.ndim))
+        order = order_of(self.ndim, 2, self.last)
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
         out = empty_permuted((n, looks, channels, *self.size), order, self.real)
         if out.numel() == 0:
@@ -130,7 +130,7 @@ class Call:
             rest = self.where, self.sizes, groups, self.tiles(), new_reaches(self.chunks, self.number)
             self.run(cubic_image, self.last, self.cubic, *images, *rest)
             if self.prefilter:
-                out = filtered(out, self.last, *self.how, tuple(self.image.shape[2:]), True)
+                out = filtered(out, self.last, self.padding, self.align_corners, tuple(self.image.shape[2:]), True)
             return out.to(self.dtype)
         self.run(kernel, self.nearest, *images, self.where, self.sizes, self.number(1), groups, bands, self.tiles())
         return out.to(self.dtype)
@@ -149,25 +149,31 @@ class Call:
             self.run(coordinates_pixels if self.last else coordinates_planes, *rest, self.tiles(derivative=True))
         return (sums, None) if field else (sums.sum(axis=1), bends.sum(axis=1))
 
+    def backward(
+        self,
+        grad: Tensor,  # (N, K, C, *size)
+        fill: Tensor,
+        need: Sequence[bool],  # of the image, of the data
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients in the image and in the data, each only if it is asked for."""
+        (need_image, need_data), data = need, self.data
+        if grad.numel() == 0:
+            nothing = torch.zeros_like(self.image, dtype=self.dtype), data.new_zeros(data.shape)
+            return nothing[0] if need_image else None, nothing[1] if need_data else None
+        grad = self.laid_out(grad.flatten(0, 1))
+        grad_image = self.image_gradient(grad) if need_image else None
+        if not need_data:
+            return grad_image, None
+        if self.nearest:
+            return grad_image, data.new_zeros(data.shape)
+        found = self.rule.gradient(data, self.axes, *self.coordinates_gradient(grad, fill))
+        return grad_image, torch.from_numpy(np.ascontiguousarray(found)).view(data.shape).to(data.dtype)
 
-def backward(
-    call: Call,
-    grad: Tensor,  # (N, K, C, *size)
-    where: Tensor,
-    fill: Tensor,
-    need: Sequence[bool],  # of the image, of the coordinates
-    finish: Callable[[Any, Any], Any],  # from a kernel's sums to the gradient in `where`
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients in the image and in the coordinates, each only if it is asked for."""
-    need_image, need_where = need
-    if grad.numel() == 0:
-        nothing = torch.zeros_like(call.image, dtype=call.dtype), where.new_zeros(where.shape)
-        return nothing[0] if need_image else None, nothing[1] if need_where else None
-    grad = call.laid_out(grad.flatten(0, 1))
-    grad_image = call.image_gradient(grad) if need_image else None
-    if not need_where:
-        return grad_image, None
-    if call.nearest:
-        return grad_image, where.new_zeros(where.shape)
-    found = torch.from_numpy(np.ascontiguousarray(finish(*call.coordinates_gradient(grad, fill))))
-    return grad_image, found.view(where.shape).to(where.dtype)
+
+def shifted(where: Any, margin: int) -> Any:
+    """The same places in an image with so many more pixels on each side."""
+    if margin == 0:
+        return where
+    if isinstance(where, Field):
+        return where._replace(axes=where.axes + np.array([0, 0, margin]))
+    return where._replace(centre=where.centre + margin)

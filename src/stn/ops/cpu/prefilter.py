@@ -19,36 +19,37 @@ from stn.ops.cpu.layout import flat, new_image
 from stn.ops.cpu.rules import loop_fused
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import share_of
-from stn.ops.reference import PADDINGS, POLE, prefilter_reach
+from stn.ops.padding import Padding
+from stn.ops.reference import POLE, prefilter_reach
 
 LANES = 16  # lines that are filtered together: one step of a recursion waits for the one before
 
 
 @lru_cache(maxsize=64)
-def continued(n: int, margin: int, reach: int, padding_mode: str, align_corners: bool) -> Any:
+def continued(n: int, margin: int, reach: int, padding: Padding, align_corners: bool) -> Any:
     """The pixels of a line with `margin + reach` more at either end; n stands for a zero."""
     index = torch.arange(-margin - reach, n + margin + reach, device="cpu")
-    pixel = PADDINGS[padding_mode](index, n, align_corners)
-    if padding_mode == "zeros":
+    pixel = padding.pixel(index, n, align_corners)
+    if padding.fills:
         pixel = torch.where((index >= 0) & (index < n), pixel, n)
     return pixel.numpy()
 
 
-def coefficients(image: Tensor, last: bool, padding_mode: str, fill: Tensor, align_corners: bool) -> Tensor:
+def coefficients(image: Tensor, last: bool, padding: Padding, fill: Tensor, align_corners: bool) -> Tensor:
     """Of (N, C, *in), dense, channels last or not: (N, C, *in + 2 margin). fill: (C,)."""
-    if padding_mode != "zeros" or not fill.any():
-        return filtered(image, last, padding_mode, align_corners, tuple(image.shape[2:]), False)
+    if not padding.fills or not fill.any():
+        return filtered(image, last, padding, align_corners, tuple(image.shape[2:]), False)
     fill = fill.view(-1, *(1,) * (image.ndim - 2))
-    return coefficients(image - fill, last, padding_mode, fill.new_zeros(()), align_corners).add_(fill)  # constants stay
+    return coefficients(image - fill, last, padding, fill.new_zeros(()), align_corners).add_(fill)  # constants stay
 
 
-def filtered(image: Tensor, last: bool, padding_mode: str, align_corners: bool, size: tuple[int, ...], back: bool) -> Tensor:
+def filtered(image: Tensor, last: bool, padding: Padding, align_corners: bool, size: tuple[int, ...], back: bool) -> Tensor:
     """From images of this size to coefficients; or `back`, from the gradient in these to that in the images."""
-    reach, margin = prefilter_reach(padding_mode, image.dtype)
+    reach, margin = prefilter_reach(padding, image.dtype)
     number = np.float64 if image.dtype == torch.float64 else np.float32
     threads = thread_count(image.numel())
     for axis, n in enumerate(size):
-        pixel, wide = continued(n, margin, reach, padding_mode, align_corners), n + 2 * margin
+        pixel, wide = continued(n, margin, reach, padding, align_corners), n + 2 * margin
         before = tuple(image.shape[2:])
         out = new_image(image, (*before[:axis], n if back else wide, *before[axis + 1 :]), last)
         if back:

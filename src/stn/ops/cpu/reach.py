@@ -11,27 +11,6 @@ from stn.ops.cpu.row import COLUMNS, count_outside
 from stn.ops.cpu.rules import FAR, ZEROS, inline, loop, loop_fused, padded
 
 
-class Cubic(NamedTuple):
-    """Both pieces of a kernel: inner_0 + s^2 (inner_2 + inner_3 s) for |s| <= 1, then outer_0 + .. + outer_3 s^3."""
-
-    inner_0: float
-    inner_2: float
-    inner_3: float
-    outer_0: float
-    outer_1: float
-    outer_2: float
-    outer_3: float
-
-
-def keys(a: float) -> Cubic:
-    """Keys 1981, eq. 4."""
-    return Cubic(1.0, -(a + 3), a + 2, -4 * a, 8 * a, -5 * a, a)
-
-
-BSPLINE = Cubic(2 / 3, -1.0, 1 / 2, 4 / 3, -2.0, 1.0, -1 / 6)  # Unser, Aldroubi, Eden 1993
-CUBICS = {"bicubic": keys(-0.75), "catmull_rom": keys(-0.5), "bspline": BSPLINE}  # by mode
-
-
 class Reach(NamedTuple):
     """The taps of a row of pixels along each axis. One a thread."""
 

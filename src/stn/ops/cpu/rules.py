@@ -17,16 +17,17 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from stn.ops import reference
-from stn.ops.reference import FAR, HORIZON
+from stn.ops import interpolation, padding, reference
+from stn.ops.padding import REFLECTION, WRAP, ZEROS
+from stn.ops.reference import FAR
+from stn.ops.rules import matrix, spline
+from stn.ops.rules.matrix import HORIZON
+from stn.ops.rules.spline import GROUP
 
-# What kernels are made of, `reference.py` for its constants. It is part of their names, see `compiled`.
-FILES = [*sorted(Path(__file__).parent.glob("*.py")), Path(reference.__file__)]
+# What kernels are made of, others' files for their constants. It is part of their names, see `compiled`.
+OTHERS = reference, interpolation, padding, matrix, spline
+FILES = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in OTHERS)]
 SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in FILES)).hexdigest()
-
-GROUP_OF_KNOTS = 4  # that `bend_row` and `dot_rows` write out: thin plate 32x3x224x224, coordinates 4.1 ns a pixel to 2.4
-ZEROS, BORDER, REFLECTION, WRAP = range(4)
-PADDING = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "wrap": WRAP}
 
 # What takes tuples of arrays is inlined into its kernel, and there is little of it: Numba takes half a second for each such
 # function. All else takes plain arrays and numbers and is compiled alone, once for all kernels: LLVM then keeps pointers in
@@ -84,12 +85,13 @@ class Basis(NamedTuple):
 
     coef: Any
     centre: Any
-    bend: Any  # (N * K, 2, T), T a multiple of GROUP_OF_KNOTS
+    bend: Any  # (N * K, 2, T), T a multiple of GROUP
     knots: Any  # (T, 2) normalised
     step: Any  # (2,)
 
 
-RULES = Affine, Projective, Field, Basis
+KINDS: dict[str, Any] = {"affine": Affine, "projective": Projective, "field": Field, "basis": Basis}  # of `Rule.numbers`
+RULES = tuple(KINDS.values())
 
 
 def by_rule(meaning: str, implementations: dict[Any, Any], options: Any = BARE) -> Any:
@@ -179,7 +181,7 @@ def field_row(field, axes, look, start, u, width, i, points):
 @loop_fused
 def bend_row(bend, look, table, first, width, x, y):
     """Both axes at once, which halves the reads of the table; knots by fours, which stores the sums less often."""
-    for t in range(0, bend.shape[2], GROUP_OF_KNOTS):
+    for t in range(0, bend.shape[2], GROUP):
         a, b, c, d = bend[look, 0, t], bend[look, 0, t + 1], bend[look, 0, t + 2], bend[look, 0, t + 3]
         e, f, g, h = bend[look, 1, t], bend[look, 1, t + 1], bend[look, 1, t + 2], bend[look, 1, t + 3]
         for j in range(np.uint64(width)):

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from stn.ops import reference
+from stn.ops.rules import matrix
 
 AFFINE, PROJECTIVE, BASIS, FIELD = (tl.constexpr(i) for i in range(4))
-HORIZON = tl.constexpr(reference.HORIZON)
+HORIZON = tl.constexpr(matrix.HORIZON)
 
 
 class How(NamedTuple):

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stn.grid import half_extent
-from stn.ops.devices import is_channels_last, plain
+from stn.grid import Axes
 from stn.ops.gpu.backward import add_up, gradient_kernel
 from stn.ops.gpu.coordinates import AFFINE, BASIS, FIELD, PROJECTIVE, How
 from stn.ops.gpu.forward import sample_kernel
 from stn.ops.gpu.ordered import OrderedTaps, list_kernel
 from stn.ops.gpu.programs import Share, in_xyz, power_of_two, run, share_of
-from stn.ops.gpu.taps import KERNELS, PADDING
+from stn.ops.layout import is_channels_last, order_of, plain
+from stn.ops.rules import Field, Matrix, Rule, Spline
+from stn.ops.sampling import Sampling
 
 PARTS = 1024  # sums that are added up at a time
 MOST = 2**31  # that 32 bits count, a sign among them
@@ -28,38 +29,36 @@ class Call:
 
     def __init__(
         self,
-        rule: str,
+        rule: Rule,
         image: Tensor,  # (N, C, *in)
-        where: Tensor,  # (N, K, ..)
+        data: Tensor,  # (N, K, ..)
         fill: Tensor,  # () or (C,)
-        settings: tuple[Any, ...],
+        sampling: Sampling,
     ) -> None:
-        self.image, self.where, self.fill = plain(image), plain(where), plain(fill)
-        self.ndim, self.looks, self.channels = image.ndim - 2, where.shape[1], image.shape[1]
-        self.last, self.is_field, self.knots, self.count = is_channels_last(image), rule == "field", self.where, 0
-        units, relative, number = "normalized", False, AFFINE if where.shape[2] == self.ndim else PROJECTIVE
-        if rule == "field":
-            mode, padding_mode, align_corners, units, relative = settings
-            self.size, number = tuple(where.shape[2:-1]), FIELD
-        else:
-            self.size, mode, padding_mode, align_corners = tuple(settings[0]), *settings[1:4]
-        if rule == "basis":
-            self.knots, self.count, number = plain(settings[4]).to(image.device, torch.float64), len(settings[4]), BASIS
+        self.image, self.where, self.fill = plain(image), plain(data), plain(fill)
+        self.ndim, self.looks, self.channels = image.ndim - 2, data.shape[1], image.shape[1]
+        self.last, self.is_field, self.knots, self.count = is_channels_last(image), isinstance(rule, Field), self.where, 0
+        self.size = rule.out_size(data)
+        if isinstance(rule, Spline):
+            self.knots, self.count = plain(rule.control_points).to(image.device, torch.float64), len(rule.control_points)
             self.knots = self.knots.contiguous()
-        taps, sharpness = KERNELS[mode]
-        rules = number.value, self.ndim, taps, sharpness, PADDING[padding_mode], align_corners, units == "pixel", relative
+        interpolation, padding, align_corners = sampling[:3]
+        sharpness = interpolation.cubic.outer_3 if interpolation.cubic else 0.0  # Keys's a
+        places = isinstance(rule, Field) and rule.in_pixels, isinstance(rule, Field) and rule.relative
         dense = math.prod(self.size) * max(self.channels if self.last else 1, self.ndim)  # of results
         extents = dense, extent(self.image, 2), extent(self.where, 2)
-        self.how = How(*rules, wide=max(extents) >= MOST)
-        self.scale = scale(tuple(image.shape[2:]), self.size, align_corners)
+        self.how = How(
+            number_of(rule, data), self.ndim, len(interpolation.offsets), sharpness, padding.code, align_corners, *places,
+            wide=max(extents) >= MOST,
+        )  # fmt: skip
+        self.scale = scale(rule.axes(data, image.shape[2:], align_corners))
 
     @property
     def batch(self) -> int:
         return self.image.shape[0] * self.looks
 
     def sample(self) -> Tensor:
-        axes = tuple(range(3, 3 + self.ndim))
-        order = (0, 1, *axes, 2) if self.last else (0, 1, 2, *axes)
+        order = tuple(order_of(self.ndim, 2, self.last))
         shape = (self.image.shape[0], self.looks, self.channels, *self.size)
         out = torch.empty_permuted(shape, order, dtype=self.image.dtype, device=self.image.device)
         if out.numel() > 0:
@@ -85,7 +84,7 @@ class Call:
 
     def new_image(self) -> Tensor:
         """Zeros in the image's layout, and in the precision of its sums."""
-        order = (0, *range(2, self.image.ndim), 1) if self.last else tuple(range(self.image.ndim))
+        order = tuple(order_of(self.ndim, 1, self.last))
         dtype = torch.promote_types(self.image.dtype, torch.float32)
         return torch.empty_permuted(self.image.shape, order, dtype=dtype, device=self.image.device).zero_()
 
@@ -146,12 +145,24 @@ def extent(tensor: Tensor, first: int) -> int:
     return 1 + sum((n - 1) * step for n, step in steps)
 
 
+def number_of(rule: Rule, data: Tensor) -> int:
+    """By which kernels know the rule."""
+    match rule:
+        case Field():
+            number = FIELD
+        case Spline():
+            number = BASIS
+        case Matrix():
+            number = AFFINE if rule.is_affine(data) else PROJECTIVE
+        case _:
+            raise AssertionError(f"no kernel for {rule}")
+    return int(number.value)
+
+
 @lru_cache(maxsize=256)
-def scale(in_size: tuple[int, ...], out_size: tuple[int, ...], align_corners: bool) -> tuple[Any, ...]:
+def scale(axes: Axes) -> tuple[Any, ...]:
     """What the entries of a (d+1, d+1) matrix are multiplied by between pixels: h_i / g_j, h_i; the last row 1 / g_j, 1."""
-    h = [half_extent(n, align_corners) for n in reversed(in_size)] + [1.0]
-    g = [half_extent(n, align_corners) or 1.0 for n in reversed(out_size)] + [1.0]
-    return tuple(tuple(in_parts(over / under) for under in g) for over in h)
+    return tuple(tuple(in_parts(over / under) for under in (*axes.unit, 1.0)) for over in (*axes.half, 1.0))
 
 
 def in_parts(number: float) -> tuple[float, float, float]:

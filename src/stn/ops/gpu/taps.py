@@ -8,12 +8,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from stn.ops import reference
+from stn.ops import padding, reference
 
 FAR = tl.constexpr(reference.FAR)
-ZEROS, BORDER, REFLECTION, WRAP = (tl.constexpr(i) for i in range(4))
-PADDING = {"zeros": 0, "border": 1, "reflection": 2, "wrap": 3}
-KERNELS = {"nearest": (1, 0.0), "bilinear": (2, 0.0), "bicubic": (4, -0.75), "catmull_rom": (4, -0.5)}  # taps, Keys's a
+ZEROS, REFLECTION, WRAP = (tl.constexpr(code) for code in (padding.ZEROS, padding.REFLECTION, padding.WRAP))
 
 
 @triton.jit

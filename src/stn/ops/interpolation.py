@@ -1,4 +1,5 @@
-"""Sampling kernels k of the paper's eq. 3: which pixels are reached along an axis, and with what weights.
+"""Sampling kernels k of the paper's eq. 3: which pixels are reached along an axis, and with what weights. A new one is an
+entry of `KNOWN`, which everything reads: checks, command line, oracle, kernels, export.
 
 Weights are functions of t = x - floor(x) in [0, 1), for the derivative at whole pixels (every pixel of an identity start)
 must be the one to the right, as torch has it, and not the 0 that autograd gives |.| at 0.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,14 +20,31 @@ from stn import _check
 Weights = Callable[[Tensor], tuple[Tensor, ...]]
 
 
-@dataclass(frozen=True)
-class Taps:
-    """What sampling needs of a kernel."""
+class Cubic(NamedTuple):
+    """Both pieces of a cubic: inner_0 + s^2 (inner_2 + inner_3 s) for |s| <= 1, then outer_0 + .. + outer_3 s^3 up to 2."""
 
+    inner_0: float
+    inner_2: float
+    inner_3: float
+    outer_0: float
+    outer_1: float
+    outer_2: float
+    outer_3: float
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """A sampling kernel: all that the oracle, the kernels of each device, the export and the checks know of it."""
+
+    name: str
     offsets: tuple[int, ...]  # of the pixels reached, from floor(x)
     weights: Weights  # of t, one an offset
     rounds: bool = False  # count from round(x) instead
     prefilter: bool = False  # the weights are those of B-spline coefficients, found from the pixels first
+    cubic: Cubic | None = None  # the same weights as numbers, for devices' kernels
+    kernels: tuple[str, ...] = ()  # device types whose kernels have it
+    volumes: tuple[str, ...] = ()  # the same, for volumes
+    grid_sample: tuple[int, ...] = ()  # the dimensions in which torch's and ONNX's GridSample has it under this name
 
 
 class Kernel:
@@ -40,13 +59,13 @@ class Kernel:
         _check.positive("support", support)
         self.k, self.support, self.normalize = k, support, normalize
         reach = math.ceil(support)
-        self.taps = Taps(tuple(range(1 - reach, reach + 1)), self._weights)
+        self.interpolation = Interpolation(repr(self), tuple(range(1 - reach, reach + 1)), self._weights)
 
     def __repr__(self) -> str:
         return f"Kernel({self.k}, support={self.support}, normalize={self.normalize})"
 
     def _weights(self, t: Tensor) -> tuple[Tensor, ...]:
-        distances = [t - offset if offset <= 0 else offset - t for offset in self.taps.offsets]
+        distances = [t - offset if offset <= 0 else offset - t for offset in self.interpolation.offsets]
         weights = [torch.where(d <= self.support, self.k(d), 0.0) for d in distances]
         return normalized(weights) if self.normalize else tuple(weights)
 
@@ -59,9 +78,12 @@ def bilinear(t: Tensor) -> tuple[Tensor, ...]:
     return 1 - t, t
 
 
-def cubic(a: float) -> Weights:
+def keys(a: float) -> Cubic:
     """Keys (1981), eq. 4."""
+    return Cubic(1.0, -(a + 3), a + 2, -4 * a, 8 * a, -5 * a, a)
 
+
+def convolution(a: float) -> Weights:
     def near(s: Tensor) -> Tensor:  # |s| <= 1
         return ((a + 2) * s - (a + 3)) * s * s + 1
 
@@ -105,19 +127,18 @@ def sine_quotient(square: Tensor) -> Tensor:
     return torch.where(near, series, t.sin() / t)
 
 
-KERNELS: dict[str, Taps] = {
-    "nearest": Taps((0,), nearest, rounds=True),
-    "bilinear": Taps((0, 1), bilinear),
-    "bicubic": Taps((-1, 0, 1, 2), cubic(-0.75)),  # torch's and OpenCV's
-    "catmull_rom": Taps((-1, 0, 1, 2), cubic(-0.5)),  # Pillow's bicubic
-    "bspline": Taps((-1, 0, 1, 2), bspline, prefilter=True),
-    "lanczos3": Taps(tuple(range(-2, 4)), lanczos3),
-}
-BLURRED = Taps((-1, 0, 1, 2), bspline)  # of the pixels themselves
-Mode = str | Kernel | Taps
-
-
-def taps_of(mode: Mode) -> Taps:
-    if isinstance(mode, Kernel):
-        return mode.taps
-    return mode if isinstance(mode, Taps) else KERNELS[mode]
+BOTH = ("cpu", "cuda")
+FOUR = (-1, 0, 1, 2)
+BSPLINE = Cubic(2 / 3, -1.0, 1 / 2, 4 / 3, -2.0, 1.0, -1 / 6)
+KNOWN = (
+    Interpolation("nearest", (0,), nearest, rounds=True, kernels=BOTH, volumes=BOTH, grid_sample=(2, 3)),
+    Interpolation("bilinear", (0, 1), bilinear, kernels=BOTH, volumes=BOTH, grid_sample=(2, 3)),
+    # torch's and OpenCV's. Of volumes 64 taps take half a minute to compile for a GPU.
+    Interpolation("bicubic", FOUR, convolution(-0.75), cubic=keys(-0.75), kernels=BOTH, volumes=("cpu",), grid_sample=(2,)),
+    # Pillow's bicubic
+    Interpolation("catmull_rom", FOUR, convolution(-0.5), cubic=keys(-0.5), kernels=BOTH, volumes=("cpu",)),
+    Interpolation("bspline", FOUR, bspline, prefilter=True, cubic=BSPLINE, kernels=("cpu",), volumes=("cpu",)),
+    Interpolation("lanczos3", tuple(range(-2, 4)), lanczos3),
+)
+INTERPOLATIONS = {interpolation.name: interpolation for interpolation in KNOWN}
+BLURRED = Interpolation("bspline without its prefilter", FOUR, bspline)  # of the pixels themselves

@@ -9,83 +9,81 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from stn.grid import half_extent
-from stn.ops import footprint
-from stn.ops.devices import Settings
-from stn.ops.dispatch import as_bytes, inside, look
+from stn.grid import Axes
+from stn.ops import dispatch, footprint
 from stn.ops.observers import differentiated, observed
 from stn.ops.pyramid import Pyramid
 from stn.ops.reference import without_nan
+from stn.ops.rules import Field, Rule
+from stn.ops.sampling import Sampling
 
-ANTIALIAS, GRADIENT = (False, True, "anisotropic"), ("exact", "wide")
 LEAST_SIDE = 4  # pixels of the longer side of the coarsest level that a wide gradient reads
 
 
 @dataclass(frozen=True)
 class Request:
-    """One call of an operator, but for the image: what `look` takes, and how it is to be made."""
+    """One call of an operator, but for the image."""
 
-    rule: str
-    where: Tensor  # (N, K, ..)
+    rule: Rule
+    data: Tensor  # (N, K, ..)
     fill: Tensor
-    settings: Settings
-    antialias: bool | str = False
-    gradient: str = "exact"
+    sampling: Sampling
 
-    @property
-    def padding_mode(self) -> str:
-        return str(self.settings[1 if self.rule == "field" else 2])
-
-    @property
-    def align_corners(self) -> bool:
-        return bool(self.settings[2 if self.rule == "field" else 3])
+    def axes(self, size: tuple[int, ...]) -> Axes:
+        return self.rule.axes(self.data, size, self.sampling.align_corners)
 
     def on(self, image: Tensor) -> Tensor:
-        return look(self.rule, image, self.where, self.fill, self.settings)
+        return dispatch.sample(self.rule, image, self.data, self.fill, self.sampling)
 
     def inside(self, image: Tensor) -> Tensor:
-        return inside(self.rule, image, self.where, self.settings)
+        return dispatch.inside(self.rule, image, self.data, self.sampling)
+
+    def exact(self) -> Request:
+        """Without a gradient that reaches further, and without one at all in where it looks."""
+        return replace(self, data=self.data.detach(), sampling=self.sampling._replace(gradient="exact"))
 
 
 Read = Callable[[Request, Tensor], Tensor]  # (N, K, C, *size) from one level: `Request.on`, `Request.inside`
 
 
-def pyramid_for(request: Request, image: Tensor, pyramid: Pyramid | None) -> Pyramid | None:
-    """What such a request reads, made unless it is at hand. A plain one reads the image."""
-    if not request.antialias and request.gradient == "exact":
-        return None
-    return pyramid or Pyramid(image, align_corners=request.align_corners, padding_mode=request.padding_mode)
+def pyramid_of(image: Tensor, sampling: Sampling) -> Pyramid:
+    """What such a call reads."""
+    return Pyramid(image, align_corners=sampling.align_corners, padding_mode=sampling.padding.name)
 
 
-def sample(request: Request, image: Tensor, pyramid: Pyramid | None, read: Read = Request.on) -> Tensor:
-    """(N, K, C, *size). pyramid: as `pyramid_for` has it."""
-    if pyramid is None:
-        return read(request, image)
+def sample(request: Request, pyramid: Pyramid, read: Read = Request.on) -> Tensor:
+    """(N, K, C, *size)."""
+    image = pyramid.image
     if image.dtype == torch.uint8:
-        out = sample(request, pyramid[0], pyramid, read)
-        return as_bytes(out) if read is Request.on else out
-    if request.gradient == "wide" and read is Request.on and differentiated(request.where):
-        exact = replace(request, where=request.where.detach(), gradient="exact")
-        value, reaching = sample(exact, image, pyramid), widened(request, pyramid)
+        out = _sample(request, pyramid[0], pyramid, read)
+        return dispatch.as_bytes(out) if read is Request.on else out
+    return _sample(request, image, pyramid, read)
+
+
+def _sample(request: Request, image: Tensor, pyramid: Pyramid, read: Read) -> Tensor:
+    sampling = request.sampling
+    if sampling.gradient == "wide" and read is Request.on and differentiated(request.data):
+        value, reaching = _sample(request.exact(), image, pyramid, read), widened(request, pyramid)
         return value + (reaching - reaching.detach()).to(value.dtype)
-    if not request.antialias:
+    if not sampling.antialias:
         return read(request, image)
     return over_footprints(request, pyramid, read).to(image.dtype)
 
 
 def over_footprints(request: Request, pyramid: Pyramid, read: Read) -> Tensor:
-    size = pyramid.sizes[0]
-    jacobian = footprint.jacobian(request.rule, request.where, size, request.settings)
-    if request.antialias != "anisotropic":
+    axes = request.axes(pyramid.sizes[0])
+    jacobian = footprint.jacobian(request.rule, request.data, axes)
+    if request.sampling.antialias != "anisotropic":
         return blend(Levels(request, pyramid, read), footprint.level_of(footprint.squared_distance(jacobian)))
     across, step, ahead = footprint.longer_axis(jacobian)
     level, reach = footprint.level_of(across), taps_ahead(ahead)
     if reach == 0:
         return blend(Levels(request, pyramid, read), level)
     weights = [(1 - abs(j) / ahead).clamp_min(0) for j in range(-reach, reach + 1)]
-    total, origin = torch.stack(weights).sum(dim=0), movable(request, size)
+    total, (rule, data) = torch.stack(weights).sum(dim=0), request.rule.movable(request.data, axes)
+    origin = replace(request, rule=rule, data=data)
     parts = [
-        blend(Levels(moved(origin, j * step, size), pyramid, read), level) * over_channels(weight / total)
+        blend(Levels(moved(origin, j * step, axes), pyramid, read), level) * over_channels(weight / total)
         for j, weight in zip(range(-reach, reach + 1), weights, strict=True)
     ]
     return torch.stack(parts).sum(dim=0)
@@ -96,9 +94,9 @@ def widened(request: Request, pyramid: Pyramid) -> Tensor:
     goes to the image. Each level has twice the weight of the finer one, which undoes that its slopes are half as steep.
     """
     levels = [k for k, size in enumerate(pyramid.sizes) if k == 0 or max(size) >= LEAST_SIDE]
-    least = request.where.new_zeros((1,) * (2 + len(pyramid.sizes[0])))
-    if request.antialias:  # no level below that of the footprint
-        jacobian = footprint.jacobian(request.rule, request.where, pyramid.sizes[0], request.settings)
+    least = request.data.new_zeros((1,) * (2 + len(pyramid.sizes[0])))
+    if request.sampling.antialias:  # no level below that of the footprint
+        jacobian = footprint.jacobian(request.rule, request.data, request.axes(pyramid.sizes[0]))
         least = footprint.level_of(footprint.squared_distance(jacobian)).clamp(max=len(pyramid) - 1)
 
     def weight(k: int) -> Tensor:
@@ -127,14 +125,14 @@ class Levels:
         return part.to(torch.promote_types(part.dtype, torch.float32))
 
     def at(self, level: int) -> Request:
-        size = self.pyramid.sizes[0]
-        if self.request.align_corners == self.pyramid.how.aligned:
+        size, sampling = self.pyramid.sizes[0], self.request.sampling
+        if sampling.align_corners == self.pyramid.how.aligned:
             self.below = self.below or normalized(self.request, size)
             return self.below
-        self.below = self.below or in_pixels(self.request, size)
+        self.below = self.below or stored(self.request, size)
         shrinks = [m / n for m, n in zip(reversed(self.pyramid.sizes[level]), reversed(size), strict=True)]
-        where = torch.stack([(x + 0.5) * s - 0.5 for x, s in zip(self.below.where.unbind(-1), shrinks, strict=True)], dim=-1)
-        return replace(self.below, where=where)
+        data = torch.stack([(x + 0.5) * s - 0.5 for x, s in zip(self.below.data.unbind(-1), shrinks, strict=True)], dim=-1)
+        return replace(self.below, data=data)
 
 
 def blend(levels: Levels, level: Tensor) -> Tensor:
@@ -153,7 +151,7 @@ def blend(levels: Levels, level: Tensor) -> Tensor:
 def weighted(levels: Levels, used: range, weight: Callable[[int], Tensor]) -> Tensor:
     if len(used) == 1:
         return levels[used[0]]
-    total = torch.zeros((), device=levels.request.where.device)
+    total = torch.zeros((), device=levels.request.data.device)
     for k in used:
         part = levels[k]
         share = over_channels(weight(k)).to(part.real.dtype)
@@ -190,38 +188,17 @@ def taps_ahead(ahead: Tensor) -> int:
 
 def normalized(request: Request, size: tuple[int, ...]) -> Request:
     """Of stored pixels: the same in normalised units, which hold for every level."""
-    if request.rule != "field" or request.settings[3] == "normalized":
+    if not isinstance(request.rule, Field):
         return request
-    mode, padding_mode, align_corners, _, relative = request.settings
-    half, middle = extents(size, align_corners, request.where)
-    where = request.where if relative else request.where - middle
-    return replace(request, where=where / half, settings=(mode, padding_mode, align_corners, "normalized", relative))
+    rule, data = request.rule.normalized(request.data, request.axes(size))
+    return replace(request, rule=rule, data=data)
 
 
-def movable(request: Request, size: tuple[int, ...]) -> Request:
-    """An affine map is moved as it is, all else as stored pixels."""
-    return request if footprint.is_affine(request.rule, request.where, len(size)) else in_pixels(request, size)
+def stored(request: Request, size: tuple[int, ...]) -> Request:
+    rule, data = request.rule.stored(request.data, request.axes(size))
+    return replace(request, rule=rule, data=data)
 
 
-def in_pixels(request: Request, size: tuple[int, ...]) -> Request:
-    """The same places, stored."""
-    how = request.settings[:3] if request.rule == "field" else request.settings[1:4]
-    axes = footprint.coordinates(request.rule, request.where, size, request.settings)
-    where = torch.stack(torch.broadcast_tensors(*axes), dim=-1)
-    return replace(request, rule="field", where=where, settings=(*how, "pixel", False))
-
-
-def moved(request: Request, step: Tensor, size: tuple[int, ...]) -> Request:
+def moved(request: Request, step: Tensor, axes: Axes) -> Request:
     """By a step in source pixels, (N, K, *size, d)."""
-    if not footprint.is_affine(request.rule, request.where, len(size)):
-        return replace(request, where=request.where + step)
-    half, _ = extents(size, request.settings[3], request.where)
-    matrix, d = request.where, len(size)
-    shift = (step.view(*matrix.shape[:2], d) / half).unsqueeze(-1)
-    return replace(request, where=torch.cat([matrix[..., :d], matrix[..., d:] + shift.to(matrix.dtype)], dim=-1))
-
-
-def extents(size: tuple[int, ...], align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels per normalised unit (1 where there are none), and the middle, in (x, y, ..) order: (d,), (d,)."""
-    half = [half_extent(n, align_corners) or 1.0 for n in reversed(size)]
-    return like.new_tensor(half), like.new_tensor([(n - 1) / 2 for n in reversed(size)])
+    return replace(request, data=request.rule.moved(request.data, step, axes))

@@ -1,0 +1,108 @@
+"""What a coordinate rule is: the meaning of the tensor that says where to look."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn.grid import Axes, axes
+from stn.ops.layout import plain
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from stn.ops.rules.field import Field
+
+
+class Numbers(NamedTuple):
+    """What kernels on the CPU compute points from: which function, and its arrays."""
+
+    kind: str
+    arrays: tuple[Any, ...]
+
+
+class Rule(ABC):
+    """A frozen object without data: the data is a tensor (N, K, ..), of which each look has its own."""
+
+    name: ClassVar[str]
+    schema: ClassVar[str]  # of `arguments`, as torch's registry has them
+
+    @property
+    @abstractmethod
+    def arguments(self) -> tuple[Any, ...]:
+        """What makes this rule: `type(rule)(*rule.arguments)`."""
+
+    @classmethod
+    def of(cls, arguments: Sequence[Any]) -> Self:
+        """From what torch's registry hands over, which has lists for tuples."""
+        return cls(*(tuple(value) if isinstance(value, list) else value for value in arguments))
+
+    @abstractmethod
+    def out_size(self, data: Tensor) -> tuple[int, ...]: ...
+
+    def own(self, ndim: int) -> int:
+        """How many dimensions the data of one look has."""
+        return 2
+
+    def axes(self, data: Tensor, in_size: Sequence[int], align_corners: bool) -> Axes:
+        return axes(in_size, self.out_size(data), align_corners)
+
+    # ---- for the oracle, and whatever is made of torch's operators ----
+
+    @abstractmethod
+    def coordinates(self, data: Tensor, axes: Axes) -> list[Tensor]:
+        """Source pixels: a tensor for each of x, y, .. that broadcasts to (N, K, *size), float64 wherever there is one."""
+
+    def jacobian(self, data: Tensor, axes: Axes) -> Tensor:
+        """d source pixel_i / d output pixel_j, (d, d, N, K, *size): differences between neighbours, over two pixels, and
+        over one at the edges of the output."""
+        at, size = self.coordinates(data, axes), self.out_size(data)
+        shape = torch.broadcast_shapes(*(x.shape for x in at))
+        across = range(len(size) + 1, 1, -1)
+        found = torch.stack([torch.stack([difference(x.expand(shape), axis) for axis in across]) for x in at])
+        return found.to(torch.promote_types(data.dtype, torch.float32))
+
+    def stored(self, data: Tensor, axes: Axes) -> tuple[Field, Tensor]:
+        """The same places as stored pixels."""
+        from stn.ops.rules.field import PIXELS  # which is a Rule, and so imports this file
+
+        return PIXELS, torch.stack(torch.broadcast_tensors(*self.coordinates(data, axes)), dim=-1)
+
+    def movable(self, data: Tensor, axes: Axes) -> tuple[Rule, Tensor]:
+        """The same places as a rule and data that can be `moved`."""
+        return self.stored(data, axes)
+
+    def moved(self, data: Tensor, step: Tensor, axes: Axes) -> Tensor:
+        """The data of places that lie a step in source pixels further, (N, K, *size or ones, d)."""
+        raise NotImplementedError(f"{self.name} is moved as stored pixels")
+
+    # ---- for kernels on the CPU ----
+
+    @abstractmethod
+    def numbers(self, data: Tensor, axes: Axes) -> Numbers:
+        """In float64 and flat over looks, by the formulas of `coordinates`."""
+
+    @abstractmethod
+    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
+        """From a kernel's sums, of gradients in `numbers`, back to the data."""
+
+
+def difference(x: Tensor, axis: int) -> Tensor:
+    """`torch.gradient`, which torch.export cannot trace for any number of images."""
+    if (n := x.shape[axis]) < 2:
+        return torch.zeros_like(x)
+    step = x.narrow(axis, 1, n - 1) - x.narrow(axis, 0, n - 1)
+    inner = (step.narrow(axis, 0, n - 2) + step.narrow(axis, 1, n - 2)) / 2
+    return torch.cat([step.narrow(axis, 0, 1), inner, step.narrow(axis, n - 2, 1)], dim=axis)
+
+
+def flat(tensor: Tensor) -> Any:
+    """Over looks, float64."""
+    tensor = plain(tensor)
+    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    return tensor.flatten(0, 1).numpy().astype(np.float64)

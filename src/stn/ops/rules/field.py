@@ -1,0 +1,77 @@
+"""Stored points or displacements, one for each pixel of the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn.grid import Axes, open_lattice
+from stn.ops.layout import plain
+from stn.ops.precision import coordinate_dtype
+from stn.ops.rules.base import Numbers, Rule
+
+
+@dataclass(frozen=True)
+class Field(Rule):
+    """x' = f, or x + f if it is relative, data f (N, K, *size, d), normalised or in source pixels."""
+
+    units: str = "normalized"
+    relative: bool = False
+
+    name = "field"
+    schema = "str units, bool relative"
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return self.units, self.relative
+
+    @property
+    def in_pixels(self) -> bool:
+        return self.units == "pixel"
+
+    def out_size(self, data: Tensor) -> tuple[int, ...]:
+        return tuple(data.shape[2:-1])
+
+    def own(self, ndim: int) -> int:
+        return ndim + 1
+
+    def coordinates(self, data: Tensor, axes: Axes) -> list[Tensor]:
+        values = data.to(coordinate_dtype(data.device)).unbind(dim=-1)
+        found = []
+        for value, u, h, c, g in zip(values, open_lattice(self.out_size(data), values[0]), *axes, strict=True):
+            moved = value if self.in_pixels else value * h
+            found.append(moved + (u * (h / g) + c if self.relative else (0.0 if self.in_pixels else c)))
+        return found
+
+    def moved(self, data: Tensor, step: Tensor, axes: Axes) -> Tensor:
+        """Of stored pixels."""
+        return data + step
+
+    def normalized(self, data: Tensor, axes: Axes) -> tuple[Field, Tensor]:
+        """The same places in normalised units, which hold for an image of any size."""
+        if not self.in_pixels:
+            return self, data
+        half, middle = data.new_tensor([h or 1.0 for h in axes.half]), data.new_tensor(axes.centre)
+        return Field("normalized", self.relative), (data if self.relative else data - middle) / half
+
+    def numbers(self, data: Tensor, axes: Axes) -> Numbers:
+        """p = scale f + step u + shift on each axis."""
+        by = np.zeros((3, 3))
+        for i, (h, c, g) in enumerate(zip(*axes, strict=True)):
+            by[i, 0] = 1.0 if self.in_pixels else h
+            by[i, 1] = h / g if self.relative else 0.0
+            by[i, 2] = 0.0 if self.in_pixels and not self.relative else c
+        values = plain(data)
+        values = values if values.dtype in (torch.float32, torch.float64) else values.float()
+        d = data.shape[-1]
+        return Numbers("field", (values.reshape(-1, int(np.prod(self.out_size(data))), d).contiguous().numpy(), by))
+
+    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
+        return sums
+
+
+PIXELS = Field("pixel")

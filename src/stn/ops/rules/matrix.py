@@ -1,0 +1,104 @@
+"""Affine maps and homographies: a matrix for each look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn.grid import Axes, open_lattice
+from stn.ops.precision import coordinate_dtype
+from stn.ops.rules.base import Numbers, Rule, flat
+
+# |w| below this is the horizon of a homography. 1 / w^2 stays finite in its gradient, and the point lies beyond FAR.
+HORIZON = 1e-12
+
+
+@dataclass(frozen=True)
+class Matrix(Rule):
+    """x' = M (x, 1), data (N, K, d, d+1); with a last row, (N, K, d+1, d+1), divided by what that gives."""
+
+    size: tuple[int, ...]  # of the output
+
+    name = "matrix"
+    schema = "SymInt[] size"
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return (self.size,)
+
+    def out_size(self, data: Tensor) -> tuple[int, ...]:
+        return self.size
+
+    def is_affine(self, data: Tensor) -> bool:
+        return data.shape[-2] == len(self.size)
+
+    def coordinates(self, data: Tensor, axes: Axes) -> list[Tensor]:
+        """With target x_j = u_j / g_j and source pixel p_i = h_i x_i + c_i (grid.py), x' = M (x, 1) becomes
+
+        p_i = sum_j (M_ij h_i / g_j) u_j + M_id h_i + c_i,     and h_i (..) / w + c_i if M has a last row, which gives w.
+        """
+        matrix, d = data.to(coordinate_dtype(data.device)), len(self.size)
+        u = open_lattice(self.size, matrix)
+
+        def row(i: int, scale: float) -> Tensor:
+            """scale * (M_i . (x, 1)) over the lattice. M * (h / g) is exact for the identity, (M * h) / g need not be."""
+            entry = matrix[:, :, i].unflatten(2, (d + 1, *(1,) * d)).unbind(dim=2)  # d+1 times (N, K, 1, ..)
+            linear = [entry[j] * (scale / axes.unit[j]) * u[j] for j in range(d)]
+            return sum(linear[1:], linear[0]) + entry[d] * scale
+
+        if self.is_affine(data):
+            return [row(i, axes.half[i]) + axes.centre[i] for i in range(d)]
+        w = row(d, 1.0)
+        w = torch.where(w.abs() < HORIZON, torch.full_like(w, HORIZON), w)
+        return [row(i, axes.half[i]) / w + axes.centre[i] for i in range(d)]
+
+    def jacobian(self, data: Tensor, axes: Axes) -> Tensor:
+        """(d, d, N, K, 1, ..) of an affine map, which has the same everywhere."""
+        if not self.is_affine(data):
+            return super().jacobian(data, axes)
+        d = len(self.size)
+        h, g = (data.new_tensor(extents, dtype=torch.float32) for extents in (axes.half, axes.unit))
+        linear = data[..., :d].to(torch.promote_types(data.dtype, torch.float32))
+        return (linear * (h.unsqueeze(1) / g)).permute(2, 3, 0, 1).reshape(d, d, *data.shape[:2], *(1,) * d)
+
+    def movable(self, data: Tensor, axes: Axes) -> tuple[Rule, Tensor]:
+        return (self, data) if self.is_affine(data) else super().movable(data, axes)
+
+    def moved(self, data: Tensor, step: Tensor, axes: Axes) -> Tensor:
+        d = len(self.size)
+        half = data.new_tensor([h or 1.0 for h in axes.half])
+        shift = (step.view(*data.shape[:2], d) / half).unsqueeze(-1)
+        return torch.cat([data[..., :d], data[..., d:] + shift.to(data.dtype)], dim=-1)
+
+    def numbers(self, data: Tensor, axes: Axes) -> Numbers:
+        d, rows = len(self.size), data.shape[-2]
+        scaled = flat(data) * scale(axes, rows)
+        coef = np.zeros((len(scaled), 4, 4))
+        coef[:, :d, :d], coef[:, :d, 3] = scaled[:, :d, :d], scaled[:, :d, d]
+        if rows > d:
+            coef[:, 3, :d], coef[:, 3, 3] = scaled[:, d, :d], scaled[:, d, d]
+        return Numbers("affine" if rows == d else "projective", (coef, centre(axes)))
+
+    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
+        """(N * K, 4, 4) -> (N * K, rows, d+1)."""
+        places = [*range(len(self.size)), 3]
+        return sums[:, places[: data.shape[-2]]][:, :, places] * scale(axes, data.shape[-2])
+
+
+@lru_cache(maxsize=256)
+def scale(axes: Axes, rows: int) -> Any:
+    """What the entries of a matrix are multiplied by between pixels, (rows, d+1): h_i / g_j and h_i; of a last row h = 1."""
+    h = [*axes.half, 1.0][:rows]
+    return np.array([[h[i] / g for g in axes.unit] + [h[i]] for i in range(rows)])
+
+
+@lru_cache(maxsize=256)
+def centre(axes: Axes) -> Any:  # (3,)
+    found = np.zeros(3)
+    found[: len(axes.centre)] = axes.centre
+    return found

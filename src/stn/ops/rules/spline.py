@@ -1,0 +1,72 @@
+"""Thin-plate splines: coefficients of radial functions around control points, and of a matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn.grid import Axes, open_lattice
+from stn.ops.layout import plain
+from stn.ops.precision import coordinate_dtype
+from stn.ops.rules.base import Numbers, Rule, flat
+from stn.ops.rules.matrix import centre, scale
+
+GROUP = (
+    4  # of knots, whose number on the CPU is a multiple of it: thin plate 32x3x224x224, coordinates 4.1 ns a pixel to 2.4
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Spline(Rule):
+    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w, with `radial_and_linear`'s U, data w (N, K, T+3, 2)."""
+
+    size: tuple[int, ...]  # of the output
+    control_points: Tensor  # (T, 2) normalised, the same for all
+
+    name = "basis"
+    schema = "SymInt[] size, Tensor control_points"
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return self.size, self.control_points
+
+    def out_size(self, data: Tensor) -> tuple[int, ...]:
+        return self.size
+
+    def coordinates(self, data: Tensor, axes: Axes) -> list[Tensor]:
+        dtype, (h, c, g) = coordinate_dtype(data.device), axes
+        u = open_lattice(self.size, data.new_empty(0, dtype=dtype))
+        shape = (1, 1, *self.size)
+        xy = torch.stack([(along / extent).expand(shape) for along, extent in zip(u, g, strict=True)], dim=-1)
+        functions = radial_and_linear(xy.flatten(2, 3), self.control_points.to(data.device, dtype))  # (1, 1, Q, T+3)
+        moved = (functions @ data.to(dtype)).unflatten(2, self.size).unbind(dim=-1)
+        return [u[i] * (h[i] / g[i]) + c[i] + h[i] * moved[i] for i in (0, 1)]
+
+    def numbers(self, data: Tensor, axes: Axes) -> Numbers:
+        """The bends come first, then a matrix; knots that bend nothing make their number a multiple of GROUP."""
+        count, w, by = len(self.control_points), flat(data), scale(axes, 2)
+        coef = np.zeros((len(w), 4, 4))
+        coef[:, :2, :2] = (np.eye(2) + w[:, count + 1 :].swapaxes(1, 2)) * by[:, :2]
+        coef[:, :2, 3] = w[:, count] * by[:, 2]
+        padded = -(-count // GROUP) * GROUP
+        bend, at = np.zeros((len(w), 2, padded)), np.zeros((padded, 2))
+        bend[:, :, :count] = (w[:, :count] * by[:, 2]).swapaxes(1, 2)
+        at[:count] = plain(self.control_points).cpu().double().numpy()
+        return Numbers("basis", (coef, centre(axes), bend, at, 1 / np.array(axes.unit)))
+
+    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
+        """(N * K, 4, 4) and (N * K, 2, T or more) -> (N * K, T+3, 2)."""
+        count, by = len(self.control_points), scale(axes, 2)
+        bent, moved = bends[:, :, :count].swapaxes(1, 2) * by[:, 2], sums[:, None, :2, 3] * by[:, 2]
+        return np.concatenate([bent, moved, (sums[:, :2, :2] * by[:, :2]).swapaxes(1, 2)], axis=1)
+
+
+def radial_and_linear(xy: Tensor, control_points: Tensor) -> Tensor:
+    """(U(|x - p_1|), .., U(|x - p_T|), 1, x, y) with U(r) = r^2 log r: (.., 2) -> (.., T+3). Bookstein 1989."""
+    r2 = (xy.unsqueeze(-2) - control_points).square().sum(dim=-1)
+    r2 = torch.where(r2 == 0, 1.0, r2)  # U(0) = 0 = U(1); the value and the gradient of log 0 must not enter
+    return torch.cat([0.5 * r2 * r2.log(), torch.ones_like(xy[..., :1]), xy], dim=-1)
