@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import stn
-from stn.data.pictures import read_picture
 from stn.experiments.folder import write_atomically
 from stn.experiments.machine import machine
 from stn.grid import lattice
+from stn.io.images import read_picture
 from stn.transforms import Warp
 
 Row = dict[str, Any]

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stn.data import SCENES
-from stn.data.pictures import read_picture
 from stn.experiments import RunFolder
 from stn.experiments.evaluate import trained_network
 from stn.figures.lines import draw, mesh
 from stn.figures.style import rgb, save
+from stn.io.images import read_picture
 from stn.nn import SpatialTransformer
 
 SIZE = SCENES["curved"].shape[1:]  # of the strings that were learned from, and of straightened words

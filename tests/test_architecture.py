@@ -11,10 +11,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "stn"
 LAYERS = [
     "_check",
-    "files",
+    "io",
     "grid",
-    "pictures",
-    "arrays",
     "ops",
     "transforms",
     "nn",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stn import cli
-from stn.data.pictures import read_picture, write_picture
+from stn.io.images import read_picture, write_picture
 
 
 def stn(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

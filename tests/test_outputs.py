@@ -14,12 +14,12 @@ import pytest
 import torch
 from benchmarks.damage import command
 
-from stn.data.pictures import write_picture
 from stn.experiments import Run, RunFolder
 from stn.experiments.demo import RUNS
 from stn.experiments.folder import MARK
 from stn.experiments.tables import TABLES, Cell, Table
 from stn.experiments.train import Trainer
+from stn.io.images import write_picture
 from tests.helpers import seeded
 
 Words = Callable[[Path], list[object]]  # of a command that writes to this place

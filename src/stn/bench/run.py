@@ -22,7 +22,7 @@ from stn.bench.costs import costs
 from stn.bench.measure import accuracy, describe, measure_case, measure_on_device
 from stn.bench.report import markdown
 from stn.experiments.machine import processor
-from stn.files import aside, beside, write_text
+from stn.io.files import aside, beside, write_text
 
 Row = dict[str, Any]
 PACKAGES = {name: name for name in ("torch", "numba", "numpy", "triton", "kornia")}  # name -> module

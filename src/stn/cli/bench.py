@@ -36,7 +36,7 @@ def bench(
         resume: Keep the rows that --out has, and measure the rest.
     """
     from stn.bench.run import bench as measure
-    from stn.files import beside
+    from stn.io.files import beside
 
     out = out or Path("runs/bench") / device.replace(":", "")
     measure(out, suites=suites, threads=threads, device=device, rounds=rounds, trial=trial, resume=resume)

@@ -30,7 +30,7 @@ def export(
     """
     from stn.experiments.evaluate import example_images, trained_network
     from stn.export import largest_difference, to_onnx
-    from stn.files import write_atomically
+    from stn.io.files import write_atomically
 
     _check.outputs({"out": out}, endings={"out": (".onnx",)})
     folder = RunFolder(run)

@@ -77,7 +77,7 @@ def _written(table: str, budget: str, workers: int, *, out: Path, runs: Path, **
     from stn.experiments.reproduce import reproduce as build
     from stn.experiments.tables import TABLES
     from stn.figures import draw_found, draw_table
-    from stn.files import beside
+    from stn.io.files import beside
 
     if table == "colocalization":
         reproduce_colocalization(out=out, runs=runs, **options)

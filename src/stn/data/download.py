@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stn import _check
-from stn.files import locked
+from stn.io.files import locked
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without an answer

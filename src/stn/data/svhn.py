@@ -16,7 +16,7 @@ from stn import _check
 from stn.data.files import CLIPPED, RECOLORED, Repairs, clip_boxes, need_files, open_rgb
 from stn.data.splits import Labelled, Splits
 from stn.data.strings import NONE
-from stn.files import read_tensors, write_tensors
+from stn.io.files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import h5py

@@ -14,7 +14,7 @@ from torch import Tensor
 from stn import _check
 from stn.experiments.rows import Row, is_row
 from stn.experiments.runs import Run
-from stn.files import read_tensors, write_tensors
+from stn.io.files import read_tensors, write_tensors
 
 State = dict[str, Any]
 FORMAT = 1  # of run folders; of those that earlier versions wrote without saying so, 0

@@ -17,7 +17,7 @@ from stn.experiments.report import line
 from stn.experiments.results import Results
 from stn.experiments.rows import Row
 from stn.experiments.search import FEATURES, Found, Search, codes, find
-from stn.files import read_tensors, write_tensors, write_text
+from stn.io.files import read_tensors, write_tensors, write_text
 
 HEADINGS = {  # heading, and how many the paper finds of the worst and the best digit, in percent
     "translated_84": ("translated", (100, 100)),

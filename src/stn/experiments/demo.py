@@ -14,7 +14,7 @@ from stn.experiments.evaluate import mean_and_spread, trained_network
 from stn.experiments.folder import MARK, RunFolder
 from stn.experiments.runs import Run
 from stn.experiments.train import train
-from stn.files import LOCK, write_text
+from stn.io.files import LOCK, write_text
 from stn.models import num_parameters
 
 RUNS = (Run(model="cnn"), Run(model="st-cnn"))

@@ -18,7 +18,7 @@ from stn import _check
 from stn.experiments.checkpoint import FORMAT, State, newer, read_checkpoint, write_checkpoint, written_by
 from stn.experiments.rows import DamagedRows, Row, is_row, parsed, read_rows, write_rows
 from stn.experiments.runs import Run
-from stn.files import LOCK, aside, locked, sweep, write_text
+from stn.io.files import LOCK, aside, locked, sweep, write_text
 
 __all__ = ["MARK", "Row", "RunFolder"]
 MARK = ".made-by-stn-demo"  # a file in the folders that `stn demo` may replace

@@ -26,7 +26,7 @@ from stn.experiments.runs import Run
 from stn.experiments.tables import TABLES, Cell, Table
 from stn.experiments.train import train
 from stn.experiments.workers import begin_work
-from stn.files import write_text
+from stn.io.files import write_text
 from stn.models import num_parameters
 
 BUDGETS = ("quick", "full")

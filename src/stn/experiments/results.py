@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from stn import _check
 from stn.experiments.rows import Row, parsed, read_rows, write_rows
-from stn.files import aside, beside, locked, write_text
+from stn.io.files import aside, beside, locked, write_text
 
 COMMAND = "`stn reproduce"  # stands in every table that this library wrote
 

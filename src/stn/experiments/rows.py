@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stn import _check
-from stn.files import write_text
+from stn.io.files import write_text
 
 Row = dict[str, Any]
 EVERY = ("epoch", "step", "split", "loss", "error_percent")  # what each row of a run has

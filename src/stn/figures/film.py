@@ -23,7 +23,7 @@ from stn.experiments.folder import Row
 from stn.figures.lines import draw, mesh, outline
 from stn.figures.looks import framed
 from stn.figures.style import COLORS, DPI, ROOM, WIDTH, color, rgb, show
-from stn.files import write_atomically
+from stn.io.files import write_atomically
 
 MOST_FRAMES = 48  # of a long training: a GIF of 800 pixels' width then stays below 2 MB
 RATE = 8  # frames a second

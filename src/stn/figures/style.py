@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from stn.files import write_atomically
+from stn.io.files import write_atomically
 
 # Okabe & Ito 2008, those that stand out from black and from white first. One a look, or a run.
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442")

@@ -13,7 +13,7 @@ from stn.experiments.evaluate import mean_and_spread
 from stn.experiments.folder import Row, RunFolder
 from stn.experiments.runs import Run
 from stn.figures.style import COLORS
-from stn.files import write_atomically
+from stn.io.files import write_atomically
 from stn.report.charts import charts
 from stn.report.diagnosis import Finding, findings
 from stn.report.pictures import Pictures, pictures

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.arrays import to_images
-from stn.files import write_atomically
-from stn.pictures import DEEP, FULL, Kind, closed, on_white, opened, premultiplied, straight
+from stn.io.arrays import to_images
+from stn.io.files import write_atomically
+from stn.io.pictures import DEEP, FULL, Kind, closed, on_white, opened, premultiplied, straight
 
 MAX_PIXELS = 178_956_970  # where Pillow itself takes a file for an attack
 INTEGERS = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.pictures import closed, opened, premultiplied, straight
+from stn.io.pictures import closed, opened, premultiplied, straight
 
 CHANNELS = (1, 3, 4)  # of a last axis that is one of colours
 Restore = Callable[[Tensor], Any]  # (1, C, *size) -> as what came in
@@ -39,7 +39,7 @@ def to_images(name: str, value: Any) -> tuple[Tensor, Restore]:
 
 
 def _from_picture(name: str, picture: Any) -> tuple[Tensor, Restore]:
-    """As `stn.pictures` reads it, colours times opacity; the way back is to a picture of the same mode, or of L, RGB, .."""
+    """As `stn.io.pictures` reads it, colors times opacity; the way back makes a picture of the same mode, or L, RGB, .."""
     pixels, kind = opened(name, picture)
     images = premultiplied(pixels[None]) if kind.transparent else pixels[None]
 

@@ -12,7 +12,7 @@ import torch
 
 from stn import InputError
 from stn._check import FileError
-from stn.files import aside, beside, locked, sweep, write_atomically, write_tensors, write_text
+from stn.io.files import aside, beside, locked, sweep, write_atomically, write_tensors, write_text
 
 REFUSALS = {
     errno.ENOSPC: "the disk is full",

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import stn
-from stn.data.motions import corners_to_homography, motion_to_theta
-from stn.data.pictures import read_picture, write_picture
+from stn.cli.motions import corners_to_homography, motion_to_theta
+from stn.io.images import read_picture, write_picture
 from tests.helpers import seeded
 
 SMOOTH = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8, generator=seeded()), (48, 64), mode="bicubic").clamp(0, 1)
