@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 import stn
-from stn.experiments.machine import machine
 from stn.export import OPSETS, largest_difference, to_onnx
 from stn.io.files import write_atomically
+from stn.lab.experiments.machine import machine
 from stn.ops.exporting import LOWERINGS
 from stn.transforms import FAMILIES, Family
 

@@ -33,8 +33,9 @@ COMMANDS = {
 # `stn`, with small networks in place of the demonstration's and a small table: their machinery is what is tried.
 START = """
 import dataclasses, sys
-from stn.experiments import demo, tables
-from stn.experiments.runs import Run
+from stn.lab import tables
+from stn.lab.experiments import demo
+from stn.lab.experiments.runs import Run
 def small(model): return Run(distortion="none", model=model, epochs=1, draws=1)
 demo.RUNS = small("fcn"), small("st-fcn")
 cells = tuple(tables.Cell("FCN", d.upper(), dataclasses.replace(small("fcn"), distortion=d)) for d in ("none", "r", "rts"))

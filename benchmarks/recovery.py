@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.experiments.folder import write_atomically
+from stn.lab.experiments.folder import write_atomically
 
 PHOTOGRAPHS = "astronaut", "brick", "camera", "coffee", "grass", "rocket"
 SIDE, STEPS, RATE, TURN = 400, 300, 0.006, math.radians(10)

@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import stn
-from stn.experiments.folder import write_atomically
-from stn.experiments.machine import machine
 from stn.grid import lattice
 from stn.io.images import read_picture
+from stn.lab.experiments.folder import write_atomically
+from stn.lab.experiments.machine import machine
 from stn.transforms import Warp
 
 Row = dict[str, Any]

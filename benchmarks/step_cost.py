@@ -23,13 +23,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from stn.data import load
-from stn.experiments.batches import training_batches
-from stn.experiments.folder import RunFolder, write_atomically
-from stn.experiments.machine import arithmetic, keep_memory, machine
-from stn.experiments.runs import Run
-from stn.experiments.tables import TABLES
-from stn.experiments.train import Trainer
+from stn.lab.data import load
+from stn.lab.experiments.batches import training_batches
+from stn.lab.experiments.folder import RunFolder, write_atomically
+from stn.lab.experiments.machine import arithmetic, keep_memory, machine
+from stn.lab.experiments.runs import Run
+from stn.lab.experiments.train import Trainer
+from stn.lab.tables import TABLES
 from stn.nn import SpatialTransformer
 
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn.experiments.folder import write_atomically
-from stn.experiments.machine import machine
+from stn.lab.experiments.folder import write_atomically
+from stn.lab.experiments.machine import machine
 from stn.models import SVHN_MODELS, build_svhn, num_parameters
 from stn.models.blocks import channels_last
 from stn.nn import SpatialTransformer

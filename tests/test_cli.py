@@ -78,7 +78,7 @@ def test_names_of_cells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("stn.experiments.train.COPIES", {"digits": 1})
+    monkeypatch.setattr("stn.lab.experiments.train.COPIES", {"digits": 1})
     out = tmp_path / "run"
     command = ["train", "--model", "st-fcn", "--distortion", "r", "--epochs", 1, "--transform", "rigid", "--out", out]
     assert stn(monkeypatch, *command) == 0
@@ -220,7 +220,7 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stn.experiments.train.train", interrupt)
+    monkeypatch.setattr("stn.lab.experiments.train.train", interrupt)
     assert stn(monkeypatch, "train", "--out", tmp_path / "run") == 130
     assert "--resume" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.data.strings import NONE
+from stn.lab.data.strings import NONE
 from stn.models.text import (
     TEXT_MODELS,
     Resize,

@@ -21,8 +21,8 @@ from stn.cli.report import report
 from stn.cli.reproduce import reproduce
 from stn.cli.train import train
 from stn.cli.warp import warp
-from stn.experiments.checkpoint import stn_version
-from stn.experiments.runs import Run
+from stn.lab.experiments.checkpoint import stn_version
+from stn.lab.experiments.runs import Run
 
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from stn import _check
-from stn.experiments.rows import DamagedRows
+from stn.lab.experiments.rows import DamagedRows
 
 WRONG, PIPE, INTERRUPTED, TERMINATED = 2, 141, 130, 143  # exit codes; the last three as of a program that a signal ends
 PATIENCE = 15  # seconds from a signal to the end
