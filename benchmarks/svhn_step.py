@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from stn.lab.experiments.folder import write_atomically
 from stn.lab.experiments.machine import machine
-from stn.models import SVHN_MODELS, build_svhn, num_parameters
-from stn.models.blocks import channels_last
+from stn.lab.networks import SVHN_MODELS, build_svhn, num_parameters
+from stn.lab.networks.blocks import channels_last
 from stn.nn import SpatialTransformer
 
 WARM_UP = 3  # rounds

@@ -20,6 +20,7 @@ LAYERS = [
     "models",
     "registration",
     "lab.data",
+    "lab.networks",
     "lab.experiments",
     "lab.tables",
     "lab.figures",

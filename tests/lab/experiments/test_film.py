@@ -17,7 +17,7 @@ from stn.lab.experiments.film import FIRST_EPOCH, SAMPLES, WHOLE, Film, develope
 from stn.lab.experiments.train import Trainer, train
 from stn.lab.experiments.watch import Watch
 from stn.lab.figures import draw_run
-from stn.models import build, build_alignment, build_volumes
+from stn.lab.networks import build, build_alignment, build_volumes
 
 
 def film(folder: RunFolder) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stn.lab.experiments.optimizers import ITERATIONS, MOMENTUM, QUINTIC, muon, orthogonal
-from stn.models import build
+from stn.lab.networks import build
 from tests.helpers import seeded
 
 

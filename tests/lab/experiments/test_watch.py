@@ -11,7 +11,7 @@ from stn.lab.data.draw import Example
 from stn.lab.experiments import Run, RunFolder
 from stn.lab.experiments.train import Trainer, train
 from stn.lab.experiments.watch import CollapseWarning, Watch, collapse
-from stn.models import build, build_alignment
+from stn.lab.networks import build, build_alignment
 from stn.nn import SpatialTransformer
 from tests.helpers import seeded
 

@@ -12,9 +12,9 @@ from stn import InputError
 from stn.lab.data import as_float, load_digits
 from stn.lab.experiments.search import Search, _shifted, find
 from stn.lab.figures import draw_found
+from stn.lab.networks import Codes
 from stn.lab.tables import colocalization
 from stn.lab.tables.colocalization import found_in, found_name, markdown, reproduce_colocalization, searches
-from stn.models import Codes
 from tests.helpers import seeded
 
 DIGITS = load_digits().train

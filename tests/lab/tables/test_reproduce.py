@@ -15,10 +15,10 @@ import pytest
 from stn import InputError
 from stn.lab.experiments import Run, RunFolder
 from stn.lab.figures import draw_table
+from stn.lab.networks import build, num_parameters
 from stn.lab.tables import TABLES, Cell, Table
 from stn.lab.tables.markdown import markdown
 from stn.lab.tables.reproduce import Job, cell_row, planned, reproduce
-from stn.models import build, num_parameters
 
 RUN = Run(distortion="none", model="fcn", epochs=2, draws=2, batch_size=256)
 TINY = Table(

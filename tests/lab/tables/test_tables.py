@@ -6,9 +6,9 @@ import pytest
 
 from stn.cli.reproduce import TableName
 from stn.lab.experiments.tasks import TASKS
+from stn.lab.networks import num_parameters
 from stn.lab.tables import TABLES
 from stn.lab.tables.reproduce import planned
-from stn.models import num_parameters
 
 
 @pytest.mark.parametrize("name", TABLES)

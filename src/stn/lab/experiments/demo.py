@@ -15,7 +15,7 @@ from stn.lab.experiments.evaluate import mean_and_spread, trained_network
 from stn.lab.experiments.folder import MARK, RunFolder
 from stn.lab.experiments.runs import Run
 from stn.lab.experiments.train import train
-from stn.models import num_parameters
+from stn.lab.networks import num_parameters
 
 RUNS = (Run(model="cnn"), Run(model="st-cnn"))
 MADE = {MARK, LOCK, "config.json", "rows.jsonl", "checkpoints", "figures", "tensorboard"}  # in each folder

@@ -16,7 +16,7 @@ from stn.lab.data.draw import Example
 from stn.lab.data.scenes import SCENES
 from stn.lab.data.strings import NONE
 from stn.lab.experiments.batches import Draw
-from stn.models import (
+from stn.lab.networks import (
     ADDITION_MODELS,
     ALIGNMENT_MODELS,
     MODELS,
@@ -29,10 +29,10 @@ from stn.models import (
     build_svhn,
     build_volumes,
 )
-from stn.models.alignment import IN_STEPS
-from stn.models.blocks import convolution
-from stn.models.parts import small_resnet
-from stn.models.text import TEXT_MODELS, build_text, ctc_loss, greedy_decode
+from stn.lab.networks.alignment import IN_STEPS
+from stn.lab.networks.blocks import convolution
+from stn.lab.networks.parts import small_resnet
+from stn.lab.networks.text import TEXT_MODELS, build_text, ctc_loss, greedy_decode
 from stn.transforms import Warp, family
 
 LOOKS = {"look": 1, "2xlook": 2}  # at two digits

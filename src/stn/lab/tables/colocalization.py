@@ -31,9 +31,9 @@ HEAD = """# Jaderberg et al. 2015, appendix A.2: digits found without a label, i
 RECIPE = (
     "The paper's localisation network and triplets, batch norm ours. Features are those of Table 1's CNN, trained on digits "
     "moved by up to 4 pixels and scaled by 0.7 to 1.2, and measured from those of an empty crop; similarity is their inner "
-    "product (`stn.models.similarity_triplet_loss` says why not the paper's squared distance). The look begins at half the "
-    "image's side and shrinks to the known size of the digit in the first half of {steps:,} steps of Adam on all 100 "
-    "images, each moved by up to {shift} pixels in each step."
+    "product (`stn.lab.networks.similarity_triplet_loss` says why not the paper's squared distance). The look begins at "
+    "half the image's side and shrinks to the known size of the digit in the first half of {steps:,} steps of Adam on all "
+    "100 images, each moved by up to {shift} pixels in each step."
 )
 
 

@@ -24,10 +24,10 @@ from stn.lab.experiments.machine import arithmetic, keep_memory, machine
 from stn.lab.experiments.runs import Run
 from stn.lab.experiments.train import train
 from stn.lab.experiments.workers import begin_work
+from stn.lab.networks import num_parameters
 from stn.lab.tables.cells import TABLES, Cell, Table
 from stn.lab.tables.markdown import markdown
 from stn.lab.tables.results import Results
-from stn.models import num_parameters
 
 BUDGETS = ("quick", "full")
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import stn
-from stn.models import ALIGNMENT_MODELS, build_alignment, num_parameters
-from stn.models.alignment import IN_STEPS
+from stn.lab.networks import ALIGNMENT_MODELS, build_alignment, num_parameters
+from stn.lab.networks.alignment import IN_STEPS
 from tests.helpers import seeded
 
 X = torch.rand(4, 1, 28, 28, generator=seeded())

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from stn import _check
-from stn.models.blocks import convolution, dense, fully_connected
-from stn.models.few_channels import ImageConvolution
+from stn.lab.networks.blocks import convolution, dense, fully_connected
+from stn.lab.networks.few_channels import ImageConvolution
 from stn.nn import DenseLocalization, DigitLocalization, SpatialTransformer
 from stn.transforms import Family
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import stn
-from stn.models import MODELS, build, num_parameters
+from stn.lab.networks import MODELS, build, num_parameters
 from stn.nn import SpatialTransformer
 from stn.transforms import FAMILIES
 

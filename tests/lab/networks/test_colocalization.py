@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import stn
-from stn.models import (
+from stn.lab.networks import (
     Codes,
     box_iou,
     boxes_of,

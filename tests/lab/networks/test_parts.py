@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import stn
-from stn.models import PartsNetwork, build_parts, small_resnet
-from stn.models.parts import tile_centers
+from stn.lab.networks import PartsNetwork, build_parts, small_resnet
+from stn.lab.networks.parts import tile_centers
 from tests.helpers import seeded
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import stn
-from stn.models import VOLUME_MODELS, build_volumes
-from stn.models.volumes import VolumeLocalization
+from stn.lab.networks import VOLUME_MODELS, build_volumes
+from stn.lab.networks.volumes import VolumeLocalization
 from tests.helpers import seeded
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import stn
-from stn.models import SVHN_MODELS, build_svhn, num_parameters
-from stn.models.blocks import channels_last
+from stn.lab.networks import SVHN_MODELS, build_svhn, num_parameters
+from stn.lab.networks.blocks import channels_last
 from stn.nn import SpatialTransformer
 from tests.helpers import seeded
 

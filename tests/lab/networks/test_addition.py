@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.models import ADDITION_MODELS, build_addition, num_parameters
+from stn.lab.networks import ADDITION_MODELS, build_addition, num_parameters
 from stn.nn import SpatialTransformer
 from tests.helpers import seeded
 
