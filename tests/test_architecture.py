@@ -27,6 +27,7 @@ LAYERS = [
     "lab.page",
     "lab.bench",
     "cli",
+    "lab.studies",
 ]  # top first
 LABORATORY = next(i for i, name in enumerate(LAYERS) if name.startswith("lab."))
 MAX_FILE, MAX_FUNCTION = 350, 50  # lines

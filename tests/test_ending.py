@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.damage import command
-from benchmarks.interruptions import members, results
 
 from stn import InputError, cli
 from stn.cli.ending import spoken
 from stn.lab.experiments import RunFolder
 from stn.lab.experiments.train import Trainer
+from stn.lab.studies.damage import command
+from stn.lab.studies.interruptions import members, results
 
 TRAIN = ["train", "--model", "fcn", "--distortion", "none", "--epochs", 2, "--draws", 1, "--batch-size", 252]
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.damage import command
 
 from stn.io.images import write_picture
 from stn.lab.experiments import Run, RunFolder
 from stn.lab.experiments.demo import RUNS
 from stn.lab.experiments.folder import MARK
 from stn.lab.experiments.train import Trainer
+from stn.lab.studies.damage import command
 from stn.lab.tables import TABLES, Cell, Table
 from tests.helpers import seeded
 

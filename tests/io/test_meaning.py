@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.damage import command
 from PIL import Image
 
 import stn
+from stn.lab.studies.damage import command
 from tests.helpers import seeded
 
 H, W = 24, 32

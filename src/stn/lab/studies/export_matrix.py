@@ -1,6 +1,6 @@
 """Every family, in 2-D and 3-D, at every opset and in both lowerings: how far ONNX Runtime is from the network.
 
-    python benchmarks/export_matrix.py [--out benchmarks/results/export] [--families affine tps] [--looks 2]
+    python -m stn.lab.studies.export_matrix [--out benchmarks/results/export] [--families affine tps] [--looks 2]
 
 A network is a localisation (a linear layer), the transformer with its looks, and a batch norm before it; images are white
 noise of unit deviation, of 9x11 or 7x9x11 pixels, a batch of 4 where the example had 2. Each row is written as it comes, and
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import stn
 from stn.export import OPSETS, largest_difference, to_onnx
-from stn.io.files import write_atomically
+from stn.io.files import write_text
 from stn.lab.experiments.machine import machine
 from stn.ops.exporting import LOWERINGS
 from stn.transforms import FAMILIES, Family
@@ -103,7 +103,7 @@ def main() -> None:
         print(*key.values(), cell(rows[-1]), flush=True)
         texts = {".json": json.dumps({"header": header, "rows": rows}, indent=1), ".md": markdown(header, rows)}
         for suffix, text in texts.items():
-            write_atomically(given.out.with_suffix(suffix), lambda file, text=text: file.write(text.encode()))
+            write_text(given.out.with_suffix(suffix), text)
 
 
 if __name__ == "__main__":

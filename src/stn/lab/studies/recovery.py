@@ -1,6 +1,6 @@
 """From how far a photograph is registered to its shifted and rotated copy, by gradient descent on theta.
 
-    python benchmarks/recovery.py [--out benchmarks/results/recovery] [--directions 4]
+    python -m stn.lab.studies.recovery [--out benchmarks/results/recovery] [--directions 4]
 
 Look at the middle half of 400x400 pixels of a photograph of scikit-image's (extra `bench`), with a shift of so many
 pixels in several directions and a turn of up to 10 degrees. Start at the identity, and descend on the mean squared error:
@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import skimage.color
 import skimage.data
@@ -21,13 +22,13 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.lab.experiments.folder import write_atomically
+from stn.io.files import write_text
 
 PHOTOGRAPHS = "astronaut", "brick", "camera", "coffee", "grass", "rocket"
 SIDE, STEPS, RATE, TURN = 400, 300, 0.006, math.radians(10)
 DISTANCES = 4, 8, 16, 24, 32, 48, 64, 96
 FULL, SMALL = (200, 200), (50, 50)
-METHODS: dict[str, tuple[tuple[int, int], dict[str, object]]] = {
+METHODS: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "plain": (FULL, {}),
     "wide": (FULL, {"gradient": "wide"}),
     "plain, look of a quarter": (SMALL, {}),
@@ -49,7 +50,7 @@ def look(theta: Tensor) -> stn.Warp:
     return stn.Rigid()(theta) @ HALF(theta.new_zeros(len(theta), 2))
 
 
-def errors(images: Tensor, truth: Tensor, size: tuple[int, int], options: dict[str, object]) -> Tensor:
+def errors(images: Tensor, truth: Tensor, size: tuple[int, int], options: dict[str, Any]) -> Tensor:
     """Mean distance of five points from where they belong, in pixels of the photograph, for each image."""
     antialias = options.get("antialias", False)
     target = look(truth).sample(images, size, padding_mode="border", antialias=antialias)
@@ -100,7 +101,7 @@ def main(out: Path, directions: int, progress: Callable[[str], None] = print) ->
             rows.setdefault(method, {})[distance] = share
             progress(f"{method}, {distance} pixels off: {100 * share:.0f} %")
             for suffix, text in ((".json", json.dumps(rows, indent=1)), (".md", table(rows, len(images)))):
-                write_atomically(out.with_suffix(suffix), lambda file, text=text: file.write(text.encode()))
+                write_text(out.with_suffix(suffix), text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.damage import DAMAGES, command, meet
 
 from stn import InputError
 from stn.lab.experiments import Run, RunFolder
@@ -20,6 +19,7 @@ from stn.lab.experiments.checkpoint import checksum
 from stn.lab.experiments.evaluate import evaluate
 from stn.lab.experiments.rows import DamagedRows
 from stn.lab.experiments.train import train
+from stn.lab.studies.damage import DAMAGES, command, meet
 
 TRAIN = ["train", "--model", "fcn", "--distortion", "none", "--epochs", 2, "--draws", 1, "--batch-size", 252]
 
@@ -56,7 +56,7 @@ def resume(run: Path) -> list[object]:
 
 @pytest.mark.parametrize("number", range(24))
 def test_random_damages(number: int, runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice of `benchmarks/damage.py`."""
+    """A slice of `stn.lab.studies.damage`."""
     monkeypatch.setattr("stn.lab.experiments.train.COPIES", {"digits": 1})
     names = ("evaluate", "report", "train") if number % 3 else ("evaluate", "figures", "train")
     draw = random.Random(number)

@@ -1,6 +1,6 @@
 """What a training step costs with and without a spatial transformer, and where the difference lies.
 
-    python benchmarks/step_cost.py [--out results/step_cost] [--threads 2] [--rounds 21]
+    python -m stn.lab.studies.step_cost [--out results/step_cost] [--threads 2] [--rounds 21]
 
 A step is that of Table 1's recipe: 256 digits are distorted, the network runs forward and backward, in bfloat16 where the
 processor has its products, the gradient is clipped, AdamW steps and the weights are averaged. The digits are scikit-learn's;
@@ -23,9 +23,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from stn.io.files import write_text
 from stn.lab.data import load
 from stn.lab.experiments.batches import training_batches
-from stn.lab.experiments.folder import RunFolder, write_atomically
+from stn.lab.experiments.folder import RunFolder
 from stn.lab.experiments.machine import arithmetic, keep_memory, machine
 from stn.lab.experiments.runs import Run
 from stn.lab.experiments.train import Trainer
@@ -45,6 +46,8 @@ class Step:
     def __init__(self, run: Run) -> None:
         self.trainer = trainer(run)
         self.trainer.model.train()
+        assert isinstance(self.trainer.network, nn.Sequential)
+        self.network = self.trainer.network
         setting = {"batch_size": run.batch_size, "copies": 400, "seed": 0, "epoch": 0}
         self.batches = training_batches(self.trainer.data.train, self.trainer.task.draw, **setting)
         self.x, self.y, _ = next(self.batches)
@@ -54,9 +57,9 @@ class Step:
 
     def parts(self) -> dict[str, Callable[[], object]]:
         parts: dict[str, Callable[[], object]] = {"drawing the digits": lambda: next(self.batches)}
-        network, x = self.trainer.network, self.x
-        if isinstance(network[0], SpatialTransformer):
-            look, pool, classifier = network
+        network, look, x = self.network, self.network[0], self.x
+        if isinstance(look, SpatialTransformer):
+            _, pool, classifier = network
             theta = look.localize(x).detach().requires_grad_()
             seen = look.family(theta).sample(x, look.size)
             pooled = pool(seen).detach().requires_grad_()
@@ -72,7 +75,7 @@ class Step:
     def _pass(self, module: nn.Module | Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], object]:
         parameters = list(module.parameters()) if isinstance(module, nn.Module) else []
         if not parameters and not x.requires_grad:
-            parameters = list(self.trainer.network[0].parameters())
+            parameters = list(self.network[0].parameters())
 
         def run() -> object:
             with self.trainer.fabric.autocast():
@@ -123,7 +126,7 @@ def main(out: Path, threads: int, rounds: int) -> None:
         share = 100 * rest / whole[name]
         lines.append(f"| | remainder: loss, gradients to zero, schedule, cold caches | {rest:.1f} | | {share:.0f} % |")
     text = "\n".join(lines) + "\n"
-    write_atomically(out.with_suffix(".md"), lambda file: file.write(text.encode()))
+    write_text(out.with_suffix(".md"), text)
     print(text)
 
 

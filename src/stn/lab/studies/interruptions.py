@@ -1,6 +1,6 @@
 """SIGTERM and Ctrl-C at random moments of each long command: nothing is lost, nothing is left running, it goes on.
 
-    python benchmarks/interruptions.py --count 20 --seed 0 [COMMAND ..]
+    python -m stn.lab.studies.interruptions --count 20 --seed 0 [COMMAND ..]
 
 Each command runs in a process group of its own. A signal goes to its main process (or, as a terminal sends Ctrl-C, to all of
 the group) at a moment drawn between its start and a little after its usual end. It must then end within a minute with 130,

@@ -1,6 +1,6 @@
 """What four spatial transformers add to a step of the network for house numbers.
 
-    python benchmarks/svhn_step.py [--out benchmarks/results/svhn_step] [--threads 2] [--rounds 41]
+    python -m stn.lab.studies.svhn_step [--out benchmarks/results/svhn_step] [--threads 2] [--rounds 41]
 
 A step is forward and backward of the sequence's loss, float32, channels last: 32 images of 64 pixels unless said
 otherwise. Noise will do, for only sizes matter here, and looks near the identity, as in training. The networks of Jaderberg
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn.lab.experiments.folder import write_atomically
+from stn.io.files import write_text
 from stn.lab.experiments.machine import machine
 from stn.lab.networks import SVHN_MODELS, build_svhn, num_parameters
 from stn.lab.networks.blocks import channels_last
@@ -96,10 +96,8 @@ def main(out: Path, threads: int, rounds: int, side: int, batch: int) -> None:
     setting = {"side": side, "batch": batch, "threads": threads, "machine": machine(), "torch": torch.__version__}
     title = f"A step of {batch} images of {side} pixels, {threads} threads, {machine()}, torch {torch.__version__}"
     text = table(rows, title)
-    write_atomically(
-        out.with_suffix(".json"), lambda file: file.write(json.dumps([setting | r for r in rows], indent=1).encode())
-    )
-    write_atomically(out.with_suffix(".md"), lambda file: file.write(text.encode()))
+    write_text(out.with_suffix(".json"), json.dumps([setting | r for r in rows], indent=1))
+    write_text(out.with_suffix(".md"), text)
     print(text)
 
 

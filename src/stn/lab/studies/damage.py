@@ -1,10 +1,10 @@
 """Random damages of a run folder, each met by every command that reads one: a right result, or one sentence.
 
-    python benchmarks/damage.py --count 200 --seed 0
+    python -m stn.lab.studies.damage --count 200 --seed 0
 
 Bytes are flipped, files cut, removed, emptied, or taken from another run. The intact run's results are the measure: what a
 command that ends with 0 printed must be the same, rows of a file that was good must all be there afterwards, and a command
-that ends with 2 must have said one sentence. `tests/experiments/test_damage.py` runs a slice of it.
+that ends with 2 must have said one sentence. `tests/lab/studies/test_damage.py` runs a slice of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Photographs, turned, shifted and stretched, brought back: our registration beside kornia's; and a volume of 96^3.
 
-    python benchmarks/registration.py --root DIR [--side 256] [--pairs 10] [--out benchmarks/results/registration]
+    python -m stn.lab.studies.registration --root DIR [--side 256] [--pairs 10] [--out benchmarks/results/registration]
 
 DIR holds pictures. Each, made grey, is cut to its middle half; the fixed image is drawn from the whole picture
 through an affine map (up to 20 degrees, 15 % of the width, 10 % of scale along each axis), so that it has no empty border.
@@ -27,8 +27,8 @@ from torch.nn import functional as F
 
 import stn
 from stn.grid import lattice
+from stn.io.files import write_text
 from stn.io.images import read_picture
-from stn.lab.experiments.folder import write_atomically
 from stn.lab.experiments.machine import machine
 from stn.transforms import Warp
 
@@ -45,7 +45,9 @@ def ours(transform: str) -> Find:
 
 def kornias(**options: Any) -> Find:
     def find(moving: Tensor, fixed: Tensor) -> Warp:
-        return stn.MatrixWarp(ImageRegistrator("homography", **options).register(moving, fixed).detach())
+        found = ImageRegistrator("homography", **options).register(moving, fixed)
+        assert isinstance(found, Tensor)  # not the steps on the way, which are not asked for
+        return stn.MatrixWarp(found.detach())
 
     return find
 
@@ -58,7 +60,7 @@ CONTENDERS: dict[str, Find] = {
 }
 
 
-def maps(count: int) -> Warp:
+def maps(count: int) -> stn.MatrixWarp:
     """From afar: (count,) affine maps."""
 
     def within(most: float, *shape: int) -> Tensor:
@@ -90,7 +92,7 @@ def pairs(root: Path, side: int, count: int) -> Iterator[tuple[str, Tensor, Tens
 
 
 def photographs(root: Path, side: int, count: int) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
     for name, moving, fixed, true in pairs(root, side, count):
         for contender, find in CONTENDERS.items():
             if not any(row["contender"] == contender for row in rows):
@@ -143,7 +145,7 @@ def main() -> None:
     title = f"Registration, {given.side} pixels, {given.threads} threads, {machine()}, torch {torch.__version__}"
     texts = {".json": json.dumps(rows, indent=1), ".md": table(rows, title)}
     for suffix, text in texts.items():
-        write_atomically(given.out.with_suffix(suffix), lambda file, text=text: file.write(text.encode()))
+        write_text(given.out.with_suffix(suffix), text)
     print(texts[".md"])
 
 
