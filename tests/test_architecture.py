@@ -19,6 +19,7 @@ LAYERS = [
     "export",
     "models",
     "registration",
+    "lab._check",
     "lab.data",
     "lab.networks",
     "lab.experiments",
@@ -76,6 +77,26 @@ def test_a_wrong_import_is_seen_also_inside_a_function() -> None:
     assert violations(SOURCE / "grid.py", "def f():\n    from stn.ops.sample import affine_sample") != []
     assert violations(SOURCE / "grid.py", "def f():\n    from stn import nn") != []
     assert violations(SOURCE / "nn" / "transformer.py", "import stn.lab.experiments.runs") != []
+    assert violations(SOURCE / "models" / "text.py", "def f():\n    from stn import lab") != []
+    assert violations(SOURCE / "__init__.py", "from stn.lab.networks import build") != []
+    assert violations(SOURCE / "lab" / "data" / "draw.py", "from stn.lab.experiments import Run") != []
+    assert violations(SOURCE / "lab" / "figures" / "lines.py", "from stn import cli") != []
+
+
+def test_the_library_names_no_module_of_the_laboratory() -> None:
+    """Not even in a string that could be imported."""
+    named = [file for file in FILES if "stn.lab" in file.read_text()]
+    assert {file.relative_to(SOURCE).parts[0] for file in named} == {"lab", "cli"}
+
+
+def test_commands_load_the_laboratory_only_when_they_run() -> None:
+    """But for those whose options are made of what it has."""
+    eager = []
+    for file in sorted((SOURCE / "cli").glob("*.py")):
+        module = ast.parse(file.read_text())
+        found = [name for node in module.body if not isinstance(node, ast.FunctionDef) for name in imported(node)]
+        eager += [file.stem for name in found if name.startswith("stn.lab")]
+    assert eager == ["bench", "train"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -233,4 +233,4 @@ def test_without_its_packages_the_command_says_what_to_install() -> None:
     code = f"{hide}; from stn.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.strip() == "stn: the package tyro is needed here: pip install 'torch-stn[train]'"
+    assert done.stderr.strip() == "stn: the package tyro is needed here: pip install 'torch-stn[cli]'"

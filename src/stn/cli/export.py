@@ -10,7 +10,6 @@ from tyro.conf import Positional
 
 from stn import _check
 from stn.cli.options import Folder
-from stn.lab.experiments.folder import RunFolder
 
 
 def export(
@@ -31,6 +30,7 @@ def export(
     from stn.export import largest_difference, to_onnx
     from stn.io.files import write_atomically
     from stn.lab.experiments.evaluate import example_images, trained_network
+    from stn.lab.experiments.folder import RunFolder
 
     _check.outputs({"out": out}, endings={"out": (".onnx",)})
     folder = RunFolder(run)

@@ -9,7 +9,6 @@ import tyro
 
 from stn import _check
 from stn.cli.options import Download, Folders, Root
-from stn.lab.experiments.folder import RunFolder
 
 
 def report(
@@ -28,6 +27,7 @@ def report(
         root: Folder of the data files.
         download: Fetch data files that are missing from --root.
     """
+    from stn.lab.experiments.folder import RunFolder
     from stn.lab.page import write_report
 
     _check.some("RUN", runs)

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import tyro
 
-from stn.lab.experiments.folder import RunFolder
 from stn.lab.experiments.runs import Run
 
 
@@ -32,6 +31,7 @@ def train(
             others than before.
     """
     from stn.lab.experiments.evaluate import mean_and_spread
+    from stn.lab.experiments.folder import RunFolder
     from stn.lab.experiments.machine import keep_memory
     from stn.lab.experiments.train import train as fit
 

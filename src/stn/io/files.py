@@ -26,6 +26,10 @@ fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl
 LOCK = ".lock"
 
 
+class DamagedFile(UserWarning):
+    """A part of a file cannot be read; the rest counts."""
+
+
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a file that takes the name `path` only when it is whole and on disk.
 

@@ -87,7 +87,7 @@ def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
 
 def _read_picture(path: Path, name: str, max_pixels: int) -> tuple[Tensor, Kind]:
-    _check.installed("PIL", "train")
+    _check.installed("PIL", "cli")
     from PIL import Image
 
     try:
@@ -145,7 +145,7 @@ def check_output(name: str, path: Path, source: Source) -> str:
     """
     if path.suffix.lower() == ".npy":
         return ""
-    _check.installed("PIL", "train")
+    _check.installed("PIL", "cli")
     kind = _written_as(name, path, source)
     if kind.transparent and not _keeps(path, kind):
         opaque = Kind(_opaque(kind))
@@ -256,7 +256,7 @@ def write_picture(image: Tensor, path: Path | str) -> None:
     if path.suffix.lower() == ".npy":
         write_numbers(_axes(image.float()), path)
         return
-    _check.installed("PIL", "train")
+    _check.installed("PIL", "cli")
     if image.ndim != 3:
         _check.fail(f"the output's name must end in .npy for a volume; got {path.name}")
     _save(image, path, Kind(("L", "LA", "RGB", "RGBA")[len(image) - 1]))

@@ -18,6 +18,7 @@ import torch
 
 from stn import _check
 from stn.io.files import aside, beside, write_text
+from stn.lab import _check as lab_check
 from stn.lab.bench.cases import SUITES, quick
 from stn.lab.bench.costs import costs
 from stn.lab.bench.markdown import markdown
@@ -46,7 +47,7 @@ def bench(
 
     Raises: InputError for a suite or a device that does not exist, or fewer than two rounds.
     """
-    _check.device("device", device)
+    lab_check.device("device", device)
     _check.unknown("suites", suites, [*SUITES, "costs"])
     _check.at_least("rounds", rounds, 2)
     for count in threads:
@@ -83,7 +84,7 @@ def bench(
 def begun(file: Path, document: Path, resume: bool) -> tuple[Row, list[Row]] | None:
     """What is to go on; else what is there is kept aside, and a line says so."""
     if resume and file.exists():
-        with _check.reading(file):
+        with lab_check.reading(file):
             text = file.read_bytes()
         try:
             kept = json.loads(text)

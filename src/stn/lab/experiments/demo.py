@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stn import _check
 from stn.io.files import LOCK, write_text
+from stn.lab import _check as lab_check
 from stn.lab.experiments.evaluate import mean_and_spread, trained_network
 from stn.lab.experiments.folder import MARK, RunFolder
 from stn.lab.experiments.runs import Run
@@ -52,7 +53,7 @@ def demo(out: Path, *, seed: int = 0, quiet: bool = False) -> RunFolder:
 
     Raises: InputError if one of their folders is there and holds anything that no earlier demonstration made.
     """
-    _check.seed("seed", seed)
+    lab_check.seed("seed", seed)
     _check.writable_folder("out", out)
     for setting in RUNS:
         replaceable(RunFolder(out / dataclasses.replace(setting, seed=seed).name))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from stn import _check
+from stn.lab import _check as lab_check
 from stn.lab.data import load
 from stn.lab.experiments.batches import TEST, Batches, evaluation_batches, generator
 from stn.lab.experiments.folder import Row, RunFolder
@@ -21,6 +21,8 @@ from stn.lab.experiments.watch import Watch
 
 def scores(model: nn.Module, task: Task, batches: Batches, watch: Watch | None = None) -> Row:
     """loss, error_percent, images_per_second and what the watch has seen, over all batches and processes."""
+    from torchmetrics import MeanMetric  # of the extra `train`, without which a network can still be exported
+
     start = time.perf_counter()
     device = next(model.parameters()).device
     means: dict[str, MeanMetric] = defaultdict(lambda: MeanMetric().to(device))
@@ -72,7 +74,7 @@ def evaluate(
 ) -> list[Row]:
     """Test rows, one for each draw of the distortions. The first are those that the training itself reported."""
     _check.at_least("draws", draws, 1)
-    _check.device("device", str(device))
+    lab_check.device("device", str(device))
     run, network = folder.run(), trained_network(folder).to(device)
     test, task = load(run.data, root or run.root, download=download).test.to(device), TASKS[run.distortion]
     watch = Watch(network)

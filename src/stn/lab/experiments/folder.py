@@ -16,6 +16,7 @@ from typing import Any
 
 from stn import _check
 from stn.io.files import LOCK, aside, locked, sweep, write_text
+from stn.lab import _check as lab_check
 from stn.lab.experiments.checkpoint import FORMAT, State, newer, read_checkpoint, write_checkpoint, written_by
 from stn.lab.experiments.rows import DamagedRows, Row, is_row, parsed, read_rows, write_rows
 from stn.lab.experiments.runs import Run
@@ -85,7 +86,7 @@ class RunFolder:
 
     def _in_use(self) -> bool:
         """Whether it holds more than the beginning of a file that a killed run was writing."""
-        with _check.reading(self.path):
+        with lab_check.reading(self.path):
             return any(path.suffix != ".partial" and path.name not in (LOCK, MARK) for path in self.path.iterdir())
 
     def run(self) -> Run:
@@ -93,7 +94,7 @@ class RunFolder:
         if not self.exists():
             _check.fail(f"the run folder must hold config.json; {self.path} does not")
         try:
-            with _check.reading(self.config):
+            with lab_check.reading(self.config):
                 values = json.loads(self.config.read_bytes())
         except _check.FileError:
             raise

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from stn import _check
+from stn.lab import _check as lab_check
 
 
 def present(accelerator: str, devices: int) -> None:
     """Raises: InputError if this machine lacks them."""
     if accelerator == "cuda":
-        _check.device("accelerator", f"cuda:{devices - 1}" if devices > 1 else "cuda")
+        lab_check.device("accelerator", f"cuda:{devices - 1}" if devices > 1 else "cuda")
     if accelerator == "mps" and not torch.backends.mps.is_available():
         _check.fail("accelerator must be a device that torch sees; got 'mps'")
 

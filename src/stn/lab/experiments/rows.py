@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from stn import _check
-from stn.io.files import write_text
+from stn.io.files import DamagedFile, write_text
+from stn.lab import _check as lab_check
 
 Row = dict[str, Any]
 EVERY = ("epoch", "step", "split", "loss", "error_percent")  # what each row of a run has
 OF_VALID = ("train_loss", "train_error_percent", "images_per_second", "seconds")
 
 
-class DamagedRows(UserWarning):
+class DamagedRows(DamagedFile):
     """Some lines of a file of rows cannot be read."""
 
 
@@ -35,7 +35,7 @@ def parsed(path: Path, good: Callable[[Any], bool]) -> tuple[list[Row], int]:
     """The good rows of a file, and how many lines are none."""
     if not path.exists():
         return [], 0
-    with _check.reading(path):
+    with lab_check.reading(path):
         lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     rows = [row for line in lines if (row := _row(line)) is not None and good(row)]
     return rows, len(lines) - len(rows)

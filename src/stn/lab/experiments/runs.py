@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from tyro.conf import arg
 
 from stn import _check
+from stn.lab import _check as lab_check
 from stn.lab.data import COPIES
 from stn.lab.experiments.tasks import TASKS, cross_entropy
 from stn.transforms import FAMILIES
@@ -111,7 +112,7 @@ class Run:
         _check.choice("optimizer", self.optimizer, get_args(OPTIMIZER))
         _check.choice("precision", self.precision, get_args(PRECISIONS))
         _check.choice("accelerator", self.accelerator, get_args(ACCELERATORS))
-        _check.seed("seed", self.seed)
+        lab_check.seed("seed", self.seed)
         for name in ("held_out", "epochs", "batch_size", "draws", "devices"):
             _check.at_least(name, getattr(self, name), 1)
         for name in ("lr", "localization_lr"):
@@ -122,7 +123,7 @@ class Run:
             _check.finite_number(name, getattr(self, name))
         for name in ("averaging", "dropout", "label_smoothing"):
             _check.share(name, getattr(self, name), 1)
-        _check.divisible("batch_size", self.batch_size, self.devices)
+        lab_check.divisible("batch_size", self.batch_size, self.devices)
         if self.label_smoothing and TASKS[self.distortion].loss is not cross_entropy:
             _check.fail(f"label_smoothing must be 0 where letters have no fixed place, as in {self.distortion!r}")
 
@@ -152,10 +153,10 @@ class Run:
         _check.unknown("settings of a run", values, (field.name for field in dataclasses.fields(Run)))
         for field in dataclasses.fields(Run):
             if field.name in values and field.name != "root":
-                _check.kind(field.name, values[field.name], field.default)
+                lab_check.kind(field.name, values[field.name], field.default)
         root = values.get("root")
         if root is not None:
-            _check.kind("root", root, "")
+            lab_check.kind("root", root, "")
         return Run(**values | {"root": None if root is None else Path(root)})
 
     def differences(self, other: Run) -> dict[str, tuple[object, object]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stn import _check
+from stn.lab import _check as lab_check
 from stn.lab.data import COPIES, Splits, load
 from stn.lab.data.draw import Example
 from stn.lab.experiments.batches import (
@@ -87,7 +88,7 @@ def _trained(run: Run, folder: RunFolder, resume: bool, quiet: bool) -> list[Row
 def _begun(run: Run, folder: RunFolder, fabric: Fabric, resume: bool, until_done: ExitStack) -> Trainer:
     """A training with all that its folder knows of it. The folder is locked until it is done."""
     fabric.launch()
-    _check.divisible("batch_size", run.batch_size, fabric.world_size)
+    lab_check.divisible("batch_size", run.batch_size, fabric.world_size)
     with fabric.rank_zero_first():  # one process downloads what is missing, and makes the folder
         if fabric.is_global_zero:
             folder.check(run, resume=resume)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stn import _check
+from stn.lab import _check as lab_check
 from stn.lab.data import load
 from stn.lab.data.strings import NONE
 from stn.lab.experiments.batches import TEST, evaluation_batches
@@ -63,7 +63,7 @@ def draw_run(
     if not isinstance(layer, SpatialTransformer) or layer.family.ndim != 2:
         return paths
     task, test = TASKS[run.distortion], load(run.data, root or run.root, download=download).test
-    _check.at_most("count", count, min(len(test), MOST))
+    lab_check.at_most("count", count, min(len(test), MOST))
     test = test[:MANY]
     x, y, _ = next(evaluation_batches(test, task.evaluated, seed=0, stream=TEST))
     many, few = see(network, layer, task, x, y), see(network, layer, task, x[:count], y[:count])

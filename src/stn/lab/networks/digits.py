@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from stn import _check
+from stn.lab import _check as lab_check
 from stn.lab.networks.blocks import convolution, dense, fully_connected
 from stn.lab.networks.few_channels import ImageConvolution
 from stn.nn import DenseLocalization, DigitLocalization, SpatialTransformer
@@ -41,7 +42,7 @@ MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
 def build(model: str, side: int = 28, transform: str | Family = "affine", *, num_classes: int = 10) -> nn.Sequential:
     """One of MODELS for images (N, 1, side, side): -> logits (N, num_classes). The `st-` ones begin with `.transformer`."""
     _check.choice("model", model, MODELS)
-    _check.side("side", side, PLANS)
+    lab_check.side("side", side, PLANS)
     if not model.startswith("st-"):
         return classifier(model, side, num_classes)
     plan = PLANS[side]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from stn import _check
 from stn.io.files import aside, beside, locked, write_text
+from stn.lab import _check as lab_check
 from stn.lab.experiments.rows import Row, parsed, read_rows, write_rows
 
 COMMAND = "`stn reproduce"  # stands in every table that this library wrote
@@ -53,7 +54,7 @@ class Results(NamedTuple):
 
     def _check_document(self) -> None:
         if self.document.exists():
-            with _check.reading(self.document):
+            with lab_check.reading(self.document):
                 ours = COMMAND.encode() in self.document.read_bytes()
             if not ours:
                 _check.fail(f"out must be free, or a table of this command; {self.document} is another document")
