@@ -245,7 +245,7 @@ def test_the_data_may_have_moved(words: list[str], run: Path, tmp_path: Path, mo
         return real(name, None)
 
     for module in ("experiments.evaluate", "figures.run"):
-        monkeypatch.setattr(f"stn.{module}.load", load)
+        monkeypatch.setattr(f"stn.lab.{module}.load", load)
     assert command(words[0], run, *words[1:], "--root", "elsewhere", "--download")[0] == 0
     assert all(one == (Path("elsewhere"), {"download": True}) for one in found)
     assert found or words[0] != "evaluate"
