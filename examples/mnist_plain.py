@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stn.data import DISTORTIONS, as_float, load
+from stn.lab.data import DISTORTIONS, as_float, load
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--root", help="folder of MNIST's files; without it, scikit-learn's digits")

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from stn.data import SCENES
-from stn.data.pictures import read_picture
-from stn.experiments import RunFolder
-from stn.experiments.evaluate import trained_network
-from stn.figures.lines import draw, mesh
-from stn.figures.style import rgb, save
+from stn.io.images import read_picture
+from stn.lab.data import SCENES
+from stn.lab.experiments import RunFolder
+from stn.lab.experiments.evaluate import trained_network
+from stn.lab.figures.lines import draw, mesh
+from stn.lab.figures.style import rgb, save
 from stn.nn import SpatialTransformer
 
 SIZE = SCENES["curved"].shape[1:]  # of the strings that were learned from, and of straightened words

@@ -11,31 +11,37 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "stn"
 LAYERS = [
     "_check",
-    "files",
+    "io",
     "grid",
-    "pictures",
-    "arrays",
     "ops",
     "transforms",
     "nn",
     "export",
     "models",
-    "data",
     "registration",
-    "experiments",
-    "figures",
-    "report",
-    "bench",
+    "lab._check",
+    "lab.data",
+    "lab.networks",
+    "lab.experiments",
+    "lab.tables",
+    "lab.figures",
+    "lab.page",
+    "lab.bench",
     "cli",
+    "lab.studies",
 ]  # top first
+LABORATORY = next(i for i, name in enumerate(LAYERS) if name.startswith("lab."))
 MAX_FILE, MAX_FUNCTION = 350, 50  # lines
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
 def layer(module: str) -> int | None:
-    """Place in LAYERS of stn.<layer>..., None for stn itself or another package."""
+    """Place in LAYERS of stn.<layer>..., the first of the laboratory for stn.lab; None for stn itself or another package."""
     parts = module.split(".")
-    return LAYERS.index(parts[1]) if parts[0] == "stn" and len(parts) > 1 and parts[1] in LAYERS else None
+    if parts[0] != "stn" or len(parts) == 1:
+        return None
+    names = [".".join(parts[1:3]), LAYERS[LABORATORY]] if parts[1] == "lab" else [parts[1]]
+    return next((LAYERS.index(name) for name in names if name in LAYERS), None)
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -50,14 +56,16 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 def violations(file: Path, text: str) -> list[str]:
     name = ".".join(("stn", *file.relative_to(SOURCE).with_suffix("").parts))
-    own = layer(name)
-    if own is None:  # the front page
+    own = LABORATORY - 1 if name == "stn.__init__" else layer(name)
+    if own is None:  # the way to the command line
         return []
     return [module for module in imported(ast.parse(text)) if (layer(module) or 0) > own]
 
 
 def test_every_module_has_its_layer() -> None:
-    assert {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES} == {*LAYERS, "__init__", "__main__"}
+    inside = [path.relative_to(SOURCE).with_suffix("").parts for path in FILES]
+    names = {".".join(parts[:2]) if parts[0] == "lab" else parts[0] for parts in inside}
+    assert names == {*LAYERS, "__init__", "__main__", "lab.__init__"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -68,7 +76,27 @@ def test_imports_run_one_way(file: Path) -> None:
 def test_a_wrong_import_is_seen_also_inside_a_function() -> None:
     assert violations(SOURCE / "grid.py", "def f():\n    from stn.ops.sample import affine_sample") != []
     assert violations(SOURCE / "grid.py", "def f():\n    from stn import nn") != []
-    assert violations(SOURCE / "nn" / "transformer.py", "import stn.experiments.runs") != []
+    assert violations(SOURCE / "nn" / "transformer.py", "import stn.lab.experiments.runs") != []
+    assert violations(SOURCE / "models" / "text.py", "def f():\n    from stn import lab") != []
+    assert violations(SOURCE / "__init__.py", "from stn.lab.networks import build") != []
+    assert violations(SOURCE / "lab" / "data" / "draw.py", "from stn.lab.experiments import Run") != []
+    assert violations(SOURCE / "lab" / "figures" / "lines.py", "from stn import cli") != []
+
+
+def test_the_library_names_no_module_of_the_laboratory() -> None:
+    """Not even in a string that could be imported."""
+    named = [file for file in FILES if "stn.lab" in file.read_text()]
+    assert {file.relative_to(SOURCE).parts[0] for file in named} == {"lab", "cli"}
+
+
+def test_commands_load_the_laboratory_only_when_they_run() -> None:
+    """But for those whose options are made of what it has."""
+    eager = []
+    for file in sorted((SOURCE / "cli").glob("*.py")):
+        module = ast.parse(file.read_text())
+        found = [name for node in module.body if not isinstance(node, ast.FunctionDef) for name in imported(node)]
+        eager += [file.stem for name in found if name.startswith("stn.lab")]
+    assert eager == ["bench", "train"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stn import cli
-from stn.data.pictures import read_picture, write_picture
+from stn.io.images import read_picture, write_picture
 
 
 def stn(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -78,7 +78,7 @@ def test_names_of_cells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("stn.experiments.train.COPIES", {"digits": 1})
+    monkeypatch.setattr("stn.lab.experiments.train.COPIES", {"digits": 1})
     out = tmp_path / "run"
     command = ["train", "--model", "st-fcn", "--distortion", "r", "--epochs", 1, "--transform", "rigid", "--out", out]
     assert stn(monkeypatch, *command) == 0
@@ -220,7 +220,7 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stn.experiments.train.train", interrupt)
+    monkeypatch.setattr("stn.lab.experiments.train.train", interrupt)
     assert stn(monkeypatch, "train", "--out", tmp_path / "run") == 130
     assert "--resume" in capsys.readouterr().err
 
@@ -233,4 +233,4 @@ def test_without_its_packages_the_command_says_what_to_install() -> None:
     code = f"{hide}; from stn.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.strip() == "stn: the package tyro is needed here: pip install 'torch-stn[train]'"
+    assert done.stderr.strip() == "stn: the package tyro is needed here: pip install 'torch-stn[cli]'"

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.damage import command
-from benchmarks.interruptions import members, results
 
 from stn import InputError, cli
 from stn.cli.ending import spoken
-from stn.experiments import RunFolder
-from stn.experiments.train import Trainer
+from stn.lab.experiments import RunFolder
+from stn.lab.experiments.train import Trainer
+from stn.lab.studies.damage import command
+from stn.lab.studies.interruptions import members, results
 
 TRAIN = ["train", "--model", "fcn", "--distortion", "none", "--epochs", 2, "--draws", 1, "--batch-size", 252]
 
@@ -67,21 +67,21 @@ def raising(error: BaseException) -> Any:
 def test_errors_of_the_user_and_the_machine(
     error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stn.experiments.evaluate.evaluate", raising(error))
+    monkeypatch.setattr("stn.lab.experiments.evaluate.evaluate", raising(error))
     ended, _, text = command("evaluate", "run")
     assert ended == code and text.startswith(said)
 
 
 def test_an_error_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stn.experiments.evaluate.evaluate", raising(RuntimeError("ours")))
+    monkeypatch.setattr("stn.lab.experiments.evaluate.evaluate", raising(RuntimeError("ours")))
     with pytest.raises(RuntimeError, match="ours"):
         command("evaluate", "run")
 
 
 @pytest.mark.parametrize("name, way", (("train", "with --resume goes on"), ("reproduce", "the same command goes on")))
 def test_who_can_go_on_says_how(name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stn.experiments.train.train", raising(KeyboardInterrupt()))
-    monkeypatch.setattr("stn.experiments.reproduce.train", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("stn.lab.experiments.train.train", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("stn.lab.tables.reproduce.train", raising(KeyboardInterrupt()))
     words = {"train": ["train", "--out", tmp_path], "reproduce": ["reproduce", "table1", "--out", tmp_path / "t"]}[name]
     if name == "reproduce":
         words += ["--runs", tmp_path / "runs"]
@@ -93,7 +93,7 @@ def test_who_can_go_on_says_how(name: str, way: str, tmp_path: Path, monkeypatch
 def test_a_signal_between_two_steps_loses_nothing(
     number: signal.Signals, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stn.experiments.train.COPIES", {"digits": 1})
+    monkeypatch.setattr("stn.lab.experiments.train.COPIES", {"digits": 1})
     step, steps = Trainer._step, 0
 
     def signalled(self: Trainer, example: Any) -> torch.Tensor:
@@ -122,14 +122,14 @@ def test_an_interruption_that_a_compiler_turned_into_its_own_error(monkeypatch: 
         raise RuntimeError("no compiled object yet")
 
     monkeypatch.setattr("stn.cli.ending.PATIENCE", 3600)
-    monkeypatch.setattr("stn.experiments.evaluate.evaluate", compile_)
+    monkeypatch.setattr("stn.lab.experiments.evaluate.evaluate", compile_)
     ended, _, error = command("evaluate", "run")
     assert ended == 130 and error == "\nstn: interrupted\n"
 
 
 def test_a_terminal_without_the_sign_gets_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"split": "test", "draw": 0, "loss": 0.5, "error_percent": 1.5}]
-    monkeypatch.setattr("stn.experiments.evaluate.evaluate", lambda *arguments, **options: rows)
+    monkeypatch.setattr("stn.lab.experiments.evaluate.evaluate", lambda *arguments, **options: rows)
     monkeypatch.setattr("sys.argv", ["stn", "evaluate", "run"])
     data = io.BytesIO()
     terminal = io.TextIOWrapper(data, encoding="ascii", errors="strict", write_through=True)
@@ -158,9 +158,9 @@ DETACHED: dict[str, Any] = {  # a process group of its own, and this library whe
 PARENT = """
 import dataclasses, sys
 from pathlib import Path
-from stn.experiments.reproduce import reproduce
-from stn.experiments import tables
-from stn.experiments.runs import Run
+from stn.lab.tables.reproduce import reproduce
+from stn.lab.tables import cells as tables
+from stn.lab.experiments.runs import Run
 RUN = Run(distortion="none", model="fcn", epochs=1000, draws=1)
 cells = tuple(tables.Cell("FCN", d.upper(), dataclasses.replace(RUN, distortion=d)) for d in ("none", "r"))
 tables.TABLES["long"] = tables.Table("Long", cells, recipe="", quick=1, pictured=())

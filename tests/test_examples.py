@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stn.experiments import Run, RunFolder
-from stn.experiments.tasks import TASKS
+from stn.lab.experiments import Run, RunFolder
+from stn.lab.experiments.tasks import TASKS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -45,7 +45,7 @@ class Network(nn.Module):
         return found.flatten(1, -4) if found.ndim > image.ndim else found
 
 
-CASES: dict[str, tuple[Callable[[], Network], dict[str, Any]]] = {  # all families: benchmarks/export_matrix.py
+CASES: dict[str, tuple[Callable[[], Network], dict[str, Any]]] = {  # all families: stn.lab.studies.export_matrix
     "affine, 3 looks": (lambda: Network("affine", looks=3, fill_value=0.7), {"opset": 16}),
     "exponential, volumes": (lambda: Network(stn.ExponentialAffine(3), 3, padding_mode="border"), {"opset": 20}),
     "thin plate": (lambda: Network("tps", mode="bicubic", padding_mode="reflection", align_corners=True), {"opset": 17}),

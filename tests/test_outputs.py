@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.damage import command
 
-from stn.data.pictures import write_picture
-from stn.experiments import Run, RunFolder
-from stn.experiments.demo import RUNS
-from stn.experiments.folder import MARK
-from stn.experiments.tables import TABLES, Cell, Table
-from stn.experiments.train import Trainer
+from stn.io.images import write_picture
+from stn.lab.experiments import Run, RunFolder
+from stn.lab.experiments.demo import RUNS
+from stn.lab.experiments.folder import MARK
+from stn.lab.experiments.train import Trainer
+from stn.lab.studies.damage import command
+from stn.lab.tables import TABLES, Cell, Table
 from tests.helpers import seeded
 
 Words = Callable[[Path], list[object]]  # of a command that writes to this place
@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_picture(torch.rand(3, 24, 24, generator=seeded()), place / "in.png")
     np.save(place / "volume.npy", np.random.default_rng(0).random((8, 9, 10), np.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stn.experiments.train.COPIES", {"digits": 1})
+        patch.setattr("stn.lab.experiments.train.COPIES", {"digits": 1})
         words = ["train", "--model", "fcn", "--distortion", "none", "--epochs", 1, "--draws", 1, "--batch-size", 256]
         assert command(*words, "--out", place / "run")[0] == 0
     return place
@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table("Tiny", (Cell("FCN", "NONE", RUN),), recipe="As it comes.", quick=1, pictured=())
     monkeypatch.setitem(TABLES, "seeds", table)
-    monkeypatch.setattr("stn.experiments.train.COPIES", {"digits": 1})
+    monkeypatch.setattr("stn.lab.experiments.train.COPIES", {"digits": 1})
 
 
 def commands(place: Path, to: Path) -> dict[str, list[object]]:
@@ -68,13 +68,13 @@ NAMES = list(commands(Path(), Path()))
 WORK = {  # what must not have begun when an output is refused
     "warp": "stn.cli.warp._warped",
     "register": "stn.cli.register._found",
-    "export": "stn.experiments.evaluate.trained_network",
-    "report": "stn.report.write_report",
-    "figures": "stn.figures.draw_run",
-    "reproduce": "stn.experiments.reproduce.cell_row",
-    "train": "stn.experiments.train.Trainer.fit",
-    "bench": "stn.bench.run.measure_case",
-    "demo": "stn.experiments.train.Trainer.fit",
+    "export": "stn.lab.experiments.evaluate.trained_network",
+    "report": "stn.lab.page.write_report",
+    "figures": "stn.lab.figures.draw_run",
+    "reproduce": "stn.lab.tables.reproduce.cell_row",
+    "train": "stn.lab.experiments.train.Trainer.fit",
+    "bench": "stn.lab.bench.run.measure_case",
+    "demo": "stn.lab.experiments.train.Trainer.fit",
 }
 
 
@@ -198,7 +198,7 @@ def test_the_demonstration_replaces_its_own_runs_alone(tmp_path: Path, monkeypat
 
 def test_the_demonstration_runs_again_where_it_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = tuple(Run(distortion="none", model=model, epochs=1, draws=1, batch_size=256) for model in ("fcn", "st-fcn"))
-    monkeypatch.setattr("stn.experiments.demo.RUNS", quick)
+    monkeypatch.setattr("stn.lab.experiments.demo.RUNS", quick)
     for _ in range(2):
         code, out, error = command("demo", "--out", tmp_path)
         assert code == 0, error
@@ -232,8 +232,8 @@ def test_a_table_does_not_replace_other_documents(
 
 
 def test_the_benchmark_keeps_its_old_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stn.bench.run.measure_case", lambda case, threads, rounds: [])
-    monkeypatch.setattr("stn.bench.run.accuracy", lambda case: {"suite": "affine", "case": case.name, "task": "x"})
+    monkeypatch.setattr("stn.lab.bench.run.measure_case", lambda case, threads, rounds: [])
+    monkeypatch.setattr("stn.lab.bench.run.accuracy", lambda case: {"suite": "affine", "case": case.name, "task": "x"})
     (tmp_path / "cpu.json").write_text("old rows")
     (tmp_path / "cpu.md").write_text("old table")
     words = ["bench", "--trial", "--suites", "affine", "--threads", 1, "--out", tmp_path / "cpu"]

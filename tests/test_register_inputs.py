@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import stn
-from stn.arrays import to_images
+from stn.io.arrays import to_images
 from stn.registration import LOSSES
 from tests.helpers import near_identity
 from tests.test_register import pair, target_error

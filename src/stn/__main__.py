@@ -10,7 +10,7 @@ from stn import _check
 def main() -> None:
     """The command line, or a sentence where what it is made of is not installed."""
     try:
-        _check.installed("tyro", "train")
+        _check.installed("tyro", "cli")
         from stn.cli import main as command_line
 
         command_line()

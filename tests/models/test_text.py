@@ -1,41 +1,12 @@
-"""Reading lines of text: shapes, the start, CTC against sums over all alignments, decoding by hand."""
-
-import itertools
+"""The rectifier of text: its start, what it straightens, its localization network."""
 
 import pytest
 import torch
-from torch import Tensor
 
 import stn
-from stn.data.strings import NONE
-from stn.models.text import (
-    TEXT_MODELS,
-    Resize,
-    TextLocalization,
-    TextRecognizer,
-    build_text,
-    ctc_loss,
-    greedy_decode,
-    sequence_error,
-    text_rectifier,
-)
+from stn.models.text import Resize, TextLocalization, text_rectifier
 from stn.transforms import ThinPlateSpline, text_edges
 from tests.helpers import noise
-
-
-@pytest.mark.parametrize("size", ((64, 200), (32, 100), (47, 131)))
-@pytest.mark.parametrize("model", TEXT_MODELS)
-def test_shapes(model: str, size: tuple[int, int]) -> None:
-    logits = build_text(model, 7, in_channels=3)(torch.rand(2, 3, *size))
-    assert logits.shape == (2, 25, 7) and logits.dtype == torch.float32
-
-
-@pytest.mark.parametrize("model", TEXT_MODELS)
-def test_images_in_half_precision(model: str) -> None:
-    """As a training in mixed precision hands them over, which on a CPU torch cannot resize."""
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = build_text(model)(torch.rand(2, 1, 64, 200, dtype=torch.bfloat16))
-    assert logits.shape == (2, 25, 11) and logits.dtype == torch.float32 and logits.isfinite().all()
 
 
 def test_the_rectifier_starts_as_the_identity() -> None:
@@ -61,18 +32,6 @@ def test_the_rectifier_straightens_what_its_spline_bends() -> None:
     assert rectifier.options == {"padding_mode": "zeros"} and text_rectifier().options == {"padding_mode": "border"}
 
 
-def test_every_weight_learns() -> None:
-    torch.manual_seed(0)
-    network = build_text("st-crnn")
-    strings = torch.randint(0, 10, (4, 5))
-    for _ in range(2):  # the regression to theta starts with zeros, which let nothing through
-        network.zero_grad()
-        ctc_loss(network(torch.rand(4, 1, 64, 200)), strings).backward()
-        torch.nn.init.normal_(network.get_parameter("transformer.regression.weight"), std=0.01)
-    for key, p in network.named_parameters():
-        assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().max() > 0, key
-
-
 def test_hidden_units_of_the_localisation_cannot_all_die() -> None:
     """However far a large step has pushed them below zero, for every image some stay above."""
     localization = TextLocalization().eval()
@@ -88,68 +47,7 @@ def test_resizing_does_not_alias() -> None:
     assert localization(stripes).shape == (1, localization.out_features) == (1, 9)
 
 
-def likelihood(logits: Tensor, string: list[int]) -> Tensor:
-    """The sum over all alignments (T classes each) that collapse to this string: logits (T, C)."""
-    steps, classes = logits.shape
-    p, total = logits.softmax(dim=-1), logits.new_zeros(())
-    for path in itertools.product(range(classes), repeat=steps):
-        collapsed = [c for c, _ in itertools.groupby(path) if c != classes - 1]
-        if collapsed == string:
-            total = total + torch.stack([p[t, c] for t, c in enumerate(path)]).prod()
-    return total
-
-
-def test_ctc_sums_over_alignments() -> None:
-    logits, blank = noise(3, 4, 3), 2
-    strings = torch.tensor([[0, 1], [1, 1], [0, blank]])
-    want = torch.stack([-likelihood(logits[0], [0, 1]).log() / 2, -likelihood(logits[1], [1, 1]).log() / 2])
-    want = torch.cat([want, -likelihood(logits[2], [0]).log()[None]]).mean()
-    torch.testing.assert_close(ctc_loss(logits, strings).double(), want, rtol=1e-5, atol=0)
-
-
-def test_a_string_that_does_not_fit_adds_nothing() -> None:
-    logits = noise(1, 3, 3).requires_grad_()
-    loss = ctc_loss(logits, torch.tensor([[1, 1, 1]]))  # needs five steps
-    loss.backward()
-    assert loss == 0 and logits.grad is not None and (logits.grad == 0).all()
-
-
-def one_hot(*rows: list[int]) -> Tensor:
-    return torch.nn.functional.one_hot(torch.tensor(rows), 11).float()
-
-
-def test_greedy_decoding() -> None:
-    b = NONE
-    paths = one_hot([b, 1, 1, b, 1, 2], [3, 3, 3, 3, 3, 3], [b, b, b, b, b, b], [0, 1, 0, b, b, 9])
-    wanted = [[1, 1, 2, b, b, b], [3, b, b, b, b, b], [b] * 6, [0, 1, 0, 9, b, b]]
-    assert greedy_decode(paths).tolist() == wanted
-
-
-def test_sequence_error_counts_whole_strings() -> None:
-    b = NONE
-    paths = one_hot([1, 1, b, 1], [4, 4, b, b], [b, b, b, b], [5, b, 6, b], [5, 6, 7, 8])
-    right = torch.tensor([[1, 1, b], [4, b, b], [b, b, b], [5, 6, b], [5, 6, 7]])
-    assert sequence_error(paths, right).item() == pytest.approx(0.2)  # the last reads one too many
-    assert sequence_error(paths[:4], torch.cat([right[:4], torch.full((4, 4), b)], dim=1)) == 0  # L > T
-    for row, place, wrong in ((0, 1, b), (1, 1, 4), (2, 0, 0), (3, 0, 6)):
-        string = right[:4].clone()
-        string[row, place] = wrong
-        assert sequence_error(paths[:4], string).item() == pytest.approx(0.25)
-
-
 def test_bad_requests() -> None:
-    with pytest.raises(stn.InputError, match="model must be one of crnn, st-crnn; got 'vit'"):
-        build_text("vit")
-    with pytest.raises(stn.InputError, match=r"x must be \(N, C, 32, W\) with W >= 4; got \(1, 1, 64, 200\)"):
-        TextRecognizer()(torch.rand(1, 1, 64, 200))
-    with pytest.raises(
-        stn.InputError, match=r"integers \(N, L\) for logits \(N, T, C\); got torch.int64 \(3,\) for \(3, 4, 5\)"
-    ):
-        ctc_loss(torch.rand(3, 4, 5), torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(stn.InputError, match=r"got torch.float32 \(3, 2\)"):
-        sequence_error(torch.rand(3, 4, 5), torch.zeros(3, 2))
     with pytest.raises(stn.InputError, match="count must be even; got 7"):
         text_rectifier(control_points=7)
-    with pytest.raises(stn.InputError, match="classes must be an integer of at least 2; got 1"):
-        TextRecognizer(1)
     assert isinstance(text_rectifier().family, ThinPlateSpline)

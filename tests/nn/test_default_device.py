@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.models.colocalization import boxes_of
-from stn.models.parts import build_parts
+from stn.lab.networks.colocalization import boxes_of
+from stn.lab.networks.parts import build_parts
 from stn.nn import DenseLocalization, SharedTrunkTransformer, identity_loss, look_diagnostics
 from stn.registration.fit import bent, unit_parameters
 from stn.transforms import FAMILIES, family

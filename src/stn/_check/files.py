@@ -45,15 +45,6 @@ def writing(path: Path) -> Iterator[None]:
         raise FileError(f"{path} must be a file that can be written; {reason(error)}") from error
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Around what reads a file that is there. Raises: FileError, a sentence, for every error of the system."""
-    try:
-        yield
-    except OSError as error:
-        raise FileError(f"{path} must be a file that can be read; {reason(error)}") from error
-
-
 def outputs(given: Mapping[str, Path | None], inputs: Sequence[Path] = (), *, endings: Mapping[str, Sequence[str]]) -> None:
     """Files to write, by the name of their argument, before the work: an ending that is known, a folder that can be made
     and written, and neither another output, nor an input, nor a file of a run."""

@@ -128,28 +128,10 @@ def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
             fail(f"{name} must be among {', '.join(allowed)}; got {key!r}")
 
 
-def side(name: str, value: int, allowed: Iterable[int]) -> int:
-    """The side of a square image, one of those that a network is laid out for."""
-    found = integer(value)
-    if found is None or found not in allowed:
-        fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {value!r}")
-    return found
-
-
 def installed(module: str, extra: str) -> None:
     """A package that only an extra of this library needs."""
     if importlib.util.find_spec(module) is None:
         fail(f"the package {module} is needed here: pip install 'torch-stn[{extra}]'")
-
-
-def device(name: str, value: str) -> None:
-    """cpu, or a CUDA device that is there."""
-    kind, _, index = value.partition(":")
-    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
-        fail(f"{name} must be cpu, cuda or cuda and a number, as in cuda:1; got {value!r}")
-    count = torch.cuda.device_count()
-    if kind == "cuda" and int(index or 0) >= count:
-        fail(f"{name} must be a device that torch sees, and it sees {count} of CUDA; got {value!r}")
 
 
 def angle(name: str, degrees: float) -> None:
@@ -189,11 +171,6 @@ def lattice_of(name: str, value: int | Sequence[int], ndim: int, *, least: int) 
 def even(name: str, value: int) -> None:
     if value % 2:
         fail(f"{name} must be even; got {value!r}")
-
-
-def divisible(name: str, value: int, parts: int) -> None:
-    if value % parts:
-        fail(f"{name} must be a multiple of the {parts} processes that share it; got {value!r}")
 
 
 def share(name: str, value: float, most: float) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from stn.bench.cases import SUITES
 from stn.cli.options import Device, one_of
+from stn.lab.bench.cases import SUITES
 
 
 def bench(
@@ -35,8 +35,8 @@ def bench(
         trial: Small images, to try the machinery.
         resume: Keep the rows that --out has, and measure the rest.
     """
-    from stn.bench.run import bench as measure
-    from stn.files import beside
+    from stn.io.files import beside
+    from stn.lab.bench.run import bench as measure
 
     out = out or Path("runs/bench") / device.replace(":", "")
     measure(out, suites=suites, threads=threads, device=device, rounds=rounds, trial=trial, resume=resume)

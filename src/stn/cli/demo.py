@@ -15,9 +15,9 @@ def demo(out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/demo"),
         out: Folder of the two runs; those of an earlier demonstration are replaced, and no others.
         seed: Of the initial weights, the order of the images and their distortions.
     """
-    from stn.experiments.demo import demo as show
-    from stn.experiments.machine import keep_memory
-    from stn.figures import draw_run
+    from stn.lab.experiments.demo import demo as show
+    from stn.lab.experiments.machine import keep_memory
+    from stn.lab.figures import draw_run
 
     keep_memory()
     for path in draw_run(show(out, seed=seed)):

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from stn import _check
-from stn.experiments.rows import DamagedRows
+from stn.io.files import DamagedFile
 
 WRONG, PIPE, INTERRUPTED, TERMINATED = 2, 141, 130, 143  # exit codes; the last three as of a program that a signal ends
 PATIENCE = 15  # seconds from a signal to the end
@@ -59,6 +59,8 @@ def _explain(error: Exception, command: str, names: Mapping[str, str]) -> NoRetu
         sys.exit(PIPE)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
         end(f"{command} needs more memory than there is", WRONG)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("stn"):
+        end(f"the package {error.name.partition('.')[0]} is needed here: pip install 'torch-stn[train]'", WRONG)
     if isinstance(error, OSError):
         end(f"{error.filename or command}: {_check.reason(error)}", WRONG)
     raise error
@@ -150,7 +152,7 @@ def _plain_warnings() -> Iterator[None]:
     hook, threading.excepthook = threading.excepthook, silent
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("always", DamagedRows)
+            warnings.simplefilter("always", DamagedFile)
             warnings.showwarning = plain
             yield
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from stn.cli.options import Device, Download, Folder, Root
-from stn.experiments.folder import RunFolder
 
 
 def evaluate(run: Folder, draws: int = 3, device: Device = "cpu", root: Root = None, download: Download = False) -> None:
@@ -16,8 +15,9 @@ def evaluate(run: Folder, draws: int = 3, device: Device = "cpu", root: Root = N
         root: Folder of the data files.
         download: Fetch data files that are missing from --root.
     """
-    from stn.experiments.evaluate import evaluate as measure
-    from stn.experiments.evaluate import mean_and_spread
+    from stn.lab.experiments.evaluate import evaluate as measure
+    from stn.lab.experiments.evaluate import mean_and_spread
+    from stn.lab.experiments.folder import RunFolder
 
     rows = measure(RunFolder(run), draws=draws, device=device, root=root, download=download)
     for row in rows:

@@ -10,7 +10,6 @@ from tyro.conf import Positional
 
 from stn import _check
 from stn.cli.options import Folder
-from stn.experiments.folder import RunFolder
 
 
 def export(
@@ -28,9 +27,10 @@ def export(
         lowering: What looks become: grid_sample (one operator), or gather, for runtimes that lack it, and for volumes
             before opset 20.
     """
-    from stn.experiments.evaluate import example_images, trained_network
     from stn.export import largest_difference, to_onnx
-    from stn.files import write_atomically
+    from stn.io.files import write_atomically
+    from stn.lab.experiments.evaluate import example_images, trained_network
+    from stn.lab.experiments.folder import RunFolder
 
     _check.outputs({"out": out}, endings={"out": (".onnx",)})
     folder = RunFolder(run)

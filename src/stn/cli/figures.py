@@ -6,7 +6,6 @@ from pathlib import Path
 
 from stn import _check
 from stn.cli.options import Download, Folders, Root
-from stn.experiments.folder import RunFolder
 
 
 def figures(
@@ -27,7 +26,8 @@ def figures(
         root: Folder of the data files.
         download: Fetch data files that are missing from --root.
     """
-    from stn.figures import draw_kernels, draw_run, draw_runs
+    from stn.lab.experiments.folder import RunFolder
+    from stn.lab.figures import draw_kernels, draw_run, draw_runs
 
     _check.at_least("count", count, 1)
     folders = [RunFolder(run) for run in runs]

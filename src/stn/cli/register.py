@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from stn import _check
 from stn.cli.options import MaxPixels, one_of
-from stn.data.pictures import MAX_PIXELS, Source
+from stn.io.images import MAX_PIXELS, Source
 from stn.registration import Registration
 from stn.transforms import FAMILIES
 
@@ -45,7 +45,7 @@ def register(
         theta: A numpy file to write the transform's parameters to.
         max_pixels: The largest picture that is read.
     """
-    from stn.data.pictures import check_output, read_source, write_array, write_source
+    from stn.io.images import check_output, read_source, write_array, write_source
 
     _check.outputs({"out": out, "theta": theta}, [moving, fixed], endings={"theta": (".npy",)})
     picture, goal = (read_source(path, max_pixels=max_pixels) for path in (moving, fixed))

@@ -9,7 +9,6 @@ import tyro
 
 from stn import _check
 from stn.cli.options import Download, Folders, Root
-from stn.experiments.folder import RunFolder
 
 
 def report(
@@ -28,7 +27,8 @@ def report(
         root: Folder of the data files.
         download: Fetch data files that are missing from --root.
     """
-    from stn.report import write_report
+    from stn.lab.experiments.folder import RunFolder
+    from stn.lab.page import write_report
 
     _check.some("RUN", runs)
     _check.outputs({"out": out}, endings={"out": (".html", ".htm")})

@@ -66,18 +66,18 @@ def reproduce(
 
 
 def _names(table: str) -> list[str]:
-    from stn.experiments.colocalization import searches
-    from stn.experiments.tables import TABLES
+    from stn.lab.tables import TABLES
+    from stn.lab.tables.colocalization import searches
 
     return [search.name for search in searches(1)] if table == "colocalization" else [c.name for c in TABLES[table].cells]
 
 
 def _written(table: str, budget: str, workers: int, *, out: Path, runs: Path, **options: Any) -> list[Path]:
-    from stn.experiments.colocalization import reproduce_colocalization
-    from stn.experiments.reproduce import reproduce as build
-    from stn.experiments.tables import TABLES
-    from stn.figures import draw_found, draw_table
-    from stn.files import beside
+    from stn.io.files import beside
+    from stn.lab.figures import draw_found, draw_table
+    from stn.lab.tables import TABLES
+    from stn.lab.tables.colocalization import reproduce_colocalization
+    from stn.lab.tables.reproduce import reproduce as build
 
     if table == "colocalization":
         reproduce_colocalization(out=out, runs=runs, **options)

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from stn.experiments.folder import RunFolder
-from stn.experiments.runs import Run
+from stn.lab.experiments.runs import Run
 
 
 def train(
@@ -31,9 +30,10 @@ def train(
         resume: Continue the run in --out from its last epoch; start it if there is none. The data and the device may be
             others than before.
     """
-    from stn.experiments.evaluate import mean_and_spread
-    from stn.experiments.machine import keep_memory
-    from stn.experiments.train import train as fit
+    from stn.lab.experiments.evaluate import mean_and_spread
+    from stn.lab.experiments.folder import RunFolder
+    from stn.lab.experiments.machine import keep_memory
+    from stn.lab.experiments.train import train as fit
 
     keep_memory()
     folder = RunFolder(out or Path("runs") / run.name)

@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from stn import _check
 from stn.cli.options import MaxPixels, one_of
-from stn.data.pictures import MAX_PIXELS, Source
+from stn.io.images import MAX_PIXELS, Source
 from stn.ops.interpolation import INTERPOLATIONS
 from stn.ops.padding import PADDINGS
 
@@ -51,7 +51,7 @@ def warp(
         padding_mode: What lies outside the picture.
         max_pixels: The largest picture that is read or made.
     """
-    from stn.data.pictures import check_output, read_source, write_source
+    from stn.io.images import check_output, read_source, write_source
 
     motion = {"rotate": rotate, "scale": scale - 1, "translate": any(translate), "shear": shear}
     if corners is not None:
@@ -72,7 +72,7 @@ def warp(
 def _matrix(
     shape: tuple[int, ...], corners: Four | None, rotate: float, scale: float, shear: float, translate: tuple[float, float]
 ) -> Tensor:
-    from stn.data.motions import corners_to_homography, motion_to_theta
+    from stn.cli.motions import corners_to_homography, motion_to_theta
 
     if corners is not None:
         return corners_to_homography(shape, corners)

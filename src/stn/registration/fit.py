@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.arrays import to_images
 from stn.grid import lattice
+from stn.io.arrays import to_images
 from stn.nn.losses import within_reach
 from stn.ops import Pyramid
 from stn.registration.descent import Descent

@@ -1,0 +1,114 @@
+"""The whole benchmark: measure what is missing, keep every row as it comes, write the table."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stn import _check
+from stn.io.files import aside, beside, write_text
+from stn.lab import _check as lab_check
+from stn.lab.bench.cases import SUITES, quick
+from stn.lab.bench.costs import costs
+from stn.lab.bench.markdown import markdown
+from stn.lab.bench.measure import accuracy, describe, measure_case, measure_on_device
+from stn.lab.experiments.machine import processor
+
+Row = dict[str, Any]
+PACKAGES = {name: name for name in ("torch", "numba", "numpy", "triton", "kornia")}  # name -> module
+PACKAGES |= {"torch-stn": "stn", "opencv-python-headless": "cv2"}
+
+
+def bench(
+    out: Path,  # without its suffix: .json and .md are written
+    *,
+    suites: Sequence[str] = (),
+    threads: Sequence[int] = (1, 2),
+    device: str = "cpu",
+    rounds: int = 11,
+    trial: bool = False,
+    resume: bool = False,
+    progress: Callable[[str], None] = print,
+) -> list[Row]:
+    """Measure suites (all: none named), each case with each number of threads. Killed, `resume` goes on where it was.
+
+    device: cpu, or cuda, where threads do not matter and what only a processor has (opencv, costs) is left out.
+
+    Raises: InputError for a suite or a device that does not exist, or fewer than two rounds.
+    """
+    lab_check.device("device", device)
+    _check.unknown("suites", suites, [*SUITES, "costs"])
+    _check.at_least("rounds", rounds, 2)
+    for count in threads:
+        _check.at_least("threads", count, 1)
+    file, document = beside(out, ".json"), beside(out, ".md")
+    for path in (file, document):
+        _check.writable("out", path)
+    header, rows = begun(file, document, resume) or (machine(device), [])
+    done = {(row["suite"], row["case"], row["task"], row["threads"]) for row in rows if "threads" in row}
+
+    def keep(more: Sequence[Row]) -> None:
+        rows.extend(more)
+        text = json.dumps({"machine": header, "rows": rows}, indent=1)
+        write_text(file, text)
+        write_text(document, markdown(header, rows))
+
+    on_host = device == "cpu"
+    for case in [c for name in suites or SUITES for c in SUITES.get(name, ()) if on_host or name != "opencv"]:
+        case = replace(quick(case) if trial else case, device=device)
+        for count in threads if on_host else (1,):
+            if (*describe(case).values(), count) not in done:
+                place = f"{count} thread{'s' if count > 1 else ''}" if on_host else device
+                progress(f"{case.suite}: {case.name}, {case.task}, {place}")
+                keep(measure_case(case, count, rounds) if on_host else measure_on_device(case, rounds))
+        known = [row["case"] for row in rows if row.get("task") == "accuracy"]
+        if case.suite == "affine" and case.name not in known:
+            keep([accuracy(case)])
+    if on_host and (not suites or "costs" in suites) and not any(row["suite"] == "costs" for row in rows):
+        progress("costs: import, first call, memory")
+        keep(list(costs()))
+    return rows
+
+
+def begun(file: Path, document: Path, resume: bool) -> tuple[Row, list[Row]] | None:
+    """What is to go on; else what is there is kept aside, and a line says so."""
+    if resume and file.exists():
+        with lab_check.reading(file):
+            text = file.read_bytes()
+        try:
+            kept = json.loads(text)
+            header, rows = kept["machine"], kept["rows"]
+            markdown(header, rows)
+            return header, rows
+        except Exception as error:  # whatever a row of another form led to
+            _check.fail(f"{file} must hold rows of stn bench to go on; reading them ended in {type(error).__name__}")
+    for path in (file, document):
+        if path.exists():
+            print(f"stn: {path} is kept as {aside(path)}", file=sys.stderr)
+    return None
+
+
+def machine(device: str) -> Row:
+    found = {} if device == "cpu" else {"device": f"{device}, {torch.cuda.get_device_name(device)}"}
+    names = [name for name, module in PACKAGES.items() if importlib.util.find_spec(module)]
+    return {
+        "date": datetime.date.today().isoformat(),
+        **found,
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
+        "torch threads": torch.get_num_threads(),
+    }

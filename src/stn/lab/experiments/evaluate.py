@@ -1,0 +1,91 @@
+"""Measure a network: on batches, or a finished run on fresh draws of its test set."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stn import _check
+from stn.lab import _check as lab_check
+from stn.lab.data import load
+from stn.lab.experiments.batches import TEST, Batches, evaluation_batches, generator
+from stn.lab.experiments.folder import Row, RunFolder
+from stn.lab.experiments.tasks import TASKS, Task
+from stn.lab.experiments.watch import Watch
+
+
+def scores(model: nn.Module, task: Task, batches: Batches, watch: Watch | None = None) -> Row:
+    """loss, error_percent, images_per_second and what the watch has seen, over all batches and processes."""
+    from torchmetrics import MeanMetric  # of the extra `train`, without which a network can still be exported
+
+    start = time.perf_counter()
+    device = next(model.parameters()).device
+    means: dict[str, MeanMetric] = defaultdict(lambda: MeanMetric().to(device))
+    count = 0
+    model.eval()
+    with torch.inference_mode():
+        for example in batches:
+            logits, y = model(example.x).float(), example.y
+            measured = {"loss": task.loss(logits, y), "error_percent": 100 * task.wrong(logits, y).float().mean()}
+            if watch:
+                measured |= watch.diagnostics()
+                if task.found and example.boxes is not None:
+                    measured |= task.found(watch.warps()[0], example.boxes)
+            for name, value in measured.items():
+                means[name].update(value, weight=len(y))
+            count += len(y)
+    row = {name: mean.compute().item() for name, mean in means.items()}
+    return row | {"images_per_second": round(count / (time.perf_counter() - start), 1)}
+
+
+def trained_network(folder: RunFolder) -> nn.Module:
+    """The network of a run with the weights that its last checkpoint would be judged by, in evaluation mode.
+
+    Raises: InputError if the folder is not that of a run, or holds no checkpoint yet, or another network's.
+    """
+    run, state = folder.run(), folder.load()
+    if state is None:
+        _check.fail(f"the run folder must hold a checkpoint; {folder.path} has not completed an epoch")
+    network = TASKS[run.distortion].build(run.model, run.transform)
+    with folder.fitting():
+        network.load_state_dict(state["evaluated"])
+    return network.eval()
+
+
+def example_images(folder: RunFolder, count: int = 2) -> Tensor:
+    """Images as the run's network takes them, (N, C, ..), of noise where its own are of pictures: reads no data."""
+    task, noise = TASKS[folder.run().distortion], generator(0, TEST)
+    pictures = torch.rand(count, *task.shape, generator=noise)
+    return task.evaluated(pictures, torch.zeros(count, dtype=torch.int64), noise).x
+
+
+def evaluate(
+    folder: RunFolder,
+    *,
+    draws: int = 3,
+    device: torch.device | str = "cpu",
+    root: Path | None = None,  # of the data, where it is no longer where the run found it
+    download: bool = False,
+) -> list[Row]:
+    """Test rows, one for each draw of the distortions. The first are those that the training itself reported."""
+    _check.at_least("draws", draws, 1)
+    lab_check.device("device", str(device))
+    run, network = folder.run(), trained_network(folder).to(device)
+    test, task = load(run.data, root or run.root, download=download).test.to(device), TASKS[run.distortion]
+    watch = Watch(network)
+    rows = []
+    for draw in range(draws):
+        batches = evaluation_batches(test, task.evaluated, seed=0, stream=TEST, number=draw)
+        rows.append({"split": "test", "draw": draw} | scores(network, task, batches, watch))
+    return rows
+
+
+def mean_and_spread(rows: Iterable[Row], key: str = "error_percent") -> tuple[float, float]:
+    """Mean and sample standard deviation over the test rows."""
+    values = torch.tensor([row[key] for row in rows if row["split"] == "test"], dtype=torch.float64)
+    return values.mean().item(), values.std().item() if len(values) > 1 else 0.0

@@ -1,0 +1,150 @@
+"""Tasks: what a run learns of images, from how its examples are drawn to what counts as an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from stn.lab.data import DISTORTIONS, Distortion
+from stn.lab.data.crops import CROP, as_they_are, middle_crops, random_crops
+from stn.lab.data.draw import Example
+from stn.lab.data.scenes import SCENES
+from stn.lab.data.strings import NONE
+from stn.lab.experiments.batches import Draw
+from stn.lab.networks import (
+    ADDITION_MODELS,
+    ALIGNMENT_MODELS,
+    MODELS,
+    SVHN_MODELS,
+    VOLUME_MODELS,
+    build,
+    build_addition,
+    build_alignment,
+    build_parts,
+    build_svhn,
+    build_volumes,
+)
+from stn.lab.networks.alignment import IN_STEPS
+from stn.lab.networks.blocks import convolution
+from stn.lab.networks.parts import small_resnet
+from stn.lab.networks.text import TEXT_MODELS, build_text, ctc_loss, greedy_decode
+from stn.transforms import Warp, family
+
+LOOKS = {"look": 1, "2xlook": 2}  # at two digits
+BIRDS = {"cnn": 0, "2xst-cnn": 2, "4xst-cnn": 4}  # looks at a bird
+CLASSES = 200  # of birds
+
+
+def cross_entropy(logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0) -> Tensor:  # ()
+    """Cross-entropy, the mean over all places."""
+    return F.cross_entropy(logits.float().movedim(-1, 1), y, label_smoothing=label_smoothing)
+
+
+def ctc(logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0) -> Tensor:  # ()
+    """Labels of no fixed place cannot be smoothed: `Run` refuses it."""
+    return ctc_loss(logits, y)
+
+
+def most_likely(logits: Tensor) -> Tensor:  # (N, classes), or (N, L, classes) -> (N,), or (N, L)
+    return logits.argmax(dim=-1)
+
+
+def parts_found(warp: Warp, boxes: Tensor) -> dict[str, Tensor]:  # (N, K) looks, (N, 2, 4)
+    """both_found: the share of images in which the middle of each digit lies within a look, each in one of its own."""
+    middle = boxes.unflatten(-1, (2, 2)).mean(dim=-2)  # (N, 2, 2)
+    seen = warp.inverse().points(middle.unsqueeze(1).expand(*warp.batch, 2, 2))  # in coordinates of each look
+    left, right = (seen.abs() <= 1).all(dim=-1).unbind(dim=-1)  # (N, K)
+    pairs = left.unsqueeze(2) & right.unsqueeze(1)  # (N, K, K): the left one in the first look, the right one in the second
+    apart = ~torch.eye(pairs.shape[-1], dtype=torch.bool, device=pairs.device)
+    return {"both_found": (pairs & apart).flatten(1).any(dim=1).float().mean()}
+
+
+class Task(NamedTuple):
+    """What `--distortion` names. Logits are (N, classes), or (N, L, classes) along a string."""
+
+    draw: Draw
+    models: tuple[str, ...]
+    build: Callable[[str, str], nn.Module]  # from the names of a model and of a transform
+    loss: Callable[..., Tensor] = cross_entropy
+    read: Callable[[Tensor], Tensor] = most_likely  # logits -> the answers, as y has them
+    found: Callable[[Warp, Tensor], dict[str, Tensor]] | None = None  # of looks and the digits' boxes
+    still: Draw | None = None  # what is evaluated, where that is not drawn as in training
+    data: tuple[str, ...] = ("digits", "mnist")  # whose images it takes
+    shape: tuple[int, int, int] = (1, 28, 28)  # of one of those
+    family: str | None = None  # what the layer learns, where the run cannot choose it
+
+    @property
+    def evaluated(self) -> Draw:
+        return self.still or self.draw
+
+    def wrong(self, logits: Tensor, y: Tensor) -> Tensor:  # (N,) bool
+        """A string is wrong if any of its places is, or it is longer."""
+        answers, length = self.read(logits).view(len(y), -1), y[:1].numel()
+        longer = (answers[:, length:] != NONE).any(dim=1)
+        return (answers[:, :length] != y.view(len(y), -1)).any(dim=1) | longer
+
+
+def distorted(distortion: Distortion) -> Task:
+    def draw(images: Tensor, labels: Tensor, generator: Generator) -> Example:
+        return Example(distortion.apply(images, generator), labels)
+
+    return Task(draw, MODELS, lambda model, transform: build(model, distortion.side, transform))
+
+
+def made_up(scene: str, models: Iterable[str], build: Callable[[str, str], nn.Module], **rest: Any) -> Task:
+    return Task(SCENES[scene].draw, tuple(models), build, **rest)
+
+
+def _volumes(side: int) -> Task:
+    name = "extruded" if side == 60 else f"extruded_{side}"
+    return made_up(name, VOLUME_MODELS, lambda model, transform: build_volumes(model, side, family(transform, 3)))
+
+
+def _strings(model: str, transform: str) -> nn.Module:
+    return build_svhn(model, 64, transform, channels=1, width=0.25, dropout=0.0)
+
+
+def _numbers(model: str, transform: str) -> nn.Module:
+    return build_svhn(model, 64, transform)
+
+
+def _pairs(model: str, transform: str) -> nn.Module:
+    halve = nn.MaxPool2d(2)
+    backbone = nn.Sequential(convolution(1, 16, 5), halve, convolution(16, 32, 3), halve, convolution(32, 64, 3))
+    scene = SCENES["pairs"]
+    return build_parts(scene.classes, scene.shape[-1], num_looks=LOOKS[model], channels=1, backbone=backbone)
+
+
+def _text(model: str, transform: str) -> nn.Module:
+    return build_text(model)
+
+
+def _birds(model: str, transform: str) -> nn.Module:
+    """On 224 pixels, without weights that were trained elsewhere (the paper's had seen ImageNet)."""
+    if looks := BIRDS[model]:
+        return build_parts(CLASSES, CROP, num_looks=looks)
+    backbone = small_resnet()
+    return nn.Sequential(backbone, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, CLASSES))
+
+
+TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()} | {
+    "addition": made_up("addition", ADDITION_MODELS, build_addition),
+    "pairs": made_up("pairs", LOOKS, _pairs, found=parts_found, family="attention"),
+    "strings": made_up("strings", SVHN_MODELS, _strings),
+    "extruded": _volumes(60),
+    "extruded_32": _volumes(32),
+    "curved": made_up(
+        "curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode, family="tps"
+    ),
+    "perturbed": made_up("perturbed", ALIGNMENT_MODELS, build_alignment),
+    "perturbed_56": made_up("perturbed_56", IN_STEPS, partial(build_alignment, side=56)),
+    "numbers": Task(as_they_are, SVHN_MODELS, _numbers, data=("svhn",), shape=(3, 64, 64)),
+    "birds": Task(
+        random_crops, tuple(BIRDS), _birds, still=middle_crops, data=("cub",), shape=(3, 256, 256), family="attention"
+    ),
+}

@@ -1,0 +1,35 @@
+"""Mean images before and after the layer: what it makes alike becomes sharp."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from stn.lab.figures.style import WIDTH, bare, show
+
+MOST = 10  # classes with a column of their own
+
+
+def means(
+    images: Tensor,  # (N, C, H, W)
+    outputs: Tensor,  # (N, C, h, w), or (N, K, C, h, w)
+    classes: Tensor,  # (N,), or (N, L), which are not told apart
+) -> Figure:
+    """The mean of all images and of each class, above the mean of what the layer made of them; each as bright as it can.
+
+    Digits that come in all positions are a blur; the layer turns them alike, for then one classifier reads them all.
+    """
+    outputs = outputs if outputs.ndim == 5 else outputs.unsqueeze(1)
+    found = classes.unique().tolist()[:MOST] if classes.ndim == 1 else []
+    groups = {"all": classes.new_ones(len(classes)).bool()} | {str(one): classes == one for one in found}
+    rows, across = 1 + outputs.shape[1], min(2.0, WIDTH / len(groups))
+    figure, axes = bare(rows, len(groups), width=max(3.0, across * len(groups)), height=across * rows + 0.35)
+    for column, (name, chosen) in enumerate(groups.items()):
+        axes[0, column].set_title(name, fontsize=9)
+        for ax, pictures in zip(axes[:, column], (images, *outputs.unbind(dim=1)), strict=True):
+            mean = pictures[chosen].mean(dim=0)
+            show(ax, mean / mean.amax().clamp_min(1e-6))
+    names = ["mean\ninput", *(["mean\noutput"] if rows == 2 else [f"mean\nlook {k}" for k in range(1, rows)])]
+    for ax, name in zip(axes[:, 0], names, strict=True):
+        ax.set_ylabel(name, fontsize=9)
+    return figure

@@ -1,0 +1,123 @@
+"""The pictures of a run, drawn into its folder; and those of several together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stn.lab import _check as lab_check
+from stn.lab.data import load
+from stn.lab.data.strings import NONE
+from stn.lab.experiments.batches import TEST, evaluation_batches
+from stn.lab.experiments.evaluate import trained_network
+from stn.lab.experiments.film import developed
+from stn.lab.experiments.folder import Row, RunFolder
+from stn.lab.experiments.runs import Run
+from stn.lab.experiments.tasks import TASKS, Task
+from stn.lab.figures.control import control_points, handles
+from stn.lab.figures.curves import curves, errors
+from stn.lab.figures.determinant import determinants
+from stn.lab.figures.film import film, save_gif, save_mp4
+from stn.lab.figures.looks import looks
+from stn.lab.figures.means import means
+from stn.lab.figures.style import save
+from stn.nn import SpatialTransformer
+from stn.transforms import Warp
+
+MANY = 1000  # test images of which means are taken
+MOST = 64  # that a picture shows: of more, none would be seen
+
+
+class Seen(NamedTuple):
+    """What a trained layer does with test images."""
+
+    images: Tensor  # (N, C, H, W)
+    warp: Warp
+    outputs: Tensor  # (N, C, h, w), or (N, K, C, h, w)
+    truth: Tensor  # (N,), or (N, L)
+    answers: Tensor
+
+
+def draw_run(
+    folder: RunFolder,
+    *,
+    count: int = 8,
+    to: Path | None = None,  # default: its figures/
+    root: Path | None = None,  # of the data, where it is no longer where the run found it
+    download: bool = False,
+) -> list[Path]:
+    """Draw a run into its folder: its curves and, if it has a 2-D spatial transformer, what that does with `count` test
+    images, with the mean of many, and what it did while it learned.
+
+    Raises: InputError if the folder is not that of a run, or its data cannot be read.
+    """
+    run, to = folder.run(), to or folder.figures
+    rows = folder.told()
+    paths = [save(curves(rows, run.label), to / "curves.png")]
+    network = trained_network(folder)
+    layer = getattr(network, "transformer", None)
+    if not isinstance(layer, SpatialTransformer) or layer.family.ndim != 2:
+        return paths
+    task, test = TASKS[run.distortion], load(run.data, root or run.root, download=download).test
+    lab_check.at_most("count", count, min(len(test), MOST))
+    test = test[:MANY]
+    x, y, _ = next(evaluation_batches(test, task.evaluated, seed=0, stream=TEST))
+    many, few = see(network, layer, task, x, y), see(network, layer, task, x[:count], y[:count])
+    paths.append(save(means(many.images, many.outputs, many.truth), to / "means.png"))
+    pairs = list(zip(few.truth, few.answers, strict=True))
+    titles, wrong = [f"{_read(y)}, read as {_read(answer)}" for y, answer in pairs], [_read(y) != _read(a) for y, a in pairs]
+    paths.append(save(looks(few.images, few.warp, few.outputs, titles, wrong=wrong), to / "looks.png"))
+    if bends(few.warp):
+        paths.append(save(determinants(few.images, few.warp), to / "determinant.png"))
+    return paths + draw_film(folder, to, rows)
+
+
+def draw_film(folder: RunFolder, to: Path, rows: Sequence[Row]) -> list[Path]:
+    """What the run's film shows: film.gif, film.mp4 where there is ffmpeg, and the motion of control points."""
+    found = developed(folder)
+    if found is None:
+        return []
+    layer, images, scenes = found
+    frames = list(film(images, scenes, rows))
+    paths = [save_gif(frames, to / "film.gif"), save_mp4(frames, to / "film.mp4")]
+    if (places := handles(layer.family)) is not None:
+        figure = control_points(images, places, [scene.warp for scene in scenes])
+        paths.append(save(figure, to / "control_points.png"))
+    return [path for path in paths if path]
+
+
+def draw_runs(folders: Sequence[RunFolder], out: Path) -> Path:
+    """The validation errors of several runs beside one another; those that differ in their seed alone are one line."""
+    groups: dict[str, list[list[Row]]] = {}
+    for folder in folders:
+        groups.setdefault(_group(folder.run(), [other.run() for other in folders]), []).append(folder.told())
+    return save(errors(groups), out)
+
+
+def see(network: nn.Module, layer: SpatialTransformer, task: Task, x: Tensor, y: Tensor) -> Seen:
+    with torch.inference_mode():
+        output, warp = layer(x, return_warp=True)
+        return Seen(x, warp, output, y, task.read(network(x)))
+
+
+def bends(warp: Warp) -> bool:
+    """Whether it covers more of the image in some places of its output than in others, as no affine map does."""
+    area = warp.jacobian_determinant((8, 8))
+    return bool((area.amax(dim=(-2, -1)) - area.amin(dim=(-2, -1))).max() > 1e-3)
+
+
+def _group(run: Run, others: Sequence[Run]) -> str:
+    """The run's name without its seed, and what else sets it apart from others of that name."""
+    name = run.label.rsplit("-seed", 1)[0]
+    same = [other for other in others if other.label.rsplit("-seed", 1)[0] == name]
+    apart = sorted({key for other in same for key in run.differences(other)} - {"seed"})
+    return ", ".join([name, *(f"{key} {getattr(run, key)}" for key in apart)])
+
+
+def _read(classes: Tensor) -> str:
+    """A class, or the digits of a string."""
+    return str(classes.item()) if classes.ndim == 0 else "".join(str(c) for c in classes.tolist() if c != NONE)

@@ -1,0 +1,44 @@
+"""The networks of the paper's experiments, as builders."""
+
+from stn.lab.networks.addition import ADDITION_MODELS, build_addition
+from stn.lab.networks.alignment import ALIGNMENT_MODELS, build_alignment
+from stn.lab.networks.colocalization import (
+    Codes,
+    box_iou,
+    boxes_of,
+    build_colocalizer,
+    random_places,
+    similarity_triplet_loss,
+    triplet_loss,
+)
+from stn.lab.networks.digits import MODELS, build, num_parameters
+from stn.lab.networks.parts import PartsNetwork, build_parts, small_resnet
+from stn.lab.networks.svhn import SVHN_MODELS, build_svhn
+from stn.lab.networks.text import TEXT_MODELS, build_text
+from stn.lab.networks.volumes import VOLUME_MODELS, build_volumes
+
+__all__ = [
+    "ADDITION_MODELS",
+    "ALIGNMENT_MODELS",
+    "Codes",
+    "MODELS",
+    "PartsNetwork",
+    "SVHN_MODELS",
+    "TEXT_MODELS",
+    "VOLUME_MODELS",
+    "box_iou",
+    "boxes_of",
+    "build",
+    "build_addition",
+    "build_alignment",
+    "build_colocalizer",
+    "build_parts",
+    "build_svhn",
+    "build_text",
+    "build_volumes",
+    "num_parameters",
+    "random_places",
+    "similarity_triplet_loss",
+    "small_resnet",
+    "triplet_loss",
+]

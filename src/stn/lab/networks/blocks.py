@@ -1,0 +1,59 @@
+"""What the networks are made of: a convolution or a dense layer, batch norm, ReLU, and dropout that a run switches on."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from stn.lab.networks.few_channels import ImageConvolution
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def convolution(
+    before: int, after: int, kernel: int, *, stride: int = 1, padded: bool = True, ndim: int = 2, image: bool = False
+) -> nn.Sequential:
+    """(N, before, *in) -> (N, after, *out): out = in / stride, or without padding (in - kernel + 1) / stride, rounded up.
+
+    image: the input has few channels, and may be a look (`ImageConvolution`).
+    """
+    conv, norm = (nn.Conv2d, nn.BatchNorm2d) if ndim == 2 else (nn.Conv3d, nn.BatchNorm3d)
+    conv = ImageConvolution if image else conv
+    padding = kernel // 2 if padded else 0
+    return nn.Sequential(conv(before, after, kernel, stride, padding, bias=False), norm(after), nn.ReLU())
+
+
+def dense(before: int, after: int) -> nn.Sequential:
+    """(N, before) -> (N, after). No unit is dropped unless `set_dropout` says so."""
+    return nn.Sequential(nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(), nn.Dropout(0.0))
+
+
+def set_dropout(network: nn.Module, share: float) -> None:
+    """Let all of a network's dropout layers leave out this share of their units."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+
+
+def channels_last(network: Module) -> Module:
+    """The same network; the weights of its convolutions lie as those of images in torch.channels_last do.
+
+    Those of one channel, too: they have that order already, but torch goes by the strides, of which it takes the usual ones
+    for the other order. The first maps would be so laid out; the step of Table 1's CNN takes twice as long then.
+    """
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weight in network.parameters():
+        if weight.ndim in formats:
+            weight.data = torch.empty_like(weight, memory_format=formats[weight.ndim]).copy_(weight.data)
+    return network
+
+
+def fully_connected(in_features: int, num_classes: int, budget: int) -> nn.Sequential:
+    """Two hidden layers, as wide as so many parameters allow: h^2 + h (in_features + 4 + num_classes) + num_classes."""
+    b = in_features + 4 + num_classes
+    width = int((math.sqrt(b * b + 4 * (budget - num_classes)) - b) / 2)
+    hidden = dense(in_features, width), dense(width, width)
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes))

@@ -1,0 +1,76 @@
+"""Volumes (Jaderberg et al. 2015, appendix A.3): a 3-D look turns an object to its view, depth becomes channels, and a 2-D
+network classifies. Batch norm is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from stn import _check
+from stn.lab.networks.blocks import convolution, dense
+from stn.nn import SpatialTransformer
+from stn.transforms import Affine, Family
+
+VOLUME_MODELS = ("cnn", "st-cnn")
+LOOK = 32  # voxels a side of what is classified
+
+
+def build_volumes(model: str, side: int = 32, transform: Family | None = None, *, num_classes: int = 10) -> nn.Sequential:
+    """One of VOLUME_MODELS for volumes (N, 1, side, side, side): -> logits (N, num_classes).
+
+    st-cnn: a 3-D look of 32^3 voxels (`.transformer`; transform None: `stn.Affine(3)`), then the classifier of cnn, which
+    sees the volume as a look at the identity does, so that both classify the same at the start.
+    side: 32, 60 or any other of at least 16 voxels.
+
+    Raises: InputError, which names the argument.
+    """
+    _check.choice("model", model, VOLUME_MODELS)
+    _check.at_least("side", side, 16)
+    size = (LOOK,) * 3
+    look: OrderedDict[str, nn.Module] = OrderedDict()
+    if model == "st-cnn":
+        family = Affine(3) if transform is None else transform
+        _check.dimension(family.ndim, (3,), type(family).__name__)
+        look["transformer"] = SpatialTransformer(VolumeLocalization((1, side, side, side)), family, size)
+    else:
+        look["resize"] = nn.Upsample(size, mode="trilinear")
+    projection = nn.Flatten(1, 2)  # (N, 1, D, H, W) -> (N, D, H, W)
+    return nn.Sequential(OrderedDict(**look, projection=projection, classifier=classifier(num_classes)))
+
+
+class VolumeLocalization(nn.Sequential):
+    """For volumes: half the resolution, two convolutions of stride 2, and one dense layer.
+
+    (N, C, D, H, W) of in_shape (C, D, H, W) -> (N, features).
+    """
+
+    def __init__(self, in_shape: Sequence[int], *, width: int = 16, features: int = 32) -> None:
+        channels, *sides = in_shape
+        cells = math.prod(math.ceil(n / 8) for n in sides)
+        super().__init__(
+            nn.AvgPool3d(2, ceil_mode=True),
+            convolution(channels, width, 5, stride=2, ndim=3),
+            convolution(width, 2 * width, 3, stride=2, ndim=3),
+            nn.Flatten(),
+            nn.Linear(2 * width * cells, features),
+            nn.ReLU(),
+        )
+        self.out_features = features
+
+
+def classifier(num_classes: int) -> nn.Sequential:
+    """(N, 32, 32, 32), depth first -> logits."""
+    side = LOOK // 4
+    return nn.Sequential(
+        convolution(LOOK, 32, 5),
+        nn.MaxPool2d(2),
+        convolution(32, 64, 5),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        dense(64 * side**2, 64),
+        nn.Linear(64, num_classes),
+    )

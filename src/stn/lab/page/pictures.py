@@ -1,0 +1,104 @@
+"""The pictures of a run as the page holds them: inside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from PIL import Image, ImageSequence
+
+from stn import _check
+from stn.lab.experiments.folder import RunFolder
+from stn.lab.figures import draw_run
+
+SHADES = 64  # colours of a frame of the film
+CAPTIONS = {
+    "looks.png": "Test images with the edges and the grid of the look, and what the layer hands on.",
+    "means.png": "The mean of all test images and of each class, before and after the layer. What comes in all positions is "
+    "a blur; the sharper the lower row, the more alike the layer has made its class.",
+    "control_points.png": "Control points: where they look, and how they came there in training, from dark to light.",
+    "determinant.png": "How much of the image each part of the look covers. Folds, where neighbours change places, are "
+    "vermilion.",
+}
+
+
+class Picture(NamedTuple):
+    name: str
+    caption: str
+    source: str  # data URI
+
+
+class Pictures(NamedTuple):
+    stills: list[Picture]
+    film: list[str]  # data URIs of its frames
+    note: str  # why some are missing, or old
+
+    @property
+    def some(self) -> bool:
+        return bool(self.stills or self.film or self.note)
+
+
+def pictures(folder: RunFolder, root: Path | None = None, download: bool = False) -> Pictures:
+    """Those in the run's folder, drawn anew where its checkpoint is younger or one of them is damaged. Where the folder
+    cannot be written they are drawn elsewhere: to read a run nothing need be written in it."""
+    if up_to_date(folder):
+        return collected(folder.figures)
+    try:
+        draw_run(folder, root=root, download=download)
+    except _check.FileError:
+        with TemporaryDirectory() as elsewhere:
+            note = ""
+            try:
+                draw_run(folder, to=Path(elsewhere), root=root, download=download)
+            except _check.InputError as reason:
+                note = str(reason)
+            return collected(Path(elsewhere), note)
+    except _check.InputError as reason:  # its data may be elsewhere
+        return collected(folder.figures, str(reason))
+    return collected(folder.figures)
+
+
+def collected(figures: Path, note: str = "") -> Pictures:
+    """Whole pictures only."""
+    files = [figures / name for name in CAPTIONS]
+    stills = [Picture(path.stem, CAPTIONS[path.name], data_uri(path.read_bytes())) for path in files if whole(path)]
+    film = figures / "film.gif"
+    note = f"Pictures could not be drawn: {note}" if note else ""
+    return Pictures(stills, list(frames(film)) if whole(film) else [], note)
+
+
+def up_to_date(folder: RunFolder) -> bool:
+    drawn = folder.figures / "curves.png"  # the first that is drawn
+    try:
+        younger = drawn.stat().st_mtime > folder.checkpoint.stat().st_mtime
+        return younger and all(whole(path) for path in folder.figures.iterdir() if path.suffix in (".png", ".gif"))
+    except OSError:
+        return False
+
+
+def whole(picture: Path) -> bool:
+    """Whether it can be read to its end."""
+    try:
+        with Image.open(picture) as moving:
+            for frame in ImageSequence.Iterator(moving):
+                frame.load()
+    except Exception:  # whatever damaged bytes lead Pillow to
+        return False
+    return True
+
+
+def frames(film: Path) -> Iterator[str]:
+    """One by one, for a page can stop and turn these, and no browser a GIF."""
+    with Image.open(film) as moving:
+        for frame in ImageSequence.Iterator(moving):
+            data = io.BytesIO()
+            frame.convert("RGB").quantize(SHADES, Image.Quantize.MAXCOVERAGE).save(data, "PNG", optimize=True)
+            yield data_uri(data.getvalue())
+
+
+def data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

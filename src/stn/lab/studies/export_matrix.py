@@ -1,0 +1,110 @@
+"""Every family, in 2-D and 3-D, at every opset and in both lowerings: how far ONNX Runtime is from the network.
+
+    python -m stn.lab.studies.export_matrix [--out benchmarks/results/export] [--families affine tps] [--looks 2]
+
+A network is a localisation (a linear layer), the transformer with its looks, and a batch norm before it; images are white
+noise of unit deviation, of 9x11 or 7x9x11 pixels, a batch of 4 where the example had 2. Each row is written as it comes, and
+a run that was stopped goes on with the rows that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import stn
+from stn.export import OPSETS, largest_difference, to_onnx
+from stn.io.files import write_text
+from stn.lab.experiments.machine import machine
+from stn.ops.exporting import LOWERINGS
+from stn.transforms import FAMILIES, Family
+
+Row = dict[str, Any]
+SIDES = {2: (9, 11), 3: (7, 9, 11)}
+KEYS = ("family", "ndim", "lowering", "opset", "looks")
+
+
+def network(family: Family, looks: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    sides = SIDES[family.ndim]
+    localization = nn.Sequential(nn.Flatten(), nn.Linear(2 * torch.Size(sides).numel(), 4), nn.Tanh())
+    size = tuple(n - 1 for n in sides)
+    layer = stn.SpatialTransformer(localization, family, size, num_transforms=looks, features=4)
+    nn.init.normal_(layer.regression.weight, std=0.1)
+    return nn.Sequential(nn.BatchNorm2d(2) if family.ndim == 2 else nn.BatchNorm3d(2), layer)
+
+
+def images(count: int, ndim: int) -> Tensor:
+    return torch.randn(count, 2, *SIDES[ndim], generator=torch.Generator().manual_seed(count))
+
+
+def measured(key: Row) -> Row:
+    """One cell: the largest difference, or the sentence that refused it."""
+    layer = network(FAMILIES[key["family"]](key["ndim"]), key["looks"])
+    try:
+        exported = to_onnx(layer, images(2, key["ndim"]), opset=key["opset"], lowering=key["lowering"])
+    except stn.InputError as error:
+        return key | {"refused": str(error)}
+    nodes = [node.op_type for node in exported.model_proto.graph.node]
+    difference = largest_difference(exported, layer, images(4, key["ndim"]))
+    return key | {"difference": difference, "nodes": len(nodes), "grid_samples": nodes.count("GridSample")}
+
+
+def cells(families: list[str], looks: int) -> Iterator[Row]:
+    for name in families:
+        for ndim in (2, 3):
+            try:
+                FAMILIES[name](ndim)
+            except stn.InputError:  # a family of the plane alone
+                continue
+            for lowering in LOWERINGS:
+                for opset in OPSETS:
+                    yield dict(zip(KEYS, (name, ndim, lowering, opset, looks), strict=True))
+
+
+def markdown(header: Row, rows: list[Row]) -> str:
+    columns = [(lowering, opset) for lowering in LOWERINGS for opset in OPSETS]
+    lines = ["# Exported networks in ONNX Runtime", "", *(f"- {key}: {value}" for key, value in header.items()), ""]
+    lines += ["The largest difference from the network, images of unit deviation. A dash is refused with a sentence: ONNX's"]
+    lines += ["GridSample takes volumes from opset 20 on.", ""]
+    lines += [f"| family | {' | '.join(f'{lowering} {opset}' for lowering, opset in columns)} |"]
+    lines += ["|---|" + "---:|" * len(columns)]
+    for name, ndim in dict.fromkeys((row["family"], row["ndim"]) for row in rows):
+        found = {(r["lowering"], r["opset"]): r for r in rows if (r["family"], r["ndim"]) == (name, ndim)}
+        texts = (cell(found[column]) if column in found else "" for column in columns)
+        lines.append(f"| {name} {ndim}-D | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(row: Row) -> str:
+    return "-" if "refused" in row else f"{row['difference']:.1e}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/export"), help="without the suffix")
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--looks", type=int, default=2, help="at each image")
+    given = parser.parse_args()
+    path = given.out.with_suffix(".json")
+    rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
+    there = {tuple(row[key] for key in KEYS) for row in rows}
+    header = {"machine": machine(), "torch": torch.__version__, "looks at each image": given.looks}
+    for key in cells(given.families, given.looks):
+        if tuple(key.values()) in there:
+            continue
+        rows.append(measured(key))
+        print(*key.values(), cell(rows[-1]), flush=True)
+        texts = {".json": json.dumps({"header": header, "rows": rows}, indent=1), ".md": markdown(header, rows)}
+        for suffix, text in texts.items():
+            write_text(given.out.with_suffix(suffix), text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""From how far a photograph is registered to its shifted and rotated copy, by gradient descent on theta.
+
+    python -m stn.lab.studies.recovery [--out benchmarks/results/recovery] [--directions 4]
+
+Look at the middle half of 400x400 pixels of a photograph of scikit-image's (extra `bench`), with a shift of so many
+pixels in several directions and a turn of up to 10 degrees. Start at the identity, and descend on the mean squared error:
+300 steps along theta's gradient, of a length that falls from 0.006 (1.2 pixels) to 0. Success: less than a pixel off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import skimage.color
+import skimage.data
+import torch
+from torch import Tensor
+
+import stn
+from stn.io.files import write_text
+
+PHOTOGRAPHS = "astronaut", "brick", "camera", "coffee", "grass", "rocket"
+SIDE, STEPS, RATE, TURN = 400, 300, 0.006, math.radians(10)
+DISTANCES = 4, 8, 16, 24, 32, 48, 64, 96
+FULL, SMALL = (200, 200), (50, 50)
+METHODS: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
+    "plain": (FULL, {}),
+    "wide": (FULL, {"gradient": "wide"}),
+    "plain, look of a quarter": (SMALL, {}),
+    "anti-aliased, look of a quarter": (SMALL, {"antialias": True}),
+    "wide and anti-aliased, look of a quarter": (SMALL, {"antialias": True, "gradient": "wide"}),
+}
+HALF = stn.Attention(scale=0.5)
+
+
+def photograph(name: str) -> Tensor:
+    pixels = torch.from_numpy(getattr(skimage.data, name)() / 255.0).float()
+    if pixels.ndim == 3:
+        pixels = torch.from_numpy(skimage.color.rgb2gray(pixels.numpy()))
+    top, left = ((n - SIDE) // 2 for n in pixels.shape)
+    return pixels[top : top + SIDE, left : left + SIDE].contiguous()
+
+
+def look(theta: Tensor) -> stn.Warp:
+    return stn.Rigid()(theta) @ HALF(theta.new_zeros(len(theta), 2))
+
+
+def errors(images: Tensor, truth: Tensor, size: tuple[int, int], options: dict[str, Any]) -> Tensor:
+    """Mean distance of five points from where they belong, in pixels of the photograph, for each image."""
+    antialias = options.get("antialias", False)
+    target = look(truth).sample(images, size, padding_mode="border", antialias=antialias)
+    theta, pyramid = torch.zeros_like(truth, requires_grad=True), stn.Pyramid(images)
+    for step in range(STEPS):
+        seen = look(theta).sample(images, size, padding_mode="border", pyramid=pyramid, **options)
+        (gradient,) = torch.autograd.grad((seen - target).square().mean(dim=(1, 2, 3)).sum(), theta)
+        length = RATE * (1 + math.cos(math.pi * step / STEPS)) / 2
+        with torch.no_grad():
+            theta -= length * gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    points = torch.tensor([[-1.0, -1], [1, -1], [-1, 1], [1, 1], [0, 0]])
+    apart = look(theta.detach()).points(points) - look(truth).points(points)
+    return apart.norm(dim=-1).mean(dim=1) * SIDE / 2
+
+
+def reach(successes: dict[int, float]) -> str:
+    """The distance at which success falls to one half, linear between those that were tried."""
+    before = 0
+    for distance, share in successes.items():
+        if share < 0.5:
+            above = successes[before] if before else 1.0
+            return f"{before + (distance - before) * (above - 0.5) / (above - share):.0f}"
+        before = distance
+    return f"more than {before}"
+
+
+def table(rows: dict[str, dict[int, float]], trials: int) -> str:
+    lines = [f"# Recovery: share of {trials} registrations that end less than a pixel off", "", __doc__ or "", ""]
+    lines += [f"| start, pixels off | {' | '.join(map(str, DISTANCES))} | half of them from |", "|---|" + "---:|" * 9]
+    for method, found in rows.items():
+        cells = [f"{100 * found[d]:.0f} %" if d in found else "" for d in DISTANCES]
+        lines.append(f"| {method} | {' | '.join(cells)} | {reach(found)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(out: Path, directions: int, progress: Callable[[str], None] = print) -> None:
+    images = torch.stack([photograph(name) for name in PHOTOGRAPHS]).unsqueeze(1).repeat_interleave(directions, dim=0)
+    generator = torch.Generator().manual_seed(0)
+    within = torch.rand(len(images), generator=generator)
+    angle = 2 * math.pi * (torch.arange(len(images)) + within) / directions
+    turn = (2 * torch.rand(len(images), generator=generator) - 1) * TURN
+    rows: dict[str, dict[int, float]] = {}
+    for method, (size, options) in METHODS.items():
+        for distance in DISTANCES:
+            shift = distance / (SIDE / 2)
+            truth = torch.stack([turn, shift * angle.cos(), shift * angle.sin()], dim=1)
+            share = (errors(images, truth, size, options) < 1).float().mean().item()
+            rows.setdefault(method, {})[distance] = share
+            progress(f"{method}, {distance} pixels off: {100 * share:.0f} %")
+            for suffix, text in ((".json", json.dumps(rows, indent=1)), (".md", table(rows, len(images)))):
+                write_text(out.with_suffix(suffix), text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recovery"), help="without its suffix")
+    parser.add_argument("--directions", type=int, default=4, help="of the shift, for each photograph")
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.directions)

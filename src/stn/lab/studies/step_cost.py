@@ -1,0 +1,139 @@
+"""What a training step costs with and without a spatial transformer, and where the difference lies.
+
+    python -m stn.lab.studies.step_cost [--out results/step_cost] [--threads 2] [--rounds 21]
+
+A step is that of Table 1's recipe: 256 digits are distorted, the network runs forward and backward, in bfloat16 where the
+processor has its products, the gradient is clipped, AdamW steps and the weights are averaged. The digits are scikit-learn's;
+only their size matters here. Whole steps of both networks are measured in turns; the parts are measured by themselves,
+forward and backward together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from stn.io.files import write_text
+from stn.lab.data import load
+from stn.lab.experiments.batches import training_batches
+from stn.lab.experiments.folder import RunFolder
+from stn.lab.experiments.machine import arithmetic, keep_memory, machine
+from stn.lab.experiments.runs import Run
+from stn.lab.experiments.train import Trainer
+from stn.lab.tables import TABLES
+from stn.nn import SpatialTransformer
+
+
+def trainer(run: Run) -> Trainer:
+    precision: Any = arithmetic(run.precision, "cpu")
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    return Trainer(run, RunFolder(tempfile.mkdtemp()), fabric, load("digits"))
+
+
+class Step:
+    """Whole steps of one run, and its parts."""
+
+    def __init__(self, run: Run) -> None:
+        self.trainer = trainer(run)
+        self.trainer.model.train()
+        assert isinstance(self.trainer.network, nn.Sequential)
+        self.network = self.trainer.network
+        setting = {"batch_size": run.batch_size, "copies": 400, "seed": 0, "epoch": 0}
+        self.batches = training_batches(self.trainer.data.train, self.trainer.task.draw, **setting)
+        self.x, self.y, _ = next(self.batches)
+
+    def __call__(self) -> None:
+        self.trainer._step(next(self.batches))
+
+    def parts(self) -> dict[str, Callable[[], object]]:
+        parts: dict[str, Callable[[], object]] = {"drawing the digits": lambda: next(self.batches)}
+        network, look, x = self.network, self.network[0], self.x
+        if isinstance(look, SpatialTransformer):
+            _, pool, classifier = network
+            theta = look.localize(x).detach().requires_grad_()
+            seen = look.family(theta).sample(x, look.size)
+            pooled = pool(seen).detach().requires_grad_()
+            parts["localisation network"] = self._pass(look.localize, x)
+            parts["sampling the look, 56x56"] = self._pass(lambda t: look.family(t).sample(x, look.size), theta)
+            parts["averaging it to 28x28"] = self._pass(pool, seen.detach().requires_grad_())
+            parts["classifier, 28x28"] = self._pass(classifier, pooled)
+        else:
+            parts[f"classifier, {x.shape[2]}x{x.shape[2]}"] = self._pass(network, x)
+        parts["clipping, AdamW, averaging"] = self._update
+        return parts
+
+    def _pass(self, module: nn.Module | Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], object]:
+        parameters = list(module.parameters()) if isinstance(module, nn.Module) else []
+        if not parameters and not x.requires_grad:
+            parameters = list(self.network[0].parameters())
+
+        def run() -> object:
+            with self.trainer.fabric.autocast():
+                y = module(x)
+            wanted = parameters + ([x] if x.requires_grad else [])
+            return torch.autograd.grad(y, wanted, torch.ones_like(y))
+
+        return run
+
+    def _update(self) -> None:
+        t = self.trainer
+        t.fabric.clip_gradients(t.model, t.optimizer, max_norm=t.run.clip_norm, error_if_nonfinite=False)
+        t.optimizer.step()
+        t._follow()
+
+
+def milliseconds(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Each in turn, round after round, after three calls to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(-3, rounds):
+        for name, call in work.items():
+            start = time.perf_counter()
+            call()
+            if number >= 0:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def main(out: Path, threads: int, rounds: int) -> None:
+    torch.set_num_threads(threads)
+    keep_memory()
+    cells = {cell.name: cell.run for cell in TABLES["table1"].cells}
+    local: dict[str, Any] = {"data": "digits", "batch_size": 256}
+    with_, without = (dataclasses.replace(cells[name], **local) for name in ("st-cnn-affine/rts", "cnn/rts"))
+    where = f"{threads} threads, {arithmetic('auto', 'cpu')}, {machine()}, torch {torch.__version__}"
+    lines = [f"# A training step, {where}", "", __doc__ or "", ""]
+    ours, plain = Step(with_), Step(without)
+    whole = {name: median(t) for name, t in milliseconds({"ST-CNN": ours, "CNN": plain}, rounds).items()}
+    lines += [f"The ST-CNN's step costs {whole['ST-CNN'] / whole['CNN']:.2f} times the CNN's on RTS.", ""]
+    lines += ["| network | part | ms | quartiles apart | share |", "|---|---|---:|---:|---:|"]
+    for name, step in (("ST-CNN", ours), ("CNN", plain)):
+        lines.append(f"| {name} | whole step | {whole[name]:.1f} | | 100 % |")
+        found = milliseconds(step.parts(), rounds)
+        for part, t in found.items():
+            low, _, high = quantiles(t)
+            lines.append(f"| | {part} | {median(t):.1f} | {high - low:.1f} | {100 * median(t) / whole[name]:.0f} % |")
+        rest = whole[name] - sum(map(median, found.values()))
+        share = 100 * rest / whole[name]
+        lines.append(f"| | remainder: loss, gradients to zero, schedule, cold caches | {rest:.1f} | | {share:.0f} % |")
+    text = "\n".join(lines) + "\n"
+    write_text(out.with_suffix(".md"), text)
+    print(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/step_cost"), help="without its suffix")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=21)
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.threads, arguments.rounds)

@@ -1,0 +1,213 @@
+"""Reproduce a paper's table: train its cells, one row a cell and seed, and go on where an earlier call was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stn import _check
+from stn.io.files import write_text
+from stn.lab.experiments.evaluate import mean_and_spread, trained_network
+from stn.lab.experiments.folder import Row, RunFolder
+from stn.lab.experiments.machine import arithmetic, keep_memory, machine
+from stn.lab.experiments.runs import Run
+from stn.lab.experiments.train import train
+from stn.lab.experiments.workers import begin_work
+from stn.lab.networks import num_parameters
+from stn.lab.tables.cells import TABLES, Cell, Table
+from stn.lab.tables.markdown import markdown
+from stn.lab.tables.results import Results
+
+BUDGETS = ("quick", "full")
+
+
+class Job(NamedTuple):
+    """What one worker does: a cell with one seed."""
+
+    cell: Cell
+    budget: str
+    folder: Path
+    threads: int  # 0: as they are
+    quiet: bool
+
+
+def reproduce(
+    name: str,
+    *,
+    root: Path | None,
+    out: Path,  # without a suffix: rows go to .jsonl, the table to .md
+    runs: Path,  # folder of the run folders
+    seeds: int = 1,
+    budget: str = "full",
+    cells: Sequence[str] = (),  # patterns; (): all
+    workers: int = 1,
+    download: bool = False,
+) -> list[Row]:
+    """Train what of a table is not yet there, writing its rows and the table after each. Returns all rows.
+
+    A cell that has a row with the same settings is left alone; one that was stopped goes on from its last epoch.
+    With several workers as many cells train at once, each on its share of the processor's cores.
+
+    Raises: InputError, which names the argument, or says which cell failed.
+    """
+    _check.choice("table", name, TABLES)
+    _check.choice("budget", budget, BUDGETS)
+    for argument, value in (("seeds", seeds), ("workers", workers)):
+        _check.at_least(argument, value, 1)
+    table = TABLES[name]
+    results = results_of(table, out)
+    threads = max(1, torch.get_num_threads() // workers) if workers > 1 else 0
+    chosen = [
+        Job(cell, budget, runs / cell.run.name, threads, workers > 1)
+        for cell in planned(table, root=root, seeds=seeds, budget=budget, patterns=cells, download=download)
+    ]
+    results.begin()
+    rows, console = results.rows(), Console()
+
+    def document(rows: Sequence[Row]) -> str:
+        return markdown(name, table, rows, budget, results.picture.name)
+
+    with closing(_trained([job for job in chosen if not _known(job, rows)], workers, console)) as trained:
+        for row in trained:
+            results.add(row, _key, document)
+            paper = "" if row["paper"] is None else f", the paper {row['paper']} %"
+            console.print(f"{row['cell']}, seed {row['seed']}: {row['error_percent']:.2f} %{paper}")
+    rows = results.rows()
+    write_text(results.document, document(rows))
+    return rows
+
+
+def results_of(table: Table, out: Path) -> Results:
+    return Results(out, is_row, lambda row: _current(row, table))
+
+
+NUMBERS = ("error_percent", "draws_spread", "valid_error_percent", "seconds", "images_per_second")
+COUNTS = ("seed", "parameters", "step", "threads")
+TEXTS = ("cell", "machine", "precision", "torch")
+
+
+def is_row(row: object) -> bool:
+    """Whether it has all that a document says of every row."""
+    if not isinstance(row, dict) or row.get("budget") not in BUDGETS or not isinstance(row.get("warnings"), list):
+        return False
+    kinds = [(TEXTS, str), (COUNTS, int), (NUMBERS, int | float), (("run",), dict)]
+    if not all(isinstance(row.get(name), kind) for names, kind in kinds for name in names) or "paper" not in row:
+        return False
+    return row["seed"] >= 0 and {"optimizer", "epochs", "batch_size", "held_out"} <= set(row["run"])
+
+
+def planned(
+    table: Table, *, root: Path | None, seeds: int, budget: str, patterns: Sequence[str] = (), download: bool = False
+) -> list[Cell]:
+    """The chosen cells with their runs ready, in the patterns' order: first all with seed 0, then all with seed 1, ..
+
+    Raises: InputError for a pattern that no cell has.
+    """
+    names = [cell.name for cell in table.cells]
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in names):
+            _check.fail(f"cells must be names or patterns among {', '.join(names)}; got {pattern!r}")
+    chosen = dict.fromkeys(c for pattern in patterns or ["*"] for c in table.cells if fnmatch(c.name, pattern))
+    found = [_planned(cell, table, root, seed, budget) for seed in range(seeds) for cell in chosen]
+    return [dataclasses.replace(cell, run=dataclasses.replace(cell.run, download=download)) for cell in found]
+
+
+def _planned(cell: Cell, table: Table, root: Path | None, seed: int, budget: str) -> Cell:
+    epochs = cell.run.epochs if budget == "full" else max(1, cell.run.epochs // table.quick)
+    return dataclasses.replace(cell, run=dataclasses.replace(cell.run, root=root, seed=seed, epochs=epochs))
+
+
+def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Generator[Row, None, None]:
+    if workers == 1 or not jobs:
+        yield from map(cell_row, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would not survive OpenMP
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    strangers = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_work)
+    with pool, Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"epochs of {len(jobs)} cells", total=sum(job.cell.run.epochs for job in jobs))
+        waiting: set[Future[Row]] = set()
+        complete = False
+        try:
+            waiting.update(pool.submit(cell_row, job) for job in jobs)
+            while waiting:
+                done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                for one in done:
+                    yield one.result()
+                bar.update(task, completed=sum(map(_epochs_done, jobs)))
+            complete = True
+        except BrokenProcessPool:
+            _check.fail("a worker was killed, perhaps for want of memory; the same command goes on where it was")
+        finally:  # ended by hand, too: a broken pool may wait forever for a worker that was just being started
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children() if not complete else []:  # what they did is in their folders
+                if worker not in strangers:
+                    worker.terminate()
+
+
+def _epochs_done(job: Job) -> int:
+    return sum(row["split"] == "valid" for row in RunFolder(job.folder).rows())
+
+
+def cell_row(job: Job) -> Row:
+    """Train a cell, or what is left of it, and sum it up."""
+    keep_memory()
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    cell, folder = job.cell, RunFolder(job.folder)
+    try:
+        rows = train(cell.run, folder, resume=True, quiet=job.quiet)
+    except _check.InputError as reason:
+        _check.fail(f"cell {cell.name}, seed {cell.run.seed}: {reason}")
+    valid = [row for row in rows if row["split"] == "valid"]
+    mean, spread = mean_and_spread(rows)
+    last = {key: value for key, value in valid[-1].items() if key not in ("epoch", "split", "loss", "error_percent")}
+    measured = {
+        "error_percent": round(mean, 4),
+        "draws_spread": round(spread, 4),
+        "valid_error_percent": valid[-1]["error_percent"],
+        "parameters": num_parameters(trained_network(folder)),
+        "warnings": [row["warning"] for row in valid if "warning" in row],
+    }
+    if "both_found" in last:  # a result, like the error; other diagnostics are those of the last epoch
+        last["both_found"] = round(mean_and_spread(rows, "both_found")[0], 5)
+    precision = arithmetic(cell.run.precision, cell.run.accelerator)
+    where = {"threads": torch.get_num_threads(), "precision": precision, "machine": machine(), "torch": torch.__version__}
+    return _identity(cell, job.budget) | {"paper": cell.paper} | measured | last | where
+
+
+def _identity(cell: Cell, budget: str) -> Row:
+    """What tells a row from another, and the settings it stands for."""
+    return {"cell": cell.name, "seed": cell.run.seed, "budget": budget, "run": _settings(cell.run)}
+
+
+def _settings(run: Run) -> Row:
+    """All but where the data lies."""
+    return {key: value for key, value in run.to_json().items() if key not in ("root", "download")}
+
+
+def _key(row: Row) -> tuple[str, int, str]:
+    return row["cell"], row["seed"], row["budget"]
+
+
+def _known(job: Job, rows: Sequence[Row]) -> bool:
+    identity = _identity(job.cell, job.budget)
+    return any({key: row[key] for key in identity} == identity for row in rows)
+
+
+def _current(row: Row, table: Table) -> bool:
+    """Whether this version of the library would train what the row stands for: a table does not mix recipes."""
+    cells = [cell for cell in table.cells if cell.name == row["cell"]]
+    return any(_settings(_planned(cell, table, None, row["seed"], row["budget"]).run) == row["run"] for cell in cells)

@@ -1,0 +1,169 @@
+"""The benchmark measures what it says: every contender gives our picture, a killed run goes on, the table tells the rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stn import InputError
+from stn.lab.bench import contenders, device, measure, run
+from stn.lab.bench.cases import SUITES, Case, quick, traffic
+from stn.lab.bench.markdown import faster, markdown
+from tests.helpers import ramp
+
+
+@pytest.mark.parametrize("rule", ("affine", "projective"))
+def test_contenders_give_the_same_picture(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rival that did less would win too easily."""
+    monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
+    case = Case("opencv", (1, 3, 40, 48), rule=rule)
+    calls = contenders.contenders(case)
+    ours = calls.pop("stn")()[0]
+    assert {"kornia", "OpenCV planes", "OpenCV interleaved"} <= set(calls)
+    for name, call in calls.items():
+        out = call()
+        if name == "OpenCV interleaved":
+            theirs = torch.from_numpy(out[0]).movedim(-1, 0)
+        else:
+            theirs = torch.stack([torch.as_tensor(plane) for plane in out]) if name == "OpenCV planes" else out[0]
+        inner = (theirs - ours)[:, 8:-8, 8:-8]
+        assert inner.square().mean().sqrt() < (0.2 if name.startswith("OpenCV") else 1e-3), name  # it rounds coordinates
+
+
+def test_the_thin_plate_rivals_give_the_same_picture() -> None:
+    case = quick(SUITES["thin_plate"][0])
+    image, theta = case.image(), case.theta()
+    theirs = contenders.matmul_and_grid_sample(case)(image, theta)
+    torch.testing.assert_close(contenders.SPLINE(theta).sample(image), theirs, atol=2e-3, rtol=0)
+    coordinates = ramp(case.shape[2:], align_corners=True, dtype=torch.float32).expand(len(theta), -1, -1, -1)
+    kornias = contenders.kornia_thin_plate(case)(coordinates, theta)
+    ours = contenders.SPLINE(theta).sample(coordinates, align_corners=True)
+    inner = (slice(None), slice(None), slice(8, -8), slice(8, -8))
+    off, moved = (kornias - ours)[inner], (ours - coordinates)[inner]
+    assert off.square().mean() < 0.1 * moved.square().mean()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two small cases, without torch.compile, which takes its time."""
+    cases = tuple(Case("affine", (2, 1, 8, 8), task) for task in ("forward", "both"))
+    monkeypatch.setattr(run, "SUITES", {"affine": cases})
+    monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
+    monkeypatch.setattr(run, "costs", lambda: iter([{"suite": "costs", "case": "import", "torch": 1.0, "stn": 0.1}]))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_killed_benchmark_goes_on(tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def stop_after_one(line: str) -> None:
+        measured.append(line)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"threads": (1,), "rounds": 2}
+    with pytest.raises(KeyboardInterrupt):
+        run.bench(tmp_path / "cpu", progress=stop_after_one, **options)
+    kept = json.loads((tmp_path / "cpu.json").read_text())["rows"]
+    rows = run.bench(tmp_path / "cpu", resume=True, progress=measured.append, **options)
+    assert rows[: len(kept)] == kept
+    assert [line.split(",")[1].strip() for line in measured[:1] + measured[2:3]] == ["forward", "both"]
+    table = (tmp_path / "cpu.md").read_text()
+    for row in rows:
+        assert "median_ms" not in row or f"{row['median_ms']:.2f} ± {row['spread_ms']:.2f}" in table
+
+
+def test_ratios_are_against_the_faster_of_torch() -> None:
+    found = {
+        name: {"median_ms": ms} for name, ms in (("stn", 2.0), ("torch", 10.0), ("torch.compile", 6.0), ("kornia", 1.0))
+    }
+    assert faster(found, ("torch", "torch.compile")) == 3.0
+    rows = [
+        {"suite": "affine", "case": "a", "task": "forward", "threads": 1, "spread_ms": 0.0, "contender": n, **r}
+        for n, r in found.items()
+    ]
+    assert "| 3.00 |" in markdown({"date": "today"}, rows)
+
+
+def test_what_quality_costs(tmp_path: Path) -> None:
+    rows = run.bench(tmp_path / "cpu", suites=("quality",), threads=(1,), rounds=2, trial=True, progress=lambda line: None)
+    assert {row["contender"] for row in rows} >= {"plain bilinear", "antialias=True", "torch bicubic"}
+    assert {row["case"] for row in rows} == {"2x3x64x64 to 16x16 affine"}
+    assert "| plain bilinear |" in (tmp_path / "cpu.md").read_text()
+    other = {"suite": "affine", "case": "a", "task": "forward", "threads": 2, "spread_ms": 0.0, "contender": "stn"}
+    text = markdown({"date": "today"}, [other | {"median_ms": 2.0}, *rows])  # no suite has rows with every number of threads
+    assert "## affine, 2 threads" in text and "## quality, 1 thread" in text and "## quality, 2" not in text
+
+
+def test_unknown_suites_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="suites must be among affine, .*; got 'speed'"):
+        run.bench(tmp_path / "x", suites=("speed",))
+
+
+class Clock:
+    """In the place of torch.cuda.Event where there is no device: a second passes with each call, and is counted in ms."""
+
+    now = 0.0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+        self.at: float | None = None
+
+    def record(self) -> None:
+        self.at = Clock.now
+
+    def synchronize(self) -> None:
+        assert self.at is not None
+
+    def elapsed_time(self, end: "Clock") -> float:
+        assert self.at is not None and end.at is not None
+        return 1e3 * (end.at - self.at)
+
+
+def test_time_on_a_device_is_between_events_and_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.Event", Clock)
+    order: list[str] = []
+
+    def call(name: str, duration: float) -> None:
+        order.append(name)
+        Clock.now += duration
+
+    calls = {"slow": lambda: call("slow", 0.5), "quick": lambda: call("quick", 1 / 128)}
+    times = device.times_on_device(calls, 2)
+    assert times["slow"] == [0.5, 0.5] and times["quick"] == [1 / 128, 1 / 128]
+    assert order == ["slow"] * 4 + ["quick"] * 4 + (["slow"] + ["quick"] * 3) * 2  # warm, tried once; blocks of 20 ms
+
+
+def test_rows_of_a_device_say_how_many_bytes_it_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
+    monkeypatch.setattr(measure, "times_on_device", lambda calls, rounds: {name: [1e-3, 1e-3, 4e-3] for name in calls})
+    case = Case("affine", (2, 1, 8, 8), "both")
+    rows = measure.measure_on_device(case, 3)
+    assert [row["contender"] for row in rows] == ["stn", "torch", "kornia", device.COPY]
+    assert traffic(case) == 4 * 128 * 5 and traffic(Case("quality", (2, 1, 8, 8), shrink=4)) == 4 * (128 + 8)
+    assert rows[0]["gigabytes_per_second"] == pytest.approx(4 * 128 * 5 / 1e-3 / 1e9)
+    rows[-1]["gigabytes_per_second"] *= 2
+    text = markdown({"date": "today"}, rows)
+    assert "## affine, cpu" in text and "| 2x1x8x8 affine | both | 0 | 0 | 50 % |" in text
+    source = device.copying(traffic(case), "cpu")()
+    assert source.numel() == traffic(case) // 2
+
+
+@pytest.mark.parametrize("name", ("cuda:99", "tpu", "cuda:x", "cpu:0"))
+def test_a_device_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
+    expected = (
+        "that torch sees, and it sees .* of CUDA; got 'cuda:99'" if name == "cuda:99" else f"cpu, cuda or .*; got '{name}'"
+    )
+    with pytest.raises(InputError, match=f"device must be .*{expected}"):
+        run.bench(tmp_path / "x", device=name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.usefixtures("small")
+def test_a_benchmark_of_a_device(tmp_path: Path) -> None:
+    rows = run.bench(tmp_path / "cuda", device="cuda", rounds=2, progress=lambda line: None)
+    assert {row["contender"] for row in rows if "device" in row} == {"stn", "torch", "kornia", device.COPY}
+    assert "## affine, cuda" in (tmp_path / "cuda.md").read_text()
