@@ -128,7 +128,8 @@ def test_what_a_worker_sends_or_inherits_is_never_overwritten() -> None:
     del freed
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     loader = DataLoader(Sampled(), batch_size=None, num_workers=1, prefetch_factor=1, multiprocessing_context=method)
-    received, mine = [], []
+    received: list[Tensor] = []
+    mine: list[Tensor] = []
     for result in loader:
         received.append(result)
         mine.append(sampled(12 + len(mine)))  # the first takes the block that waited when the worker began
