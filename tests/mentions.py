@@ -143,7 +143,7 @@ def wrong_files(text: str, folders: tuple[str, ...] = ("", "src/stn")) -> Iterat
 
 def wrong_commands(text: str, options: Callable[[str], set[str]], commands: set[str]) -> Iterator[str]:
     """Lines and marks that call `stn`: the command must exist and have the options. options: of a command."""
-    blocks = re.findall(r"```(?:sh)?\n(.*?)```", text, flags=re.DOTALL)
+    blocks = [code for kind, code in re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL) if kind in ("", "sh")]
     typed = [call for block in blocks for line in block.splitlines() for call in line.split("#")[0].split("&&")]
     for call in [*typed, *marked(text)]:
         found = re.match(r"\s*stn ([a-z]\w*)(.*)", call)
