@@ -97,7 +97,6 @@ def test_every_command_on_a_page_exists_with_its_options() -> None:
     commands = {name.replace("_", "-") for name in COMMANDS}
     for page in ALL_PAGES:
         assert not [*wrong_commands((ROOT / page).read_text(), options_of, commands)], page
-    wrong = (
-        "`stn well_ended`, `stn trains`\n```sh\nstn train --epoch 3  # --no option\nstn warp a b && stn figures --all\n```"
-    )
+    wrong = "`stn well_ended`, `stn trains`\n```python\n```\n"
+    wrong += "```sh\nstn train --epoch 3  # --no option\nstn warp a b && stn figures --all\n```"
     assert len([*wrong_commands(wrong, options_of, commands)]) == 4
