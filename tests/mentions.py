@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 NAMESPACES = (  # where a name without a module in front of it may come from
     *("stn", "stn.data", "stn.experiments", "stn.figures", "stn.models", "stn.nn", "stn.ops", "stn.registration"),
     *("stn.report", "stn.transforms", "torch", "torch.autograd", "torch.autograd.functional", "torch.func", "torch.nn"),
-    *("torch.fx.experimental.proxy_tensor", "torch.nn.functional", "kornia.geometry"),
+    *("builtins", "torch.fx.experimental.proxy_tensor", "torch.nn.functional", "kornia.geometry"),
 )
 OBJECTS = {"network": "torch.nn.Module", "warp": "stn.Warp"}  # what pages call an object of a class
 
@@ -42,7 +42,7 @@ def named(name: str) -> Any:
     first, dot, rest = name.partition(".")
     name = OBJECTS.get(first, first) + dot + rest if dot else name
     for full in (name, *(f"{space}.{name}" for space in NAMESPACES)):
-        if full.partition(".")[0] in ("stn", "torch", "kornia"):
+        if full.partition(".")[0] in ("stn", "torch", "kornia", "builtins"):
             try:
                 return resolve(full)
             except (AttributeError, ImportError):
