@@ -19,6 +19,7 @@ from stn.ops.cpu import memory
 from stn.ops.cpu.memory import LEAST, empty_permuted
 from tests.helpers import noise
 
+pytestmark = pytest.mark.skipif(not hasattr(mmap, "MAP_ANONYMOUS"), reason="no pool on Windows")
 LARGE = (1, 1, 512, 512)  # a megabyte
 
 
