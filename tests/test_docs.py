@@ -1,12 +1,19 @@
-"""Every block of code on every page runs, and the pages build without a warning."""
+"""Every block of code on every page runs, what a page mentions exists, and the pages build without a warning."""
 
+import contextlib
+import functools
+import io
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import tyro
+
+from tests.mentions import marked, wrong_calls, wrong_commands, wrong_families, wrong_files, wrong_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md"))
@@ -39,10 +46,57 @@ def test_the_pages_build_strictly(tmp_path: Path) -> None:
     assert not missing
 
 
-def test_every_commands_name_exists() -> None:
-    """Commands that a page tells to type."""
+ALL_PAGES = ["README.md", *PAGES]
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_what_a_page_mentions_exists(page: str) -> None:
+    text = (ROOT / page).read_text()
+    wrong = [*wrong_names(text), *wrong_calls(text), *wrong_families(text), *wrong_files(text)]
+    assert not wrong
+
+
+def test_the_pages_mention_a_lot() -> None:
+    """A pattern that finds nothing would find nothing wrong."""
+    marks = [mark for page in ALL_PAGES for mark in marked((ROOT / page).read_text())]
+    assert sum(mark.startswith("stn.") for mark in marks) > 20 and sum("(" in mark for mark in marks) > 12
+
+
+@pytest.mark.parametrize(
+    "find, text",
+    (
+        (wrong_names, "`stn.affine_samples`"),
+        (wrong_names, "`stn.Warp.sampled`"),
+        (wrong_names, "`SpatialTransformers`"),
+        (wrong_calls, "`stn.register(moving)`"),
+        (wrong_calls, "`off_image_loss(warp, far=1)`"),
+        (wrong_calls, "`SpatialTransformer(localization, transform, size, antialiased=True)`"),
+        (wrong_calls, "`atialias=True`"),
+        (wrong_calls, '`mode="cubic"`'),
+        (wrong_families, "| `affine` | `Projective` |"),
+        (wrong_files, "`ops/references.py`"),
+        (wrong_files, "`ops/reference.py: matrix_samples`"),
+    ),
+)
+def test_what_does_not_exist_is_found(find: Callable[[str], Iterator[str]], text: str) -> None:
+    assert len([*find(text)]) == 1
+
+
+@functools.cache
+def options_of(command: str) -> set[str]:
     from stn import cli
 
-    for page in ["README.md", *PAGES]:
-        for command in re.findall(r"^stn (\w[\w-]*)", (ROOT / page).read_text(), flags=re.MULTILINE):
-            assert command in cli.COMMANDS, f"{page}: stn {command}"
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        tyro.cli(cli.loaded(command), prog=f"stn {command}", args=["-h"], config=cli.CONFIG)
+    return set(re.findall(r"--[\w-]+", out.getvalue()))
+
+
+def test_every_command_on_a_page_exists_with_its_options() -> None:
+    from stn.cli import COMMANDS
+
+    commands = {name.replace("_", "-") for name in COMMANDS}
+    for page in ALL_PAGES:
+        assert not [*wrong_commands((ROOT / page).read_text(), options_of, commands)], page
+    wrong = "`stn well_ended`, `stn trains`\n```python\n```\n"
+    wrong += "```sh\nstn train --epoch 3  # --no option\nstn warp a b && stn figures --all\n```"
+    assert len([*wrong_commands(wrong, options_of, commands)]) == 4

@@ -1,18 +1,25 @@
 """Large results take the memory of earlier ones, and of no living one."""
 
+import copy
 import gc
+import io
+import mmap
+import multiprocessing
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 import stn
 from stn.ops.cpu import memory
 from stn.ops.cpu.memory import LEAST, empty_permuted
 from tests.helpers import noise
 
+pytestmark = pytest.mark.skipif(not hasattr(mmap, "MAP_ANONYMOUS"), reason="no pool on Windows")
 LARGE = (1, 1, 512, 512)  # a megabyte
 
 
@@ -26,18 +33,109 @@ def large(shape: tuple[int, ...] = LARGE, dtype: torch.dtype = torch.float32) ->
     return empty_permuted(shape, range(len(shape)), dtype)
 
 
+def used_again(place: int, value: float) -> bool:
+    """Whether new results take the memory at this place as it was left. Fresh memory may lie there too, full of zeros."""
+    return any(result.data_ptr() == place and bool((result == value).all()) for result in [large() for _ in range(4)])
+
+
 def test_a_result_takes_the_memory_of_a_dead_one() -> None:
-    first = large()
+    first = large().fill_(1)
     place = first.data_ptr()
     del first
-    assert large().data_ptr() == place
+    assert used_again(place, 1)
 
 
-def test_no_living_tensor_view_or_array_loses_its_memory() -> None:
-    view, array = large().fill_(1)[0, 0, 3:], large().fill_(2).numpy()
-    others = [large().fill_(3) for _ in range(3)]
-    assert len({tensor.data_ptr() for tensor in others}) == 3
-    assert (view == 1).all() and (array == 2).all()
+def sampled(value: float) -> Tensor:
+    """A large result of a public operator, full of this value: the identity returns the image bit for bit."""
+    return stn.affine_sample(torch.full(LARGE, float(value)), torch.eye(2, 3))
+
+
+def gradient(value: float) -> Tensor:
+    """A large gradient full of this value."""
+    image = torch.zeros(LARGE, requires_grad=True)
+    stn.affine_sample(image, torch.eye(2, 3)).backward(torch.full(LARGE, float(value)))
+    assert image.grad is not None
+    return image.grad
+
+
+def values(kept: object) -> Tensor:
+    """What somebody who holds a result, or part of one, reads."""
+    if isinstance(kept, torch.UntypedStorage):
+        return torch.empty(0).set_(kept)
+    if isinstance(kept, torch.autograd.graph.Node):
+        return kept._saved_self  # type: ignore[attr-defined]
+    return torch.as_tensor(np.asarray(kept) if isinstance(kept, memoryview) else kept)
+
+
+HOLDS: dict[str, Callable[[Tensor], object]] = {
+    "the tensor": lambda result: result,
+    "a view": lambda result: result[0, 0, 3:],
+    "a detached view of a view": lambda result: result[0].detach()[..., 5:],
+    "an array": lambda result: result.numpy(),
+    "part of an array": lambda result: result.numpy()[0, 0, ::2],
+    "a memory view of an array": lambda result: memoryview(result.numpy()[0, 0]),
+    "its storage": lambda result: result.untyped_storage(),
+    "DLPack": lambda result: torch.from_dlpack(result),
+    "another tensor, by set_": lambda result: torch.empty(0).set_(result),  # type: ignore[call-overload]
+    "a parameter": lambda result: nn.Parameter(result),
+    "a graph that saved it": lambda result: (result.requires_grad_() ** 2).grad_fn,
+}
+
+
+@pytest.mark.parametrize("make", (sampled, gradient))
+@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS)
+def test_what_somebody_holds_is_never_overwritten_and_its_memory_is_used_again(
+    make: Callable[[float], Tensor], hold: Callable[[Tensor], object]
+) -> None:
+    result = make(1)
+    place = result.data_ptr()
+    kept = hold(result)
+    del result
+    gc.collect()
+    later = [make(value) for value in (2, 3, 4)]
+    assert place not in {tensor.data_ptr() for tensor in later} and len({tensor.data_ptr() for tensor in later}) == 3
+    assert [tensor.unique().tolist() for tensor in later] == [[2], [3], [4]]
+    read = values(kept)
+    assert read.numel() > 0 and (read == 1).all()
+    del kept, read
+    gc.collect()
+    assert used_again(place, 1)
+
+
+def test_a_shared_result_is_never_overwritten() -> None:
+    """`share_memory_` moves the values to another place: the block that they leave waits for the next result."""
+    result = sampled(1)
+    place, view = result.data_ptr(), result[0, 0, 3:]
+    assert result.share_memory_() is result and result.is_shared() and result.data_ptr() != place
+    assert used_again(place, 1)
+    later = [sampled(value) for value in (2, 3)]
+    assert (result == 1).all() and (view == 1).all() and view.is_shared()
+    result.fill_(4)
+    assert (view == 4).all() and [tensor.unique().tolist() for tensor in later] == [[2], [3]]
+
+
+class Sampled(Dataset[Tensor]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        return sampled(index)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_what_a_worker_sends_or_inherits_is_never_overwritten() -> None:
+    """A forked worker has the blocks that wait here, and those that are held here, as copies of its own."""
+    held, freed = sampled(10), sampled(11)
+    del freed
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    loader = DataLoader(Sampled(), batch_size=None, num_workers=1, prefetch_factor=1, multiprocessing_context=method)
+    received: list[Tensor] = []
+    mine: list[Tensor] = []
+    for result in loader:
+        received.append(result)
+        mine.append(sampled(12 + len(mine)))  # the first takes the block that waited when the worker began
+    assert [tensor.unique().tolist() for tensor in received] == [[0], [1], [2], [3]]
+    assert [tensor.unique().tolist() for tensor in mine] == [[12], [13], [14], [15]] and (held == 10).all()
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,27 +153,94 @@ def test_layout_and_dtype() -> None:
             assert got.numel() * got.element_size() >= LEAST
 
 
-def test_results_are_tensors_like_any_other() -> None:
-    """They are saved, deep-copied and differentiated; what lived in their memory before is not seen."""
+def test_results_are_differentiated_like_any_other() -> None:
+    """What lived in their memory before is not seen."""
     image, theta = noise(1, 3, 500, 600, dtype=torch.float32).requires_grad_(), torch.eye(2, 3)[None] * 0.9
     stn.affine_sample(image.detach() * float("nan"), theta)
     out = stn.affine_sample(image, theta)
     assert out.isfinite().all()
     derivative = torch.func.jvp(lambda t: stn.affine_sample(image.detach(), t), (theta,), (theta,))
     assert torch.equal(derivative[0], out) and derivative[1].isfinite().all()  # torch refuses a view here
-    assert torch.equal(pickle.loads(pickle.dumps(out.detach())), out)
-    assert torch.equal(out.detach().clone().share_memory_(), out)
     out.sum().backward()
     assert image.grad is not None and image.grad.isfinite().all()
 
 
-def test_a_training_step_asks_the_system_for_no_new_memory() -> None:
+COPIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "pickle": lambda result: pickle.loads(pickle.dumps(result)),
+    "torch.save": lambda result: saved_and_loaded(result),
+    "deepcopy": copy.deepcopy,
+    "clone": torch.clone,
+}
+
+
+def saved_and_loaded(result: Tensor) -> Tensor:
+    file = io.BytesIO()
+    torch.save(result, file)
+    file.seek(0)
+    loaded: Tensor = torch.load(file)
+    return loaded
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_copy_of_a_result_has_memory_of_its_own(copied: Callable[[Tensor], Tensor]) -> None:
+    result = sampled(1)
+    copy_of = copied(result)
+    result.fill_(2)
+    assert (copy_of == 1).all() and copy_of.shape == result.shape
+    copy_of.fill_(3)
+    assert (result == 2).all()
+
+
+@pytest.mark.parametrize("shape", (LARGE, (512, 512), (1, 1, 16, 20), (0,)))
+def test_results_are_resized_in_place(shape: tuple[int, ...]) -> None:
+    result = sampled(1)
+    place = result.data_ptr()
+    assert result.resize_(shape) is result and result.shape == shape and (result == 1).all()
+    assert sampled(2).data_ptr() != place and (result == 1).all()
+    result.resize_(LARGE)  # the memory is still there
+    assert result.data_ptr() == place and (result == 1).all()
+
+
+@pytest.mark.parametrize("shape", (LARGE, (1, 1, 16, 20)))
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized:UserWarning")
+def test_results_are_the_out_of_torchs_functions(shape: tuple[int, ...]) -> None:
+    result = sampled(1)
+    place = result.data_ptr()
+    found = torch.add(torch.full(shape, 2.0), 3, out=result)
+    later = sampled(6)
+    assert found is result and found.shape == shape and (found == 5).all()
+    assert found.data_ptr() == place != later.data_ptr()
+
+
+@pytest.mark.parametrize("held", (False, True))
+def test_results_are_set_to_other_memory(held: bool) -> None:
+    """Their own memory is then free, unless a view holds it."""
+    result = large().fill_(1)
+    place, view = result.data_ptr(), result[0] if held else None
+    result.set_(torch.arange(3.0))  # type: ignore[call-overload]
+    assert result.tolist() == [0, 1, 2]
+    assert used_again(place, 1) == (not held)
+    later = [sampled(value) for value in (2, 3)]
+    assert view is None or (view == 1).all()
+    public = sampled(4)
+    public.set_(torch.arange(3.0))  # type: ignore[call-overload]
+    assert public.tolist() == [0, 1, 2] and [tensor.unique().tolist() for tensor in later] == [[2], [3]]
+
+
+def test_a_training_step_asks_the_system_for_no_new_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     image, theta = noise(2, 3, 400, 500).requires_grad_(), torch.eye(2, 3)[None].repeat(2, 1, 1) * 0.9
-    for step in range(3):
+    blocks = []
+
+    class Block(mmap.mmap):
+        def __new__(cls, *args: int, **options: int) -> "Block":
+            blocks.append(args)
+            return super().__new__(cls, *args, **options)
+
+    monkeypatch.setattr(mmap, "mmap", Block)
+    made = []
+    for _ in range(3):
         image.grad = None
         stn.affine_sample(image, theta).sum().backward()
         gc.collect()
-        waiting = sorted(id(block) for block in memory._waiting)
-        if step == 1:
-            before = waiting
-    assert waiting == before
+        made.append(len(blocks))
+    assert made[0] > 0 and made[2] == made[1]

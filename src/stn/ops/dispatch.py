@@ -24,7 +24,7 @@ def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Samp
     refuse_lost_tangents()
     if not image.is_floating_point():
         return _as_real(rule, image, data, fill, sampling)
-    if (target := exporting.current()) is not None:
+    if torch.compiler.is_exporting() and (target := exporting.current()) is not None:
         return lowering.sample(target, rule, image, data, fill, sampling)
     kernels = kernels_for(rule, image, data, sampling)
     if kernels is None or fill.requires_grad:

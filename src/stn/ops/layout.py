@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,11 @@ def order_of(ndim: int, lead: int, last: bool) -> Sequence[int]:
     """The axes of (.., C, *size) with `lead` before C from the slowest to the fastest: for torch.empty_permuted."""
     before, channels, spatial = range(lead), lead, range(lead + 1, lead + 1 + ndim)
     return (*before, *spatial, channels) if last else (*before, channels, *spatial)
+
+
+def flat(tensor: Tensor, last: bool) -> Any:
+    """(N, C, *in) as one array of numbers: planes one after the other, or channels last."""
+    return (tensor.movedim(1, -1) if last else tensor).reshape(-1).numpy()
 
 
 def plain(tensor: Tensor) -> Tensor:

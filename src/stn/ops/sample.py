@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from stn.ops import dispatch, levels
 from stn.ops.precision import unrounded
 from stn.ops.pyramid import Pyramid
 from stn.ops.rules import Field, Matrix, Rule, Spline
-from stn.ops.sampling import CallOptions, Sampling, parse, shows_options
+from stn.ops.sampling import PARSED, CallOptions, Sampling, parse, shows_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -201,8 +201,9 @@ def _size(size: int | Sequence[int] | None, image: Tensor) -> tuple[int, ...]:
 def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options: CallOptions) -> Sampled:
     """data: of one look for all, or with N or (N, K) before it, N as in image or 1."""
     fill_value, pyramid = options.pop("fill_value", 0.0), options.pop("pyramid", None)
-    _check.unknown("options", options, CallOptions.__annotations__)
-    sampling = parse(**cast(Any, options))
+    if not options.keys() <= PARSED:
+        _check.unknown("options", options, CallOptions.__annotations__)
+    sampling = parse(**options)  # type: ignore[misc]  # mypy does not see what was popped
     fill = _check.fill_value(fill_value, image, sampling.padding.name)
     if pyramid is not None:
         _check.pyramid_fits("pyramid", pyramid, image, sampling.align_corners, sampling.padding.name)

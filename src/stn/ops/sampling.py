@@ -106,6 +106,9 @@ def shows_options(function: F) -> F:
 _cached = lru_cache(maxsize=256, typed=True)(_parsed)
 
 
+PARSED = frozenset(inspect.signature(parse).parameters)  # the options that `parse` takes
+
+
 def check_options(options: SamplingOptions) -> None:
     """Refuse an option that no sampling call would take: a layer asks when it is made, not at its first image."""
     _check.unknown("sampling options", options, SamplingOptions.__annotations__)

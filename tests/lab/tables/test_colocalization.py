@@ -21,6 +21,14 @@ DIGITS = load_digits().train
 SMALL = Search("translated_84", 1, images=12, steps=3)
 
 
+def shared(box: list[float], other: list[float]) -> float:
+    """Intersection over union of two boxes, by plain arithmetic."""
+    width, height = (min(box[i + 2], other[i + 2]) - max(box[i], other[i]) for i in range(2))
+    overlap = max(width, 0) * max(height, 0)
+    areas = [(right - left) * (bottom - top) for left, top, right, bottom in (box, other)]
+    return overlap / (sum(areas) - overlap)
+
+
 @pytest.fixture(scope="module")
 def encoder() -> Codes:
     """Features that tell where ink is: a reduced image."""
@@ -32,7 +40,11 @@ def test_a_search_sees_one_class_and_gives_boxes_inside_the_image(encoder: Codes
     assert example.x.shape == (12, 1, 84, 84) and (example.y == 1).all() and boxes.shape == (12, 4)
     assert boxes.abs().max() <= 1 + 1e-5
     torch.testing.assert_close(boxes[:, 2:] - boxes[:, :2], torch.full((12, 2), 2 / 3))  # of the digit's size
-    assert row["cell"] == "translated/1" and row["search"] == SMALL.settings() and 0 <= row["found_percent"] <= 100
+    assert row["cell"] == "translated/1" and row["search"] == SMALL.settings()
+    assert example.boxes is not None
+    ious = [shared(*pair) for pair in zip(boxes.tolist(), example.boxes[:, 0].tolist(), strict=True)]
+    assert row["iou"] == pytest.approx(sum(ious) / 12, rel=1e-5) and 0 < row["iou"] < 1
+    assert row["found_percent"] == pytest.approx(100 * sum(iou > 0.5 for iou in ious) / 12, rel=1e-5)
     again = find(SMALL, DIGITS, encoder)
     assert torch.equal(again.boxes, boxes) and again.row["loss"] == row["loss"]
     other = find(dataclasses.replace(SMALL, seed=1), DIGITS, encoder)
@@ -78,8 +90,18 @@ def test_the_table_goes_on_where_it_was(
     assert example.x.shape == (5, 1, 84, 84) and example.x.max() <= 1 and looks.shape == (5, 4)
     picture = draw_found(runs, tmp_path / "found.png")
     assert picture is not None and picture.stat().st_size > 5000 and draw_found(tmp_path, tmp_path / "none.png") is None
-    text = out.with_suffix(".md").read_text()
-    assert text == markdown(rows, "out.png") and "| translated |" in text and "100" in text
+    lines = out.with_suffix(".md").read_text().splitlines()
+    found = {row["cell"]: row["found_percent"] for row in rows}
+    alone = [found[f"translated/{digit}"] for digit in range(10)]
+    table = [*(f"{percent:.0f}" for percent in alone), f"**{sum(alone) / 10:.1f}**", "100"]
+    assert f"| translated | {' | '.join(table)} |" in lines
+    cluttered = ["–", f"{found['cluttered/1']:.0f}", *"––––––––", f"**{found['cluttered/1']:.1f}**", "75 to 93 by digit"]
+    assert f"| among clutter | {' | '.join(cluttered)} |" in lines
+    assert "![Images, the digit's frame and the look](out.png)" in lines
+    details = [line.split(" | ") for line in lines if line.startswith(("| translated/", "| cluttered/"))]
+    assert [(cell.removeprefix("| "), percent) for cell, _, percent, *_ in details] == [
+        (cell, f"{percent:.0f}") for cell, percent in found.items()
+    ]
     old = rows[0] | {"search": rows[0]["search"] | {"lr": 1.0}}
     out.with_suffix(".jsonl").write_text(json.dumps(old) + "\n")
     assert len(reproduce_colocalization(root=None, out=out, runs=runs, data="digits", cells=["cluttered/1"])) == 1

@@ -5,25 +5,26 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stn.grid import axes
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
 from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
-from stn.ops.cpu.layout import flat, new_image
-from stn.ops.cpu.memory import empty_permuted
+from stn.ops.cpu.memory import empty_permuted, new_image
 from stn.ops.cpu.prefilter import coefficients, filtered
 from stn.ops.cpu.reach import new_reaches
 from stn.ops.cpu.row import COLUMNS, ROWS
 from stn.ops.cpu.rules import KINDS, Basis, Field
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import Sizes, Tile, new_tiles, tiles_of_a_look
-from stn.ops.layout import is_channels_last, order_of, plain
+from stn.ops.layout import flat, is_channels_last, order_of, plain
 from stn.ops.reference import prefilter_reach
 from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
@@ -33,6 +34,7 @@ KEPT = 4  # memories for tiles, a thread: forward and backward of two layers
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 
 _memory = threading.local()
+axes_of = lru_cache(maxsize=256)(axes)
 
 
 class Call:
@@ -54,7 +56,7 @@ class Call:
         self.number: Any = np.float64 if self.real == torch.float64 else np.float32
         self.image, self.size = self.laid_out(image), tuple(rule.out_size(data))
         self.padding, self.align_corners = padding, align_corners
-        self.rule, self.data, self.axes = rule, data, rule.axes(data, image.shape[2:], align_corners)
+        self.rule, self.data, self.axes = rule, data, axes_of(tuple(image.shape[2:]), self.size, align_corners)
         margin = prefilter_reach(padding, self.real)[1] if self.prefilter else 0
         kind, arrays = rule.numbers(data, self.axes)
         self.where = shifted(KINDS[kind](*arrays), margin)

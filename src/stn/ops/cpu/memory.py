@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stn.ops.layout import order_of
+
 LEAST = 1 << 20  # bytes of a result for which this is done: below, the C library keeps memory itself
 KEPT = 1 << 28  # bytes that wait at most: the oldest go first
 
@@ -36,6 +38,11 @@ def empty_permuted(shape: Sequence[int], order: Sequence[int], dtype: torch.dtyp
     return torch.empty(0, dtype=dtype, device="cpu").set_(
         torch.from_numpy(owner).untyped_storage(), 0, tuple(shape), strides
     )
+
+
+def new_image(like: Tensor, size: tuple[int, ...], last: bool) -> Tensor:
+    """As many images and channels of another size, not yet filled."""
+    return empty_permuted((*like.shape[:2], *size), order_of(like.ndim - 2, 1, last), like.dtype)
 
 
 def _take(size: int) -> mmap.mmap:
