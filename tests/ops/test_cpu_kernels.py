@@ -158,7 +158,7 @@ def test_two_threads_run_a_parallel_kernel_with_a_cache_of_its_own(tmp_path: Pat
         """
 import numpy as np
 from numba import prange
-from stn.ops.cpu.rules import compiled
+from stn.ops.cpu.compiling import compiled
 def fill(out):
     for i in prange(len(out)):
         out[i] = i

@@ -143,11 +143,13 @@ def tried(name: str, count: int, seed: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commands", nargs="*", default=list(COMMANDS), choices=list(COMMANDS))
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)} (default: all)")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    wrong = [sentence for name in given.commands for sentence in tried(name, given.count, given.seed)]
+    if unknown := set(given.commands) - set(COMMANDS):
+        parser.error(f"COMMAND must be one of {', '.join(COMMANDS)}; got {', '.join(sorted(unknown))}")
+    wrong = [sentence for name in given.commands or COMMANDS for sentence in tried(name, given.count, given.seed)]
     print("\n".join(wrong) or "nothing was lost, and nothing was left")
     sys.exit(bool(wrong))
 

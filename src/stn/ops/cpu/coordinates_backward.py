@@ -13,34 +13,29 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from stn.ops.cpu.row import COLUMNS, STRIDE, clear
-from stn.ops.cpu.rules import (
-    GROUP,
-    Affine,
-    Basis,
-    Field,
-    Projective,
-    by_rule,
-    inline,
-    loop,
-    loop_sum,
-    off_horizon,
-    row_points,
-)  # fmt: skip
+from stn.ops.cpu.compiling import inline, loop, loop_sum
+from stn.ops.cpu.lanes import LANES, slope_channels_plane, slope_channels_volume, slope_plane, slope_volume
+from stn.ops.cpu.points import Affine, Basis, Field, Projective, by_rule, off_horizon, row_points
+from stn.ops.cpu.taps import COLUMNS, STRIDE, clear
 from stn.ops.cpu.tile import (
+    AT_HEIGHT,
+    AT_LISTED,
+    AT_LOOK,
+    AT_NUMBER,
+    AT_WIDTH,
     channel_starts,
     fill_tile,
     in_output,
     look_and_tile,
     pixel_starts,
     place_tile,
+    prefetch,
     row_start,
     share_of,
     tile_of,
     tiles_of_a_look,
-    warm,
-)  # fmt: skip
-from stn.ops.cpu.vector import LANES, slope_channels_plane, slope_channels_volume, slope_plane, slope_volume
+)
+from stn.ops.rules.spline import GROUP
 
 # ---- kernels: grad and image flat; they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and bends
 # (N * K, tiles, 2, T); `compiled` as serial or parallel ----
@@ -73,21 +68,21 @@ def coordinates_chunk(slope_tile, chunk, ndim, grad, image, where, sizes, fill, 
 def slope_planes(ndim, grad, image, sizes, tile, fill):
     slope_tile_planes(
         ndim, grad, image, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
-        tile.slope, fill, tile.gradient, tile.sink,
+        tile.slope, fill, tile.gradient, tile.ahead,
     )  # fmt: skip
 
 
 @loop
-def slope_tile_planes(ndim, grad, image, sizes, at, box, runs, offset, fraction, listed, tap, slopes, fill, gradient, sink):
+def slope_tile_planes(ndim, grad, image, sizes, at, box, runs, offset, fraction, listed, tap, slopes, fill, gradient, ahead):
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     for c in range(sizes.channels):
         plane, first = channel_starts(sizes, at, c)
         if ndim == 2:
-            sink[0] = warm(image, plane, w, box[0], box[1], box[2], box[3])
-        for r in range(at[5]):
+            ahead[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
+        for r in range(at[AT_HEIGHT]):
             a, b = runs[r, 1], runs[r, 2]
             slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, first + r * across, gradient)
-        for s in range(at[7]):
+        for s in range(at[AT_LISTED]):
             i = listed[s]
             g = grad[np.uint64(first + in_output(i, across))]
             add_slopes(ndim, g, image, plane, np.uint64(1), tap, slopes, s, fill[c], i, gradient)
@@ -129,10 +124,10 @@ def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, list
     """With the channels of a pixel side by side: dot products of the gradient with each tap, then their differences."""
     w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     base, first = pixel_starts(sizes, at)
-    for r in range(at[5]):
+    for r in range(at[AT_HEIGHT]):
         a, b, to = runs[r, 1], runs[r, 2], first + r * across
         slope_run(ndim, grad, to, image, base, channels, w, plane, offset, fraction, r, a, b, gradient)
-    for s in range(at[7]):
+    for s in range(at[AT_LISTED]):
         i = listed[s]
         to = np.uint64(first + in_output(i, across)) * channels
         for c in range(channels):
@@ -161,29 +156,29 @@ def slope_run(ndim, grad, first, image, base, channels, w, plane, offset, fracti
 
 def affine_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
     area = len(gradient) // 3
-    clear_sums(sums, at[0], at[6])
-    for r in range(at[5]):
+    clear_sums(sums, at[AT_LOOK], at[AT_NUMBER])
+    for r in range(at[AT_HEIGHT]):
         _, u0, u1, u2 = row_start(sizes, at, r)
         for i in range(ndim):
-            total, moment = sum_row(gradient, i * area + r * STRIDE, at[4])
-            add_point(sums, at[0], at[6], i, total, u0, u1, u2)
-            sums[at[0], at[6], i, 0] += moment
+            total, moment = sum_row(gradient, i * area + r * STRIDE, at[AT_WIDTH])
+            add_point(sums, at[AT_LOOK], at[AT_NUMBER], i, total, u0, u1, u2)
+            sums[at[AT_LOOK], at[AT_NUMBER], i, 0] += moment
 
 
 def basis_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
     affine_sums(where, ndim, sizes, at, points, table, gradient, sums, bends)
-    add_bends(at[0], at[6], at[4], at[5], len(gradient) // 3, gradient, table, bends)
+    add_bends(at[AT_LOOK], at[AT_NUMBER], at[AT_WIDTH], at[AT_HEIGHT], len(gradient) // 3, gradient, table, bends)
 
 
 def projective_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
     """Each term is divided by w, and w has its own share."""
-    area, coef, look, within = len(gradient) // 3, where.coef, at[0], at[6]
+    area, coef, look, within = len(gradient) // 3, where.coef, at[AT_LOOK], at[AT_NUMBER]
     clear_sums(sums, look, within)
-    for r in range(at[5]):
+    for r in range(at[AT_HEIGHT]):
         start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(where, ndim, look, start, u0, u1, u2, at[4], table, 0, points)
+        row_points(where, ndim, look, start, u0, u1, u2, at[AT_WIDTH], table, 0, points)
         rest = coef[look, 3, 1] * u1 + coef[look, 3, 2] * u2 + coef[look, 3, 3]
-        for j in range(at[4]):
+        for j in range(at[AT_WIDTH]):
             u, share = u0 + j, 0.0
             w = off_horizon(coef[look, 3, 0] * u + rest)
             for i in range(ndim):
@@ -195,11 +190,11 @@ def projective_gradient(where, ndim, sizes, at, points, table, gradient, sums, b
 
 def field_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
     area = len(gradient) // 3
-    for r in range(at[5]):
+    for r in range(at[AT_HEIGHT]):
         start, _, _, _ = row_start(sizes, at, r)
-        for j in range(at[4]):
+        for j in range(at[AT_WIDTH]):
             for i in range(ndim):
-                sums[at[0], start + np.uint64(j), i] = where.axes[i, 0] * gradient[i * area + r * STRIDE + j]
+                sums[at[AT_LOOK], start + np.uint64(j), i] = where.axes[i, 0] * gradient[i * area + r * STRIDE + j]
 
 
 affine_sums = loop(affine_gradient)

@@ -9,11 +9,15 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from stn.ops.cpu.compiling import inline, loop, loop_fused
 from stn.ops.cpu.coordinates_backward import reduce_tile
-from stn.ops.cpu.reach import find_run, find_taps
-from stn.ops.cpu.row import COLUMNS, STRIDE, clear
-from stn.ops.cpu.rules import ZEROS, inline, loop, loop_fused, row_points
+from stn.ops.cpu.cubic_taps import find_run, find_taps
+from stn.ops.cpu.points import row_points
+from stn.ops.cpu.taps import COLUMNS, STRIDE, clear
 from stn.ops.cpu.tile import (
+    AT_HEIGHT,
+    AT_LOOK,
+    AT_WIDTH,
     channel_starts,
     look_and_tile,
     pixel_starts,
@@ -23,7 +27,8 @@ from stn.ops.cpu.tile import (
     share_table,
     tile_of,
     tiles_of_a_look,
-)  # fmt: skip
+)
+from stn.ops.padding import ZEROS
 
 # ---- kernels; `compiled` as serial or parallel ----
 
@@ -96,29 +101,29 @@ def starts(last, sizes, at, r, c):
 def taps_of_row(ndim, last, cubic, slopes, where, sizes, r, at, points, table, pixel, share, total):
     """The first run of interior pixels of a row, whose taps lie side by side: empty for channels last."""
     start, u0, u1, u2 = row_start(sizes, at, r)
-    row_points(where, ndim, at[0], start, u0, u1, u2, at[4], table, r * COLUMNS, points)
-    find_taps(ndim, cubic, slopes, sizes, points, at[4], pixel, share, total)
-    return (0, 0) if last else find_run(ndim, sizes.width, sizes.height, pixel, at[4])
+    row_points(where, ndim, at[AT_LOOK], start, u0, u1, u2, at[AT_WIDTH], table, r * COLUMNS, points)
+    find_taps(ndim, cubic, slopes, sizes, points, at[AT_WIDTH], pixel, share, total)
+    return (0, 0) if last else find_run(ndim, sizes.width, sizes.height, pixel, at[AT_WIDTH])
 
 
 @loop
 def blend_tile(ndim, last, careful, cubic, image, out, where, sizes, fill, at, points, table, pixel, share, total):
     """careful: the image holds NaN or infinity, times which no weight is 0. A run of pixels asks for no weight."""
     zeros = sizes.padding == ZEROS
-    for r in range(at[5]):
+    for r in range(at[AT_HEIGHT]):
         a, b = taps_of_row(ndim, last | careful, cubic, False, where, sizes, r, at, points, table, pixel, share, total)
         for c in range(sizes.channels):
             base, to, pitch = starts(last, sizes, at, r, c)
             blend_run(ndim, image, base, sizes.width, pixel, share, out, to, a, b)
             some = ndim, image, base, pitch, pixel, share, total, fill[c], zeros, careful, out, to
             blend_row(*some, 0, a)
-            blend_row(*some, b, at[4])
+            blend_row(*some, b, at[AT_WIDTH])
 
 
 @loop
 def slope_tile(ndim, last, cubic, grad, image, where, sizes, fill, at, points, table, gradient, pixel, share, total):
     zeros, area = sizes.padding == ZEROS, len(gradient) // 3
-    for r in range(at[5]):
+    for r in range(at[AT_HEIGHT]):
         a, b = taps_of_row(ndim, last, cubic, True, where, sizes, r, at, points, table, pixel, share, total)
         for c in range(sizes.channels):
             base, to, pitch = starts(last, sizes, at, r, c)
@@ -127,18 +132,18 @@ def slope_tile(ndim, last, cubic, grad, image, where, sizes, fill, at, points, t
                 i = axis * area + r * STRIDE
                 some = image, base, pitch, pixel, share, total, fill[c], zeros, grad, to, gradient, i
                 slope_row(ndim, axis, *some, 0, a)
-                slope_row(ndim, axis, *some, b, at[4])
+                slope_row(ndim, axis, *some, b, at[AT_WIDTH])
 
 
 @loop
 def scatter_tile(ndim, last, cubic, grad, grad_image, where, sizes, c0, c1, at, points, table, pixel, share, total):
-    for r in range(at[5]):
+    for r in range(at[AT_HEIGHT]):
         a, b = taps_of_row(ndim, last, cubic, False, where, sizes, r, at, points, table, pixel, share, total)
         for c in range(c0, c1):
             base, to, pitch = starts(last, sizes, at, r, c)
             scatter_run(ndim, grad_image, base, sizes.width, pixel, share, grad, to, a, b)
             scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, 0, a)
-            scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, b, at[4])
+            scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, b, at[AT_WIDTH])
 
 
 # ---- one row ----

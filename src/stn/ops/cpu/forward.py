@@ -5,21 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from stn.ops.cpu.row import STRIDE
-from stn.ops.cpu.rules import inline, loop
+from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.lanes import LANES, blend_channels_plane, blend_channels_volume, blend_plane, blend_volume
+from stn.ops.cpu.taps import STRIDE
 from stn.ops.cpu.tile import (
+    AT_HEIGHT,
+    AT_LISTED,
+    AT_WIDTH,
     channel_starts,
     fill_tile,
     in_output,
     look_and_tile,
     pixel_starts,
     place_tile,
+    prefetch,
     share_of,
     tile_of,
     tiles_of_a_look,
-    warm,
-)  # fmt: skip
-from stn.ops.cpu.vector import LANES, blend_channels_plane, blend_channels_volume, blend_plane, blend_volume
+)
 
 # ---- kernels: image and out flat, fill (C,) in their dtype; `compiled` as serial or parallel ----
 
@@ -49,19 +52,19 @@ def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, where, sizes, fi
 def blend_planes(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_planes(
         ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
-        tile.weight, fill, tile.sink,
+        tile.weight, fill, tile.ahead,
     )  # fmt: skip
 
 
 @loop
-def blend_tile_planes(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, sink):
+def blend_tile_planes(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, ahead):
     """All channels of a tile, one plane after another: NCHW."""
-    w, area, across, width = sizes.width, sizes.width * sizes.height, sizes.across, at[4]
+    w, area, across, width = sizes.width, sizes.width * sizes.height, sizes.across, at[AT_WIDTH]
     for c in range(sizes.channels):
         plane, first = channel_starts(sizes, at, c)
         if ndim == 2:
-            sink[0] = warm(image, plane, w, box[0], box[1], box[2], box[3])
-        for r in range(at[5]):
+            ahead[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
+        for r in range(at[AT_HEIGHT]):
             left, a, b, right, to = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3], first + r * across
             if nearest:
                 copy_row(image, plane, offset, r, a, b, out, to)
@@ -69,7 +72,7 @@ def blend_tile_planes(ndim, nearest, image, out, sizes, at, box, runs, offset, f
                 blend_row(ndim, image, plane, w, area, offset, fraction, r, a, b, out, to)
             fill_row(out, to, to + left, fill[c])
             fill_row(out, to + right, to + width, fill[c])
-        for s in range(at[7]):
+        for s in range(at[AT_LISTED]):
             to = np.uint64(first + in_output(listed[s], across))
             out[to] = weighted(image, plane, np.uint64(1), tap, weight, s, fill[c])
 
@@ -113,26 +116,26 @@ def weighted(image, first, stride, tap, weight, s, fill):
 def blend_pixels(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_pixels(
         ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
-        tile.weight, fill, tile.sink,
+        tile.weight, fill, tile.ahead,
     )  # fmt: skip
 
 
 @loop
-def blend_tile_pixels(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, sink):
+def blend_tile_pixels(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, ahead):
     """All pixels of a tile, each with its channels side by side: channels last."""
     w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
     (plane, first), channels = pixel_starts(sizes, at), np.uint64(n)
     if ndim == 2:
-        sink[0] = warm(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3])
-    for r in range(at[5]):
+        ahead[0] = prefetch(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3])
+    for r in range(at[AT_HEIGHT]):
         left, a, b, right, to = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3], first + r * across
         fill_pixels(out, to * n, (to + left) * n, n, fill)
-        fill_pixels(out, (to + right) * n, (to + at[4]) * n, n, fill)
+        fill_pixels(out, (to + right) * n, (to + at[AT_WIDTH]) * n, n, fill)
         if nearest:
             copy_pixels(image, plane, offset, r, a, b, out, to, n)
         else:
             blend_run(ndim, image, plane, w, plane_in, offset, fraction, r, a, b, out, to, n)
-    for s in range(at[7]):
+    for s in range(at[AT_LISTED]):
         to = np.uint64(first + in_output(listed[s], across)) * channels
         for c in range(channels):
             out[to + c] = weighted(image, plane * channels + c, channels, tap, weight, s, fill[c])

@@ -12,21 +12,24 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from stn.ops.cpu.row import STRIDE
-from stn.ops.cpu.rules import inline, is_shared, loop
+from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.lanes import LANES, add_channels
+from stn.ops.cpu.points import is_shared
+from stn.ops.cpu.taps import STRIDE
 from stn.ops.cpu.tile import (
+    AT_HEIGHT,
+    AT_LISTED,
     channel_starts,
     fill_tile,
     in_output,
     pixel_starts,
     place_tile,
+    prefetch,
     share_of,
-    tile_is_elsewhere,
+    tile_misses_band,
     tile_of,
     tiles_of_a_look,
-    warm,
-)  # fmt: skip
-from stn.ops.cpu.vector import LANES, add_channels
+)
 
 # Channels of a pixel that are scattered together. A pixel adds to what its neighbour has just stored, and waits for it;
 # other channels fill the time. 64 channels of 56x56: 2.3 ns a pixel and channel one by one, 1.25 by fours.
@@ -59,7 +62,7 @@ def image_chunk(scatter_tile, chunk, ndim, nearest, grad, grad_image, where, siz
         low, high = slowest * band // bands, slowest * (band + 1) // bands
         c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
         place_tile(sizes, n * looks + look, within, tile.at)
-        if tile_is_elsewhere(where, sizes, ndim - 1, slowest, low, high, tile.at):
+        if tile_misses_band(where, sizes, ndim - 1, slowest, low, high, tile.at):
             continue
         fill_tile(ndim, nearest, False, where, sizes, low, high, tile)
         scatter_tile(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
@@ -77,13 +80,13 @@ def order(shared, step, tasks, looks, tiles):
 def scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
     scatter_tile_planes(
         ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.box, tile.runs, tile.offset, tile.fraction,
-        tile.listed, tile.tap, tile.weight, one, tile.sink,
+        tile.listed, tile.tap, tile.weight, one, tile.ahead,
     )  # fmt: skip
 
 
 @loop
 def scatter_tile_planes(
-    ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, runs, offset, fraction, listed, tap, weight, one, sink
+    ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, runs, offset, fraction, listed, tap, weight, one, ahead
 ):
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     plane_in, plane_out = np.uint64(area * sizes.depth), np.uint64(across * sizes.down * sizes.deep)
@@ -93,13 +96,13 @@ def scatter_tile_planes(
         count = GROUP if left >= GROUP else (3 if left == 3 and ndim == 2 else 1)
         plane, first = channel_starts(sizes, at, start)
         for c in range(np.uint64(count if ndim == 2 else 0)):
-            sink[0] = warm(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3])
-        for r in range(at[5]):
+            ahead[0] = prefetch(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3])
+        for r in range(at[AT_HEIGHT]):
             scatter_row(
                 ndim, nearest, count, grad, np.uint64(first + r * across), plane_out, grad_image, plane, plane_in,
                 np.uint64(1), w, area, offset, fraction, r * STRIDE, runs[r, 1], runs[r, 2], one,
             )  # fmt: skip
-        for s in range(at[7]):
+        for s in range(at[AT_LISTED]):
             to = np.uint64(first + in_output(listed[s], across))
             for c in range(np.uint64(count)):
                 add_listed(grad[to + c * plane_out], grad_image, plane + c * plane_in, np.uint64(1), tap, weight, s)
@@ -200,7 +203,7 @@ def scatter_tile_pixels(
     """Channels by vectors as long as whole ones are left, then as planes do."""
     w, area, across, n = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     (base, first), near = pixel_starts(sizes, at), np.uint64(1)
-    for r in range(at[5]):
+    for r in range(at[AT_HEIGHT]):
         start, a, b = c0, runs[r, 1], runs[r, 2]
         while start < c1:
             left = c1 - start
@@ -215,7 +218,7 @@ def scatter_tile_pixels(
                     a, b, one,
                 )  # fmt: skip
             start += count
-    for s in range(at[7]):
+    for s in range(at[AT_LISTED]):
         to = np.uint64(first + in_output(listed[s], across)) * n
         for c in range(np.uint64(c0), np.uint64(c1)):
             add_listed(grad[to + c], grad_image, base * n + c, n, tap, weight, s)

@@ -15,15 +15,15 @@ from torch import Tensor
 from stn.grid import axes
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
 from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
+from stn.ops.cpu.cubic_taps import new_reaches
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.memory import empty_permuted, new_image
+from stn.ops.cpu.points import KINDS, Basis, Field
 from stn.ops.cpu.prefilter import coefficients, filtered
-from stn.ops.cpu.reach import new_reaches
-from stn.ops.cpu.row import COLUMNS, ROWS
-from stn.ops.cpu.rules import KINDS, Basis, Field
+from stn.ops.cpu.taps import COLUMNS, ROWS
 from stn.ops.cpu.threads import chunk_count, run, thread_count
-from stn.ops.cpu.tile import Sizes, Tile, new_tiles, tiles_of_a_look
+from stn.ops.cpu.tile import AT_TABLE, Sizes, Tile, new_tiles, tiles_of_a_look
 from stn.ops.layout import flat, is_channels_last, order_of, plain
 from stn.ops.reference import prefilter_reach
 from stn.ops.rules import Rule
@@ -98,7 +98,7 @@ class Call:
             if len(kept) == KEPT:
                 kept.clear()
             kept[key] = new_tiles(*key)
-        kept[key].at[:, 8] = -1  # no table yet
+        kept[key].at[:, AT_TABLE] = -1  # no table yet
         return kept[key]
 
     def run(self, kernel: Any, *arguments: Any) -> None:

@@ -15,8 +15,8 @@ import torch
 from numba import prange
 from torch import Tensor
 
+from stn.ops.cpu.compiling import loop_fused
 from stn.ops.cpu.memory import new_image
-from stn.ops.cpu.rules import loop_fused
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import share_of
 from stn.ops.layout import flat

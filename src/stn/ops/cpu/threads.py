@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import torch
 
-from stn.ops.cpu.rules import compiled
+from stn.ops.cpu.compiling import compiled
 
 # Pixels times channels below which a second thread costs more than it brings: forward, 224x224 0.87 times as fast with it,
 # 3x224x224 1.49 times.

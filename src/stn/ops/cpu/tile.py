@@ -14,9 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stn.ops.cpu.row import COLUMNS, STRIDE, elsewhere, find_blank, find_run, store_run, store_taps
-from stn.ops.cpu.rules import INLINED, RULES, Affine, Basis, by_rule, inline, is_shared, is_straight, loop, row_points
-from stn.ops.cpu.table import fill_table
+from stn.ops.cpu.compiling import INLINED, inline, loop
+from stn.ops.cpu.points import RULES, Affine, Basis, by_rule, is_shared, is_straight, row_points
+from stn.ops.cpu.radial import fill_table
+from stn.ops.cpu.taps import COLUMNS, STRIDE, find_blank, find_run, misses_band, store_run, store_taps
+
+# What stands in `Tile.at`: the look, where the tile begins and how large it is, its number within the look, how many pixels
+# are listed, and the number of the tile whose radial functions the table has.
+AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_LISTED, AT_TABLE = range(9)
 
 LINE = np.uint64(16)  # float32 numbers in 64 bytes
 
@@ -41,7 +46,7 @@ class Sizes(NamedTuple):
 class Tile(NamedTuple):
     """One tile: where it lies, then its pixels, at r * STRIDE + j. One a thread, filled again for each tile."""
 
-    at: Any  # (9,) int64: look, x, y, z, width, height, number within its look, count of listed, number of the table
+    at: Any  # (9,) int64, by the names above
     box: Any  # (4,) int64: first and last + 1 column, first and last + 1 row that its interior pixels read
     points: Any  # (3, COLUMNS) float64, source pixels of a row
     table: Any  # (T, rows * COLUMNS) float64, the radial functions
@@ -53,7 +58,7 @@ class Tile(NamedTuple):
     weight: Any  # (taps + 1, area) float, weights of their taps, then 1 - their sum, which is the fill value's
     slope: Any  # (taps, 3, area) float, derivatives of the weights in x, y, z
     gradient: Any  # (3 * area,) float, the loss's derivative in the source pixel
-    sink: Any  # (1,) float, where what must not be optimised away goes
+    ahead: Any  # (1,) float, of what was read ahead, which must not be optimised away
 
 
 def new_tiles(count: int, rows: int, taps: int, derivative: bool, knots: int, real: Any) -> Tile:
@@ -64,7 +69,7 @@ def new_tiles(count: int, rows: int, taps: int, derivative: bool, knots: int, re
         "table": ((knots, rows * COLUMNS), np.float64), "runs": ((rows, 4), np.int64), "offset": ((area,), np.uint32),
         "fraction": ((3 * area,), real), "listed": ((area,), np.int64), "tap": ((taps, area), np.uint32),
         "weight": ((taps + 1, area), real), "slope": ((taps, 3, slopes), real), "gradient": ((3 * slopes,), real),
-        "sink": ((1,), real),
+        "ahead": ((1,), real),
     }  # fmt: skip
     return Tile(**{name: np.empty((count, *shape), dtype) for name, (shape, dtype) in shapes.items()})
 
@@ -74,7 +79,7 @@ def tile_of(tiles, k):
     t = tiles
     return Tile(
         t.at[k], t.box[k], t.points[k], t.table[k], t.runs[k], t.offset[k], t.fraction[k], t.listed[k], t.tap[k],
-        t.weight[k], t.slope[k], t.gradient[k], t.sink[k],
+        t.weight[k], t.slope[k], t.gradient[k], t.ahead[k],
     )  # fmt: skip
 
 
@@ -90,7 +95,7 @@ def tiles_of_a_look(sizes):
 
 
 @loop
-def warm(image, plane, width, left, right, top, bottom):
+def prefetch(image, plane, width, left, right, top, bottom):
     """Read a box once in memory order, a number a cache line: rotated rows alone would wait for memory at every step.
 
     Forward at 1x64x256x256: 1.8 ns a pixel with it, 4.9 without.
@@ -113,24 +118,28 @@ def look_and_tile(where, sizes, number):
 @inline
 def place_tile(sizes, look, within, at):
     columns, lines = -(-sizes.across // COLUMNS), -(-sizes.down // sizes.rows)
-    at[0], at[6], at[7] = look, within, 0
-    at[1], at[2], at[3] = within % columns * COLUMNS, within // columns % lines * sizes.rows, within // (columns * lines)
-    at[4], at[5] = min(COLUMNS, sizes.across - at[1]), min(sizes.rows, sizes.down - at[2])
+    at[AT_LOOK], at[AT_NUMBER], at[AT_LISTED] = look, within, 0
+    at[AT_X], at[AT_Y], at[AT_Z] = (
+        within % columns * COLUMNS,
+        within // columns % lines * sizes.rows,
+        within // (columns * lines),
+    )
+    at[AT_WIDTH], at[AT_HEIGHT] = min(COLUMNS, sizes.across - at[AT_X]), min(sizes.rows, sizes.down - at[AT_Y])
 
 
 @inline
 def channel_starts(sizes, at, c):
     """NCHW: flat indices of channel c of the image that a tile looks at, and of the tile's first pixel in the output."""
-    plane = np.uint64((at[0] // sizes.looks * sizes.channels + c) * sizes.width * sizes.height * sizes.depth)
-    first = (((at[0] * sizes.channels + c) * sizes.deep + at[3]) * sizes.down + at[2]) * sizes.across + at[1]
+    plane = np.uint64((at[AT_LOOK] // sizes.looks * sizes.channels + c) * sizes.width * sizes.height * sizes.depth)
+    first = (((at[AT_LOOK] * sizes.channels + c) * sizes.deep + at[AT_Z]) * sizes.down + at[AT_Y]) * sizes.across + at[AT_X]
     return plane, first
 
 
 @inline
 def pixel_starts(sizes, at):
     """Channels last: the same in pixels."""
-    plane = np.uint64(at[0] // sizes.looks * sizes.width * sizes.height * sizes.depth)
-    return plane, ((at[0] * sizes.deep + at[3]) * sizes.down + at[2]) * sizes.across + at[1]
+    plane = np.uint64(at[AT_LOOK] // sizes.looks * sizes.width * sizes.height * sizes.depth)
+    return plane, ((at[AT_LOOK] * sizes.deep + at[AT_Z]) * sizes.down + at[AT_Y]) * sizes.across + at[AT_X]
 
 
 @inline
@@ -142,16 +151,16 @@ def in_output(i, across):
 @inline
 def row_start(sizes, at, r):
     """The first pixel of row r of a tile: its flat index in the output, and its centred coordinates."""
-    x, y, z = at[1], at[2] + r, at[3]
+    x, y, z = at[AT_X], at[AT_Y] + r, at[AT_Z]
     start = np.uint64((z * sizes.down + y) * sizes.across + x)
     return start, x - (sizes.across - 1) / 2, y - (sizes.down - 1) / 2, z - (sizes.deep - 1) / 2
 
 
 def share_basis(where, sizes, tile):
-    if tile.at[8] != tile.at[6]:
+    if tile.at[AT_TABLE] != tile.at[AT_NUMBER]:
         _, u0, u1, _ = row_start(sizes, tile.at, 0)
-        fill_table(where.knots, where.step, u0, u1, tile.at[4], tile.at[5], COLUMNS, tile.table)
-        tile.at[8] = tile.at[6]
+        fill_table(where.knots, where.step, u0, u1, tile.at[AT_WIDTH], tile.at[AT_HEIGHT], COLUMNS, tile.table)
+        tile.at[AT_TABLE] = tile.at[AT_NUMBER]
 
 
 share_table = by_rule(
@@ -180,11 +189,11 @@ def fill_rows(
     ndim, nearest, derivative, where, sizes, low, high, at, box, points, table, runs,
     offset, fraction, listed, tap, weight, slope,
 ):  # fmt: skip
-    w, h, d, width = sizes.width, sizes.height, sizes.depth, at[4]
+    w, h, d, width = sizes.width, sizes.height, sizes.depth, at[AT_WIDTH]
     box[0], box[1], box[2], box[3] = w, 0, h, 0
-    for r in range(at[5]):
+    for r in range(at[AT_HEIGHT]):
         start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(where, ndim, at[0], start, u0, u1, u2, width, table, r * COLUMNS, points)
+        row_points(where, ndim, at[AT_LOOK], start, u0, u1, u2, width, table, r * COLUMNS, points)
         a, b = find_run(is_straight(where), ndim, nearest, not derivative, points, w, h, d, low, high, width)
         left, right = find_blank(ndim, sizes.padding, points, w, h, d, a, b, width)
         runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3] = left, a, b, right
@@ -194,31 +203,31 @@ def fill_rows(
             widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
         for k in range(left, right - (b - a)):
             j = k if k < a else k + (b - a)  # before the run and after it
-            if not elsewhere(points[ndim - 1, j], h if ndim == 2 else d, low, high):
-                s, at[7] = at[7], at[7] + 1
+            if not misses_band(points[ndim - 1, j], h if ndim == 2 else d, low, high):
+                s, at[AT_LISTED] = at[AT_LISTED], at[AT_LISTED] + 1
                 listed[s] = r * STRIDE + j
                 store_taps(ndim, nearest, derivative, sizes, points, j, low, high, s, tap, weight, slope)
 
 
-def affine_is_elsewhere(where, sizes, i, n, low, high, at):
+def affine_misses_band(where, sizes, i, n, low, high, at):
     """By the tile's corners."""
     if low == 0 and high == n:
         return False
     _, u0, u1, u2 = row_start(sizes, at, 0)
-    coef, look = where.coef, at[0]
+    coef, look = where.coef, at[AT_LOOK]
     corner = coef[look, i, 0] * u0 + coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3] + where.centre[i]
-    across, down = coef[look, i, 0] * (at[4] - 1), coef[look, i, 1] * (at[5] - 1)
+    across, down = coef[look, i, 0] * (at[AT_WIDTH] - 1), coef[look, i, 1] * (at[AT_HEIGHT] - 1)
     least, most = corner + min(across, 0.0) + min(down, 0.0), corner + max(across, 0.0) + max(down, 0.0)
     return (least >= 0) & (most <= n - 1) & ((most + 1 < low - 1) | (least >= high + 1))
 
 
-def never_elsewhere(where, sizes, i, n, low, high, at):
+def never_misses_band(where, sizes, i, n, low, high, at):
     return False
 
 
-tile_is_elsewhere = by_rule(
-    """Whether, as `elsewhere` says, no pixel of a tile reads rows low .. high of axis i, where that is quick to see.""",
-    {rule: affine_is_elsewhere if rule is Affine else never_elsewhere for rule in RULES},
+tile_misses_band = by_rule(
+    """Whether, as `misses_band` says, no pixel of a tile reads rows low .. high of axis i, where that is quick to see.""",
+    {rule: affine_misses_band if rule is Affine else never_misses_band for rule in RULES},
 )
 
 

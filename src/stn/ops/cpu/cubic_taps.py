@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stn.ops.cpu.row import COLUMNS, count_outside
-from stn.ops.cpu.rules import FAR, ZEROS, inline, loop, loop_fused, padded
+from stn.ops.cpu.compiling import inline, loop, loop_fused
+from stn.ops.cpu.padding import padded
+from stn.ops.cpu.taps import COLUMNS, count_outside
+from stn.ops.padding import ZEROS
+from stn.ops.reference import FAR
 
 
 class Reach(NamedTuple):

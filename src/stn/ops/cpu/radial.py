@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.rules import loop, loop_fused
+from stn.ops.cpu.compiling import loop, loop_fused
 
 LOG_2 = 0.6931471805599453
 ROOT_HALF = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)

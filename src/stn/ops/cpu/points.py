@@ -1,62 +1,20 @@
-"""Coordinate rules and padding as small Numba functions, combined with the sampling rules by inlining.
+"""Coordinate rules as small Numba functions, combined with the sampling rules by inlining.
 
 A rule is a named tuple of arrays and a function: `row_points` chooses the function by the tuple's type, and only that one is
-compiled. `ndim`, `nearest` and the padding are numbers, and their branches are taken once a row or only at the edge.
+compiled. Axes are in x, y, z order; u are centred target pixels; coef_i . u stands for coef_i . (u, 1). `ndim` is a number,
+and branches on it are taken once a row.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from functools import cache
-from pathlib import Path
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numba.extending import overload
 
-from stn.ops import interpolation, padding, reference
-from stn.ops.padding import REFLECTION, WRAP, ZEROS
-from stn.ops.reference import FAR
-from stn.ops.rules import matrix, spline
+from stn.ops.cpu.compiling import BARE, INLINED, inline, loop, loop_fused
 from stn.ops.rules.matrix import HORIZON
 from stn.ops.rules.spline import GROUP
-
-# What kernels are made of, others' files for their constants. It is part of their names, see `compiled`.
-OTHERS = reference, interpolation, padding, matrix, spline
-FILES = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in OTHERS)]
-SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in FILES)).hexdigest()
-
-# What takes tuples of arrays is inlined into its kernel, and there is little of it: Numba takes half a second for each such
-# function. All else takes plain arrays and numbers and is compiled alone, once for all kernels: LLVM then keeps pointers in
-# registers. Such a loop becomes vector code if it runs over unsigned integers, has few arrays, makes no views, and chooses
-# by `a if c else b`, not by min. Coordinates of 256x1x42x42: 0.8 ns a pixel so, 7.3 otherwise.
-# None is ever called from Python, so none needs Numba's wrappers for that.
-BARE: Any = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-INLINED: Any = BARE | {"forceinline": True}
-inline: Any = njit(**INLINED)
-loop: Any = njit(**BARE)
-loop_fused: Any = njit(**BARE, fastmath={"contract"})  # a b + c in one step
-loop_sum: Any = njit(**BARE, fastmath={"reassoc", "contract"})  # sums in vector order
-
-
-@cache
-def compiled(kernel: Any, parallel: bool) -> Any:
-    """`kernel`, compiled when first called and then cached on disk.
-
-    Numba names the file of its cache after the function, and knows what lies there by the function's own bytes and
-    constants: neither by the functions that it calls, nor by `parallel`. A file of an earlier version may even refer to
-    classes that are no more. So the name says them all.
-    """
-    name = f"{kernel.__name__}_{'parallel' if parallel else 'serial'}_{SOURCES[:12]}"
-    named = FunctionType(kernel.__code__, kernel.__globals__, name)
-    named.__qualname__ = name
-    return njit(named, nogil=True, parallel=parallel, cache=True, error_model="numpy")
-
-
-# ---- coordinate rules. Axes are in x, y, z order; u are centred target pixels; coef_i . u stands for coef_i . (u, 1) ----
 
 
 class Affine(NamedTuple):
@@ -189,52 +147,3 @@ def bend_row(bend, look, table, first, width, x, y):
             u, v, w, z = table[t, k], table[t + 1, k], table[t + 2, k], table[t + 3, k]
             x[j] += a * u + b * v + c * w + d * z
             y[j] += e * u + f * v + g * w + h * z
-
-
-# ---- padding ----
-
-
-@inline
-def padded(padding, align_corners, i, n):
-    """The pixel of the image that stands in for pixel i of the plane."""
-    if padding == REFLECTION:
-        period = max(2 * n - 2, 1) if align_corners else 2 * n
-        i = i % period
-        return min(i, (period if align_corners else period - 1) - i)
-    if padding == WRAP:
-        return i % n
-    return min(max(i, 0), n - 1)
-
-
-@inline
-def axis_taps(nearest, padding, align_corners, x, n):
-    """Both taps of one axis with padding resolved: pixels, weights, and derivatives of the weights."""
-    if x != x:
-        return 0, 0, x, x, x, x
-    far = (x < -FAR) | (x > FAR)
-    x = min(max(x, -FAR), FAR)
-    base = np.rint(x) if nearest else math.floor(x)
-    t, i = x - base, int(base)
-    first = second = 1.0
-    if padding == ZEROS:
-        first = 1.0 if 0 <= i < n else 0.0
-        second = 1.0 if 0 <= i + 1 < n else 0.0
-    j, k = padded(padding, align_corners, i, n), padded(padding, align_corners, i + 1, n)
-    if nearest:
-        return j, j, first, 0.0, 0.0, 0.0
-    if far:
-        return j, k, first * (1.0 - t), second * t, 0.0, 0.0
-    return j, k, first * (1.0 - t), second * t, -first, second
-
-
-@inline
-def is_blank(ndim, points, j, w, h, d):
-    """Whether no tap of a pixel lies in the image: under zeros padding it is the fill value and has no gradient."""
-    x, y = points[0, j], points[1, j]
-    blank = (x <= -1) | (x >= w) | (y <= -1) | (y >= h)
-    known = (x == x) & (y == y)
-    if ndim == 3:
-        z = points[2, j]
-        blank |= (z <= -1) | (z >= d)
-        known &= z == z
-    return blank & known

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.rules import ZEROS, axis_taps, inline, is_blank, loop
-from stn.ops.cpu.vector import LANES
+from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.lanes import LANES
+from stn.ops.cpu.padding import axis_taps, is_blank
+from stn.ops.padding import ZEROS
 
 # Forward, ns a pixel and channel at 32x3x224x224, 1x64x256x256, 1x3x2048x2048: 64x128 2.4, 1.6, 2.5; 16x128 2.7, 1.8, 2.7;
 # 64x64 2.8, 1.9, 2.6; 128x128 2.4, 1.9, 2.5.
@@ -15,7 +17,7 @@ STRIDE = COLUMNS + LANES  # of a row: vectors reach beyond its end
 
 
 @inline
-def elsewhere(slow, n, low, high):
+def misses_band(slow, n, low, high):
     """Whether a point inside the image has no tap in the band low .. high of its slowest axis, whatever the padding."""
     return (slow >= 0) & (slow <= n - 1) & ((slow + 1 < low) | (slow >= high))
 
