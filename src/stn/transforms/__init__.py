@@ -7,7 +7,7 @@ from stn.transforms.base import Family
 from stn.transforms.bounded import Bounded, bounded
 from stn.transforms.bspline import BSpline
 from stn.transforms.cpab import CPAB
-from stn.transforms.flow import Displacement, Velocity
+from stn.transforms.field import Displacement
 from stn.transforms.inverse import InverseWarp
 from stn.transforms.linear import (
     Affine,
@@ -22,6 +22,7 @@ from stn.transforms.linear import (
 )
 from stn.transforms.matrix import MatrixWarp, from_pixel_matrix
 from stn.transforms.spline import ThinPlateSpline, text_edges
+from stn.transforms.velocity import Velocity
 from stn.transforms.warp import Warp
 
 FAMILIES: dict[str, Callable[[int], Family]] = {  # name -> family of that many dimensions

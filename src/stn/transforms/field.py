@@ -1,4 +1,4 @@
-"""Displacement fields, and the flow of a velocity field, which never folds."""
+"""Displacement fields."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from torch import Tensor
 from stn import _check
 from stn.grid import half_extent
 from stn.ops.precision import coordinate_dtype
-from stn.ops.sample import affine_sample, displaced_sample, grid_sample
-from stn.ops.sampling import CallOptions
+from stn.ops.sample import affine_sample, grid_sample
 from stn.transforms.base import Family, numbers_of_lattice
-from stn.transforms.bspline import spread
 from stn.transforms.warp import Warp
 
 
@@ -50,48 +48,6 @@ class Displacement(Family["FieldWarp"]):
 
     def _warp(self, theta: Tensor) -> FieldWarp:
         return FieldWarp(theta.unflatten(-1, (*self.shape, self.ndim)), self.align_corners)
-
-
-# Largest error against the exact flow, half widths, theta of a standard deviation of 0.2: 2-D 96 0.0028, 192 0.0008; 3-D 36
-# 0.011, 48 0.009.
-RESOLUTION = {2: 96, 3: 48}
-
-
-class Velocity(Family["FlowWarp"]):
-    """x' = exp(v)(x): where a point has come after following the stationary velocity field v for one unit of time.
-
-    A diffeomorphism: it does not fold, and -theta is its inverse. theta = control points of v, a cubic B-spline as in
-    `BSpline`; zeros are the identity exactly. The flow is found on a lattice of `resolution` points an axis that reaches
-    half as far again as the image, by one step of Runge and Kutta's and `squarings` doublings (Arsigny et al. 2006), and
-    is linear in between: for theta of a standard deviation of 0.2, within 3e-3 half widths of the exact flow in 2-D.
-    """
-
-    def __init__(
-        self, ndim: int = 2, *, shape: Sequence[int] | None = None, resolution: int | None = None, squarings: int = 6
-    ) -> None:
-        self.ndim = _check.dimension(ndim, (2, 3), "Velocity")
-        self.shape = _check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4)
-        self.resolution, self.squarings = RESOLUTION[ndim] if resolution is None else resolution, squarings
-        _check.at_least("resolution", self.resolution, 2)
-        _check.at_least("squarings", squarings, 0)
-
-    def __repr__(self) -> str:
-        return f"Velocity(ndim={self.ndim}, shape={self.shape}, resolution={self.resolution}, squarings={self.squarings})"
-
-    @property
-    def parameters(self) -> Mapping[str, Sequence[int]]:
-        return {"velocity": numbers_of_lattice(self.shape)}
-
-    def identity(self) -> Tensor:
-        return torch.zeros(self.num_params)
-
-    def _warp(self, theta: Tensor) -> FlowWarp:
-        control = theta.unflatten(-1, (*self.shape, self.ndim)).to(torch.promote_types(theta.dtype, torch.float32))
-        velocity = spread(control, (self.resolution,) * self.ndim, align_corners=True, extent=EXTENT)
-        return FlowWarp(velocity, self.squarings, theta.dtype)
-
-
-EXTENT = 1.5  # half a width of the lattice: what flows out of the image must be followed there, to find its way back
 
 
 class FieldWarp(Warp):
@@ -168,36 +124,3 @@ def slope(around: Tensor, shares: Sequence[Tensor], axis: int) -> Tensor:  # (2,
         lower, upper = around[0], around[1]
         around = upper - lower if i == axis else torch.lerp(lower, upper, share)
     return around
-
-
-class FlowWarp(FieldWarp):
-    """The flow of a stationary velocity field after one unit of time."""
-
-    def __init__(self, velocity: Tensor, squarings: int, dtype: torch.dtype) -> None:  # (N[, K], *resolution, d)
-        self.velocity, self.squarings = velocity, squarings
-        displacement = flow(velocity / EXTENT, squarings) * EXTENT
-        super().__init__(displacement, align_corners=True, extent=EXTENT, dtype=dtype)
-
-    def inverse(self) -> FlowWarp:
-        """The flow of the negated velocity."""
-        return FlowWarp(-self.velocity, self.squarings, self.dtype)
-
-
-def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), normalised, corners aligned
-    """exp(velocity) - identity at the same points: exp(v) = exp(v / 2^s) o .. o exp(v / 2^s), by s compositions of the map
-    so far with itself. The first is a step of the fourth order: v / 2^s alone would leave an error of |v' v| / 2^(s+1)."""
-    lead = velocity.shape[: -velocity.shape[-1] - 1]
-    v = velocity.flatten(0, len(lead) - 1) / 2**squarings
-
-    def at(displacement: Tensor, field: Tensor) -> Tensor:
-        options: CallOptions = {"padding_mode": "border", "align_corners": True}
-        moved = displaced_sample(field.movedim(-1, 1), displacement, False, options)
-        assert isinstance(moved, Tensor)
-        return moved.movedim(1, -1)
-
-    k2 = at(v / 2, v)
-    k3 = at(k2 / 2, v)
-    moved = (v + 2 * k2 + 2 * k3 + at(k3, v)) / 6
-    for _ in range(squarings):
-        moved = moved + at(moved, moved)
-    return moved.unflatten(0, lead)
