@@ -11,9 +11,9 @@ from contextlib import ExitStack
 
 import torch
 from torch import Tensor
-from torch._functorch.eager_transforms import enable_inplace_requires_grad
 
 from stn.ops import reference
+from stn.ops import torch_private as private
 from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
 
@@ -24,7 +24,7 @@ Pull = Callable[[Function, Sequence[Tensor], Sequence[Tensor | None]], tuple[Ten
 def pulled_back(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """J^T w, one an input: differentiable itself where autograd records. A weight of None is zeros."""
     recorded = _is_recorded(*inputs, *weights)
-    with torch.enable_grad(), enable_inplace_requires_grad(True):
+    with torch.enable_grad(), private.enable_inplace_requires_grad(True):
         inputs = [_tracked(value) for value in inputs]
         outputs = function(*inputs)
         pairs = [(o, w) for o, w in zip(outputs, weights, strict=True) if w is not None and o.requires_grad]
@@ -61,7 +61,7 @@ def pushed_forward(function: Function, inputs: Sequence[Tensor], tangents: Seque
     Called below torch.func, which cannot be entered from there, and which forbids its users to track tensors.
     """
     recorded = _is_recorded(*inputs, *tangents)
-    with torch.enable_grad(), enable_inplace_requires_grad(True):
+    with torch.enable_grad(), private.enable_inplace_requires_grad(True):
         inputs = [_tracked(value) for value in inputs]
         outputs = function(*inputs)
         u = [torch.zeros_like(out, requires_grad=True) for out in outputs]
@@ -70,10 +70,10 @@ def pushed_forward(function: Function, inputs: Sequence[Tensor], tangents: Seque
         moved = _gradients(pairs, u, True)
     if recorded:
         return moved
-    batched = any(torch._C._functorch.is_legacy_batchedtensor(out) for out in moved)  # which cannot be detached
-    if not torch._C._are_functorch_transforms_active() and not batched:
+    batched = any(private.is_legacy_batched(out) for out in moved)  # which cannot be detached
+    if not private.in_torch_func() and not batched:
         return tuple(out.detach() for out in moved)
-    with torch._C._AutoDispatchBelowAutograd():  # at this level nothing is left behind; those below record as they do
+    with private.below_autograd():  # at this level nothing is left behind; those below record as they do
         return tuple(out.view_as(out) for out in moved)
 
 
@@ -93,7 +93,7 @@ def _tracked(value: Tensor) -> Tensor:
     would cut the levels of torch.func below this one too."""
     if value.requires_grad and (view := value.view_as(value)).requires_grad:
         return view
-    with torch._C._AutoDispatchBelowAutograd():
+    with private.below_autograd():
         view = value.view_as(value)
     return view.requires_grad_()
 
@@ -102,5 +102,5 @@ def autograd_allowed() -> ExitStack:
     """Within it autograd runs in the body of an operator, which torch calls below autograd."""
     stack = ExitStack()
     stack.enter_context(torch.inference_mode(False))
-    stack.enter_context(torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False))
+    stack.enter_context(private.without_keys(private.AUTOGRAD, False))
     return stack

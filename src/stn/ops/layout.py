@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,3 +30,10 @@ def flat(tensor: Tensor, last: bool) -> Any:
 def plain(tensor: Tensor) -> Tensor:
     """Detach, and apply a pending negation: the memory of `x.conj().imag` holds the negative of its values."""
     return tensor.detach().resolve_neg()
+
+
+def numbers(tensor: Tensor) -> Any:
+    """Of (N, K, ..), flat over looks: float64."""
+    tensor = plain(tensor)
+    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    return tensor.flatten(0, 1).numpy().astype(np.float64)

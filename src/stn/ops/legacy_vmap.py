@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
+
+from stn.ops import torch_private as private
 
 
 class Info(NamedTuple):
@@ -35,7 +36,7 @@ def through(rule: Callable[..., tuple[Any, Any]], inputs: Sequence[Any]) -> Any:
 
 def folded(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     """Apply a function of (N, ..) to a tensor that may be batched: its mapped dimension is folded into N."""
-    if not torch._C._functorch.is_legacy_batchedtensor(batch):
+    if not private.is_legacy_batched(batch):
         return function(batch)
 
     def rule(info: Info, in_dims: Any, batch: Tensor) -> tuple[Tensor, int]:
@@ -48,17 +49,17 @@ def folded(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
 @contextmanager
 def _one_level_down() -> Iterator[int]:
     """Leave the innermost vmap level temporarily and yield its number. Operators called here run at the next outer level."""
-    level: int = torch._C._vmapmode_decrement_nesting() + 1
+    level: int = private.leave_legacy_vmap() + 1
     try:
         yield level
     finally:
-        torch._C._vmapmode_increment_nesting()
+        private.enter_legacy_vmap()
 
 
 def _unwrapped(value: Any, level: int) -> Any:
     """Move the mapped dimension to the front; a tensor that is not batched at this level gets one of length 1."""
-    return torch._remove_batch_dim(value, level, 1, 0) if isinstance(value, Tensor) else value
+    return private.remove_batch_dim(value, level, 1, 0) if isinstance(value, Tensor) else value
 
 
 def _wrapped(value: Any, dim: int | None, level: int) -> Any:
-    return value if dim is None else torch._add_batch_dim(value, dim, level)
+    return value if dim is None else private.add_batch_dim(value, dim, level)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.ops import reference
+from stn.ops import torch_private as private
 from stn.ops.derivatives import autograd_allowed, oracle_gradient, pulled_back, pulled_within, pushed_forward
 from stn.ops.devices import kernels_for
 from stn.ops.layout import is_channels_last, order_of
@@ -138,7 +139,7 @@ class SampleGradient(Operator):
         need, *constants = rest
         rule, sampling = parsed(self.rule, constants)
         weights = [g for g, n in zip(grads, need, strict=True) if n]
-        pull = pulled_within if torch._C._are_functorch_transforms_active() else pulled_back
+        pull = pulled_within if private.in_torch_func() else pulled_back
         return pull(oracle_gradient(rule, fill, need, sampling, pull), (grad, image, data), weights)
 
     def push(self, tangents: Any, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, *rest: Any) -> Any:

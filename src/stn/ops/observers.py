@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from stn import _check
+from stn.ops.torch_private import (
+    count_dispatch_modes,
+    entered_in_forward_mode,
+    in_forward_mode,
+    is_legacy_batched,
+    is_transformed,
+    tracing_state,
+)
 
 
 def differentiated(*tensors: Tensor) -> bool:
     """Whether torch may want a derivative of this call. A Function costs some 10 us, which a batch of digits feels."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors) or is_transformed()
-
-
-def is_transformed() -> bool:
-    """Inside forward mode or torch.func: torch has no public name for it, and its own Function.apply asks the latter so."""
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 def observed(*tensors: Tensor) -> bool:
@@ -30,7 +32,7 @@ def observed(*tensors: Tensor) -> bool:
     """
     if torch.compiler.is_compiling():  # first, because Dynamo cannot trace the checks below
         return True
-    if is_transformed() or torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
+    if is_transformed() or count_dispatch_modes() or tracing_state() is not None:
         return True
     return any(_is_special(tensor) for tensor in tensors)
 
@@ -42,21 +44,11 @@ def readable(tensor: Tensor) -> bool:
 
 def _is_special(tensor: Tensor) -> bool:
     plain = type(tensor) is Tensor or type(tensor) is nn.Parameter
-    return not plain or torch._C._functorch.is_legacy_batchedtensor(tensor)
+    return not plain or is_legacy_batched(tensor)
 
 
 def refuse_lost_tangents() -> None:
     """Raise an error where torch.compile would silently drop tangents: its default backend ignores those of the inputs."""
     # Reading the level makes Dynamo recompile when it changes.
-    if torch.compiler.is_compiling() and forward_ad._current_level >= 0 and _entered_in_forward_mode():
+    if torch.compiler.is_compiling() and in_forward_mode() and entered_in_forward_mode():
         _check.fail("forward mode must begin inside the compiled function: torch.compile loses the tangents of its inputs")
-
-
-def _entered_in_forward_mode() -> bool:
-    """Return True if the function that Dynamo is tracing was called inside a dual level."""
-    from torch._dynamo.symbolic_convert import InstructionTranslator
-
-    return bool(InstructionTranslator.current_tx().output.dual_level >= 0)
-
-
-setattr(_entered_in_forward_mode, "_dynamo_marked_constant", True)  # noqa: B010, mypy knows no such attribute; Dynamo calls the function once

@@ -13,14 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.autograd_function import enable_single_level_autograd_function
-from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
 from stn.ops import legacy_vmap
+from stn.ops import torch_private as private
 
 LIBRARY = torch.library.Library("stn", "DEF")
-SingleLevelFunction: Any = torch.autograd.function._SingleLevelFunction  # its stub has no apply
 
 
 def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,7 +36,7 @@ def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-class Level(SingleLevelFunction):
+class Level(private.SingleLevelFunction):
     """An operator at one level of autograd, reverse and forward. torch.func has already been dispatched at this point, so a
     torch.autograd.Function, which dispatches it again, does not fit."""
 
@@ -52,9 +50,9 @@ class Level(SingleLevelFunction):
         ctx.set_materialize_grads(False)
         ctx.operator, ctx.rest = operator, [None if isinstance(value, Tensor) else value for value in inputs]
         keys, recorded, pushed = state
-        below = torch._C._AutoDispatchBelowAutograd()
-        with torch.set_grad_enabled(recorded), forward_ad._set_fwd_grad_enabled(pushed), below:
-            return operator.overload.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
+        below = private.below_autograd()
+        with torch.set_grad_enabled(recorded), private.set_tangents_recorded(pushed), below:
+            return operator.overload.redispatch(keys & private.AFTER_AUTOGRAD, *inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -64,7 +62,7 @@ class Level(SingleLevelFunction):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        with forward_ad._set_fwd_grad_enabled(True):  # the levels below have tangents of their own
+        with private.set_tangents_recorded(True):  # the levels below have tangents of their own
             inputs = [forward_ad.unpack_dual(i).primal if isinstance(i, Tensor) else i for i in _inputs(ctx)]
             return ctx.operator.push(tangents[2:], *inputs)
 
@@ -72,7 +70,7 @@ class Level(SingleLevelFunction):
 def _inputs(ctx: Any) -> list[Any]:
     """The inputs of the call. Saved tensors are read only once, because activation checkpointing returns them only once.
     Wrappers of torch.func levels that have ended are removed."""
-    tensors = iter(unwrap_dead_wrappers(ctx.saved_tensors))
+    tensors = iter(private.unwrap_dead_wrappers(ctx.saved_tensors))
     return [next(tensors) if value is None else value for value in ctx.rest]
 
 
@@ -89,8 +87,8 @@ class Operator(ABC):
         torch.library.register_vmap(f"stn::{name}", opaque(self.batch), lib=LIBRARY)
 
     def differentiable(self, keys: Any, *inputs: Any) -> Any:
-        with enable_single_level_autograd_function():
-            return Level.apply(self, (keys, torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled()), *inputs)
+        with private.enable_single_level_autograd_function():
+            return Level.apply(self, (keys, torch.is_grad_enabled(), private.records_tangents()), *inputs)
 
     @abstractmethod
     def body(self, *inputs: Any) -> Any: ...

@@ -207,7 +207,7 @@ def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options:
     fill = _check.fill_value(fill_value, image, sampling.padding.name)
     if pyramid is not None:
         _check.pyramid_fits("pyramid", pyramid, image, sampling.align_corners, sampling.padding.name)
-    own = rule.own(image.ndim - 2)
+    own = image.ndim - 1 if rule.per_pixel else 2  # dimensions of the data of one look
     looks = data.ndim == own + 2
     each = data if looks else data.unsqueeze(-own - 1)  # (N, 1, ..), (1, 1, ..) or (1, ..)
     if each.ndim == own + 1 or each.shape[0] != image.shape[0]:

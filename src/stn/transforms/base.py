@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from stn import _check
 from stn.ops.precision import coordinate_dtype, unrounded
+from stn.ops.torch_private import count_dispatch_modes
 from stn.transforms.warp import Warp
 
 W = TypeVar("W", bound=Warp, default=Warp, covariant=True)  # the warps that a family makes
@@ -60,7 +61,7 @@ class Constants:
         if torch.compiler.is_exporting():  # what is made now belongs to the graph
             return self._copied(device)
         # A mode makes its own kind of tensor, which is not to be kept. Dynamo knows no modes.
-        if not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack():
+        if not torch.compiler.is_compiling() and count_dispatch_modes():
             return tuple(torch.ops.aten.lift_fresh_copy(tensor) for tensor in self._copied(device))
         if device not in self._copies:
             with torch.inference_mode(False):

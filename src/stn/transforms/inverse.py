@@ -11,7 +11,8 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import lattice, normalized_to_pixel
-from stn.ops.observers import is_transformed, observed
+from stn.ops.observers import observed
+from stn.ops.torch_private import is_transformed
 from stn.transforms.warp import Warp, determinant
 
 # Chosen on 1,301 fields without folds, 200 points each: random displacements, B-splines and thin plates, many just short of

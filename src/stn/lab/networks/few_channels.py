@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-from stn.ops.observers import is_transformed
+from stn.ops.torch_private import is_transformed
 
 
 class ImageConvolution(nn.Conv2d):

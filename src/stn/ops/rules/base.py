@@ -6,12 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from stn.grid import Axes, axes
-from stn.ops.layout import plain
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,6 +29,7 @@ class Rule(ABC):
 
     name: ClassVar[str]
     schema: ClassVar[str]  # of `arguments`, as torch's registry has them
+    per_pixel: ClassVar[bool] = False  # the data of one look is (*size, d), else a matrix
 
     @property
     @abstractmethod
@@ -44,10 +43,6 @@ class Rule(ABC):
 
     @abstractmethod
     def out_size(self, data: Tensor) -> tuple[int, ...]: ...
-
-    def own(self, ndim: int) -> int:
-        """How many dimensions the data of one look has."""
-        return 2
 
     def axes(self, data: Tensor, in_size: Sequence[int], align_corners: bool) -> Axes:
         return axes(in_size, self.out_size(data), align_corners)
@@ -99,10 +94,3 @@ def difference(x: Tensor, axis: int) -> Tensor:
     step = x.narrow(axis, 1, n - 1) - x.narrow(axis, 0, n - 1)
     inner = (step.narrow(axis, 0, n - 2) + step.narrow(axis, 1, n - 2)) / 2
     return torch.cat([step.narrow(axis, 0, 1), inner, step.narrow(axis, n - 2, 1)], dim=axis)
-
-
-def flat(tensor: Tensor) -> Any:
-    """Over looks, float64."""
-    tensor = plain(tensor)
-    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-    return tensor.flatten(0, 1).numpy().astype(np.float64)

@@ -24,6 +24,7 @@ class Field(Rule):
 
     name = "field"
     schema = "str units, bool relative"
+    per_pixel = True
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -35,9 +36,6 @@ class Field(Rule):
 
     def out_size(self, data: Tensor) -> tuple[int, ...]:
         return tuple(data.shape[2:-1])
-
-    def own(self, ndim: int) -> int:
-        return ndim + 1
 
     def coordinates(self, data: Tensor, axes: Axes) -> list[Tensor]:
         values = data.to(coordinate_dtype(data.device)).unbind(dim=-1)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from stn.grid import Axes, open_lattice
+from stn.ops.layout import numbers
 from stn.ops.precision import coordinate_dtype
-from stn.ops.rules.base import Numbers, Rule, flat
+from stn.ops.rules.base import Numbers, Rule
 
 # |w| below this is the horizon of a homography. 1 / w^2 stays finite in its gradient, and the point lies beyond FAR.
 HORIZON = 1e-12
@@ -77,7 +78,7 @@ class Matrix(Rule):
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
         d, rows = len(self.size), data.shape[-2]
-        scaled = flat(data) * scale(axes, rows)
+        scaled = numbers(data) * scale(axes, rows)
         coef = np.zeros((len(scaled), 4, 4))
         coef[:, :d, :d], coef[:, :d, 3] = scaled[:, :d, :d], scaled[:, :d, d]
         if rows > d:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from stn.grid import Axes, open_lattice
-from stn.ops.layout import plain
+from stn.ops.layout import numbers, plain
 from stn.ops.precision import coordinate_dtype
-from stn.ops.rules.base import Numbers, Rule, flat
+from stn.ops.rules.base import Numbers, Rule
 from stn.ops.rules.matrix import centre, scale
 
 GROUP = (
@@ -48,7 +48,7 @@ class Spline(Rule):
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
         """The bends come first, then a matrix; knots that bend nothing make their number a multiple of GROUP."""
-        count, w, by = len(self.control_points), flat(data), scale(axes, 2)
+        count, w, by = len(self.control_points), numbers(data), scale(axes, 2)
         coef = np.zeros((len(w), 4, 4))
         coef[:, :2, :2] = (np.eye(2) + w[:, count + 1 :].swapaxes(1, 2)) * by[:, :2]
         coef[:, :2, 3] = w[:, count] * by[:, 2]
