@@ -2,13 +2,13 @@
 
 Order:   a point is (x, y) or (x, y, z); x runs along the last axis of an image, y along the one before, z before that.
          Sizes keep torch's order: (H, W) or (D, H, W).
-Range:   normalised coordinates span the image by [-1, 1]. With `align_corners=False` (the default) -1 and 1 are the outer
+Range:   normalized coordinates span the image by [-1, 1]. With `align_corners=False` (the default) -1 and 1 are the outer
          edges of the outer pixels, with `align_corners=True` their centres.
 Pixels:  pixel coordinates are 0 at the centre of the first pixel and n - 1 at the centre of the last.
 Motion:  a transform maps target (output) points to source (input) points: it says where to look.
 
 All formulas go through *centred* pixel coordinates u = i - (n - 1) / 2, which are exact half-integers, and the half extent
-h, the number of pixels in one normalised unit: pixel = h x + (n - 1) / 2. The identity between equal sizes is then
+h, the number of pixels in one normalized unit: pixel = h x + (n - 1) / 2. The identity between equal sizes is then
 exact in floating point, bit for bit, which ((x + 1) n - 1) / 2 is not.
 """
 
@@ -24,16 +24,16 @@ from stn import _check
 
 
 def half_extent(n: int, align_corners: bool) -> float:
-    """Pixels per normalised unit along an axis of n pixels."""
+    """Pixels per normalized unit along an axis of n pixels."""
     return (n - 1) / 2 if align_corners else n / 2
 
 
 class Axes(NamedTuple):
     """How an output's axes lie over an image's, one entry an axis in (x, y, ..) order: all arithmetic of extents."""
 
-    half: tuple[float, ...]  # h: pixels of the image in one normalised unit, 0 of a single pixel whose corners are aligned
-    centre: tuple[float, ...]  # c: the middle of the image, in pixels
-    unit: tuple[float, ...]  # g: pixels of the output in one normalised unit, 1 where that would be 0
+    half: tuple[float, ...]  # h: pixels of the image in one normalized unit, 0 of a single pixel whose corners are aligned
+    center: tuple[float, ...]  # c: the middle of the image, in pixels
+    unit: tuple[float, ...]  # g: pixels of the output in one normalized unit, 1 where that would be 0
 
 
 def axes(in_size: Sequence[int], out_size: Sequence[int], align_corners: bool) -> Axes:
@@ -68,12 +68,12 @@ def lattice(
 
 
 def normalized_to_pixel(
-    points: Tensor,  # (..., d) normalised
+    points: Tensor,  # (..., d) normalized
     size: int | Sequence[int],
     *,
     align_corners: bool = False,
 ) -> Tensor:  # (..., d) pixels
-    """Pixel coordinates of normalised points in an image of this size."""
+    """Pixel coordinates of normalized points in an image of this size."""
     size = _checked(points, size)
     half, middle = _per_axis(size, align_corners, points)
     return points * half + middle
@@ -84,7 +84,7 @@ def pixel_to_normalized(
     size: int | Sequence[int],
     *,
     align_corners: bool = False,
-) -> Tensor:  # (..., d) normalised
+) -> Tensor:  # (..., d) normalized
     """Normalised coordinates of pixel points in an image of this size. An axis of one pixel has no extent when corners
     are aligned: all its points lie at 0."""
     size = _checked(points, size)

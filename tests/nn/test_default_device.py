@@ -98,9 +98,9 @@ def test_layers(name: str) -> None:
     for layer in map(moved, layers):
         assert same(lambda layer=layer: layer.localize(x))  # type: ignore[misc]  # mypy cannot tell the type of a default
         theta = layer.localize(x).flatten(1).detach()
-        assert same(lambda layer=layer, theta=theta: layer.composed([theta, theta]).grid((4, 4)))  # type: ignore[misc]
+        assert same(lambda layer=layer, theta=theta: layer.composed([theta, theta]).grid((4, 4)))  # type: ignore[misc]  # nor here
         if isinstance(layer, stn.InverseCompositionalTransformer):
-            assert same(lambda layer=layer: layer.first_warp(3).grid((4, 4)))  # type: ignore[misc]
+            assert same(lambda layer=layer: layer.first_warp(3).grid((4, 4)))  # type: ignore[misc]  # nor here
         with torch.device("meta"):
             layer.reset_to_identity()
         assert torch.equal(layer.regression.bias[: layer.family.num_params], layer.family.identity())

@@ -49,8 +49,7 @@ def corners_to_homography(size: Sequence[int], corners: Sequence[float]) -> Tens
     _check.finite_number("corners", *corners)
     pixels = torch.tensor(corners, dtype=torch.float64).view(4, 2)
     _check_convex(pixels)
-    matrix = corners_to_matrix(pixel_to_normalized(pixels, size))
-    return matrix
+    return corners_to_matrix(pixel_to_normalized(pixels, size))
 
 
 def _check_convex(corners: Tensor) -> None:  # (4, 2)

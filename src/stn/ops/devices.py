@@ -35,5 +35,5 @@ def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> 
     """Those of the image's device, if they cover the call."""
     device = image.device.type
     known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
-    kernels = _kernels.get(device) if device in known else None
+    kernels = _kernels.get(device) if device in known and device in rule.kernels else None
     return kernels if kernels is not None and kernels.supports(rule, image, data, sampling) else None

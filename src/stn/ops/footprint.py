@@ -1,6 +1,6 @@
 """How much of the image a pixel of the output covers: the local Jacobian of a look, and what follows from it.
 
-A pixel that lies s source pixels from its neighbours is to be the average under a triangle of half width s, as when an image
+A pixel that lies s source pixels from its neighbors is to be the average under a triangle of half width s, as when an image
 is resized; along one axis its variance is s^2 / 6. A level of a pyramid whose pixels are r apart has blurred by
 (r^2 - 1) / 4, and bilinear sampling adds r^2 / 6 in the mean over all places. Both agree if r^2 = 1 + (s^2 - 1) 2 / 5.
 """
@@ -15,7 +15,7 @@ from stn.ops.rules import Rule
 
 MOST_TAPS_AHEAD = 8  # of the longer axis over the others, at most: hardware stops at 8 or 16
 SQUARINGS = 6
-FAR = 2.0**20  # pixels between neighbours
+FAR = 2.0**20  # pixels between neighbors
 
 
 def jacobian(rule: Rule, data: Tensor, axes: Axes) -> Tensor:
@@ -25,7 +25,7 @@ def jacobian(rule: Rule, data: Tensor, axes: Axes) -> Tensor:
 
 
 def level_of(square: Tensor) -> Tensor:
-    """The level, 0 or more, for a squared distance s^2 between neighbours."""
+    """The level, 0 or more, for a squared distance s^2 between neighbors."""
     return torch.where(square > 1, 0.5 * torch.log2(0.6 + 0.4 * square), 0.0)
 
 

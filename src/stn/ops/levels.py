@@ -14,7 +14,7 @@ from stn.ops import dispatch, footprint
 from stn.ops.observers import differentiated, observed
 from stn.ops.pyramid import Pyramid
 from stn.ops.reference import without_nan
-from stn.ops.rules import Field, Rule
+from stn.ops.rules import PIXELS, Field, Rule, stored
 from stn.ops.sampling import Sampling
 
 LEAST_SIDE = 4  # pixels of the longer side of the coarsest level that a wide gradient reads
@@ -80,10 +80,12 @@ def over_footprints(request: Request, pyramid: Pyramid, read: Read) -> Tensor:
     if reach == 0:
         return blend(Levels(request, pyramid, read), level)
     weights = [(1 - abs(j) / ahead).clamp_min(0) for j in range(-reach, reach + 1)]
-    total, (rule, data) = torch.stack(weights).sum(dim=0), request.rule.movable(request.data, axes)
-    origin = replace(request, rule=rule, data=data)
+    total, move = torch.stack(weights).sum(dim=0), request.rule.mover(request.data, axes)
+    if move is None:
+        request = in_pixels(request, pyramid.sizes[0])
+        move = request.data.add
     parts = [
-        blend(Levels(moved(origin, j * step, axes), pyramid, read), level) * over_channels(weight / total)
+        blend(Levels(replace(request, data=move(j * step)), pyramid, read), level) * over_channels(weight / total)
         for j, weight in zip(range(-reach, reach + 1), weights, strict=True)
     ]
     return torch.stack(parts).sum(dim=0)
@@ -129,7 +131,7 @@ class Levels:
         if sampling.align_corners == self.pyramid.how.aligned:
             self.below = self.below or normalized(self.request, size)
             return self.below
-        self.below = self.below or stored(self.request, size)
+        self.below = self.below or in_pixels(self.request, size)
         shrinks = [m / n for m, n in zip(reversed(self.pyramid.sizes[level]), reversed(size), strict=True)]
         data = torch.stack([(x + 0.5) * s - 0.5 for x, s in zip(self.below.data.unbind(-1), shrinks, strict=True)], dim=-1)
         return replace(self.below, data=data)
@@ -183,22 +185,17 @@ def taps_ahead(ahead: Tensor) -> int:
     return math.ceil(ahead.detach().max().item()) - 1 if ahead.numel() else 0
 
 
-# ---- requests in other units, and at other places ----
+# ---- requests in other units ----
 
 
 def normalized(request: Request, size: tuple[int, ...]) -> Request:
-    """Of stored pixels: the same in normalised units, which hold for every level."""
+    """Of stored pixels: the same in normalized units, which hold for every level."""
     if not isinstance(request.rule, Field):
         return request
     rule, data = request.rule.normalized(request.data, request.axes(size))
     return replace(request, rule=rule, data=data)
 
 
-def stored(request: Request, size: tuple[int, ...]) -> Request:
-    rule, data = request.rule.stored(request.data, request.axes(size))
-    return replace(request, rule=rule, data=data)
-
-
-def moved(request: Request, step: Tensor, axes: Axes) -> Request:
-    """By a step in source pixels, (N, K, *size, d)."""
-    return replace(request, data=request.rule.moved(request.data, step, axes))
+def in_pixels(request: Request, size: tuple[int, ...]) -> Request:
+    """The same places, stored."""
+    return replace(request, rule=PIXELS, data=stored(request.rule, request.data, request.axes(size)))

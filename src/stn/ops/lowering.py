@@ -71,5 +71,5 @@ def through_grid_sample(
 
 def normalized(coordinates: Sequence[Tensor], size: Sequence[int], align_corners: bool) -> list[Tensor]:
     """Source pixels as GridSample counts them: `stn.grid`, an axis of one pixel without extent at 0."""
-    _, centre, unit = axes(size, size, align_corners)
-    return [(x.clamp(-FAR, FAR) - c) / h for x, c, h in zip(coordinates, centre, unit, strict=True)]
+    _, center, unit = axes(size, size, align_corners)
+    return [(x.clamp(-FAR, FAR) - c) / h for x, c, h in zip(coordinates, center, unit, strict=True)]

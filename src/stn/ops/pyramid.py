@@ -1,7 +1,7 @@
 """An image at halved and halved again resolution: what shrinking and coarse gradients read.
 
 Each level spans the same [-1, 1] as the image, so a look at any of them has the same theta. From level to level pixels are
-averaged by a triangle as wide as a coarse pixel is far from its neighbours, divided by the sum of its weights inside the
+averaged by a triangle as wide as a coarse pixel is far from its neighbors, divided by the sum of its weights inside the
 image, or going round where the looks wrap. Between even sizes that is (1, 3, 3, 1) / 8 along each axis, and is
 `interpolate(antialias=True)` of torch.
 """

@@ -48,7 +48,7 @@ def affine_sample(
     return_mask: bool = False,
     **options: Unpack[CallOptions],
 ) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
-    """Sample an image through an affine map from target to source points, both normalised (`stn.grid`).
+    """Sample an image through an affine map from target to source points, both normalized (`stn.grid`).
 
     Equal to `affine_grid` and `grid_sample`; K looks do not copy the image. image: any floating point or complex dtype, or
     uint8, whose result is rounded. return_mask: also the share of the kernel that lay inside the image. The options:
@@ -94,7 +94,7 @@ def projective_sample(
     return_mask: bool = False,
     **options: Unpack[CallOptions],
 ) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
-    """Sample an image through a homography from target to source points, both normalised (`stn.grid`).
+    """Sample an image through a homography from target to source points, both normalized (`stn.grid`).
 
     Options as in `affine_sample`. The plane is the projective one: points beyond the horizon (w < 0) are seen as OpenCV
     and scikit-image see them, and the horizon itself (w = 0) is infinitely far, hence padding, with zero gradient.
@@ -130,7 +130,7 @@ def thin_plate_sample(
 def thin_plate_sample(
     image: Tensor,  # (N, C, H, W)
     coefficients: Tensor,  # (T+3, 2) for all, (N, T+3, 2), or (N, K, T+3, 2); N = 1 is for all
-    control_points: Tensor,  # (T, 2) normalised, for all
+    control_points: Tensor,  # (T, 2) normalized, for all
     size: int | Sequence[int] | None = None,  # output size; None: as image
     *,
     return_mask: bool = False,

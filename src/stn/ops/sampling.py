@@ -63,9 +63,6 @@ class Sampling(NamedTuple):
         return self.interpolation.name, self.padding.name, self.align_corners
 
 
-DEFAULT = Sampling(INTERPOLATIONS["bilinear"], PADDINGS["zeros"])
-
-
 def parse(
     mode: str | Kernel = "bilinear",
     padding_mode: str = "zeros",
@@ -92,6 +89,9 @@ def _parsed(mode: str | Kernel, padding_mode: str, align_corners: bool, antialia
     return Sampling(interpolation, PADDINGS[padding_mode], bool(align_corners), antialias, gradient)
 
 
+_cached = lru_cache(maxsize=256, typed=True)(_parsed)
+
+
 def shows_options(function: F) -> F:
     """Let `help` and `inspect.signature` name each option of `**options`, with its default."""
     signature, defaults = inspect.signature(function), inspect.signature(parse).parameters
@@ -99,11 +99,8 @@ def shows_options(function: F) -> F:
     kinds = {name: kind.__forward_arg__ for name, kind in CallOptions.__annotations__.items()}
     options = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=known[n], annotation=kinds[n]) for n in kinds]
     *before, mask, _ = signature.parameters.values()
-    setattr(function, "__signature__", signature.replace(parameters=[*before, *options, mask]))  # noqa: B010, mypy knows none
+    setattr(function, "__signature__", signature.replace(parameters=[*before, *options, mask]))  # noqa: B010, mypy knows no such attribute
     return function
-
-
-_cached = lru_cache(maxsize=256, typed=True)(_parsed)
 
 
 PARSED = frozenset(inspect.signature(parse).parameters)  # the options that `parse` takes
@@ -112,7 +109,7 @@ PARSED = frozenset(inspect.signature(parse).parameters)  # the options that `par
 def check_options(options: SamplingOptions) -> None:
     """Refuse an option that no sampling call would take: a layer asks when it is made, not at its first image."""
     _check.unknown("sampling options", options, SamplingOptions.__annotations__)
-    parse(**{key: value for key, value in options.items() if key != "fill_value"})  # type: ignore[arg-type]
+    parse(**{key: value for key, value in options.items() if key in PARSED})  # type: ignore[arg-type]  # as parse checks
 
 
 def named(mode: str, padding_mode: str, align_corners: bool) -> Sampling:

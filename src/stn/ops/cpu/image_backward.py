@@ -31,7 +31,7 @@ from stn.ops.cpu.tile import (
     tiles_of_a_look,
 )
 
-# Channels of a pixel that are scattered together. A pixel adds to what its neighbour has just stored, and waits for it;
+# Channels of a pixel that are scattered together. A pixel adds to what its neighbor has just stored, and waits for it;
 # other channels fill the time. 64 channels of 56x56: 2.3 ns a pixel and channel one by one, 1.25 by fours.
 GROUP = 4
 

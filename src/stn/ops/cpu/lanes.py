@@ -1,7 +1,7 @@
 """Eight pixels at once, as vectors of LLVM.
 
 LLVM leaves a loop over gathered pixels scalar, since it cannot know that the output does not overlap the image. Besides,
-the neighbours of a row are loaded as one pair, which halves the loads. Forward, one channel, rotated, in cache: 0.6 ns a
+the neighbors of a row are loaded as one pair, which halves the loads. Forward, one channel, rotated, in cache: 0.6 ns a
 pixel so, 1.3 as a loop; 4 or 16 lanes were no faster, and gather instructions are slow on half of the CPUs.
 
 The formulas are plain Python over `Lanes`.
@@ -167,7 +167,7 @@ class Code:
         return [b.zext(b.extract_element(vector, INT32(lane)), INT64) for lane in range(LANES)]
 
     def row_taps(self, k: int, at: Any, offsets: Sequence[Any]) -> tuple[Lanes, Lanes]:
-        """Left and right tap in one row: one load of two neighbours a pixel."""
+        """Left and right tap in one row: one load of two neighbors a pixel."""
         b, pair = self.builder, self.vector(self.real, 2)
         base = self.pointer(k, at)
         parts = [b.load(b.gep(base, [o], source_etype=self.real), typ=pair, align=self.align) for o in offsets]

@@ -44,7 +44,7 @@ class Basis(NamedTuple):
     coef: Any
     centre: Any
     bend: Any  # (N * K, 2, T), T a multiple of GROUP
-    knots: Any  # (T, 2) normalised
+    knots: Any  # (T, 2) normalized
     step: Any  # (2,)
 
 

@@ -26,7 +26,7 @@ AHEAD = 1 << 14  # pixels that are read ahead, once and in memory order: 16x3x51
 
 
 class Axis(NamedTuple):
-    """Taps of one axis. Those of results first .. last - 1 are alike, each two pixels on from its neighbour's."""
+    """Taps of one axis. Those of results first .. last - 1 are alike, each two pixels on from its neighbor's."""
 
     pixel: Any  # (4, m) uint32
     weight: Any  # (4, m)

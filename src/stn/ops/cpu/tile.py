@@ -1,6 +1,6 @@
 """Tiles: what a kernel needs to know of a patch of the output, once for all channels.
 
-A pixel is *interior* if all its taps lie inside the image: its taps are then neighbours, and one offset with a fraction an
+A pixel is *interior* if all its taps lie inside the image: its taps are then neighbors, and one offset with a fraction an
 axis says all. A row of a tile has one run of such pixels, nearly always. Towards its ends lie pixels that see nothing of
 the image (under zeros padding), and what is between goes on a list of taps with weights, where padding is resolved.
 Kernels are thus two loops without a branch, whatever the rule and the padding.
@@ -58,7 +58,7 @@ class Tile(NamedTuple):
     weight: Any  # (taps + 1, area) float, weights of their taps, then 1 - their sum, which is the fill value's
     slope: Any  # (taps, 3, area) float, derivatives of the weights in x, y, z
     gradient: Any  # (3 * area,) float, the loss's derivative in the source pixel
-    ahead: Any  # (1,) float, of what was read ahead, which must not be optimised away
+    ahead: Any  # (1,) float, of what was read ahead, which must not be optimized away
 
 
 def new_tiles(count: int, rows: int, taps: int, derivative: bool, knots: int, real: Any) -> Tile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from stn.grid import Axes, axes
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from stn.ops.rules.field import Field
+Move = Callable[[Tensor], Tensor]
 
 
 class Numbers(NamedTuple):
@@ -29,6 +29,7 @@ class Rule(ABC):
 
     name: ClassVar[str]
     schema: ClassVar[str]  # of `arguments`, as torch's registry has them
+    kernels: ClassVar[tuple[str, ...]] = ()  # device types whose kernels know it: the oracle serves others
     per_pixel: ClassVar[bool] = False  # the data of one look is (*size, d), else a matrix
 
     @property
@@ -54,7 +55,7 @@ class Rule(ABC):
         """Source pixels: a tensor for each of x, y, .. that broadcasts to (N, K, *size), float64 wherever there is one."""
 
     def jacobian(self, data: Tensor, axes: Axes) -> Tensor:
-        """d source pixel_i / d output pixel_j, (d, d, N, K, *size): differences between neighbours, over two pixels, and
+        """d source pixel_i / d output pixel_j, (d, d, N, K, *size): differences between neighbors, over two pixels, and
         over one at the edges of the output."""
         at, size = self.coordinates(data, axes), self.out_size(data)
         shape = torch.broadcast_shapes(*(x.shape for x in at))
@@ -62,19 +63,10 @@ class Rule(ABC):
         found = torch.stack([torch.stack([difference(x.expand(shape), axis) for axis in across]) for x in at])
         return found.to(torch.promote_types(data.dtype, torch.float32))
 
-    def stored(self, data: Tensor, axes: Axes) -> tuple[Field, Tensor]:
-        """The same places as stored pixels."""
-        from stn.ops.rules.field import PIXELS  # which is a Rule, and so imports this file
-
-        return PIXELS, torch.stack(torch.broadcast_tensors(*self.coordinates(data, axes)), dim=-1)
-
-    def movable(self, data: Tensor, axes: Axes) -> tuple[Rule, Tensor]:
-        """The same places as a rule and data that can be `moved`."""
-        return self.stored(data, axes)
-
-    def moved(self, data: Tensor, step: Tensor, axes: Axes) -> Tensor:
-        """The data of places that lie a step in source pixels further, (N, K, *size or ones, d)."""
-        raise NotImplementedError(f"{self.name} is moved as stored pixels")
+    def mover(self, data: Tensor, axes: Axes) -> Move | None:
+        """From a step in source pixels, (N, K, *size or ones, d), to the data of places that lie so much further; None if
+        data of this rule cannot say it."""
+        return None
 
     # ---- for kernels on the CPU ----
 

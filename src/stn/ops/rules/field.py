@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stn.grid import Axes, open_lattice
+from stn.ops.interpolation import BOTH
 from stn.ops.layout import plain
 from stn.ops.precision import coordinate_dtype
 from stn.ops.rules.base import Numbers, Rule
@@ -17,13 +18,14 @@ from stn.ops.rules.base import Numbers, Rule
 
 @dataclass(frozen=True)
 class Field(Rule):
-    """x' = f, or x + f if it is relative, data f (N, K, *size, d), normalised or in source pixels."""
+    """x' = f, or x + f if it is relative, data f (N, K, *size, d), normalized or in source pixels."""
 
     units: str = "normalized"
     relative: bool = False
 
     name = "field"
     schema = "str units, bool relative"
+    kernels = BOTH
     per_pixel = True
 
     @property
@@ -45,15 +47,11 @@ class Field(Rule):
             found.append(moved + (u * (h / g) + c if self.relative else (0.0 if self.in_pixels else c)))
         return found
 
-    def moved(self, data: Tensor, step: Tensor, axes: Axes) -> Tensor:
-        """Of stored pixels."""
-        return data + step
-
     def normalized(self, data: Tensor, axes: Axes) -> tuple[Field, Tensor]:
-        """The same places in normalised units, which hold for an image of any size."""
+        """The same places in normalized units, which hold for an image of any size."""
         if not self.in_pixels:
             return self, data
-        half, middle = data.new_tensor([h or 1.0 for h in axes.half]), data.new_tensor(axes.centre)
+        half, middle = data.new_tensor([h or 1.0 for h in axes.half]), data.new_tensor(axes.center)
         return Field("normalized", self.relative), (data if self.relative else data - middle) / half
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
@@ -73,3 +71,8 @@ class Field(Rule):
 
 
 PIXELS = Field("pixel")
+
+
+def stored(rule: Rule, data: Tensor, axes: Axes) -> Tensor:
+    """The places of any rule as data of PIXELS."""
+    return torch.stack(torch.broadcast_tensors(*rule.coordinates(data, axes)), dim=-1)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from stn.grid import Axes, open_lattice
+from stn.ops.interpolation import BOTH
 from stn.ops.layout import numbers
 from stn.ops.precision import coordinate_dtype
-from stn.ops.rules.base import Numbers, Rule
+from stn.ops.rules.base import Move, Numbers, Rule
 
 # |w| below this is the horizon of a homography. 1 / w^2 stays finite in its gradient, and the point lies beyond FAR.
 HORIZON = 1e-12
@@ -27,6 +28,7 @@ class Matrix(Rule):
 
     name = "matrix"
     schema = "SymInt[] size"
+    kernels = BOTH
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -53,10 +55,10 @@ class Matrix(Rule):
             return sum(linear[1:], linear[0]) + entry[d] * scale
 
         if self.is_affine(data):
-            return [row(i, axes.half[i]) + axes.centre[i] for i in range(d)]
+            return [row(i, axes.half[i]) + axes.center[i] for i in range(d)]
         w = row(d, 1.0)
         w = torch.where(w.abs() < HORIZON, torch.full_like(w, HORIZON), w)
-        return [row(i, axes.half[i]) / w + axes.centre[i] for i in range(d)]
+        return [row(i, axes.half[i]) / w + axes.center[i] for i in range(d)]
 
     def jacobian(self, data: Tensor, axes: Axes) -> Tensor:
         """(d, d, N, K, 1, ..) of an affine map, which has the same everywhere."""
@@ -67,14 +69,17 @@ class Matrix(Rule):
         linear = data[..., :d].to(torch.promote_types(data.dtype, torch.float32))
         return (linear * (h.unsqueeze(1) / g)).permute(2, 3, 0, 1).reshape(d, d, *data.shape[:2], *(1,) * d)
 
-    def movable(self, data: Tensor, axes: Axes) -> tuple[Rule, Tensor]:
-        return (self, data) if self.is_affine(data) else super().movable(data, axes)
+    def mover(self, data: Tensor, axes: Axes) -> Move | None:
+        """An affine map moves by its last column, since its steps are the same everywhere."""
+        if not self.is_affine(data):
+            return None
+        d, half = len(self.size), data.new_tensor([h or 1.0 for h in axes.half])
 
-    def moved(self, data: Tensor, step: Tensor, axes: Axes) -> Tensor:
-        d = len(self.size)
-        half = data.new_tensor([h or 1.0 for h in axes.half])
-        shift = (step.view(*data.shape[:2], d) / half).unsqueeze(-1)
-        return torch.cat([data[..., :d], data[..., d:] + shift.to(data.dtype)], dim=-1)
+        def move(step: Tensor) -> Tensor:
+            shift = (step.view(*data.shape[:2], d) / half).unsqueeze(-1)
+            return torch.cat([data[..., :d], data[..., d:] + shift.to(data.dtype)], dim=-1)
+
+        return move
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
         d, rows = len(self.size), data.shape[-2]
@@ -83,7 +88,7 @@ class Matrix(Rule):
         coef[:, :d, :d], coef[:, :d, 3] = scaled[:, :d, :d], scaled[:, :d, d]
         if rows > d:
             coef[:, 3, :d], coef[:, 3, 3] = scaled[:, d, :d], scaled[:, d, d]
-        return Numbers("affine" if rows == d else "projective", (coef, centre(axes)))
+        return Numbers("affine" if rows == d else "projective", (coef, center(axes)))
 
     def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
         """(N * K, 4, 4) -> (N * K, rows, d+1)."""
@@ -99,7 +104,7 @@ def scale(axes: Axes, rows: int) -> Any:
 
 
 @lru_cache(maxsize=256)
-def centre(axes: Axes) -> Any:  # (3,)
+def center(axes: Axes) -> Any:  # (3,)
     found = np.zeros(3)
-    found[: len(axes.centre)] = axes.centre
+    found[: len(axes.center)] = axes.center
     return found

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from stn.grid import Axes, open_lattice
+from stn.ops.interpolation import BOTH
 from stn.ops.layout import numbers, plain
 from stn.ops.precision import coordinate_dtype
 from stn.ops.rules.base import Numbers, Rule
-from stn.ops.rules.matrix import centre, scale
+from stn.ops.rules.matrix import center, scale
 
 GROUP = (
     4  # of knots, whose number on the CPU is a multiple of it: thin plate 32x3x224x224, coordinates 4.1 ns a pixel to 2.4
@@ -25,10 +26,11 @@ class Spline(Rule):
     """x' = x + (U_1(x), .., U_T(x), 1, x, y) w, with `radial_and_linear`'s U, data w (N, K, T+3, 2)."""
 
     size: tuple[int, ...]  # of the output
-    control_points: Tensor  # (T, 2) normalised, the same for all
+    control_points: Tensor  # (T, 2) normalized, the same for all
 
     name = "basis"
     schema = "SymInt[] size, Tensor control_points"
+    kernels = BOTH
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -56,7 +58,7 @@ class Spline(Rule):
         bend, at = np.zeros((len(w), 2, padded)), np.zeros((padded, 2))
         bend[:, :, :count] = (w[:, :count] * by[:, 2]).swapaxes(1, 2)
         at[:count] = plain(self.control_points).cpu().double().numpy()
-        return Numbers("basis", (coef, centre(axes), bend, at, 1 / np.array(axes.unit)))
+        return Numbers("basis", (coef, center(axes), bend, at, 1 / np.array(axes.unit)))
 
     def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
         """(N * K, 4, 4) and (N * K, 2, T or more) -> (N * K, T+3, 2)."""
