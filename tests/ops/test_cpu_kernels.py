@@ -14,16 +14,21 @@ from torch import Tensor
 from torch.autograd import gradgradcheck
 
 import stn
-from stn.ops import cpu
-from stn.ops.autograd import sample
+from stn.ops import cpu, dispatch
 from stn.ops.reference import sample as oracle
 from stn.ops.rules import Field, Matrix, Rule, Spline
 from stn.ops.sampling import Sampling, named
 from tests.helpers import PADDINGS, noise
 
-KERNELS: Any = cpu  # a module, as the table of kernels holds it
 KNOTS = noise(7, 2, seed=3).clamp(-1, 1)
 SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {2: ((70, 150), (71, 140)), 3: ((40, 9, 11), (5, 6, 8))}
+
+
+def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
+    """As every call goes, where that is to the kernels for the CPU."""
+    kernels: Any = cpu
+    assert dispatch.kernels_for(rule, image, data, sampling) is kernels
+    return dispatch.sample(rule, image, data, fill, sampling)
 
 
 def where(rule: str, d: int, out: tuple[int, ...]) -> Tensor:
@@ -82,7 +87,7 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
         fill = noise(3, seed=4) if padding_mode == "zeros" else torch.zeros(3, dtype=torch.float64)
         kind, sampling = call_of(rule, out, mode, padding_mode, align_corners)
         assert cpu.supports(kind, image, at, sampling)
-        got = sample(KERNELS, kind, image, at, fill, sampling)
+        got = sample(kind, image, at, fill, sampling)
         expected = oracle(kind, image, at, fill, sampling)
         torch.testing.assert_close(got, expected, atol=1e-11, rtol=0)
         weight = noise(*got.shape, seed=2)
@@ -90,9 +95,7 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
         theirs = torch.autograd.grad(expected, (image, at), weight)
         torch.testing.assert_close(ours[0], theirs[0], atol=1e-10, rtol=0)
         torch.testing.assert_close(ours[1], theirs[1], atol=1e-9, rtol=1e-9)
-        torch.testing.assert_close(
-            torch.autograd.grad(sample(KERNELS, kind, image, at, fill, sampling), at, weight)[0], ours[1]
-        )
+        torch.testing.assert_close(torch.autograd.grad(sample(kind, image, at, fill, sampling), at, weight)[0], ours[1])
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -103,7 +106,7 @@ def test_cubic_rows_that_lie_inside(size: tuple[int, ...], out: tuple[int, ...])
     for scale, mode in itertools.product((0.5, 0.95), ("bicubic", "catmull_rom", "bspline")):
         image, at = noise(2, 2, *size).requires_grad_(), (scale * where("affine", d, out)).requires_grad_()
         kind, sampling = call_of("affine", out, mode, "zeros", False)
-        got, expected = sample(KERNELS, kind, image, at, fill, sampling), oracle(kind, image, at, fill, sampling)
+        got, expected = sample(kind, image, at, fill, sampling), oracle(kind, image, at, fill, sampling)
         torch.testing.assert_close(got, expected, atol=1e-11, rtol=0)
         weight = noise(*got.shape, seed=2)
         for ours, theirs in zip(*(torch.autograd.grad(v, (image, at), weight) for v in (got, expected)), strict=True):
@@ -120,7 +123,7 @@ def test_any_number_of_channels(d: int, channels_last: bool) -> None:
         image = layout(noise(2, channels, *size), channels_last).requires_grad_()
         at, fill = where("affine", d, out).requires_grad_(), noise(channels, seed=4)
         settings = named("bilinear", "zeros", False)
-        results = sample(KERNELS, Matrix(out), image, at, fill, settings), oracle(Matrix(out), image, at, fill, settings)
+        results = sample(Matrix(out), image, at, fill, settings), oracle(Matrix(out), image, at, fill, settings)
         for got, expected in zip(*(with_gradients(result, image, at) for result in results), strict=True):
             torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-9)
 
@@ -226,7 +229,7 @@ def test_functional_transforms(rule: str) -> None:
     at = where(rule, 2, (3, 4))
 
     def energy(image: Tensor, at: Tensor, fast: bool) -> Tensor:
-        out = sample(KERNELS, kind, image, at, fill, sampling) if fast else oracle(kind, image, at, fill, sampling)
+        out = sample(kind, image, at, fill, sampling) if fast else oracle(kind, image, at, fill, sampling)
         return out.square().sum()
 
     f = torch.func
@@ -250,7 +253,7 @@ def test_vmap_refuses_to_map_the_fill_value() -> None:
     sampling = named("bilinear", "zeros", False)
     look = theta.expand(2, 1, 2, 3)
     with pytest.raises(stn.InputError, match="fill_value must be the same for all that vmap maps over; got one mapped"):
-        torch.func.vmap(lambda f: sample(KERNELS, Matrix((3, 4)), image, look, f, sampling))(fills)
+        torch.func.vmap(lambda f: sample(Matrix((3, 4)), image, look, f, sampling))(fills)
 
 
 def test_second_derivatives_with_channels_last() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stn.ops import gpu
-from stn.ops.devices import kernels_for
+from stn.ops.dispatch import kernels_for
 from stn.ops.reference import sample as oracle
 from stn.ops.rules import Field, Matrix, Spline
 from stn.ops.sampling import named, parse
@@ -193,7 +193,7 @@ def test_nothing_waits_for_the_device_and_launches_are_few(rule: str, d: int, mo
 
 def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     from stn import Kernel
-    from stn.ops import devices
+    from stn.ops.dispatch import KERNELS
 
     class OnDevice:
         """Of an image, as much as the choice looks at."""
@@ -205,7 +205,7 @@ def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         return kernels_for(Matrix(size), image, EYE, parse(mode))
 
     plane, volume = OnDevice(1, 1, 5, 5), OnDevice(1, 1, 5, 5, 5)
-    assert devices._kernels["cuda"] is gpu
+    assert KERNELS["cuda"] is gpu
     assert chosen(plane) is chosen(plane, "bicubic") is chosen(volume) is gpu
     assert chosen(plane, "lanczos3") is chosen(plane, Kernel(torch.exp, 1)) is chosen(volume, "bicubic") is None
     assert chosen(OnDevice(1, 1, 2**15, 2**15)) is chosen(plane, size=(2**15, 2**15)) is None

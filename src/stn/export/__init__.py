@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 
 from stn import _check
 from stn.export import older
-from stn.ops.exporting import LOWERINGS, Target, exporting
+from stn.ops.context import LOWERINGS, Target, exporting
 
 OPSETS = range(16, 21)  # GridSample is there from the first
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stn import _check
 from stn.grid import lattice
 from stn.models.text import SIZE
-from stn.ops.precision import unrounded
+from stn.ops.context import unrounded
 from stn.transforms import ThinPlateSpline, Warp, text_edges
 
 PREFIX = "Transformation."  # of the rectifier's names in a checkpoint, after `module.` where that was trained in parallel

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.observers import readable
+from stn.ops.context import readable
 from stn.transforms import Warp
 
 LATTICE = 8  # points along each axis

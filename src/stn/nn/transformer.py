@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stn import _check
 from stn.nn.localization import localization_for
-from stn.ops.precision import unrounded
+from stn.ops.context import unrounded
 from stn.ops.sampling import SamplingOptions, check_options
 from stn.transforms import Family, MatrixWarp, Warp, family
 from stn.transforms.base import identity_of, trainable

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn.grid import Axes
 from stn.ops import dispatch, footprint
-from stn.ops.observers import differentiated, observed
+from stn.ops.context import differentiated, observed
 from stn.ops.pyramid import Pyramid
 from stn.ops.reference import without_nan
 from stn.ops.rules import PIXELS, Field, Rule, stored

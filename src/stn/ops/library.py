@@ -1,7 +1,7 @@
 """The operators in torch's registry: `stn::<rule>_sample` and its gradient, with their shapes and derivatives.
 
 Compilers, tracers and fake tensors record these operators in their graphs. torch.func, forward mode and batched gradients
-use their rules. Plain eager calls skip the registry: `autograd.py`.
+use their rules. Plain eager calls skip the registry: `dispatch.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stn import _check
 from stn.ops import reference
 from stn.ops import torch_private as private
 from stn.ops.derivatives import autograd_allowed, oracle_gradient, pulled_back, pulled_within, pushed_forward
-from stn.ops.devices import kernels_for
+from stn.ops.dispatch import call, call_gradient, kernels_for
 from stn.ops.layout import is_channels_last, order_of
 from stn.ops.operator import Operator
 from stn.ops.rules import RULES, Rule
@@ -24,21 +24,6 @@ from stn.ops.sampling import Sampling, named
 
 TENSORS = "Tensor image, Tensor data, Tensor fill"
 SAMPLING = "str mode, str padding_mode, bool align_corners"  # `Sampling.names`
-
-
-def call(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
-    """torch.ops.stn.<rule>_sample: image (N, C, *in), data (N, K, ..) -> (N, K, C, *size)."""
-    out: Tensor = getattr(torch.ops.stn, f"{rule.name}_sample")(image, data, fill, *rule.arguments, *sampling.names)
-    return out
-
-
-def call_gradient(
-    rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, need: Sequence[bool], sampling: Sampling
-) -> tuple[Tensor | None, ...]:
-    """torch.ops.stn.<rule>_sample_backward: the gradients in image and data, those that are needed."""
-    operator = getattr(torch.ops.stn, f"{rule.name}_sample_backward")
-    found = operator(grad, image, data, fill, list(need), *rule.arguments, *sampling.names)
-    return tuple(g if needed else None for g, needed in zip(found, need, strict=True))
 
 
 def parsed(rule: type[Rule], constants: Sequence[Any]) -> tuple[Rule, Sampling]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from stn import _check
 from stn.grid import axes
-from stn.ops.exporting import VOLUMES_FROM, Target
+from stn.ops.context import VOLUMES_FROM, Target
 from stn.ops.interpolation import KNOWN
 from stn.ops.padding import PADDINGS
 from stn.ops.reference import FAR, sample_at

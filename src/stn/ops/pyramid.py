@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.ops import legacy_vmap
-from stn.ops.observers import differentiated, observed
+from stn.ops.context import differentiated, observed
 from stn.ops.padding import PADDINGS
 
 

@@ -6,7 +6,7 @@ rule* (`sample_at`), which is the paper's eq. 3 over the few pixels that the ker
     V_i = sum_nm U_nm k(x_i - m) k(y_i - n)
 
 Everything is made of differentiable torch operations, so derivatives of any order, forward mode and vmap come for free.
-Coordinates are float64 whatever the dtypes of image and theta (`precision.py`). Sums run in the image's dtype, at least
+Coordinates are float64 whatever the dtypes of image and theta (`context.py`). Sums run in the image's dtype, at least
 float32.
 """
 
@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stn.ops.context import readable
 from stn.ops.interpolation import Interpolation
-from stn.ops.observers import readable
 from stn.ops.padding import Padding
 from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.ops import dispatch, levels
-from stn.ops.precision import unrounded
+from stn.ops.context import unrounded
 from stn.ops.pyramid import Pyramid
 from stn.ops.rules import Field, Matrix, Rule, Spline
 from stn.ops.sampling import PARSED, CallOptions, Sampling, parse, shows_options
@@ -195,7 +195,7 @@ def grid_sample(
 
 
 def _size(size: int | Sequence[int] | None, image: Tensor) -> tuple[int, ...]:
-    return _check.lengths("size", image.shape[2:] if size is None else size, image.ndim - 2)
+    return tuple(image.shape[2:]) if size is None else _check.lengths("size", size, image.ndim - 2)
 
 
 def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options: CallOptions) -> Sampled:

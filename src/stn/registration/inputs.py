@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.precision import coordinate_dtype
+from stn.ops.context import coordinate_dtype
 from stn.transforms import Family, Warp
 from stn.transforms.base import Constants, trainable
 

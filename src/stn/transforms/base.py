@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from stn import _check
-from stn.ops.precision import coordinate_dtype, unrounded
+from stn.ops.context import coordinate_dtype, unrounded
 from stn.ops.torch_private import count_dispatch_modes
 from stn.transforms.warp import Warp
 

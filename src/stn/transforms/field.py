@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import half_extent
-from stn.ops.precision import coordinate_dtype
+from stn.ops.context import coordinate_dtype
 from stn.ops.sample import affine_sample, grid_sample
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.warp import Warp

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import lattice, normalized_to_pixel
-from stn.ops.observers import observed
+from stn.ops.context import observed
 from stn.ops.torch_private import is_transformed
 from stn.transforms.warp import Warp, determinant
 

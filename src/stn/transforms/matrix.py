@@ -9,8 +9,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import half_extent
-from stn.ops.observers import observed, readable
-from stn.ops.precision import coordinate_dtype, unrounded
+from stn.ops.context import coordinate_dtype, observed, readable, unrounded
 from stn.ops.rules.matrix import HORIZON, Matrix
 from stn.ops.sample import Sampled, sampled
 from stn.ops.sampling import CallOptions

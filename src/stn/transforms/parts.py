@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.ops.context import coordinate_dtype, unrounded
 from stn.ops.interpolation import sine_quotient
-from stn.ops.precision import coordinate_dtype, unrounded
 
 Number = float | Tensor
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.precision import unrounded
+from stn.ops.context import unrounded
 from stn.ops.rules.spline import Spline, radial_and_linear
 from stn.ops.sample import Sampled, sampled
 from stn.ops.sampling import CallOptions

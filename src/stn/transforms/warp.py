@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import lattice
-from stn.ops.precision import unrounded
+from stn.ops.context import unrounded
 from stn.ops.sample import Sampled, displaced_sample
 from stn.ops.sampling import CallOptions
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from stn import _check
 from stn.lab.networks.blocks import convolution
 from stn.models.text import SIZE, Resize, text_rectifier
-from stn.ops.precision import unrounded
+from stn.ops.context import unrounded
 
 TEXT_MODELS = ("crnn", "st-crnn")
 

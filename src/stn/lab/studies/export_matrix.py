@@ -22,7 +22,7 @@ import stn
 from stn.export import OPSETS, largest_difference, to_onnx
 from stn.io.files import write_text
 from stn.lab.experiments.machine import machine
-from stn.ops.exporting import LOWERINGS
+from stn.ops.context import LOWERINGS
 from stn.transforms import FAMILIES, Family
 
 Row = dict[str, Any]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from stn.grid import Axes, open_lattice
+from stn.ops.context import coordinate_dtype
 from stn.ops.interpolation import BOTH
 from stn.ops.layout import numbers
-from stn.ops.precision import coordinate_dtype
 from stn.ops.rules.base import Move, Numbers, Rule
 
 # |w| below this is the horizon of a homography. 1 / w^2 stays finite in its gradient, and the point lies beyond FAR.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from stn.grid import Axes, open_lattice
+from stn.ops.context import coordinate_dtype
 from stn.ops.interpolation import BOTH
 from stn.ops.layout import numbers, plain
-from stn.ops.precision import coordinate_dtype
 from stn.ops.rules.base import Numbers, Rule
 from stn.ops.rules.matrix import center, scale
 

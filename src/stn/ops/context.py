@@ -1,0 +1,106 @@
+"""What surrounds a call: who records it, who differentiates it, the export it is part of, and autocast.
+
+Kernels read pixels from memory directly. Compilers, tracers, dispatch modes, torch.func and forward mode would record
+nothing of that, and their tensors may have no memory at all: calls under these use the operators of `library.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stn import _check
+from stn.ops import torch_private as private
+
+PLAIN = (Tensor, nn.Parameter)  # types of tensors that have nothing but memory
+
+
+def differentiated(*tensors: Tensor) -> bool:
+    """Return True if torch may want a derivative of this call. A Function costs 10 us, a third of a small call."""
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor.requires_grad:
+                return True
+    return private.is_transformed()
+
+
+def observed(*tensors: Tensor) -> bool:
+    """Return True if the call must go through the registered operator instead of directly to a kernel.
+
+    That is so under a compiler, tracer, dispatch mode or transform, and for tensors that are fake, functional, of a
+    subclass, or batched by autograd's own vmap.
+    """
+    if torch.compiler.is_compiling():  # first, because Dynamo cannot trace the checks below
+        return True
+    if private.is_transformed() or private.count_dispatch_modes() or private.tracing_state() is not None:
+        return True
+    for tensor in tensors:
+        if type(tensor) not in PLAIN or private.is_legacy_batched(tensor):
+            return True
+    return False
+
+
+def readable(tensor: Tensor) -> bool:
+    """Return True if the values can be read at no cost: they lie in the CPU's memory, and nothing records the call."""
+    return tensor.device.type == "cpu" and not observed(tensor)
+
+
+def refuse_lost_tangents() -> None:
+    """Raise an error where torch.compile would silently drop tangents: its default backend ignores those of the inputs."""
+    # Reading the level makes Dynamo recompile when it changes.
+    if torch.compiler.is_compiling() and private.in_forward_mode() and private.entered_in_forward_mode():
+        _check.fail("forward mode must begin inside the compiled function: torch.compile loses the tangents of its inputs")
+
+
+# ---- export for a runtime that has none of our operators ----
+
+LOWERINGS = ("grid_sample", "gather")
+VOLUMES_FROM = 20  # the opset of ONNX whose GridSample takes volumes
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a sampling call becomes: one operator of the runtime, or gathers and sums. `opset`: of ONNX, None for torch."""
+
+    lowering: str
+    opset: int | None = None
+
+
+_target: ContextVar[Target | None] = ContextVar("target", default=None)
+
+
+@contextmanager
+def exporting(target: Target) -> Iterator[None]:
+    """Lower whatever torch.export traces in here for this target."""
+    token = _target.set(target)
+    try:
+        yield
+    finally:
+        _target.reset(token)
+
+
+def export_target() -> Target | None:
+    # Dynamo cannot read a context variable. It folds the first condition into its graph, and then does not read one.
+    return _target.get() if torch.compiler.is_exporting() else None
+
+
+# ---- precision ----
+
+
+def coordinate_dtype(device: torch.device) -> torch.dtype:
+    """float64: at 2048 pixels float32 costs 1e-3 in the output and 1e-2 in theta's gradient. Apple's GPUs have no float64,
+    nor have most runtimes that a network is exported to."""
+    return torch.float32 if device.type == "mps" or export_target() else torch.float64
+
+
+def unrounded(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which autocast, which is meant for features, rounds no product on this device: in bfloat16 the sampled
+    region of an image of 512 pixels moves in steps of two."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
