@@ -74,10 +74,22 @@ SHAPES = (
     (1, 3, 2048, 2048),
     (2, 1, 96, 96, 96),
 )
+SMALL = (  # digits, feature maps, one photograph: what a call costs beside its pixels
+    (1, 1, 28, 28),
+    (8, 1, 28, 28),
+    (128, 1, 28, 28),
+    (1, 3, 64, 64),
+    (64, 3, 32, 32),
+    (8, 32, 14, 14),
+    (32, 16, 14, 14),
+    (16, 64, 7, 7),
+    (1, 3, 224, 224),
+)
 PHOTOGRAPHS = tuple((1, c, n, n) for n in (224, 512, 1024, 2048) for c in (1, 3))
 
 SUITES: dict[str, tuple[Case, ...]] = {
     "affine": tuple(Case("affine", shape, task) for task in TASKS for shape in SHAPES),
+    "small": tuple(Case("small", shape, task) for task in TASKS for shape in SMALL),
     "channels_last": tuple(
         Case("channels_last", shape, task, channels_last=True)
         for task in TASKS

@@ -94,12 +94,12 @@ def _scale(scale: float) -> Finding:
 
 
 def _folds(share: float) -> Finding:
-    seen = f"{100 * share:.1f} % of the looks' points are folded."
-    means = "There the warp turns over: neighbours change places, or the look is a mirror image."
+    seen = f"{100 * share:.1f} % of the looks' points are folded." if share else "No point of the looks is folded."
+    means = "There the warp turns over: neighbors change places, or the look is a mirror image."
     remedy = "Set identity_weight, lower localization_lr, or take a family that cannot fold: velocity, cpab, similarity."
     if not share <= SOME_FOLDS:
         return Finding("bad" if not share <= MOST_FOLDS else "watch", seen, means, remedy)
-    return Finding("good", seen, "Neighbours stay neighbours.")
+    return Finding("good", seen, "Neighbors change places at a few points only." if share else "Neighbors stay neighbors.")
 
 
 def _learning(valid: Sequence[Row]) -> Iterator[Finding]:
