@@ -48,19 +48,36 @@ def affine_sample(
     return_mask: bool = False,
     **options: Unpack[CallOptions],
 ) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
-    """Sample an image through an affine map from target to source points, both normalized (`stn.grid`).
+    """Sample an image through an affine map from output to input points, both normalized (`stn.grid`).
 
-    Equal to `affine_grid` and `grid_sample`; K looks do not copy the image. image: any floating point or complex dtype, or
-    uint8, whose result is rounded. return_mask: also the share of the kernel that lay inside the image. The options:
+    Equal to `affine_grid` followed by `grid_sample` of torch. No grid is stored, and K maps of one image do not copy it.
 
-    mode="bilinear": nearest, bilinear (trilinear for volumes), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
-    padding_mode="zeros": zeros (which fill_value=0.0 replaces, a number or one a channel), border, reflection or wrap.
-    align_corners=False: what -1 and 1 are, the edges of the outer pixels or their centres.
-    antialias=False: True averages over what a pixel covers where the image is shrunk; "anisotropic" by the shorter axis of
-    that, with several taps along the longer. gradient="exact": "wide" gives theta a gradient that reaches further than one
-    pixel. pyramid=None: `stn.Pyramid(image)`, made once for several calls.
+    Args:
+        image: (N, C, H, W) or (N, C, D, H, W), any floating-point or complex dtype, or uint8, whose result is rounded.
+        theta: Matrices (d, d+1) for all images, (N, d, d+1), or (N, K, d, d+1): K looks at each image. N = 1 is for all.
+        size: Output size in pixels, or one length for all axes. None: as image.
+        return_mask: Also return the fraction of the kernel that lay inside the image.
+        mode: nearest, bilinear (trilinear in 3-D), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
+        padding_mode: zeros, border, reflection or wrap.
+        fill_value: What stands outside with padding_mode="zeros": a number, or one for each channel.
+        align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
+        antialias: True averages over the area that an output pixel covers where the image shrinks; "anisotropic" averages
+            over the shorter axis of that area, with several samples along the longer one.
+        gradient: "wide" gives theta a gradient from a larger neighborhood. No pixel changes.
+        pyramid: `stn.Pyramid(image)`, to share it between several calls with antialias or gradient="wide".
 
-    Raises: InputError or TypeError, which name the argument. Source: Jaderberg et al. 2015, eq. 1, 3 and 5.
+    Returns:
+        (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask, (N, 1, *size) or (N, K, 1, *size).
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
+
+    Source: Jaderberg et al. 2015, eq. 1, 3 and 5.
+
+    Example:
+        >>> theta = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, 0.0]])  # the right half, magnified
+        >>> stn.affine_sample(torch.rand(8, 3, 32, 32), theta, size=64).shape
+        torch.Size([8, 3, 64, 64])
     """
     rows = _check.image("image", image)
     _check.matrix("theta", theta, image, rows)
@@ -94,12 +111,28 @@ def projective_sample(
     return_mask: bool = False,
     **options: Unpack[CallOptions],
 ) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
-    """Sample an image through a homography from target to source points, both normalized (`stn.grid`).
+    """Sample an image through a homography from output to input points, both normalized (`stn.grid`).
 
-    Options as in `affine_sample`. The plane is the projective one: points beyond the horizon (w < 0) are seen as OpenCV
-    and scikit-image see them, and the horizon itself (w = 0) is infinitely far, hence padding, with zero gradient.
+    Points beyond the horizon (w < 0) are sampled as OpenCV and scikit-image sample them. The horizon itself (w = 0) is
+    infinitely far: padding, with zero gradient.
 
-    Raises: InputError or TypeError, which name the argument.
+    Args:
+        image: (N, C, H, W) or (N, C, D, H, W).
+        matrix: (d+1, d+1) for all images, (N, d+1, d+1), or (N, K, d+1, d+1): K looks at each image. N = 1 is for all.
+        size: Output size in pixels, or one length for all axes. None: as image.
+        return_mask: Also return the fraction of the kernel that lay inside the image.
+        **options: Interpolation, padding and so on: the options of `affine_sample`.
+
+    Returns:
+        (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
+
+    Example:
+        >>> matrix = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.3, 1.0]])
+        >>> stn.projective_sample(torch.rand(8, 3, 32, 32), matrix, padding_mode="border").shape
+        torch.Size([8, 3, 32, 32])
     """
     rows = _check.image("image", image) + 1
     _check.matrix("matrix", matrix, image, rows)
@@ -138,11 +171,28 @@ def thin_plate_sample(
 ) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image through thin-plate splines x' = x + (U(|x - p_1|), .., U(|x - p_T|), 1, x, y) w, U(r) = r^2 log r.
 
-    w: the coefficients, zeros for the identity; `stn.ThinPlateSpline` finds them from the offsets of the control points p.
-    Not differentiable in the control points. Options as in `affine_sample`.
+    `stn.ThinPlateSpline` computes the coefficients w from offsets of the control points p. Not differentiable in p.
 
-    Raises: InputError or TypeError, which name the argument.
+    Args:
+        image: (N, C, H, W).
+        coefficients: w, (T+3, 2) for all images, (N, T+3, 2), or (N, K, T+3, 2); zeros are the identity. N = 1 is for all.
+        control_points: p, (T, 2) normalized, the same for all images.
+        size: Output size in pixels, or one length for all axes. None: as image.
+        return_mask: Also return the fraction of the kernel that lay inside the image.
+        **options: Interpolation, padding and so on: the options of `affine_sample`.
+
+    Returns:
+        (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
+
     Source: Bookstein 1989.
+
+    Example:
+        >>> points = torch.tensor([[-1.0, -1], [1, -1], [-1, 1], [1, 1]])
+        >>> stn.thin_plate_sample(torch.rand(8, 3, 32, 32), 0.1 * torch.randn(8, 7, 2), points).shape
+        torch.Size([8, 3, 32, 32])
     """
     _check.image("image", image)
     _check.control_points("control_points", control_points)
@@ -182,10 +232,24 @@ def grid_sample(
 ) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image at stored points (x, y[, z]): a superset of `torch.nn.functional.grid_sample`.
 
-    units: "normalized", or "pixel" (source pixels, 0 at the first centre). With `relative=True` the grid holds
-    displacements from the target lattice, so that zeros are the identity, bit for bit. Options as in `affine_sample`.
+    Args:
+        image: (N, C, H, W) or (N, C, D, H, W).
+        grid: (N, *size, d), or (N, K, *size, d): K looks at each image. N = 1 is for all.
+        units: "normalized", or "pixel": input pixels, 0 at the center of the first.
+        relative: The grid holds displacements from the output's own lattice. Zeros are then the identity, bit for bit.
+        return_mask: Also return the fraction of the kernel that lay inside the image.
+        **options: Interpolation, padding and so on: the options of `affine_sample`.
 
-    Raises: InputError or TypeError, which name the argument.
+    Returns:
+        (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
+
+    Example:
+        >>> flow = 2 * torch.randn(8, 32, 32, 2)  # pixels
+        >>> stn.grid_sample(torch.rand(8, 3, 32, 32), flow, units="pixel", relative=True).shape
+        torch.Size([8, 3, 32, 32])
     """
     _check.image("image", image)
     _check.grid("grid", grid, image)
@@ -244,12 +308,26 @@ def spatial_transformer_network(
     theta: Tensor,  # (B, 6), or (B, 2, 3)
     out_dims: int | Sequence[int] | None = None,  # (H', W'); None: as input_fmap
 ) -> Tensor:  # (B, H', W', C)
-    """The call of the `stn` package of 2017, channels last: affine, bilinear, zeros outside, corners aligned.
+    """The call of the `stn` package of 2017: channels last, affine, bilinear, zeros outside, corners aligned.
 
-    Its grid put -1 and 1 on the centres of the outer pixels, as here; its slip of one pixel at the far edges (the identity
+    As in that package, -1 and 1 are the centers of the outer pixels. Its error of one pixel at the far edges (the identity
     returned an image scaled by (W - 2) / (W - 1)) is not repeated.
 
-    Raises: InputError or TypeError, which name the argument.
+    Args:
+        input_fmap: (B, H, W, C).
+        theta: (B, 6), or (B, 2, 3).
+        out_dims: (H', W'). None: as input_fmap.
+
+    Returns:
+        (B, H', W', C).
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
+
+    Example:
+        >>> theta = torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(8, 1)
+        >>> stn.spatial_transformer_network(torch.rand(8, 32, 32, 3), theta, (16, 16)).shape
+        torch.Size([8, 16, 16, 3])
     """
     _check.channels_last("input_fmap", input_fmap)
     batch = input_fmap.shape[0]

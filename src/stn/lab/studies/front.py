@@ -1,11 +1,13 @@
 """The pictures of the start page, from committed rows and from photographs of scikit-image's (extra `bench`).
 
-    python -m stn.lab.studies.front [--out docs] [--moving r64slice.jpg --fixed r16slice.jpg]
+    python -m stn.lab.studies.front [--out docs] [--moving r64slice.jpg --fixed r16slice.jpg] [--run RUN]
 
 speed.png and accuracy.png are charts of `benchmarks/results/cpu.json` and `results/*.jsonl`, each also for a dark page.
 real.png shows sampled regions of photographs: a page of a book, a cup seen from the side, a face, and, given two slices of
 different brains (ANTsPy's example pair, Apache-2.0), one of them registered to the other. The command that makes the
-committed picture needs these two files.
+committed picture needs these two files. reading.gif is a film of a run on curved strings of digits:
+
+    stn reproduce text --root data --cells st-crnn/64x200 --seeds 1
 """
 
 from __future__ import annotations
@@ -16,15 +18,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import skimage.data
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 import stn
+from stn import _check
 from stn.io.images import read_picture
 from stn.lab.bench.markdown import TORCH
+from stn.lab.experiments.film import developed
+from stn.lab.experiments.film import scenes as film_scenes
+from stn.lab.experiments.folder import RunFolder
 from stn.lab.figures.bars import DARK, LIGHT, Comparison, accuracy, speed, speedups
+from stn.lab.figures.film import film, save_gif
 from stn.lab.figures.lines import draw, mesh, outline
 from stn.lab.figures.style import COLORS, bare, save, show
 
@@ -128,7 +136,22 @@ def real(found: Sequence[Scene]) -> Figure:
     return figure
 
 
-def main(out: Path, moving: Path | None, fixed: Path | None, rows: Path = Path()) -> None:
+def reading(folder: RunFolder, chosen: Sequence[int]) -> Iterator[np.ndarray]:
+    """The film of a run, of some of its images, which are larger then."""
+    state = folder.load()
+    found = developed(folder)
+    if found is None or state is None:
+        _check.fail(f"run must be a folder with the film of a training; got {folder.path}")
+    layer, images, _ = found
+    frames = [(step, theta[:, list(chosen)]) for step, theta in state["film"]["frames"]]
+    shown = images[list(chosen)]
+    with torch.inference_mode():
+        yield from film(shown, [*film_scenes(layer, shown, frames)], folder.told())
+
+
+def main(out: Path, moving: Path | None, fixed: Path | None, run: Path | None = None, rows: Path = Path()) -> None:
+    if run:
+        save_gif([*reading(RunFolder(run), FILMED)], out / "reading.gif")
     benchmark = json.loads((rows / "benchmarks/results/cpu.json").read_text())["rows"]
     ratios, errors = speedups(benchmark, TORCH), [*comparisons(rows / "results")]
     for theme in (LIGHT, DARK):
@@ -139,6 +162,7 @@ def main(out: Path, moving: Path | None, fixed: Path | None, rows: Path = Path()
         save(real(scenes), out / "real.png")
 
 
+FILMED = (0, 2, 3)  # of the six strings in the film
 SUITES = ("affine", "channels_last", "one_image", "thin_plate", "opencv")
 
 if __name__ == "__main__":
@@ -146,5 +170,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("docs"), help="Folder of the pictures.")
     parser.add_argument("--moving", type=Path, help="A picture to register.")
     parser.add_argument("--fixed", type=Path, help="The picture to register it to.")
+    parser.add_argument("--run", type=Path, help="The folder of a run whose film is shown.")
     arguments = parser.parse_args()
-    main(arguments.out, arguments.moving, arguments.fixed)
+    main(arguments.out, arguments.moving, arguments.fixed, arguments.run)
