@@ -17,6 +17,8 @@ from stn import _check
 from stn.export import older
 from stn.ops.context import LOWERINGS, Target, exporting
 
+__all__ = ["to_onnx", "to_program"]
+
 OPSETS = range(16, 21)  # GridSample is there from the first
 
 
