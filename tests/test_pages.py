@@ -45,7 +45,7 @@ def faults(seen: dict[str, Any], width: int) -> list[str]:
 
 def settled(browser: Browser, width: int) -> list[str]:
     """The faults that stay: a page's own script puts wide tables into boxes after it has loaded."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while (found := faults(browser.run(LOOK), width)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
