@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.nn import DenseLocalization
+from stn.nn import AbstractSpatialTransformer, DenseLocalization
 from tests.helpers import seeded
 
 MIDDLE = torch.tensor([[0.6, 0.0, 0.1], [0.0, 0.6, 0.0]])
@@ -21,7 +21,7 @@ def test_steps(start: Tensor | None) -> None:
     check(stn.InverseCompositionalTransformer(DenseLocalization(8 * 9), "affine", (8, 9), steps=2, start=start))
 
 
-def check(layer: stn.SpatialTransformer) -> None:
+def check(layer: AbstractSpatialTransformer) -> None:
     with torch.no_grad():
         layer.regression.bias.add_(0.05 * torch.randn(layer.regression.bias.shape, generator=seeded()))
     x = torch.rand(2, 1, 12, 14, generator=seeded())

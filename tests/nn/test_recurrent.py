@@ -9,13 +9,19 @@ import torch
 from torch import Tensor, nn
 
 import stn
-from stn.nn import DenseLocalization, DigitLocalization, InverseCompositionalTransformer, SharedTrunkTransformer
+from stn.nn import (
+    AbstractSpatialTransformer,
+    DenseLocalization,
+    DigitLocalization,
+    InverseCompositionalTransformer,
+    SharedTrunkTransformer,
+)
 from stn.transforms import FAMILIES, family
 from tests.helpers import noise, seeded
 
 Y, X = torch.meshgrid(*2 * (torch.linspace(-31 / 32, 31 / 32, 32),), indexing="ij")
 
-T = TypeVar("T", bound=stn.SpatialTransformer)
+T = TypeVar("T", bound=AbstractSpatialTransformer)
 
 
 def blob(x: float, y: float) -> Tensor:  # (1, 1, 32, 32), its middle at (x, y)

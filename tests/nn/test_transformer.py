@@ -2,10 +2,11 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import stn
 from stn.nn import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
@@ -250,3 +251,26 @@ def test_layers_copy_pickle_and_load() -> None:
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), fresh):
         assert torch.equal(other(x), layer(x))
     assert "ThinPlateSpline" in repr(layer) and "border" in repr(layer)
+
+
+class Halved(stn.SpatialTransformer):
+    """A layer of a user's own, which goes half as far, and returns the mean of what it sees."""
+
+    def localize(self, x: Tensor) -> Tensor:
+        start = self.family.identity()
+        return start + (super().localize(x) - start) / 2
+
+    def forward(self, x: Tensor, return_warp: bool = False) -> Any:
+        y, warp = super().forward(x, return_warp=True)
+        return (y.mean(dim=(2, 3)), warp) if return_warp else y.mean(dim=(2, 3))
+
+
+def test_a_layer_of_ones_own() -> None:
+    plain, own = (kind(DenseLocalization(64), "translation", (8, 8)) for kind in (stn.SpatialTransformer, Halved))
+    with torch.no_grad():
+        plain.regression.bias.copy_(torch.tensor([0.25, 0.0]))
+        own.regression.bias.copy_(torch.tensor([0.5, 0.0]))
+    x = torch.rand(2, 1, 8, 8, generator=seeded())
+    torch.testing.assert_close(own(x), plain(x).mean(dim=(2, 3)))
+    assert own(x, return_warp=True)[1].batch == (2,) and len(stn.param_groups(own, 0.1, 0.01)) == 2
+    assert isinstance(Halved.for_input((1, 8, 8)), Halved)
