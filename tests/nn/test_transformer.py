@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import stn
-from stn.nn import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
+from stn.nn import AbstractSpatialTransformer, DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
 from stn.transforms import FAMILIES
 from tests.helpers import noise, seeded
 
@@ -251,6 +251,18 @@ def test_layers_copy_pickle_and_load() -> None:
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), fresh):
         assert torch.equal(other(x), layer(x))
     assert "ThinPlateSpline" in repr(layer) and "border" in repr(layer)
+
+
+@pytest.mark.parametrize("mode", ("nearest", "bilinear", "bicubic", "catmull_rom", "bspline", "lanczos3"))
+@pytest.mark.parametrize("kind", (stn.SpatialTransformer, stn.InverseCompositionalTransformer))
+def test_layers_copy_and_pickle_whatever_the_kernel(kind: type[AbstractSpatialTransformer], mode: str) -> None:
+    """Also after a call: some kernels are functions without a name."""
+    layer = kind(DenseLocalization(64), "rigid", mode=mode, antialias=True, padding_mode="wrap").eval()
+    x = torch.rand(2, 1, 8, 8, generator=seeded())
+    y, how = layer(x), layer.sampling
+    assert how.interpolation.name == mode and how.padding.name == "wrap" and how.reads_levels
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(other(x), y) and other.sampling == how and repr(other) == repr(layer)
 
 
 class Halved(stn.SpatialTransformer):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stn import _check
 from stn.ops.precision import unrounded
-from stn.ops.sampling import SamplingOptions, check_options
+from stn.ops.sampling import PARSED, Sampling, SamplingOptions, check_options, parse
 from stn.transforms import Family, MatrixWarp, Warp, family
 from stn.transforms.base import identity_of, trainable
 
@@ -62,6 +62,15 @@ class AbstractSpatialTransformer(nn.Module, ABC):
     def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
         y, warp = self._output_and_warp(x)
         return (y, warp) if return_warp else y
+
+    @property
+    def sampling(self) -> Sampling:
+        """The meaning of `options`, except for the fill value.
+
+        Not an attribute: a kernel may be a function without a name, which would keep the layer from being pickled. `parse`
+        keeps what it has parsed.
+        """
+        return parse(**{key: value for key, value in self.options.items() if key in PARSED})  # type: ignore[arg-type]  # checked above
 
     @torch.no_grad()
     def reset_to_identity(self) -> None:

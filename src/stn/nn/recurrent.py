@@ -68,9 +68,10 @@ class AbstractSteppedTransformer(AbstractSpatialTransformer):
 
     def _pyramid(self, x: Tensor) -> Pyramid | None:
         """The pyramid that all looks share, or None if the options read none."""
-        reads = self.options.get("antialias", False) or self.options.get("gradient", "exact") == "wide"
-        align_corners, padding_mode = self.options.get("align_corners", False), self.options.get("padding_mode", "zeros")
-        return Pyramid(x, align_corners=align_corners, padding_mode=padding_mode) if reads else None
+        how = self.sampling
+        if not how.reads_levels:
+            return None
+        return Pyramid(x, align_corners=how.align_corners, padding_mode=how.padding.name)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, steps={self.steps}"
