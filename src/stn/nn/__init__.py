@@ -1,6 +1,6 @@
 """Layers: localization networks, the spatial transformer, and losses."""
 
-from stn.nn.base import AbstractSpatialTransformer, param_groups
+from stn.nn.base import AbstractSpatialTransformer, ParamGroup, param_groups
 from stn.nn.diagnostics import identity_loss, look_diagnostics
 from stn.nn.localization import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
 from stn.nn.losses import off_image_loss
@@ -13,6 +13,7 @@ __all__ = [
     "DenseLocalization",
     "DigitLocalization",
     "InverseCompositionalTransformer",
+    "ParamGroup",
     "PhotoLocalization",
     "SharedTrunkTransformer",
     "SpatialTransformer",

@@ -6,7 +6,7 @@ import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,28 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+ParamGroup = dict[str, list[nn.Parameter] | float]  # of an optimizer: "params", "lr" and perhaps "weight_decay"
+
+
+class LayerCall(Protocol):
+    """The call of a module that returns its warp on request. Annotate `__call__` with it: for torch a call returns Any."""
+
+    @overload
+    def __call__(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
+    @overload
+    def __call__(self, x: Tensor, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    @overload
+    def __call__(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
+
+
 class AbstractSpatialTransformer(nn.Module, ABC):
     """A layer that finds theta from its input, and samples the input through the warp of theta.
 
     A layer is abstract or concrete: no concrete layer is the base of another. Each says in `_output_and_warp` how it looks.
     Arguments: as in `SpatialTransformer`.
     """
+
+    __call__: LayerCall
 
     def __init__(
         self,
@@ -59,7 +75,13 @@ class AbstractSpatialTransformer(nn.Module, ABC):
     def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
         """The output for images (N, C, *in), and the warp through which they were sampled last."""
 
-    def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
+    @overload
+    def forward(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    @overload
+    def forward(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
+    def forward(self, x: Tensor, return_warp: bool = False) -> Tensor | tuple[Tensor, Warp]:
         y, warp = self._output_and_warp(x)
         return (y, warp) if return_warp else y
 
@@ -99,7 +121,7 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         """A warp within `start` -> the same of the whole image."""
         return warp if self.start is None else MatrixWarp(self.start.expand(*warp.batch, -1, -1)).after(warp)
 
-    def param_groups(self, lr: float, localization_lr: float) -> list[dict[str, Any]]:
+    def param_groups(self, lr: float, localization_lr: float) -> list[ParamGroup]:
         """`param_groups` of this layer alone, for a network that builds its own groups."""
         return param_groups(self, lr, localization_lr)
 
@@ -108,7 +130,7 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         return ", ".join(parts + [f"{key}={value!r}" for key, value in self.options.items()])
 
 
-def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[dict[str, Any]]:
+def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[ParamGroup]:
     """Optimizer groups of a network with spatial transformers: the localization networks learn at a rate of their own.
 
     The regression to theta is never decayed: decay would pull its bias from the identity to the all-zero matrix,
@@ -118,7 +140,7 @@ def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[di
     regression = [p for layer in layers for p in layer.regression.parameters()]
     localization = [p for layer in layers for p in layer.localization.parameters()]
     taken = {id(p) for p in regression + localization}
-    groups: list[dict[str, Any]] = [
+    groups: list[ParamGroup] = [
         {"params": [p for p in model.parameters() if id(p) not in taken], "lr": lr},
         {"params": list(dict.fromkeys(localization)), "lr": localization_lr},
         {"params": list(dict.fromkeys(regression)), "lr": localization_lr, "weight_decay": 0.0},
