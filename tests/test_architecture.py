@@ -1,12 +1,16 @@
 """The house: imports run one way, files and functions stay small, and importing the library costs nothing beyond torch."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+import stn
 
 SOURCE = Path(__file__).parents[1] / "src" / "stn"
 LAYERS = [
@@ -53,6 +57,12 @@ def imported(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_name(file: Path) -> str:
+    """As it is imported: stn.nn for nn/__init__.py."""
+    parts = ("stn", *file.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def violations(file: Path, text: str) -> list[str]:
@@ -119,3 +129,37 @@ def test_importing_the_library_loads_no_extra() -> None:
     code = f"import sys, torch; old = set(sys.modules); import stn; print(set({heavy!r}.split()) & (set(sys.modules) - old))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def inherited_from_concrete(classes: Iterable[type]) -> list[str]:
+    """Classes of ours that inherit from a concrete class of ours."""
+    return [
+        f"{one.__qualname__}({base.__qualname__})"
+        for one in classes
+        for base in one.__bases__
+        if base.__module__.startswith("stn.") and not inspect.isabstract(base)
+    ]
+
+
+def classes_of(*packages: str) -> Iterator[type]:
+    for file in FILES:
+        name = module_name(file)
+        if name.split(".")[1:2] and name.split(".")[1] in packages:
+            module = importlib.import_module(name)
+            yield from (value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == name)
+
+
+def test_a_class_is_abstract_or_no_base() -> None:
+    """Of layers, networks, families and warps: nothing is inherited that does not fit. (No @final: users may subclass.)"""
+    classes = list(classes_of("nn", "transforms", "models"))
+    assert len(classes) > 30 and inherited_from_concrete(classes) == []
+
+
+def test_a_concrete_base_is_seen() -> None:
+    class Two(stn.SpatialTransformer):
+        pass
+
+    class Three(stn.Warp):
+        pass
+
+    assert inherited_from_concrete([Two, Three]) == [f"{Two.__qualname__}(SpatialTransformer)"]

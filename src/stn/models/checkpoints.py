@@ -5,9 +5,9 @@ Its modules carry the names that its checkpoints do, so that state dicts go both
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stn import _check
 from stn.grid import lattice
 from stn.models.text import SIZE
+from stn.nn.base import LayerCall
 from stn.ops.context import unrounded
 from stn.transforms import ThinPlateSpline, Warp, text_edges
 
@@ -30,6 +31,8 @@ class BenchmarkRectifier(nn.Module):
     follow `stn.grid`.
     At the start the weights are those of its training: the line of text is assumed to rise (RARE, figure 6a).
     """
+
+    __call__: LayerCall
 
     def __init__(
         self, size: Sequence[int] = SIZE, *, control_points: int = 20, in_channels: int = 1, half_pixel_flaw: bool = False
@@ -52,7 +55,13 @@ class BenchmarkRectifier(nn.Module):
         height, width = x.shape[2:]
         return (positions.unflatten(-1, (-1, 2)) * positions.new_tensor([1 - 1 / width, 1 - 1 / height])).flatten(1)
 
-    def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
+    @overload
+    def forward(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    @overload
+    def forward(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
+    def forward(self, x: Tensor, return_warp: bool = False) -> Tensor | tuple[Tensor, Warp]:
         warp: Warp = self.family(self.localize(x))
         y = warp.sample(x, self.size, padding_mode="border")
         return (y, warp) if return_warp else y
@@ -162,7 +171,7 @@ def _check_state(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], size: 
             _check.fail(f"{PREFIX}{name} must be that of control points on the two edges and size={size}; it differs")
 
 
-def _some(names: Any) -> str:
+def _some(names: Iterable[str]) -> str:
     some = sorted(names)
     return ", ".join(some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "") if some else "nothing"
 
