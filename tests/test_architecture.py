@@ -5,7 +5,7 @@ import importlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -92,6 +92,57 @@ def test_a_wrong_import_is_seen_also_inside_a_function() -> None:
     assert violations(SOURCE / "__init__.py", "from stn.lab.networks import build") != []
     assert violations(SOURCE / "lab" / "data" / "draw.py", "from stn.lab.experiments import Run") != []
     assert violations(SOURCE / "lab" / "figures" / "lines.py", "from stn import cli") != []
+
+
+def import_graph(texts: Mapping[str, str]) -> dict[str, set[str]]:
+    """Each module -> the modules that it imports by name, also in functions and for type checkers. (Not the packages around
+    them: a package's __init__ imports its modules, and so is imported by none of them.)"""
+
+    def nearest(name: str) -> str:
+        while name and name not in texts:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {module: {nearest(name) for name in imported(ast.parse(text))} - {""} for module, text in texts.items()}
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import one another, by whatever way round."""
+
+    def reached(module: str) -> set[str]:
+        found, ahead = set[str](), [module]
+        while ahead:
+            new = graph[ahead.pop()] - found
+            found |= new
+            ahead += new
+        return found
+
+    reach = {module: reached(module) for module in graph}
+    groups = {frozenset(other for other in reach[module] if module in reach[other]) for module in graph}
+    return sorted(sorted(group) for group in groups if group)
+
+
+OPS = pytest.param("ops", marks=pytest.mark.xfail(reason="kernels and the oracle import each other", strict=True))
+
+
+@pytest.mark.parametrize("top", [OPS if name == "ops" else name for name in dict.fromkeys(x.split(".")[0] for x in LAYERS)])
+def test_no_modules_import_one_another(top: str) -> None:
+    """Not in a function either, nor for a type checker alone."""
+    found = circles(import_graph({module_name(file): file.read_text() for file in FILES}))
+    assert [group for group in found if any(f"{name}.".startswith(f"stn.{top}.") for name in group)] == []
+
+
+def test_a_circle_is_seen() -> None:
+    texts = {
+        "stn": "from stn import a",
+        "stn.a": "def f():\n    from stn.b import g",
+        "stn.b": "if TYPE_CHECKING:\n    from stn import c",
+        "stn.c": "from stn.a import f\nimport torch",
+        "stn.d": "from stn.a import f",
+    }
+    assert circles(import_graph(texts)) == [["stn.a", "stn.b", "stn.c"]]
+    assert circles(import_graph(texts | {"stn.b": ""})) == []
+    assert circles(import_graph({"stn.x": "import stn.x"})) == [["stn.x"]]
 
 
 def test_the_library_names_no_module_of_the_laboratory() -> None:

@@ -61,6 +61,10 @@ README = {
     r"([\d.]+) times as fast as PyTorch forward, ([\d.]+) times with theta's gradient, and ([\d.]+)\s+times with both": (
         lambda: (speedup("forward"), speedup("theta"), speedup("both"))
     ),
+    r"forward is ([\d.]+) times as fast, with both gradients ([\d.]+) times": lambda: (
+        speedup("forward", "small"),
+        speedup("both", "small"),
+    ),
     r"at ([\d.]+)\s+to ([\d.]+) times the cost of plain sampling": lambda: (
         min(costs("antialias=True")),
         max(costs("antialias=True")),

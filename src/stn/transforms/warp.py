@@ -1,4 +1,7 @@
-"""Warp: one geometric transform for each image of a batch. It maps target points to source points (`stn.grid`)."""
+"""Warp: one geometric transform for each image of a batch. It maps target points to source points (`stn.grid`).
+
+Compositions and inverses of warps are warps, and so are here too.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.grid import lattice
+from stn.grid import lattice, normalized_to_pixel
 from stn.ops.context import unrounded
 from stn.ops.sample import Sampled, displaced_sample
 from stn.ops.sampling import CallOptions
+from stn.ops.torch_private import is_transformed
+from stn.transforms.search import FLAT, SOLVED, determinant, follow, is_traced, scale, search, solve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from stn.transforms.matrix import MatrixWarp
 
 
 class Warp(ABC):
@@ -97,8 +100,6 @@ class Warp(ABC):
 
     def inverse(self) -> Warp:
         """The warp from source to target points. Where no formula is known it is found by iteration: `InverseWarp`."""
-        from stn.transforms.inverse import InverseWarp  # which is a Warp, and so imports this file
-
         return InverseWarp(self)
 
     def __matmul__(self, other: Warp) -> Warp:
@@ -109,7 +110,7 @@ class Warp(ABC):
         """`self @ inner`, for torch.compile, which does not know the operator of classes that are not tensors."""
         return ComposedWarp(self, inner)
 
-    def before(self, outer: MatrixWarp) -> Warp:
+    def before(self, outer: Warp) -> Warp:
         """`outer @ self`. A warp that is of the same kind then, and sampled as quickly, overrides this."""
         return ComposedWarp(outer, self)
 
@@ -197,12 +198,78 @@ class ComposedWarp(Warp):
         return torch.where(lost, 0, between), lost
 
 
-def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
-    """Written out: torch's factorises each matrix, and has no second derivative where one is singular."""
-    if matrix.shape[-1] == 2:
-        return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
-    a, b, c = matrix.unbind(dim=-2)
-    return (a * torch.linalg.cross(b, c)).sum(dim=-1)
+class InverseWarp(Warp):
+    """The x that `warp` takes to y, found point by point: by Newton's method with a step that halves where it does not
+    help, and for a point that this does not solve, again from the nearest of a lattice of mapped points.
+
+    Where `warp` does not fold this finds the x; where it folds there may be none, or several. `solved` says at which
+    points there is one, `residual` how far off the worst is. Derivatives are those of the implicit function, to second
+    order, and zero at a point without a solution. While torch.compile or torch.func traces, which see no numbers, all
+    points take the same few steps from one start.
+    """
+
+    def __init__(self, warp: Warp) -> None:
+        self.warp = warp
+        self.batch, self.ndim, self.dtype, self.device = warp.batch, warp.ndim, warp.dtype, warp.device
+
+    def inverse(self) -> Warp:
+        return self.warp
+
+    def residual(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+        """How far `warp` of the solution lies from y at most, in pixels of an image of this size: (N[, K])."""
+        return self._distances(size, align_corners).flatten(len(self.batch)).amax(dim=-1)
+
+    def solved(self, size: Sequence[int], *, align_corners: bool = False, tolerance: float = 0.01) -> Tensor:
+        """Whether the pixel has a source point, up to `tolerance` pixels, for each of this size: bool (N[, K], *size)."""
+        _check.positive("tolerance", tolerance)
+        return self._distances(size, align_corners) <= tolerance
+
+    def _distances(self, size: Sequence[int], align_corners: bool) -> Tensor:
+        """From `warp` of the solution to y, in pixels of an image of this size: (N[, K], *size)."""
+        size = _check.lengths("size", size, self.ndim)
+        y = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device)
+        with torch.no_grad():
+            found = self.warp.points(self.points(y.flatten(0, -2))).unflatten(-2, size)
+        off = [normalized_to_pixel(p, size, align_corners=align_corners) for p in (found, y)]
+        return (off[0] - off[1]).norm(dim=-1)
+
+    def _map(self, xy: Tensor) -> Tensor:
+        return self._solution(xy)[0].to(torch.promote_types(self.dtype, xy.dtype))
+
+    def _jacobian(self, xy: Tensor) -> Tensor:
+        """The inverse of the warp's own at the solution; zeros where there is none."""
+        x, sound = self._solution(xy)
+        jacobian, sound = self.warp._jacobian(x), sound[..., None, None]
+        eye = torch.eye(self.ndim, dtype=x.dtype, device=x.device)
+        jacobian = torch.where(sound, jacobian, eye)
+        columns = [solve(jacobian, column.expand_as(x)) for column in eye]
+        return torch.where(sound, torch.stack(columns, dim=-1), 0)
+
+    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        return self._map(xy), self._jacobian(xy)
+
+    def _solution(self, xy: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
+        """The solution, with its derivatives, and whether it is one that has derivatives."""
+        y = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
+        with torch.no_grad():
+            found = (follow if is_traced(y) else search)(self.warp, y.detach())
+        x, jacobian = found.x.detach(), found.jacobian.detach()
+        sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (determinant(jacobian).abs() > FLAT)
+        if is_transformed() or y.requires_grad or self.warp._map(x[..., :1, :]).requires_grad:
+            x = self._with_derivatives(x, y, jacobian, sound)
+        return x, sound
+
+    def _with_derivatives(self, x: Tensor, y: Tensor, jacobian: Tensor, sound: Tensor) -> Tensor:
+        """x as it is, with the derivatives of the implicit function warp(x) = y.
+
+        One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both: at the
+        solution y - warp(x) is zero, so J's derivative has no part in the first; in the second step the first derivative
+        of y - warp(x) is zero too, so that it has none in the second.
+        """
+        for _ in range(2):
+            step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - self.warp._map(x), 0))
+            x = x + (step - step.detach())
+        return x
 
 
 def joint_batch(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
