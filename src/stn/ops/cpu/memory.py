@@ -17,7 +17,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,8 @@ from stn.ops.torch_private import storage_use_count
 
 LEAST = 1 << 20  # bytes of a result that goes through the pool: the C library keeps smaller blocks itself
 KEPT = 1 << 28  # bytes in the pool at most: the oldest storages leave first
+
+KINDS = {torch.float32: np.dtype(np.float32).str, torch.float64: np.dtype(np.float64).str}
 
 _pool: list[torch.UntypedStorage] = []  # the latest is the last
 _lock = threading.Lock()
@@ -59,9 +60,17 @@ def flat(tensor: Tensor, last: bool = False) -> Any:
     Through NumPy's array interface, because `Tensor.numpy()` would forbid torch to resize the storage ever again.
     """
     tensor = (tensor.movedim(1, -1) if last else tensor).reshape(-1)
-    kind = np.dtype(np.float64 if tensor.dtype == torch.float64 else np.float32).str
-    interface = {"version": 3, "shape": tensor.shape, "typestr": kind, "data": (tensor.data_ptr(), False)}
-    return np.asarray(SimpleNamespace(__array_interface__=interface, alive=tensor))
+    numbers: Any = _Numbers()
+    numbers.tensor = tensor
+    place = {"version": 3, "shape": tensor.shape, "typestr": KINDS[tensor.dtype], "data": (tensor.data_ptr(), False)}
+    numbers.__array_interface__ = place
+    return np.asarray(numbers)
+
+
+class _Numbers:
+    """The memory of a tensor, which lives as long as the array."""
+
+    __slots__ = ("__array_interface__", "tensor")
 
 
 def _storage(nbytes: int) -> torch.UntypedStorage:
