@@ -1,4 +1,4 @@
-"""Layers: localisation networks, the spatial transformer, and losses."""
+"""Layers: localization networks, the spatial transformer, and losses."""
 
 from stn.nn.diagnostics import identity_loss, look_diagnostics
 from stn.nn.localization import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
