@@ -1,4 +1,4 @@
-"""InverseWarp: the inverse of a warp that has no formula, found point by point."""
+"""InverseWarp: the inverse of a warp without a closed-form inverse, computed point by point."""
 
 from __future__ import annotations
 
@@ -31,13 +31,22 @@ FLAT = 1e-6  # a Jacobian's determinant below which its inverse is noise in floa
 
 
 class InverseWarp(Warp):
-    """The x that `warp` takes to y, found point by point: by Newton's method with a step that halves where it does not
-    help, and for a point that this does not solve, again from the nearest of a lattice of mapped points.
+    """The inverse of any warp, computed point by point: the x that `warp` takes to y.
 
-    Where `warp` does not fold this finds the x; where it folds there may be none, or several. `solved` says at which
-    points there is one, `residual` how far off the worst is. Derivatives are those of the implicit function, to second
-    order, and zero at a point without a solution. While torch.compile or torch.func traces, which see no numbers, all
-    points take the same few steps from one start.
+    It uses Newton's method, with a step that halves where it does not help; a point that this does not solve starts
+    again from the nearest points of a lattice. Where `warp` does not fold this finds the x. Where it folds there may be
+    none or several: `solved` says at which points there is one, `residual` how far off the worst is. Derivatives are
+    those of the implicit function, to second order, and zero at a point without a solution. While torch.compile or
+    torch.func traces, values cannot be read: all points take the same few steps from one start.
+
+    Args:
+        warp: The warp to invert. `warp.inverse()` uses a formula where there is one, and otherwise this class.
+
+    Example:
+        >>> warp = stn.BSpline()(0.05 * torch.randn(1, 98))
+        >>> inverse = stn.InverseWarp(warp)
+        >>> inverse.solved((16, 16)).all().item(), inverse.residual((16, 16)).item() < 0.01
+        (True, True)
     """
 
     def __init__(self, warp: Warp) -> None:
@@ -45,19 +54,37 @@ class InverseWarp(Warp):
         self.batch, self.ndim, self.dtype, self.device = warp.batch, warp.ndim, warp.dtype, warp.device
 
     def inverse(self) -> Warp:
+        """Return the warp of which this is the inverse."""
         return self.warp
 
     def residual(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-        """How far `warp` of the solution lies from y at most, in pixels of an image of this size: (N[, K])."""
+        """Return the largest distance between `warp` of the solution and y, in pixels of an image of this size.
+
+        Args:
+            size: (H, W) or (D, H, W), in pixels.
+            align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
+
+        Returns:
+            (N,) or (N, K).
+        """
         return self._distances(size, align_corners).flatten(len(self.batch)).amax(dim=-1)
 
     def solved(self, size: Sequence[int], *, align_corners: bool = False, tolerance: float = 0.01) -> Tensor:
-        """Whether the pixel has a source point, up to `tolerance` pixels, for each of this size: bool (N[, K], *size)."""
+        """Return which pixels of an image of this size have a source point.
+
+        Args:
+            size: (H, W) or (D, H, W), in pixels.
+            align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
+            tolerance: Largest distance between `warp` of the solution and the pixel, in pixels. Positive.
+
+        Returns:
+            bool, (N, *size) or (N, K, *size).
+        """
         _check.positive("tolerance", tolerance)
         return self._distances(size, align_corners) <= tolerance
 
     def _distances(self, size: Sequence[int], align_corners: bool) -> Tensor:
-        """From `warp` of the solution to y, in pixels of an image of this size: (N[, K], *size)."""
+        """Return the distances from `warp` of the solution to y, in pixels of an image: (N[, K], *size)."""
         size = _check.lengths("size", size, self.ndim)
         y = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device)
         with torch.no_grad():
@@ -69,7 +96,7 @@ class InverseWarp(Warp):
         return self._solution(xy)[0].to(torch.promote_types(self.dtype, xy.dtype))
 
     def _jacobian(self, xy: Tensor) -> Tensor:
-        """The inverse of the warp's own at the solution; zeros where there is none."""
+        """Return the inverse of the warp's own Jacobian at the solution; zeros where there is none."""
         x, sound = self._solution(xy)
         jacobian, sound = self.warp._jacobian(x), sound[..., None, None]
         eye = torch.eye(self.ndim, dtype=x.dtype, device=x.device)
@@ -81,7 +108,7 @@ class InverseWarp(Warp):
         return self._map(xy), self._jacobian(xy)
 
     def _solution(self, xy: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
-        """The solution, with its derivatives, and whether it is one that has derivatives."""
+        """Return the solution with its derivatives, and whether it is one that has derivatives."""
         y = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
         with torch.no_grad():
             found = (follow if is_traced(y) else search)(self.warp, y.detach())
@@ -92,11 +119,11 @@ class InverseWarp(Warp):
         return x, sound
 
     def _with_derivatives(self, x: Tensor, y: Tensor, jacobian: Tensor, sound: Tensor) -> Tensor:
-        """x as it is, with the derivatives of the implicit function warp(x) = y.
+        """Return x unchanged, with the derivatives of the implicit function warp(x) = y.
 
-        One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both: at the
-        solution y - warp(x) is zero, so J's derivative has no part in the first; in the second step the first derivative
-        of y - warp(x) is zero too, so that it has none in the second.
+        One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both. At
+        the solution y - warp(x) is zero, so the derivative of J has no part in the first. In the second step the first
+        derivative of y - warp(x) is zero too, so it has none in the second.
         """
         for _ in range(2):
             step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - self.warp._map(x), 0))
