@@ -3,9 +3,10 @@
 import itertools
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stn.grid import lattice
+from stn.nn import ParamGroup
 from stn.transforms import Family, family
 
 MODES = ("nearest", "bilinear", "bicubic")
@@ -28,6 +29,13 @@ def near_identity(
     """Parameters (n, P) of a family that are not the identity, and do not fold."""
     start = family(transform).identity().to(dtype)
     return start + strength * torch.randn(n, len(start), dtype=dtype, generator=seeded(seed)).clamp(-1.5, 1.5)
+
+
+def held(group: ParamGroup) -> list[nn.Parameter]:
+    """The parameters of an optimizer's group."""
+    parameters = group["params"]
+    assert isinstance(parameters, list)
+    return parameters
 
 
 def ramp(size: tuple[int, ...], *, align_corners: bool, dtype: torch.dtype = torch.float64) -> Tensor:

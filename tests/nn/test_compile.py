@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.nn import DenseLocalization
+from stn.nn import AbstractSpatialTransformer, DenseLocalization
+from stn.ops.sampling import SamplingOptions
 from tests.helpers import seeded
 
 MIDDLE = torch.tensor([[0.6, 0.0, 0.1], [0.0, 0.6, 0.0]])
@@ -21,7 +22,20 @@ def test_steps(start: Tensor | None) -> None:
     check(stn.InverseCompositionalTransformer(DenseLocalization(8 * 9), "affine", (8, 9), steps=2, start=start))
 
 
-def check(layer: stn.SpatialTransformer) -> None:
+def test_steps_that_share_a_pyramid() -> None:
+    options: SamplingOptions = {"antialias": True, "padding_mode": "reflection"}
+    check(stn.InverseCompositionalTransformer(DenseLocalization(8 * 9), "affine", (8, 9), steps=2, **options))
+
+
+def test_an_exported_layer_returns_the_same() -> None:
+    layer = stn.InverseCompositionalTransformer(DenseLocalization(8 * 9), "rigid", (8, 9), steps=2, padding_mode="border")
+    with torch.no_grad():
+        layer.regression.bias.add_(0.05 * torch.randn(layer.regression.bias.shape, generator=seeded()))
+    x = torch.rand(2, 1, 12, 14, generator=seeded())
+    torch.testing.assert_close(torch.export.export(layer, (x,)).module()(x), layer(x))
+
+
+def check(layer: AbstractSpatialTransformer) -> None:
     with torch.no_grad():
         layer.regression.bias.add_(0.05 * torch.randn(layer.regression.bias.shape, generator=seeded()))
     x = torch.rand(2, 1, 12, 14, generator=seeded())

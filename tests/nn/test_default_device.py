@@ -1,7 +1,7 @@
 """Calls on what is on the CPU stay there, whatever device is torch's default."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -10,12 +10,13 @@ from torch import Tensor
 import stn
 from stn.lab.networks.colocalization import boxes_of
 from stn.lab.networks.parts import build_parts
-from stn.nn import DenseLocalization, SharedTrunkTransformer, identity_loss, look_diagnostics
+from stn.nn import AbstractSpatialTransformer, DenseLocalization, SharedTrunkTransformer, identity_loss, look_diagnostics
 from stn.registration.fit import bent, unit_parameters
 from stn.transforms import FAMILIES, family
 from stn.transforms.linear import Linear
 from tests.helpers import near_identity, noise, seeded
 
+T = TypeVar("T", bound=AbstractSpatialTransformer)
 LINEAR = [name for name in FAMILIES if isinstance(family(name), Linear)]
 
 
@@ -73,7 +74,7 @@ def test_boxes() -> None:
     assert same(lambda: boxes_of(warp))
 
 
-def moved(layer: stn.SpatialTransformer) -> stn.SpatialTransformer:
+def moved(layer: T) -> T:
     with torch.no_grad():
         for p in layer.regression.parameters():
             p.add_(0.03 * torch.randn(p.shape, generator=seeded()))
@@ -88,7 +89,7 @@ def trunk() -> torch.nn.Module:
 def test_layers(name: str) -> None:
     """Theta, warps, and starting again; and a network that is looked at once to find what it returns."""
     start = torch.tensor([[0.5, 0.0, 0.1], [0.0, 0.5, 0.0]])
-    layers: list[stn.SpatialTransformer] = [
+    layers: list[AbstractSpatialTransformer] = [
         stn.SpatialTransformer(DenseLocalization(64), name, num_transforms=3, start=start),
         stn.SpatialTransformer.for_input((1, 8, 8), name),
         stn.InverseCompositionalTransformer(DenseLocalization(64), name),
@@ -124,7 +125,7 @@ def test_a_layer_made_on_another_device(name: str) -> None:
 @pytest.mark.parametrize("layer", ("plain", "steps", "shared"))
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_step_of_training(name: str, layer: str) -> None:
-    made: dict[str, Callable[[], stn.SpatialTransformer]] = {
+    made: dict[str, Callable[[], AbstractSpatialTransformer]] = {
         "plain": lambda: stn.SpatialTransformer(DenseLocalization(64), name),
         "steps": lambda: stn.InverseCompositionalTransformer(DenseLocalization(64), name, steps=2),
         "shared": lambda: SharedTrunkTransformer(trunk(), DenseLocalization(192), name),

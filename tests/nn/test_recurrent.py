@@ -9,13 +9,19 @@ import torch
 from torch import Tensor, nn
 
 import stn
-from stn.nn import DenseLocalization, DigitLocalization, InverseCompositionalTransformer, SharedTrunkTransformer
+from stn.nn import (
+    AbstractSpatialTransformer,
+    DenseLocalization,
+    DigitLocalization,
+    InverseCompositionalTransformer,
+    SharedTrunkTransformer,
+)
 from stn.transforms import FAMILIES, family
-from tests.helpers import noise, seeded
+from tests.helpers import held, noise, seeded
 
 Y, X = torch.meshgrid(*2 * (torch.linspace(-31 / 32, 31 / 32, 32),), indexing="ij")
 
-T = TypeVar("T", bound=stn.SpatialTransformer)
+T = TypeVar("T", bound=AbstractSpatialTransformer)
 
 
 def blob(x: float, y: float) -> Tensor:  # (1, 1, 32, 32), its middle at (x, y)
@@ -121,7 +127,7 @@ def test_options_and_gradients_of_every_step(options: Any) -> None:
     for key, p in layer.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().max() > 0, key
     rest, *_ = stn.param_groups(nn.Sequential(layer, nn.Linear(8, 1)), lr=0.1, localization_lr=0.01)
-    assert len(rest["params"]) == 2 and "steps=2" in repr(layer)
+    assert len(held(rest)) == 2 and "steps=2" in repr(layer)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -187,8 +193,8 @@ def test_the_trunk_is_one_and_learns_from_both_readings() -> None:
 def test_the_trunk_learns_at_the_rate_of_the_network() -> None:
     layer = SharedTrunkTransformer(trunk(), DenseLocalization(4 * 6 * 6), "rigid")
     rest, localization, _ = stn.param_groups(layer, lr=0.1, localization_lr=0.01)
-    assert {id(p) for p in rest["params"]} == {id(p) for p in layer.trunk.parameters()}
-    assert {id(p) for p in localization["params"]} == {id(p) for p in layer.localization.parameters()}
+    assert {id(p) for p in held(rest)} == {id(p) for p in layer.trunk.parameters()}
+    assert {id(p) for p in held(localization)} == {id(p) for p in layer.localization.parameters()}
 
 
 TRUNKS: dict[str, Callable[[], nn.Module]] = {

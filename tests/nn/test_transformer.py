@@ -2,15 +2,16 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import stn
-from stn.nn import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
+from stn.nn import AbstractSpatialTransformer, DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
 from stn.transforms import FAMILIES
-from tests.helpers import noise, seeded
+from tests.helpers import held, noise, seeded
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -189,9 +190,9 @@ def test_param_groups() -> None:
     layer = stn.SpatialTransformer.for_input((1, 28, 28))
     network = nn.Sequential(layer, nn.Flatten(), nn.Linear(784, 10))
     rest, localization, regression = stn.param_groups(network, lr=0.1, localization_lr=0.01)
-    assert {id(p) for p in rest["params"]} == {id(p) for p in network[2].parameters()} and rest["lr"] == 0.1
-    assert {id(p) for p in localization["params"]} == {id(p) for p in layer.localization.parameters()}
-    assert {id(p) for p in regression["params"]} == {id(p) for p in layer.regression.parameters()}
+    assert {id(p) for p in held(rest)} == {id(p) for p in network[2].parameters()} and rest["lr"] == 0.1
+    assert {id(p) for p in held(localization)} == {id(p) for p in layer.localization.parameters()}
+    assert {id(p) for p in held(regression)} == {id(p) for p in layer.regression.parameters()}
     assert localization["lr"] == regression["lr"] == 0.01 and regression["weight_decay"] == 0
     assert len(layer.param_groups(0.1, 0.01)) == 2
     optimizer = torch.optim.AdamW([rest, localization, regression], weight_decay=1.0)
@@ -206,7 +207,7 @@ def test_shared_localisation_is_in_one_group_once() -> None:
     shared = DenseLocalization(16)
     network = nn.Sequential(stn.SpatialTransformer(shared), stn.SpatialTransformer(shared))
     groups = stn.param_groups(network, 0.1, 0.01)
-    ids = [id(p) for group in groups for p in group["params"]]
+    ids = [id(p) for group in groups for p in held(group)]
     assert len(ids) == len(set(ids)) == len(list(network.parameters()))
     torch.optim.AdamW(groups)
 
@@ -250,3 +251,49 @@ def test_layers_copy_pickle_and_load() -> None:
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), fresh):
         assert torch.equal(other(x), layer(x))
     assert "ThinPlateSpline" in repr(layer) and "border" in repr(layer)
+
+
+@pytest.mark.parametrize("mode", ("nearest", "bilinear", "bicubic", "catmull_rom", "bspline", "lanczos3"))
+@pytest.mark.parametrize("kind", (stn.SpatialTransformer, stn.InverseCompositionalTransformer))
+def test_layers_copy_and_pickle_whatever_the_kernel(kind: type[AbstractSpatialTransformer], mode: str) -> None:
+    """Also after a call: some kernels are functions without a name."""
+    layer = kind(DenseLocalization(64), "rigid", mode=mode, antialias=True, padding_mode="wrap").eval()
+    x = torch.rand(2, 1, 8, 8, generator=seeded())
+    y, how = layer(x), layer.sampling
+    assert how.interpolation.name == mode and how.padding.name == "wrap" and how.reads_levels
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(other(x), y) and other.sampling == how and repr(other) == repr(layer)
+
+
+class Halved(stn.SpatialTransformer):
+    """A layer of a user's own, which goes half as far, and returns the mean of what it sees."""
+
+    def localize(self, x: Tensor) -> Tensor:
+        start = self.family.identity()
+        return start + (super().localize(x) - start) / 2
+
+    def forward(self, x: Tensor, return_warp: bool = False) -> Any:
+        y, warp = super().forward(x, return_warp=True)
+        return (y.mean(dim=(2, 3)), warp) if return_warp else y.mean(dim=(2, 3))
+
+
+def test_a_layer_of_ones_own() -> None:
+    plain, own = (kind(DenseLocalization(64), "translation", (8, 8)) for kind in (stn.SpatialTransformer, Halved))
+    with torch.no_grad():
+        plain.regression.bias.copy_(torch.tensor([0.25, 0.0]))
+        own.regression.bias.copy_(torch.tensor([0.5, 0.0]))
+    x = torch.rand(2, 1, 8, 8, generator=seeded())
+    torch.testing.assert_close(own(x), plain(x).mean(dim=(2, 3)))
+    assert own(x, return_warp=True)[1].batch == (2,) and len(stn.param_groups(own, 0.1, 0.01)) == 2
+    assert isinstance(Halved.for_input((1, 8, 8)), Halved)
+
+
+def test_a_type_checker_sees_what_a_call_returns() -> None:
+    """The annotations are the test: mypy reads this file."""
+    layer, x = stn.SpatialTransformer(DenseLocalization(16)), torch.rand(2, 1, 4, 4)
+    one: Tensor = layer(x)
+    pair: tuple[Tensor, stn.Warp] = layer(x, return_warp=True)
+    either: Tensor | tuple[Tensor, stn.Warp] = layer(x, return_warp=bool(len(x)))
+    assert torch.equal(one, layer.forward(x)) and torch.equal(pair[0], one) and isinstance(either, tuple)
+    wrong: int = layer(x)  # type: ignore[assignment]  # mypy would see no error here if the call were Any
+    del wrong

@@ -185,6 +185,21 @@ def calls_the_scheduler(parallel):
     assert len(indices) == 2 and sum("fill_parallel" in name for name in indices) == 1, indices
 
 
+def test_a_system_without_fork_has_the_kernels_too() -> None:
+    """Windows, as far as another system can show it."""
+    code = """
+import os, numba, torch
+del os.register_at_fork, os.fork
+import stn
+from stn.io.files import alive
+image, theta = torch.rand(2, 3, 300, 300), torch.eye(2, 3).repeat(2, 1, 1).requires_grad_()
+stn.affine_sample(image, theta).sum().backward()
+print(theta.grad.shape, alive(1))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.stdout.strip() == "torch.Size([2, 2, 3]) True", out.stderr
+
+
 def test_forked_workers_may_warp_after_their_parent_has() -> None:
     """OpenMP dies in a child after a fork: there the serial twins are used. In a process of its own, for safety."""
     code = """

@@ -3,9 +3,10 @@
 import copy
 import gc
 import io
-import mmap
 import multiprocessing
 import pickle
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -19,13 +20,14 @@ from stn.ops.cpu import memory
 from stn.ops.cpu.memory import LEAST, empty_permuted
 from tests.helpers import noise
 
-pytestmark = pytest.mark.skipif(not hasattr(mmap, "MAP_ANONYMOUS"), reason="no pool on Windows")
+pytestmark = pytest.mark.skipif(memory.storage_use_count is None, reason="this torch has no use count: no pool")
 LARGE = (1, 1, 512, 512)  # a megabyte
+TWICE = (2, 1, 512, 512)
 
 
 @pytest.fixture(autouse=True)
-def nothing_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(memory, "_waiting", [])
+def empty_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(memory, "_pool", [])
     yield
 
 
@@ -60,8 +62,12 @@ def gradient(value: float) -> Tensor:
 
 def values(kept: object) -> Tensor:
     """What somebody who holds a result, or part of one, reads."""
+    if isinstance(kept, weakref.ref):
+        kept = kept()
     if isinstance(kept, torch.UntypedStorage):
         return torch.empty(0).set_(kept)
+    if "PyCapsule" in type(kept).__name__:
+        return torch.from_dlpack(kept)
     if isinstance(kept, torch.autograd.graph.Node):
         return kept._saved_self  # type: ignore[attr-defined]
     return torch.as_tensor(np.asarray(kept) if isinstance(kept, memoryview) else kept)
@@ -75,7 +81,10 @@ HOLDS: dict[str, Callable[[Tensor], object]] = {
     "part of an array": lambda result: result.numpy()[0, 0, ::2],
     "a memory view of an array": lambda result: memoryview(result.numpy()[0, 0]),
     "its storage": lambda result: result.untyped_storage(),
+    "a weak reference to its storage": lambda result: weakref.ref(result.untyped_storage()),
     "DLPack": lambda result: torch.from_dlpack(result),
+    "an array by DLPack": lambda result: np.from_dlpack(result.detach()),
+    "a capsule of DLPack": lambda result: torch.utils.dlpack.to_dlpack(result),
     "another tensor, by set_": lambda result: torch.empty(0).set_(result),  # type: ignore[call-overload]
     "a parameter": lambda result: nn.Parameter(result),
     "a graph that saved it": lambda result: (result.requires_grad_() ** 2).grad_fn,
@@ -90,6 +99,7 @@ def test_what_somebody_holds_is_never_overwritten_and_its_memory_is_used_again(
     result = make(1)
     place = result.data_ptr()
     kept = hold(result)
+    fixed = not result.untyped_storage().resizable()  # by `Tensor.numpy()`: another result could not be resized
     del result
     gc.collect()
     later = [make(value) for value in (2, 3, 4)]
@@ -99,19 +109,23 @@ def test_what_somebody_holds_is_never_overwritten_and_its_memory_is_used_again(
     assert read.numel() > 0 and (read == 1).all()
     del kept, read
     gc.collect()
-    assert used_again(place, 1)
+    assert large().untyped_storage().resizable() if fixed else used_again(place, 1)
 
 
 def test_a_shared_result_is_never_overwritten() -> None:
-    """`share_memory_` moves the values to another place: the block that they leave waits for the next result."""
+    """`share_memory_` moves the values to another place, which another process may use for longer."""
     result = sampled(1)
     place, view = result.data_ptr(), result[0, 0, 3:]
     assert result.share_memory_() is result and result.is_shared() and result.data_ptr() != place
-    assert used_again(place, 1)
     later = [sampled(value) for value in (2, 3)]
     assert (result == 1).all() and (view == 1).all() and view.is_shared()
     result.fill_(4)
     assert (view == 4).all() and [tensor.unique().tolist() for tensor in later] == [[2], [3]]
+    shared = result.data_ptr()
+    del result, view
+    later += [sampled(value) for value in (5, 6)]
+    assert shared not in {tensor.data_ptr() for tensor in later} and not any(tensor.is_shared() for tensor in later)
+    assert [tensor.unique().tolist() for tensor in later] == [[2], [3], [5], [6]]
 
 
 class Sampled(Dataset[Tensor]):
@@ -138,11 +152,31 @@ def test_what_a_worker_sends_or_inherits_is_never_overwritten() -> None:
     assert [tensor.unique().tolist() for tensor in mine] == [[12], [13], [14], [15]] and (held == 10).all()
 
 
-def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("alive", (False, True))
+def test_the_pool_is_bounded(alive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "KEPT", 3 * LEAST)
     results = [large() for _ in range(5)]
-    del results
-    assert sum(map(len, memory._waiting)) == 3 * LEAST
+    places = [result.data_ptr() for result in results]
+    if not alive:
+        del results
+    assert [storage.data_ptr() for storage in memory._pool] == places[-3:]
+    large((4, 1, 512, 512))  # larger than the pool
+    assert [storage.data_ptr() for storage in memory._pool] == places[-3:]
+
+
+def test_results_that_their_user_emptied_or_enlarged_count_as_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "KEPT", 3 * LEAST)
+    for _ in range(9):
+        large().untyped_storage().resize_(0)
+    assert len(memory._pool) <= 3
+    large().resize_(3, 1, 512, 512)
+    kept = large()
+    assert [storage.data_ptr() for storage in memory._pool] == [kept.data_ptr()]
+
+
+def test_no_pool_where_torch_cannot_tell_who_uses_a_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "storage_use_count", None)
+    assert sampled(1).unique().tolist() == [1] and not memory._pool
 
 
 def test_layout_and_dtype() -> None:
@@ -201,15 +235,62 @@ def test_results_are_resized_in_place(shape: tuple[int, ...]) -> None:
     assert result.data_ptr() == place and (result == 1).all()
 
 
-@pytest.mark.parametrize("shape", (LARGE, (1, 1, 16, 20)))
+def test_no_storage_that_a_call_reads_or_writes_is_fixed_in_size() -> None:
+    """`Tensor.numpy()` would do that to the caller's own tensors too, whatever their size."""
+    image, theta, fill = torch.zeros(1, 2, 8, 9).requires_grad_(), torch.eye(2, 3)[None].requires_grad_(), torch.ones(2)
+    grid = torch.zeros(1, 8, 9, 2).requires_grad_()
+    for last, mode in ((False, "bilinear"), (True, "bilinear"), (False, "bspline")):
+        given = image.detach().contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        given.requires_grad_()
+        for sampler, at in ((stn.affine_sample, theta), (stn.grid_sample, grid)):
+            out = sampler(given, at, mode=mode, fill_value=fill)
+            weight = torch.ones_like(out)
+            found = torch.autograd.grad(out, (given, at), weight)
+            for tensor in (given, fill, weight, out, *found):
+                assert tensor.untyped_storage().resizable()
+    level = stn.affine_sample(image.detach(), theta.detach() * 0.3, (4, 4), antialias=True)
+    assert level.untyped_storage().resizable() and image.untyped_storage().resizable()
+
+
+@pytest.mark.parametrize("make", (sampled, gradient))
+def test_results_grow(make: Callable[[float], Tensor]) -> None:
+    result = make(1)
+    assert result.resize_(TWICE) is result and result.shape == TWICE and (result[0] == 1).all()
+    result.fill_(2)
+    later = [make(value) for value in (3, 4)]
+    assert (result == 2).all() and [tensor.unique().tolist() for tensor in later] == [[3], [4]]
+    place = result.data_ptr()
+    del result
+    assert place not in {tensor.data_ptr() for tensor in (make(5), make(6))}  # it has another size now
+    again = large(TWICE)
+    assert again.data_ptr() == place and (again == 2).all()
+
+
+def test_the_storage_of_a_result_is_emptied_and_filled_again() -> None:
+    """So does FSDP with what it gathers."""
+    result = sampled(1)
+    storage = result.untyped_storage()
+    nbytes = storage.nbytes()
+    storage.resize_(0)
+    later = [sampled(value) for value in (2, 3)]
+    storage.resize_(nbytes)
+    result.fill_(4)
+    later += [sampled(5)]
+    assert (result == 4).all() and [tensor.unique().tolist() for tensor in later] == [[2], [3], [5]]
+    storage.resize_(0)
+    del result, storage
+    assert [sampled(value).unique().tolist() for value in (6, 7)] == [[6], [7]]
+
+
+@pytest.mark.parametrize("shape", (LARGE, (1, 1, 16, 20), TWICE))
 @pytest.mark.filterwarnings("ignore:An output with one or more elements was resized:UserWarning")
 def test_results_are_the_out_of_torchs_functions(shape: tuple[int, ...]) -> None:
     result = sampled(1)
     place = result.data_ptr()
     found = torch.add(torch.full(shape, 2.0), 3, out=result)
     later = sampled(6)
-    assert found is result and found.shape == shape and (found == 5).all()
-    assert found.data_ptr() == place != later.data_ptr()
+    assert found is result and found.shape == shape and (found == 5).all() and (later == 6).all()
+    assert found.data_ptr() != later.data_ptr() and (found.data_ptr() == place or shape == TWICE)
 
 
 @pytest.mark.parametrize("held", (False, True))
@@ -227,20 +308,63 @@ def test_results_are_set_to_other_memory(held: bool) -> None:
     assert public.tolist() == [0, 1, 2] and [tensor.unique().tolist() for tensor in later] == [[2], [3]]
 
 
-def test_a_training_step_asks_the_system_for_no_new_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_step_asks_for_no_new_memory() -> None:
     image, theta = noise(2, 3, 400, 500).requires_grad_(), torch.eye(2, 3)[None].repeat(2, 1, 1) * 0.9
-    blocks = []
-
-    class Block(mmap.mmap):
-        def __new__(cls, *args: int, **options: int) -> "Block":
-            blocks.append(args)
-            return super().__new__(cls, *args, **options)
-
-    monkeypatch.setattr(mmap, "mmap", Block)
     made = []
     for _ in range(3):
         image.grad = None
         stn.affine_sample(image, theta).sum().backward()
         gc.collect()
-        made.append(len(blocks))
-    assert made[0] > 0 and made[2] == made[1]
+        made.append({storage.data_ptr() for storage in memory._pool})
+    assert made[0] and made[2] == made[1]
+
+
+def test_two_threads_never_take_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread is held where it has found unused memory and not yet taken it. The other does not wait for it."""
+    first = large().fill_(1)
+    place, found, go_on, results = first.data_ptr(), threading.Event(), threading.Event(), list[Tensor]()
+    del first
+    is_unused = memory._is_unused
+
+    def held(i: int) -> bool:
+        unused = is_unused(i)
+        if threading.current_thread() is thread:
+            found.set()
+            go_on.wait(10)
+        return unused
+
+    monkeypatch.setattr(memory, "_is_unused", held)
+    thread = threading.Thread(target=lambda: results.append(large()))
+    thread.start()
+    assert found.wait(10)
+    results.append(large())
+    assert thread.is_alive()
+    go_on.set()
+    thread.join()
+    places = [result.data_ptr() for result in results]
+    assert places[1] == place != places[0]
+
+
+def test_a_destructor_may_sample_while_memory_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector runs it wherever it likes, in the thread that holds the lock too."""
+    results: list[Tensor] = []
+    large()
+    is_unused = memory._is_unused
+
+    def interrupted(i: int) -> bool:
+        if not results:
+            results.append(sampled(1))
+        return is_unused(i)
+
+    monkeypatch.setattr(memory, "_is_unused", interrupted)
+    results.append(sampled(2))
+    assert [result.unique().tolist() for result in results] == [[1], [2]]
+    assert results[0].data_ptr() != results[1].data_ptr()
+
+
+def test_nothing_with_another_owner_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Python's own count says: since torch 2.13 it says the same."""
+    large()
+    monkeypatch.setattr(memory, "storage_use_count", lambda storage: 2)
+    large()
+    assert len(memory._pool) == 2

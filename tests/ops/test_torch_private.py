@@ -46,3 +46,14 @@ def test_they_mean_what_they_are_taken_for() -> None:
     x.register_hook(lambda grad: seen.append(private.is_legacy_batched(grad)))
     torch.autograd.grad(square(x), x, torch.eye(3), is_grads_batched=True)
     assert seen[1:] == [False, True]
+
+
+def test_the_use_count_of_a_storage_counts_its_tensors() -> None:
+    storage = torch.UntypedStorage(8)
+    assert private.storage_use_count(storage._cdata) == 1
+    tensor = torch.empty(0).set_(storage, 0, (2,), (1,))
+    assert private.storage_use_count(storage._cdata) == 2
+    view = tensor[1:]
+    assert private.storage_use_count(storage._cdata) == 3
+    del tensor, view
+    assert private.storage_use_count(storage._cdata) == 1

@@ -17,7 +17,7 @@ from stn import _check
 from stn.export import older
 from stn.ops.context import LOWERINGS, Target, exporting
 
-__all__ = ["to_onnx", "to_program"]
+__all__ = ["largest_difference", "to_onnx", "to_program"]
 
 OPSETS = range(16, 21)  # GridSample is there from the first
 

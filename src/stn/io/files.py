@@ -125,7 +125,9 @@ def sweep(folder: Path) -> None:
 
 
 def alive(process: int) -> bool:
-    """Whether a process of this machine still runs."""
+    """Return whether a process of this machine still runs. On Windows, where signal 0 is Ctrl-C, every process counts."""
+    if not hasattr(os, "fork"):
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -5,9 +5,9 @@ The names of its modules are those of the checkpoints, so that state dicts load 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stn import _check
 from stn.grid import lattice
 from stn.models.text import SIZE
+from stn.nn.base import LayerCall
 from stn.ops.context import unrounded
 from stn.transforms import ThinPlateSpline, Warp, text_edges
 
@@ -48,6 +49,8 @@ class BenchmarkRectifier(nn.Module):
         torch.Size([4, 1, 32, 100])
     """
 
+    __call__: LayerCall
+
     def __init__(
         self, size: Sequence[int] = SIZE, *, control_points: int = 20, in_channels: int = 1, half_pixel_flaw: bool = False
     ) -> None:
@@ -73,7 +76,13 @@ class BenchmarkRectifier(nn.Module):
         height, width = x.shape[2:]
         return (positions.unflatten(-1, (-1, 2)) * positions.new_tensor([1 - 1 / width, 1 - 1 / height])).flatten(1)
 
-    def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
+    @overload
+    def forward(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    @overload
+    def forward(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
+    def forward(self, x: Tensor, return_warp: bool = False) -> Tensor | tuple[Tensor, Warp]:
         """Rectify images.
 
         Args:
@@ -208,7 +217,7 @@ def _check_state(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], size: 
             _check.fail(f"{PREFIX}{name} must be that of control points on the two edges and size={size}; it differs")
 
 
-def _some(names: Any) -> str:
+def _some(names: Iterable[str]) -> str:
     some = sorted(names)
     return ", ".join(some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "") if some else "nothing"
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from stn import _check
 from stn.nn.localization import DenseLocalization, localization_for
-from stn.nn.recurrent import InverseCompositionalTransformer
+from stn.nn.recurrent import AbstractSteppedTransformer
 from stn.ops.sampling import SamplingOptions
-from stn.transforms import Family
+from stn.transforms import Family, Warp
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 
-class SharedTrunkTransformer(InverseCompositionalTransformer):
+class SharedTrunkTransformer(AbstractSteppedTransformer):
     """Features of the warped input: (N, C, *in) -> trunk of (N, C, *size), which the rest of the classifier reads.
 
     A warped map of features is not the map of the warped input: in general no warp of features undoes a transform of the
     image. So theta is found from deep features, with the weights that classify, but it is the input that is warped, and the
-    same trunk reads it. Both readings train the trunk, which learns at the rate of the network, not of the localisation.
+    same trunk reads it. Both readings train the trunk, which learns at the rate of the network, not of the localization.
     trunk: a module (N, C, *size) -> features. localization: features -> (N, F), as in SpatialTransformer.
     steps: how often theta is found and composed, as in InverseCompositionalTransformer; so are size, start and options.
 
@@ -47,7 +47,7 @@ class SharedTrunkTransformer(InverseCompositionalTransformer):
         self.trunk = trunk
 
     @classmethod
-    def for_input(  # type: ignore[override]  # a constructor, with the arguments of __init__, the only one that mypy exempts
+    def for_input(
         cls,
         in_shape: Sequence[int],  # (C, H, W)
         trunk: nn.Module,
@@ -75,9 +75,10 @@ class SharedTrunkTransformer(InverseCompositionalTransformer):
         """theta: (N, P)."""
         return super().localize(self.trunk(x))
 
-    def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # features, or (features, Warp)
-        look, warp = super().forward(x, return_warp=True)
-        return (self.trunk(look), warp) if return_warp else self.trunk(look)
+    def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
+        """The trunk's features of the last look, and the warp of that look."""
+        look, warp = self.last_look(x)
+        return self.trunk(look), warp
 
 
 @torch.no_grad()

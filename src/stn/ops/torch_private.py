@@ -24,6 +24,9 @@ AFTER_AUTOGRAD = torch._C._after_autograd_keyset
 records_tangents = torch._C._is_fwd_grad_enabled
 set_tangents_recorded = forward_ad._set_fwd_grad_enabled
 
+# How many tensors and other owners in C++ a storage has: with this name a dead one is used again, without it never.
+storage_use_count: Any = getattr(torch._C, "_storage_Use_Count", None)
+
 # The vmap behind `is_grads_batched` and `vectorize=True`, older than torch.func's.
 is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
 leave_legacy_vmap = torch._C._vmapmode_decrement_nesting

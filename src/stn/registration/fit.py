@@ -84,7 +84,7 @@ def register(
             images of different kinds), or a function (warped, fixed, weight) -> (N,).
         start: A warp found before, such as an affine one: the result is `start @ new`. None: transforms of at most 15
             parameters start from 32 initial guesses if the coarsest level is small; the best are refined.
-        bending: Weight of the squared second differences of the new warp, 0 or more. They vanish for affine maps.
+        bending: Weight of the squared second differences of the warp. They are 0 for affine maps.
         levels: Number of pyramid levels. None: down to 16 pixels.
         steps: Most steps on a level. A level ends earlier when its steps are below a hundredth of its pixels.
         report: Called in each step with the level, the step and the losses (N,).

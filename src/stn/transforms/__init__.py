@@ -8,7 +8,6 @@ from stn.transforms.bounded import Bounded, bounded
 from stn.transforms.bspline import BSpline
 from stn.transforms.cpab import CPAB
 from stn.transforms.field import Displacement
-from stn.transforms.inverse import InverseWarp
 from stn.transforms.linear import (
     Affine,
     AnisotropicScale,
@@ -23,7 +22,7 @@ from stn.transforms.linear import (
 from stn.transforms.matrix import MatrixWarp, from_pixel_matrix
 from stn.transforms.spline import ThinPlateSpline, text_edges
 from stn.transforms.velocity import Velocity
-from stn.transforms.warp import Warp
+from stn.transforms.warp import InverseWarp, Warp
 
 FAMILIES: dict[str, Callable[[int], Family]] = {  # name -> family of that many dimensions
     "translation": Translation,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,10 +13,8 @@ from stn.ops.rules.spline import Spline, radial_and_linear
 from stn.ops.sample import Sampled, sampled
 from stn.ops.sampling import CallOptions
 from stn.transforms.base import Constants, Family
+from stn.transforms.matrix import MatrixWarp
 from stn.transforms.warp import Warp
-
-if TYPE_CHECKING:
-    from stn.transforms.matrix import MatrixWarp
 
 # Singular values of the spline's system below this share of the largest are zero: two control points that coincide, or
 # points on one line. The system of 400 scattered points reaches down to 1e-8, that of 16 to 1e-3.
@@ -103,9 +100,9 @@ class ThinPlateWarp(Warp):
         moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
         return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
-    def before(self, outer: MatrixWarp) -> Warp:
+    def before(self, outer: Warp) -> Warp:
         """An affine map of a spline is a spline: A (x + U w) + t = x + U w A' + (A - I) x + t."""
-        if not outer.is_affine or len(outer.batch) > len(self.batch):
+        if not isinstance(outer, MatrixWarp) or not outer.is_affine or len(outer.batch) > len(self.batch):
             return super().before(outer)
         _check.composable(outer.batch, self.batch, outer.ndim, self.ndim)
         matrix = outer.matrix.to(self.coefficients.dtype)

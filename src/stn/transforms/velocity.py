@@ -13,6 +13,7 @@ from stn.ops.sampling import CallOptions
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.bspline import spread
 from stn.transforms.field import FieldWarp
+from stn.transforms.warp import Warp
 
 # Largest error against the exact flow, half widths, theta of a standard deviation of 0.2: 2-D 96 0.0028, 192 0.0008; 3-D 36
 # 0.011, 48 0.009.
@@ -75,17 +76,30 @@ class Velocity(Family["FlowWarp"]):
 EXTENT = 1.5  # half a width of the lattice: what flows out of the image must be followed there, to find its way back
 
 
-class FlowWarp(FieldWarp):
-    """The flow of a stationary velocity field after one unit of time."""
+class FlowWarp(Warp):
+    """The flow of a stationary velocity field after one unit of time: a stored field of displacements."""
 
     def __init__(self, velocity: Tensor, squarings: int, dtype: torch.dtype) -> None:  # (N[, K], *resolution, d)
         self.velocity, self.squarings = velocity, squarings
         displacement = flow(velocity / EXTENT, squarings) * EXTENT
-        super().__init__(displacement, align_corners=True, extent=EXTENT, dtype=dtype)
+        self.stored = FieldWarp(displacement, align_corners=True, extent=EXTENT, dtype=dtype)
+        self.batch, self.ndim, self.dtype, self.device = self.stored.batch, self.stored.ndim, dtype, self.stored.device
 
     def inverse(self) -> FlowWarp:
         """Return the flow of the negated velocity."""
         return FlowWarp(-self.velocity, self.squarings, self.dtype)
+
+    def _map(self, xy: Tensor) -> Tensor:
+        return self.stored._map(xy)
+
+    def _jacobian(self, xy: Tensor) -> Tensor:
+        return self.stored._jacobian(xy)
+
+    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        return self.stored._linearized(xy)
+
+    def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
+        return self.stored._displacements(size, align_corners)
 
 
 def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), normalised, corners aligned

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.grid import lattice
+from stn.grid import lattice, normalized_to_pixel
 from stn.ops.context import unrounded
 from stn.ops.sample import Sampled, displaced_sample
 from stn.ops.sampling import CallOptions
+from stn.ops.torch_private import is_transformed
+from stn.transforms.search import FLAT, SOLVED, determinant, follow, is_traced, scale, search, solve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from stn.transforms.matrix import MatrixWarp
 
 
 class Warp(ABC):
@@ -38,8 +38,6 @@ class Warp(ABC):
         >>> shift = stn.Translation()(torch.tensor([[0.2, 0.0]]))
         >>> (half @ shift).points(torch.tensor([1.0, 0.0]))  # (1 + 0.2) / 2
         tensor([[0.6000, 0.0000]])
-        >>> (half @ shift).sample(torch.rand(1, 3, 32, 32)).shape
-        torch.Size([1, 3, 32, 32])
     """
 
     batch: tuple[int, ...]  # (N,), or (N, K): K looks at each image
@@ -55,9 +53,6 @@ class Warp(ABC):
 
         Returns:
             (N, .., d) or (N, K, .., d).
-
-        Raises:
-            InputError: xy has a wrong shape. TypeError: it is not a floating-point tensor.
         """
         _check.points("xy", xy, self.ndim)
         batch, shape = self.batch, xy.shape[:-1]
@@ -131,8 +126,6 @@ class Warp(ABC):
 
     def inverse(self) -> Warp:
         """Return the warp from source to target points, by iteration (`InverseWarp`) where no formula is known."""
-        from stn.transforms.inverse import InverseWarp  # which is a Warp, and so imports this file
-
         return InverseWarp(self)
 
     def __matmul__(self, other: Warp) -> Warp:
@@ -143,7 +136,7 @@ class Warp(ABC):
         """Return `self @ inner`, for torch.compile, which supports this operator only for tensors."""
         return ComposedWarp(self, inner)
 
-    def before(self, outer: MatrixWarp) -> Warp:
+    def before(self, outer: Warp) -> Warp:
         """Return `outer @ self`. Warps whose result is of the same kind, and as quick to sample, override this."""
         return ComposedWarp(outer, self)
 
@@ -239,12 +232,94 @@ class ComposedWarp(Warp):
         return torch.where(lost, 0, between), lost
 
 
-def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
-    """Return the determinant by its formula: torch's factorizes, and has no second derivative at singular matrices."""
-    if matrix.shape[-1] == 2:
-        return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
-    a, b, c = matrix.unbind(dim=-2)
-    return (a * torch.linalg.cross(b, c)).sum(dim=-1)
+class InverseWarp(Warp):
+    """The inverse of any warp, computed point by point: the x that `warp` takes to y.
+
+    It uses Newton's method, with a step that halves where it does not help; a point that this does not solve starts
+    again from the nearest points of a lattice. Where `warp` does not fold this finds the x. Where it folds there may be
+    none or several: `solved` says at which points there is one, `residual` how far off the worst is. Derivatives are
+    those of the implicit function, to second order, and zero at a point without a solution. While torch.compile or
+    torch.func traces, values cannot be read: all points take the same few steps from one start.
+
+    Args:
+        warp: The warp to invert. `warp.inverse()` uses a formula where there is one, and otherwise this class.
+
+    Example:
+        >>> warp = stn.BSpline()(0.05 * torch.randn(1, 98))
+        >>> inverse = stn.InverseWarp(warp)
+        >>> inverse.solved((16, 16)).all().item(), inverse.residual((16, 16)).item() < 0.01
+        (True, True)
+    """
+
+    def __init__(self, warp: Warp) -> None:
+        self.warp = warp
+        self.batch, self.ndim, self.dtype, self.device = warp.batch, warp.ndim, warp.dtype, warp.device
+
+    def inverse(self) -> Warp:
+        """Return the warp of which this is the inverse."""
+        return self.warp
+
+    def residual(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+        """Return the largest distance between `warp` of the solution and y, in pixels: (N,) or (N, K).
+
+        `size` and `align_corners` describe an image, as in `grid`: y is each of its pixels.
+        """
+        return self._distances(size, align_corners).flatten(len(self.batch)).amax(dim=-1)
+
+    def solved(self, size: Sequence[int], *, align_corners: bool = False, tolerance: float = 0.01) -> Tensor:
+        """Return which pixels of an image have a source point, up to `tolerance` > 0 pixels: bool (N[, K], *size).
+
+        `size` and `align_corners` describe the image, as in `grid`.
+        """
+        _check.positive("tolerance", tolerance)
+        return self._distances(size, align_corners) <= tolerance
+
+    def _distances(self, size: Sequence[int], align_corners: bool) -> Tensor:
+        """Return the distances from `warp` of the solution to y, in pixels of an image: (N[, K], *size)."""
+        size = _check.lengths("size", size, self.ndim)
+        y = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device)
+        with torch.no_grad():
+            found = self.warp.points(self.points(y.flatten(0, -2))).unflatten(-2, size)
+        off = [normalized_to_pixel(p, size, align_corners=align_corners) for p in (found, y)]
+        return (off[0] - off[1]).norm(dim=-1)
+
+    def _map(self, xy: Tensor) -> Tensor:
+        return self._solution(xy)[0].to(torch.promote_types(self.dtype, xy.dtype))
+
+    def _jacobian(self, xy: Tensor) -> Tensor:
+        """Return the inverse of the warp's own Jacobian at the solution; zeros where there is none."""
+        x, sound = self._solution(xy)
+        jacobian, sound = self.warp._jacobian(x), sound[..., None, None]
+        eye = torch.eye(self.ndim, dtype=x.dtype, device=x.device)
+        jacobian = torch.where(sound, jacobian, eye)
+        columns = [solve(jacobian, column.expand_as(x)) for column in eye]
+        return torch.where(sound, torch.stack(columns, dim=-1), 0)
+
+    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        return self._map(xy), self._jacobian(xy)
+
+    def _solution(self, xy: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
+        """Return the solution with its derivatives, and whether it is one that has derivatives."""
+        y = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
+        with torch.no_grad():
+            found = (follow if is_traced(y) else search)(self.warp, y.detach())
+        x, jacobian = found.x.detach(), found.jacobian.detach()
+        sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (determinant(jacobian).abs() > FLAT)
+        if is_transformed() or y.requires_grad or self.warp._map(x[..., :1, :]).requires_grad:
+            x = self._with_derivatives(x, y, jacobian, sound)
+        return x, sound
+
+    def _with_derivatives(self, x: Tensor, y: Tensor, jacobian: Tensor, sound: Tensor) -> Tensor:
+        """Return x unchanged, with the derivatives of the implicit function warp(x) = y.
+
+        One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both. At
+        the solution y - warp(x) is zero, so the derivative of J has no part in the first. In the second step the first
+        derivative of y - warp(x) is zero too, so it has none in the second.
+        """
+        for _ in range(2):
+            step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - self.warp._map(x), 0))
+            x = x + (step - step.detach())
+        return x
 
 
 def joint_batch(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from stn.lab.experiments import Run, RunFolder
 from stn.lab.experiments.train import Trainer, train
 from stn.lab.experiments.watch import CollapseWarning, Watch, collapse
 from stn.lab.networks import build, build_alignment
-from stn.nn import SpatialTransformer
+from stn.nn import AbstractSpatialTransformer
 from tests.helpers import seeded
 
 WELL = {"epoch": 2, "off_image_share": 0.2, "mean_scale": 0.8, "fold_share": 0.0, "theta_gradient": 0.1}
@@ -37,7 +37,7 @@ def test_each_sign_of_collapse_is_named(change: dict[str, float], words: str) ->
 def test_the_square_of_thetas_gradient() -> None:
     network = build("st-fcn", 28, "translation")
     watch, layer = Watch(network), network[0]
-    assert isinstance(layer, SpatialTransformer) and watch.diagnostics() == {} and watch.squares == 0
+    assert isinstance(layer, AbstractSpatialTransformer) and watch.diagnostics() == {} and watch.squares == 0
     network(torch.rand(1, 1, 28, 28).expand(4, -1, -1, -1)).logsumexp(dim=1).sum().backward()
     assert layer.regression.bias.grad is not None
     # The bias adds up what the thetas of four equal images get, a quarter of it each.
@@ -48,7 +48,7 @@ def test_the_square_of_thetas_gradient() -> None:
 def test_a_recurrent_layer_is_seen_as_a_whole(side: int) -> None:
     network = build_alignment("ic-stn-4", "affine", side=side)
     layer, watch = network.get_submodule("transformer"), Watch(network)
-    assert isinstance(layer, SpatialTransformer)
+    assert isinstance(layer, AbstractSpatialTransformer)
     with torch.no_grad():
         layer.regression.bias.copy_(torch.tensor([0.9, 0.1, 0.1, -0.1, 0.9, 0.0]))
     for _ in range(2):  # the second pass forgets the first
@@ -60,7 +60,7 @@ def test_a_recurrent_layer_is_seen_as_a_whole(side: int) -> None:
 def test_penalties_are_off_unless_asked_for_and_reach_theta() -> None:
     network = build("st-fcn", 28, "translation")
     watch, layer = Watch(network), network[0]
-    assert isinstance(layer, SpatialTransformer)
+    assert isinstance(layer, AbstractSpatialTransformer)
     with torch.no_grad():
         layer.regression.bias.copy_(torch.tensor([2.0, 0.0]))
     network(torch.rand(4, 1, 28, 28))
@@ -73,7 +73,7 @@ def test_penalties_are_off_unless_asked_for_and_reach_theta() -> None:
 
 def test_a_look_is_held_to_where_it_starts() -> None:
     layer = build("st-fcn", 60)[0]
-    assert isinstance(layer, SpatialTransformer)
+    assert isinstance(layer, AbstractSpatialTransformer)
     watch, x = Watch(layer), torch.rand(3, 1, 60, 60)
     layer(x)
     assert watch.penalty(identity=1.0, off_image=1.0) == 0  # though it sees half of the image

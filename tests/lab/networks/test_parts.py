@@ -9,7 +9,7 @@ from torch import nn
 import stn
 from stn.lab.networks import PartsNetwork, build_parts, small_resnet
 from stn.lab.networks.parts import tile_centers
-from tests.helpers import seeded
+from tests.helpers import held, seeded
 
 
 def features(pooled: bool) -> nn.Sequential:
@@ -50,6 +50,7 @@ def test_the_scale_is_fixed_and_the_look_has_its_own_size() -> None:
     nn.init.normal_(network.transformer.regression.weight)
     looks, warp = network.transformer(torch.rand(3, 3, 32, 32, generator=seeded()), return_warp=True)
     assert looks.shape == (3, 2, 3, 24, 24)
+    assert isinstance(warp, stn.MatrixWarp)
     assert torch.equal(warp.matrix[..., :2], 0.25 * torch.eye(2).expand(3, 2, 2, 2))
     assert warp.matrix[:, 0, :, 2].std(dim=0).min() > 0  # but each image has its own place
 
@@ -60,8 +61,8 @@ def test_one_localisation_network_and_one_backbone() -> None:
     localizations = [sum(p.numel() for p in n.transformer.localization.parameters()) for n in (two, four)]
     assert backbones[0] == backbones[1] and localizations[0] == localizations[1]
     groups = stn.param_groups(four, lr=1.0, localization_lr=1e-4)
-    assert [len(g["params"]) for g in groups] == [4 + 2, 4 + 6, 2]
-    taken = [id(p) for g in groups for p in g["params"]]
+    assert [len(held(g)) for g in groups] == [4 + 2, 4 + 6, 2]
+    taken = [id(p) for g in groups for p in held(g)]
     assert len(taken) == len(set(taken)) == len(list(four.parameters()))  # the localisation's backbone is a copy
 
 

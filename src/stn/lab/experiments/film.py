@@ -13,7 +13,7 @@ from stn.grid import normalized_to_pixel
 from stn.lab.experiments.folder import RunFolder
 from stn.lab.experiments.tasks import TASKS
 from stn.lab.experiments.watch import Watch
-from stn.nn import SpatialTransformer
+from stn.nn import AbstractSpatialTransformer
 from stn.transforms import Warp
 
 SAMPLES = 6  # images
@@ -63,9 +63,9 @@ def is_due(step: int, steps: int, epochs: int) -> bool:
     return step == 0 or step * parts // steps > (step - 1) * parts // steps
 
 
-def first_layer(network: nn.Module) -> SpatialTransformer | None:
+def first_layer(network: nn.Module) -> AbstractSpatialTransformer | None:
     """The transformer that sees the image, if it is one of 2-D images."""
-    layers = (module for module in network.modules() if isinstance(module, SpatialTransformer))
+    layers = (module for module in network.modules() if isinstance(module, AbstractSpatialTransformer))
     layer = next(layers, None)
     return layer if layer is not None and layer.family.ndim == 2 else None
 
@@ -78,13 +78,13 @@ class Scene(NamedTuple):
     outputs: Tensor  # (N, K, C, h, w)
 
 
-def scenes(layer: SpatialTransformer, images: Tensor, frames: list[tuple[int, Tensor]]) -> Iterator[Scene]:
+def scenes(layer: AbstractSpatialTransformer, images: Tensor, frames: list[tuple[int, Tensor]]) -> Iterator[Scene]:
     for step, theta in frames:
         warp = layer.composed(list(theta))
         yield Scene(step, warp, warp.sample(images, layer.size, **layer.options))
 
 
-def developed(folder: RunFolder) -> tuple[SpatialTransformer, Tensor, list[Scene]] | None:
+def developed(folder: RunFolder) -> tuple[AbstractSpatialTransformer, Tensor, list[Scene]] | None:
     """A run's layer (untrained), the images of its film and all frames; None if it has none.
 
     Raises: InputError if the folder is not that of a run.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stn.nn import SpatialTransformer, param_groups
+from stn.nn import AbstractSpatialTransformer, param_groups
 
 MOMENTUM = 0.95
 ITERATIONS = 5
@@ -85,7 +85,7 @@ def muon(network: nn.Module, lr: float, localization_lr: float, *, weight_decay:
 
 
 def _split(network: nn.Module, groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    regressions = [layer.regression for layer in network.modules() if isinstance(layer, SpatialTransformer)]
+    regressions = [layer.regression for layer in network.modules() if isinstance(layer, AbstractSpatialTransformer)]
     dense = [layer for layer in network.modules() if isinstance(layer, nn.Linear) and layer not in regressions]
     apart = {id(layer.weight) for layer in [*regressions, *dense[-1:]]}
     for group in groups:

@@ -105,7 +105,9 @@ def find(search: Search, images: Labelled, encoder: Codes) -> Found:
     layer = build_colocalizer(example.x.shape[-1], _look(search.start), antialias=True)
     loss = _train(search, layer, example.x, encoder)
     with torch.no_grad():
-        boxes = boxes_of(layer(example.x, return_warp=True)[1])
+        _, warp = layer(example.x, return_warp=True)
+    assert isinstance(warp, MatrixWarp)
+    boxes = boxes_of(warp)
     assert example.boxes is not None
     iou = box_iou(boxes, example.boxes[:, 0])
     measured = {"found_percent": 100 * (iou > 0.5).float().mean().item(), "iou": iou.mean().item(), "loss": loss}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stn.lab.experiments.folder import Row
-from stn.nn import SpatialTransformer, identity_loss, look_diagnostics, off_image_loss
+from stn.nn import AbstractSpatialTransformer, identity_loss, look_diagnostics, off_image_loss
 from stn.transforms import Warp
 
 # Far outside what a look that learns its task ever shows: `results/table1.md` has where those of Table 1 end.
@@ -24,14 +24,14 @@ class Watch:
     """Holds the warps of the network's last forward pass, and adds up the squares of theta's gradients in `squares`."""
 
     def __init__(self, network: nn.Module) -> None:
-        self.layers = [module for module in network.modules() if isinstance(module, SpatialTransformer)]
-        self._thetas: dict[SpatialTransformer, list[Tensor]] = {layer: [] for layer in self.layers}
+        self.layers = [module for module in network.modules() if isinstance(module, AbstractSpatialTransformer)]
+        self._thetas: dict[AbstractSpatialTransformer, list[Tensor]] = {layer: [] for layer in self.layers}
         for layer in self.layers:
             layer.register_forward_pre_hook(lambda layer, _: self._thetas[layer].clear())
             layer.regression.register_forward_hook(lambda _, __, theta, layer=layer: self._see(layer, theta))
         self.squares = torch.zeros(())
 
-    def _see(self, layer: SpatialTransformer, theta: Tensor) -> None:
+    def _see(self, layer: AbstractSpatialTransformer, theta: Tensor) -> None:
         self._thetas[layer].append(theta)
         if theta.requires_grad:
             theta.register_hook(self._add)
@@ -39,14 +39,14 @@ class Watch:
     def _add(self, gradient: Tensor) -> None:
         self.squares = self.squares.to(gradient.device) + gradient.square().sum()
 
-    def thetas(self, layer: SpatialTransformer) -> Tensor:
+    def thetas(self, layer: AbstractSpatialTransformer) -> Tensor:
         """(S, N, K P): of each step of a layer, which has one unless it is recurrent."""
         return torch.stack(self._thetas[layer])
 
     def warps(self) -> list[Warp]:
         return [layer.composed(thetas) for layer, thetas in self._seen()]
 
-    def _seen(self) -> list[tuple[SpatialTransformer, list[Tensor]]]:
+    def _seen(self) -> list[tuple[AbstractSpatialTransformer, list[Tensor]]]:
         return [(layer, thetas) for layer, thetas in self._thetas.items() if thetas]
 
     def penalty(self, *, identity: float, off_image: float) -> Tensor | float:

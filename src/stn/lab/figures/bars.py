@@ -15,6 +15,8 @@ from stn.lab.figures.style import COLORS, WIDTH
 Row = Mapping[str, Any]
 TASKS = {"forward": "forward", "theta": "with theta's gradient", "both": "with both gradients"}
 
+TICKS = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12)
+
 
 class Theme(NamedTuple):
     """The ink of text and lines on a page's ground, which shows through."""
@@ -71,7 +73,7 @@ def speed(found: Mapping[str, Mapping[str, Sequence[float]]], theme: Theme = LIG
         place += 0.4
     ax.axvline(1, color=theme.ink, linewidth=1)
     ax.set(xscale="log", xlabel="times as fast as the fastest way in PyTorch (bar: geometric mean; dots: cases)")
-    ax.set_xticks([1, 2, 3, 4, 6, 8, 12], [f"{tick}x" for tick in (1, 2, 3, 4, 6, 8, 12)])
+    ax.set_xticks(TICKS, [f"{tick:g}x" for tick in TICKS])
     ax.minorticks_off()
     ax.set_yticks([*labels], [*labels.values()])
     ax.invert_yaxis()

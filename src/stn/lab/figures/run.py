@@ -25,7 +25,7 @@ from stn.lab.figures.film import film, save_gif, save_mp4
 from stn.lab.figures.looks import looks
 from stn.lab.figures.means import means
 from stn.lab.figures.style import save
-from stn.nn import SpatialTransformer
+from stn.nn import AbstractSpatialTransformer
 from stn.transforms import Warp
 
 MANY = 1000  # test images of which means are taken
@@ -60,7 +60,7 @@ def draw_run(
     paths = [save(curves(rows, run.label), to / "curves.png")]
     network = trained_network(folder)
     layer = getattr(network, "transformer", None)
-    if not isinstance(layer, SpatialTransformer) or layer.family.ndim != 2:
+    if not isinstance(layer, AbstractSpatialTransformer) or layer.family.ndim != 2:
         return paths
     task, test = TASKS[run.distortion], load(run.data, root or run.root, download=download).test
     lab_check.at_most("count", count, min(len(test), MOST))
@@ -98,7 +98,7 @@ def draw_runs(folders: Sequence[RunFolder], out: Path) -> Path:
     return save(errors(groups), out)
 
 
-def see(network: nn.Module, layer: SpatialTransformer, task: Task, x: Tensor, y: Tensor) -> Seen:
+def see(network: nn.Module, layer: AbstractSpatialTransformer, task: Task, x: Tensor, y: Tensor) -> Seen:
     with torch.inference_mode():
         output, warp = layer(x, return_warp=True)
         return Seen(x, warp, output, y, task.read(network(x)))

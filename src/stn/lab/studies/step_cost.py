@@ -31,7 +31,7 @@ from stn.lab.experiments.machine import arithmetic, keep_memory, machine
 from stn.lab.experiments.runs import Run
 from stn.lab.experiments.train import Trainer
 from stn.lab.tables import TABLES
-from stn.nn import SpatialTransformer
+from stn.nn import AbstractSpatialTransformer
 
 
 def trainer(run: Run) -> Trainer:
@@ -58,7 +58,7 @@ class Step:
     def parts(self) -> dict[str, Callable[[], object]]:
         parts: dict[str, Callable[[], object]] = {"drawing the digits": lambda: next(self.batches)}
         network, look, x = self.network, self.network[0], self.x
-        if isinstance(look, SpatialTransformer):
+        if isinstance(look, AbstractSpatialTransformer):
             _, pool, classifier = network
             theta = look.localize(x).detach().requires_grad_()
             seen = look.family(theta).sample(x, look.size)

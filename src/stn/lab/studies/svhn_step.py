@@ -25,7 +25,7 @@ from stn.io.files import write_text
 from stn.lab.experiments.machine import machine
 from stn.lab.networks import SVHN_MODELS, build_svhn, num_parameters
 from stn.lab.networks.blocks import channels_last
-from stn.nn import SpatialTransformer
+from stn.nn import AbstractSpatialTransformer
 
 WARM_UP = 3  # rounds
 
@@ -37,7 +37,7 @@ class Step:
         torch.manual_seed(0)
         self.network = build_svhn(model, side)
         for layer in self.network.modules():
-            if isinstance(layer, SpatialTransformer):  # else no pixel is between two others, and no localisation learns
+            if isinstance(layer, AbstractSpatialTransformer):  # else theta has no gradient: no pixel is between two others
                 nn.init.normal_(layer.regression.weight, std=1e-2)
         channels_last(self.network)
         self.x = torch.rand(batch, 3, side, side).contiguous(memory_format=torch.channels_last)

@@ -18,13 +18,13 @@ from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
 from stn.ops.cpu.cubic_taps import new_reaches
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
-from stn.ops.cpu.memory import empty_permuted, new_image
+from stn.ops.cpu.memory import empty_permuted, flat, new_image
 from stn.ops.cpu.points import KINDS, Basis, Field
 from stn.ops.cpu.prefilter import coefficients, filtered
 from stn.ops.cpu.taps import COLUMNS, ROWS
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import AT_TABLE, Sizes, Tile, new_tiles, tiles_of_a_look
-from stn.ops.layout import flat, is_channels_last, order_of, plain
+from stn.ops.layout import is_channels_last, order_of, plain
 from stn.ops.reference import prefilter_reach
 from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
@@ -76,18 +76,15 @@ class Call:
         form = self.format if self.last else torch.contiguous_format
         return plain(tensor).to(self.real).contiguous(memory_format=form)
 
-    def flat(self, tensor: Tensor) -> Any:
-        return flat(tensor, self.last)
-
     def source(self, fill: Tensor) -> Any:
         """What the kernels read: the image, or its coefficients."""
         if not self.prefilter:
-            return self.flat(self.image)
-        fill = torch.from_numpy(self.fill(fill))
-        return self.flat(coefficients(self.image, self.last, self.padding, fill, self.align_corners))
+            return flat(self.image, self.last)
+        found = coefficients(self.image, self.last, self.padding, self.fill(fill), self.align_corners)
+        return flat(found, self.last)
 
-    def fill(self, fill: Tensor) -> Any:
-        return plain(fill).to(self.real).expand(self.sizes.channels).contiguous().numpy()
+    def fill(self, fill: Tensor) -> Tensor:  # (C,)
+        return plain(fill).to(self.real).expand(self.sizes.channels).contiguous()
 
     def tiles(self, *, derivative: bool = False) -> Tile:
         """Memory for the tiles: that of an earlier call in this thread which needed the same."""
@@ -111,14 +108,14 @@ class Call:
         out = empty_permuted((n, looks, channels, *self.size), order, self.real)
         if out.numel() == 0:
             return out.to(self.dtype)
-        images = self.source(fill), self.flat(out.flatten(0, 1))
+        images = self.source(fill), flat(out.flatten(0, 1), self.last)
         if self.cubic is not None:
-            rest = self.where, self.sizes, self.fill(fill), self.tiles(), new_reaches(self.chunks, self.number)
+            rest = self.where, self.sizes, flat(self.fill(fill)), self.tiles(), new_reaches(self.chunks, self.number)
             careful = not np.isfinite(images[0].sum())
             self.run(cubic_forward, self.last, careful, self.cubic, *images, *rest)
         else:
             kernel = forward_pixels if self.last else forward_planes
-            self.run(kernel, self.nearest, *images, self.where, self.sizes, self.fill(fill), self.tiles())
+            self.run(kernel, self.nearest, *images, self.where, self.sizes, flat(self.fill(fill)), self.tiles())
         return out.to(self.dtype)
 
     def image_gradient(self, grad: Tensor) -> Tensor:  # grad: (N * K, C, *size), laid out
@@ -127,7 +124,7 @@ class Call:
         bands = max(1, min(-(-TASKS // n), self.image.shape[2] // 32))
         groups = max(1, min(-(-TASKS // (n * (bands if self.cubic is None else 1))), channels))
         kernel = image_pixels if self.last else image_planes
-        images = self.flat(grad), self.flat(out)
+        images = flat(grad, self.last), flat(out, self.last)
         if self.cubic is not None:
             rest = self.where, self.sizes, groups, self.tiles(), new_reaches(self.chunks, self.number)
             self.run(cubic_image, self.last, self.cubic, *images, *rest)
@@ -137,19 +134,25 @@ class Call:
         self.run(kernel, self.nearest, *images, self.where, self.sizes, self.number(1), groups, bands, self.tiles())
         return out.to(self.dtype)
 
-    def coordinates_gradient(self, grad: Tensor, fill: Tensor) -> tuple[Any, Any]:
-        """Of a field: its gradient. Else gradients in the coefficients, (N * K, 4, 4), and the bends, (N * K, 2, T)."""
+    def coordinates_gradient(self, grad: Tensor, fill: Tensor) -> Tensor:
+        """Gradient in the data: the kernels write that of a field, or each tile's sums for coefficients and bends."""
         looks, tiles = self.sizes.batch * self.sizes.looks, tiles_of_a_look.py_func(self.sizes)
-        field = isinstance(self.where, Field)
-        sums = np.empty_like(self.where.field) if isinstance(self.where, Field) else np.empty((looks, tiles, 4, 4))
+        field = None
+        if isinstance(self.where, Field):
+            shape = self.where.field.shape  # (N * K, Q, ndim)
+            field = empty_permuted(shape, range(3), torch.float64 if self.data.dtype == torch.float64 else torch.float32)
+        sums = np.empty((looks, tiles, 4, 4)) if field is None else flat(field).reshape(field.shape)
         bends = np.empty((looks, tiles, *(self.where.bend.shape[1:] if isinstance(self.where, Basis) else (0, 0))))
-        rest = self.flat(grad), self.source(fill), self.where, self.sizes, self.fill(fill), sums, bends
+        rest = flat(grad, self.last), self.source(fill), self.where, self.sizes, flat(self.fill(fill)), sums, bends
         if self.cubic is not None:
             reaches = new_reaches(self.chunks, self.number)
             self.run(cubic_coordinates, self.last, self.cubic, *rest, self.tiles(derivative=True), reaches)
         else:
             self.run(coordinates_pixels if self.last else coordinates_planes, *rest, self.tiles(derivative=True))
-        return (sums, None) if field else (sums.sum(axis=1), bends.sum(axis=1))
+        if field is None:
+            found = self.rule.gradient(self.data, self.axes, sums.sum(axis=1), bends.sum(axis=1))
+            field = torch.from_numpy(np.ascontiguousarray(found)).clone()  # torch resizes no storage of NumPy's
+        return field.view(self.data.shape).to(self.data.dtype)
 
     def backward(
         self,
@@ -168,8 +171,7 @@ class Call:
             return grad_image, None
         if self.nearest:
             return grad_image, data.new_zeros(data.shape)
-        found = self.rule.gradient(data, self.axes, *self.coordinates_gradient(grad, fill))
-        return grad_image, torch.from_numpy(np.ascontiguousarray(found)).view(data.shape).to(data.dtype)
+        return grad_image, self.coordinates_gradient(grad, fill)
 
 
 def shifted(where: Any, margin: int) -> Any:

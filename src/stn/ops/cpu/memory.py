@@ -1,43 +1,51 @@
-"""Memory for large results, handed on from those that are no more.
+"""Memory for large results, used again once nothing refers to them.
 
 The first touch of each page of fresh memory is a trap into the kernel, and the C library gives large blocks back as soon as
 they are free: a training step would pay for the same pages again and again. Forward at 8x64x56x56, channels last: 0.7 ms of
-sampling, 2 ms of traps. So a result of a megabyte or more takes the block of an earlier one of its size, once nothing refers
-to that one any more. At most KEPT bytes wait for this, on large pages where Linux has them.
+sampling, 2 ms of traps. So a pool keeps the storages of the latest large results, of KEPT bytes at most, whether somebody
+still uses them or not. A new result takes a storage of its size that only the pool refers to.
+
+The storages come from torch's own allocator, so the caller can resize, share or replace them like any other. The pool
+passes on no storage that another process can reach, or that torch no longer resizes because somebody called
+`Tensor.numpy()`: the kernels themselves make their arrays with `flat`.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
+import sys
+import threading
 import weakref
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stn.ops.layout import order_of
+from stn.ops.torch_private import storage_use_count
 
-LEAST = 1 << 20  # bytes of a result for which this is done: below, the C library keeps memory itself
-KEPT = 1 << 28  # bytes that wait at most: the oldest go first
+LEAST = 1 << 20  # bytes of a result that goes through the pool: the C library keeps smaller blocks itself
+KEPT = 1 << 28  # bytes in the pool at most: the oldest storages leave first
 
-_waiting: list[mmap.mmap] = []
+_pool: list[torch.UntypedStorage] = []  # the latest is the last
+_lock = threading.Lock()
 
 
 def empty_permuted(shape: Sequence[int], order: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """As torch.empty_permuted."""
-    nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes < LEAST or not hasattr(mmap, "MAP_ANONYMOUS"):
-        return torch.empty_permuted(tuple(shape), tuple(order), dtype=dtype, device="cpu")
-    block = _take(-(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE)
-    owner = np.frombuffer(block, np.uint8, nbytes)  # lives as long as the tensor's storage
-    weakref.finalize(owner, _give_back, block).atexit = False
-    strides = torch.empty_permuted(tuple(shape), tuple(order), dtype=dtype, device="meta").stride()
-    # set_, not a view: forward-mode autograd refuses a view as the result of a Function.
-    return torch.empty(0, dtype=dtype, device="cpu").set_(
-        torch.from_numpy(owner).untyped_storage(), 0, tuple(shape), strides
-    )
+    """As torch.empty_permuted on the CPU."""
+    shape, order, nbytes = tuple(shape), tuple(order), math.prod(shape) * dtype.itemsize
+    # Nobody waits for the lock: the garbage collector can run a destructor that samples, in the thread that holds it.
+    if not LEAST <= nbytes <= KEPT or storage_use_count is None or not _lock.acquire(blocking=False):
+        return torch.empty_permuted(shape, order, dtype=dtype, device="cpu")
+    try:
+        strides = torch.empty_permuted(shape, order, dtype=dtype, device="meta").stride()
+        # set_, not a view: forward-mode autograd refuses a view as the result of a Function.
+        return torch.empty(0, dtype=dtype, device="cpu").set_(_storage(nbytes), 0, shape, strides)
+    finally:
+        _lock.release()
 
 
 def new_image(like: Tensor, size: tuple[int, ...], last: bool) -> Tensor:
@@ -45,21 +53,40 @@ def new_image(like: Tensor, size: tuple[int, ...], last: bool) -> Tensor:
     return empty_permuted((*like.shape[:2], *size), order_of(like.ndim - 2, 1, last), like.dtype)
 
 
-def _take(size: int) -> mmap.mmap:
-    for block in list(_waiting):
-        if len(block) == size:
-            try:
-                _waiting.remove(block)
-            except ValueError:  # another thread took it
-                continue
-            return block
-    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        block.madvise(mmap.MADV_HUGEPAGE)
-    return block
+def flat(tensor: Tensor, last: bool = False) -> Any:
+    """View (N, C, *in) as one array of numbers: planes one after the other, or channels last.
+
+    Through NumPy's array interface, because `Tensor.numpy()` would forbid torch to resize the storage ever again.
+    """
+    tensor = (tensor.movedim(1, -1) if last else tensor).reshape(-1)
+    kind = np.dtype(np.float64 if tensor.dtype == torch.float64 else np.float32).str
+    interface = {"version": 3, "shape": tensor.shape, "typestr": kind, "data": (tensor.data_ptr(), False)}
+    return np.asarray(SimpleNamespace(__array_interface__=interface, alive=tensor))
 
 
-def _give_back(block: mmap.mmap) -> None:
-    _waiting.append(block)
-    while sum(map(len, list(_waiting))) > KEPT:
-        del _waiting[:1]
+def _storage(nbytes: int) -> torch.UntypedStorage:
+    """Return an unused storage of this size, from the pool or new. Only with the lock."""
+    for i in reversed(range(len(_pool))):  # the latest may still be in a cache
+        if _pool[i].nbytes() == nbytes and _is_unused(i):
+            _pool.append(_pool.pop(i))
+            return _pool[-1]
+    _pool[:] = [storage for storage in _pool if _is_ordinary(storage)]
+    _pool.append(torch.UntypedStorage(nbytes, device="cpu"))
+    # max: the caller may have emptied a storage, and the pool must not become long.
+    while sum(max(storage.nbytes(), LEAST) for storage in _pool) > KEPT:
+        del _pool[0]
+    return _pool[-1]
+
+
+def _is_unused(i: int) -> bool:
+    """Whether only the pool refers to its storage i. Tensors count in C++, variables that hold the storage in Python.
+
+    `sys.getrefcount` counts the list and its own argument.
+    """
+    assert storage_use_count is not None
+    alone = storage_use_count(_pool[i]._cdata) == 1 and sys.getrefcount(_pool[i]) == 2
+    return alone and weakref.getweakrefcount(_pool[i]) == 0 and _is_ordinary(_pool[i])
+
+
+def _is_ordinary(storage: torch.UntypedStorage) -> bool:
+    return storage.resizable() and not storage.is_shared()

@@ -16,10 +16,9 @@ from numba import prange
 from torch import Tensor
 
 from stn.ops.cpu.compiling import loop_fused
-from stn.ops.cpu.memory import new_image
+from stn.ops.cpu.memory import flat, new_image
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import share_of
-from stn.ops.layout import flat
 from stn.ops.padding import Padding
 from stn.ops.reference import POLE, prefilter_reach
 

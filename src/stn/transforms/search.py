@@ -1,19 +1,16 @@
-"""InverseWarp: the inverse of a warp without a closed-form inverse, computed point by point."""
+"""The search for the x that a map takes to y, point by point: `InverseWarp` is made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from stn import _check
-from stn.grid import lattice, normalized_to_pixel
+from stn.grid import lattice
 from stn.ops.context import observed
-from stn.ops.torch_private import is_transformed
-from stn.transforms.warp import Warp, determinant
 
 # Chosen on 1,301 fields without folds, 200 points each: random displacements, B-splines and thin plates, many just short of
 # folding, swirls, and shears along x of up to two image widths. After 32 steps from one start 2 of the 260,200 points
@@ -30,105 +27,14 @@ SOLVED = 1e-5  # half widths from y, relative beyond the image: 0.005 pixels of 
 FLAT = 1e-6  # a Jacobian's determinant below which its inverse is noise in float32
 
 
-class InverseWarp(Warp):
-    """The inverse of any warp, computed point by point: the x that `warp` takes to y.
+class PointMap(Protocol):
+    """The part of a warp that the search uses."""
 
-    It uses Newton's method, with a step that halves where it does not help; a point that this does not solve starts
-    again from the nearest points of a lattice. Where `warp` does not fold this finds the x. Where it folds there may be
-    none or several: `solved` says at which points there is one, `residual` how far off the worst is. Derivatives are
-    those of the implicit function, to second order, and zero at a point without a solution. While torch.compile or
-    torch.func traces, values cannot be read: all points take the same few steps from one start.
+    batch: tuple[int, ...]
+    ndim: int
 
-    Args:
-        warp: The warp to invert. `warp.inverse()` uses a formula where there is one, and otherwise this class.
-
-    Example:
-        >>> warp = stn.BSpline()(0.05 * torch.randn(1, 98))
-        >>> inverse = stn.InverseWarp(warp)
-        >>> inverse.solved((16, 16)).all().item(), inverse.residual((16, 16)).item() < 0.01
-        (True, True)
-    """
-
-    def __init__(self, warp: Warp) -> None:
-        self.warp = warp
-        self.batch, self.ndim, self.dtype, self.device = warp.batch, warp.ndim, warp.dtype, warp.device
-
-    def inverse(self) -> Warp:
-        """Return the warp of which this is the inverse."""
-        return self.warp
-
-    def residual(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-        """Return the largest distance between `warp` of the solution and y, in pixels of an image of this size.
-
-        Args:
-            size: (H, W) or (D, H, W), in pixels.
-            align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
-
-        Returns:
-            (N,) or (N, K).
-        """
-        return self._distances(size, align_corners).flatten(len(self.batch)).amax(dim=-1)
-
-    def solved(self, size: Sequence[int], *, align_corners: bool = False, tolerance: float = 0.01) -> Tensor:
-        """Return which pixels of an image of this size have a source point.
-
-        Args:
-            size: (H, W) or (D, H, W), in pixels.
-            align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
-            tolerance: Largest distance between `warp` of the solution and the pixel, in pixels. Positive.
-
-        Returns:
-            bool, (N, *size) or (N, K, *size).
-        """
-        _check.positive("tolerance", tolerance)
-        return self._distances(size, align_corners) <= tolerance
-
-    def _distances(self, size: Sequence[int], align_corners: bool) -> Tensor:
-        """Return the distances from `warp` of the solution to y, in pixels of an image: (N[, K], *size)."""
-        size = _check.lengths("size", size, self.ndim)
-        y = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device)
-        with torch.no_grad():
-            found = self.warp.points(self.points(y.flatten(0, -2))).unflatten(-2, size)
-        off = [normalized_to_pixel(p, size, align_corners=align_corners) for p in (found, y)]
-        return (off[0] - off[1]).norm(dim=-1)
-
-    def _map(self, xy: Tensor) -> Tensor:
-        return self._solution(xy)[0].to(torch.promote_types(self.dtype, xy.dtype))
-
-    def _jacobian(self, xy: Tensor) -> Tensor:
-        """Return the inverse of the warp's own Jacobian at the solution; zeros where there is none."""
-        x, sound = self._solution(xy)
-        jacobian, sound = self.warp._jacobian(x), sound[..., None, None]
-        eye = torch.eye(self.ndim, dtype=x.dtype, device=x.device)
-        jacobian = torch.where(sound, jacobian, eye)
-        columns = [solve(jacobian, column.expand_as(x)) for column in eye]
-        return torch.where(sound, torch.stack(columns, dim=-1), 0)
-
-    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        return self._map(xy), self._jacobian(xy)
-
-    def _solution(self, xy: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
-        """Return the solution with its derivatives, and whether it is one that has derivatives."""
-        y = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
-        with torch.no_grad():
-            found = (follow if is_traced(y) else search)(self.warp, y.detach())
-        x, jacobian = found.x.detach(), found.jacobian.detach()
-        sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (determinant(jacobian).abs() > FLAT)
-        if is_transformed() or y.requires_grad or self.warp._map(x[..., :1, :]).requires_grad:
-            x = self._with_derivatives(x, y, jacobian, sound)
-        return x, sound
-
-    def _with_derivatives(self, x: Tensor, y: Tensor, jacobian: Tensor, sound: Tensor) -> Tensor:
-        """Return x unchanged, with the derivatives of the implicit function warp(x) = y.
-
-        One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both. At
-        the solution y - warp(x) is zero, so the derivative of J has no part in the first. In the second step the first
-        derivative of y - warp(x) is zero too, so it has none in the second.
-        """
-        for _ in range(2):
-            step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - self.warp._map(x), 0))
-            x = x + (step - step.detach())
-        return x
+    def _map(self, xy: Tensor) -> Tensor: ...  # (*batch, P, d) -> (*batch, P, d)
+    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]: ...  # the same, and its Jacobian (*batch, P, d, d)
 
 
 def is_traced(y: Tensor) -> bool:
@@ -146,13 +52,13 @@ class Search(NamedTuple):
     length: Tensor  # of the next step, as a share of Newton's: (..)
 
 
-def search(warp: Warp, y: Tensor) -> Search:  # (*batch, P, d)
+def search(warp: PointMap, y: Tensor) -> Search:  # (*batch, P, d)
     """Look at the numbers: leave a point when it is solved, and start again where it is not."""
     now = refine(warp, y, start(warp, y, contract(warp, y, FIRST_STEPS)), STEPS)
     return where_open(y, now, SOLVED, lambda y, now: start_again(warp, y, now))
 
 
-def follow(warp: Warp, y: Tensor) -> Search:
+def follow(warp: PointMap, y: Tensor) -> Search:
     """The same steps for every point, for a graph that is traced."""
     now = start(warp, y, contract(warp, y, FIRST_STEPS))
     for _ in range(TRACED_STEPS):
@@ -160,7 +66,7 @@ def follow(warp: Warp, y: Tensor) -> Search:
     return now
 
 
-def contract(warp: Warp, y: Tensor, steps: int) -> Tensor:
+def contract(warp: PointMap, y: Tensor, steps: int) -> Tensor:
     """The plain iteration x <- x + (y - warp(x)), with a step that halves where it does not help."""
     x, rest = y, y - warp._map(y)
     off, length = rest.norm(dim=-1), torch.ones_like(rest[..., 0])
@@ -174,14 +80,14 @@ def contract(warp: Warp, y: Tensor, steps: int) -> Tensor:
     return x
 
 
-def start(warp: Warp, y: Tensor, x: Tensor) -> Search:
+def start(warp: PointMap, y: Tensor, x: Tensor) -> Search:
     mapped, jacobian = warp._linearized(x)
     rest = y - mapped
     off = rest.norm(dim=-1)
     return Search(x, rest, off, jacobian, torch.ones_like(off))
 
 
-def advance(warp: Warp, y: Tensor, now: Search) -> Search:
+def advance(warp: PointMap, y: Tensor, now: Search) -> Search:
     """A step of Newton's that is kept where it helps. A step that is stuck at a kink needs the Jacobian beyond it: where
     the map does not fold, that one leads across."""
     trial = start(warp, y, now.x + now.length.unsqueeze(-1) * newton_step(now.jacobian, now.rest))
@@ -192,7 +98,7 @@ def advance(warp: Warp, y: Tensor, now: Search) -> Search:
     return Search(x, rest, off, jacobian, length)
 
 
-def refine(warp: Warp, y: Tensor, now: Search, steps: int) -> Search:
+def refine(warp: PointMap, y: Tensor, now: Search, steps: int) -> Search:
     """Advance the points that are not solved to rounding; once these are half or less, alone."""
     tolerance = 8 * torch.finfo(y.dtype).eps
     for k in range(steps):
@@ -205,7 +111,7 @@ def refine(warp: Warp, y: Tensor, now: Search, steps: int) -> Search:
     return now
 
 
-def start_again(warp: Warp, y: Tensor, now: Search) -> Search:
+def start_again(warp: PointMap, y: Tensor, now: Search) -> Search:
     """More steps, then other starts, the nearest first; the last is where the plain iteration ends."""
     now = refine(warp, y, now, MORE_STEPS)
     if most_open(y, now, SOLVED) == 0:
@@ -220,7 +126,7 @@ def start_again(warp: Warp, y: Tensor, now: Search) -> Search:
     return now
 
 
-def nearest(warp: Warp, y: Tensor) -> list[Tensor]:  # STARTS times (*batch, P, d)
+def nearest(warp: PointMap, y: Tensor) -> list[Tensor]:  # STARTS times (*batch, P, d)
     """The points of a lattice that `warp` takes nearest to y."""
     xs = 1.25 * lattice((LATTICE[warp.ndim],) * warp.ndim, align_corners=True, dtype=y.dtype, device=y.device)
     xs = xs.flatten(0, -2)
@@ -247,6 +153,14 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:  # (.., d, d), (.., d), d = 
     a, b, c = matrix.unbind(dim=-1)
     rows = torch.stack([torch.linalg.cross(u, v) for u, v in ((b, c), (c, a), (a, b))], dim=-2)
     return (rows * right.unsqueeze(-2)).sum(dim=-1) / size.unsqueeze(-1)
+
+
+def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
+    """Return the determinant by its formula: torch's factorizes, and has no second derivative at singular matrices."""
+    if matrix.shape[-1] == 2:
+        return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
+    a, b, c = matrix.unbind(dim=-2)
+    return (a * torch.linalg.cross(b, c)).sum(dim=-1)
 
 
 def scale(y: Tensor) -> Tensor:  # (.., d) -> (..)

@@ -1,0 +1,75 @@
+"""Each page of the documentation, opened in a browser as wide as a desk's and as a phone's, light and dark."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.page.browser import MISSING, Browser
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(
+    bool(MISSING), reason=f"{' and '.join(MISSING)} not installed (Debian: chromium, chromium-driver)"
+)
+# How far the page is wider than the window; what sticks out of it; code that is cut off; pictures that are missing.
+LOOK = """
+const width = document.documentElement.clientWidth;
+const boxes = ".md-typeset__scrollwrap, pre";  // these scroll by themselves
+const out = [...document.querySelectorAll("article *")].filter(e => e.getBoundingClientRect().right > width + 1);
+const shown = [...document.images].filter(i => getComputedStyle(i).display !== "none");
+return {
+  over: document.documentElement.scrollWidth - width,
+  out: out.filter(e => !e.closest(boxes)).map(e => e.outerHTML.slice(0, 80)),
+  cut: [...document.querySelectorAll("pre code")].filter(e => e.scrollWidth > e.clientWidth + 1).length,
+  missing: shown.filter(i => !i.complete || i.naturalWidth === 0).map(i => i.src),
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return out
+
+
+def faults(seen: dict[str, Any], width: int) -> list[str]:
+    found = [f"{seen['over']} pixels too wide"] if seen["over"] > 0 else []
+    found += [f"sticks out: {e}" for e in seen["out"]] + [f"missing: {source}" for source in seen["missing"]]
+    return found + (["code is cut off"] if seen["cut"] and width < 600 else [])
+
+
+def settled(browser: Browser, width: int) -> list[str]:
+    """The faults that stay: a page's own script puts wide tables into boxes after it has loaded."""
+    deadline = time.monotonic() + 20
+    while (found := faults(browser.run(LOOK), width)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.parametrize("dark", (False, True), ids=("light", "dark"))
+@pytest.mark.parametrize("width", (1280, 390))
+def test_every_page_fits(site: Path, width: int, dark: bool) -> None:
+    pages = sorted(site.rglob("index.html"))
+    assert len(pages) > 25
+    wrong = {}
+    with Browser(width, 900, dark=dark) as browser:
+        for page in pages:
+            browser.open(page)
+            if found := faults(browser.run(LOOK), width):
+                wrong[str(page.relative_to(site))] = found
+    assert not wrong
+
+
+def test_a_page_that_does_not_fit_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    wide = '<article><p style="width: 2000px">wide</p><img src="none.png"><pre><code style="display: block; overflow: auto">'
+    page.write_text(f"<!DOCTYPE html>{wide}{'long ' * 200}</code></pre></article>")
+    with Browser(390, 900) as browser:
+        browser.open(page)
+        found = faults(browser.run(LOOK), 390)
+    assert [fault.split(":")[0].split()[-1] for fault in found] == ["wide", "out", "missing", "off"]
