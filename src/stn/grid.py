@@ -1,13 +1,13 @@
-"""The convention. Every coordinate in this library is as this file says; everything else refers to it.
+"""The coordinate convention of the whole library. All other files refer to this one.
 
 Order:   a point is (x, y) or (x, y, z); x runs along the last axis of an image, y along the one before, z before that.
          Sizes keep torch's order: (H, W) or (D, H, W).
-Range:   normalized coordinates span the image by [-1, 1]. With `align_corners=False` (the default) -1 and 1 are the outer
-         edges of the outer pixels, with `align_corners=True` their centres.
-Pixels:  pixel coordinates are 0 at the centre of the first pixel and n - 1 at the centre of the last.
+Range:   normalized coordinates span the image by [-1, 1]. With `align_corners=False` (the default) -1 and 1 are the
+         outer edges of the outer pixels, with `align_corners=True` their centers.
+Pixels:  pixel coordinates are 0 at the center of the first pixel and n - 1 at the center of the last.
 Motion:  a transform maps target (output) points to source (input) points: it says where to look.
 
-All formulas go through *centred* pixel coordinates u = i - (n - 1) / 2, which are exact half-integers, and the half extent
+All formulas use *centered* pixel coordinates u = i - (n - 1) / 2, which are exact half-integers, and the half extent
 h, the number of pixels in one normalized unit: pixel = h x + (n - 1) / 2. The identity between equal sizes is then
 exact in floating point, bit for bit, which ((x + 1) n - 1) / 2 is not.
 """
@@ -44,12 +44,12 @@ def axes(in_size: Sequence[int], out_size: Sequence[int], align_corners: bool) -
 
 
 def centred(n: int, *, dtype: torch.dtype, device: torch.device | str | None = None) -> Tensor:
-    """Centred pixel coordinates i - (n - 1) / 2 of an axis of n pixels: (n,), exact."""
+    """Return the centered pixel coordinates i - (n - 1) / 2 of an axis of n pixels: (n,), exact."""
     return torch.arange(n, dtype=dtype, device=device) - (n - 1) / 2
 
 
 def axis(n: int, *, align_corners: bool = False, dtype: torch.dtype, device: torch.device | str | None = None) -> Tensor:
-    """Normalised coordinates of the n pixel centres of an axis: (n,). A single pixel lies at 0."""
+    """Return the normalized coordinates of the n pixel centers of an axis: (n,). A single pixel lies at 0."""
     return centred(n, dtype=dtype, device=device) / (half_extent(n, align_corners) or 1.0)
 
 
@@ -60,7 +60,24 @@ def lattice(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:  # (*size, d)
-    """Normalised coordinates of every pixel centre of an image of this size: the grid of the identity."""
+    """Return the normalized coordinates of every pixel center of an image of this size: the grid of the identity.
+
+    Args:
+        size: (H, W) or (D, H, W), in pixels.
+        align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
+        dtype: Of the result. None: torch's default dtype.
+        device: Of the result. None: torch's default device.
+
+    Returns:
+        Points (x, y[, z]) of shape (*size, d). A single pixel along an axis lies at 0.
+
+    Raises:
+        InputError: size is not two or three positive integers.
+
+    Example:
+        >>> stn.grid.lattice((2, 4))[0, :, 0]  # x of the first row
+        tensor([-0.7500, -0.2500,  0.2500,  0.7500])
+    """
     size = _check.lengths("size", size)
     dtype = torch.get_default_dtype() if dtype is None else dtype
     axes = [axis(n, align_corners=align_corners, dtype=dtype, device=device) for n in size]
@@ -73,7 +90,23 @@ def normalized_to_pixel(
     *,
     align_corners: bool = False,
 ) -> Tensor:  # (..., d) pixels
-    """Pixel coordinates of normalized points in an image of this size."""
+    """Convert normalized points of an image to pixel coordinates, 0 at the center of the first pixel.
+
+    Args:
+        points: (..., d) normalized, floating point.
+        size: Size of the image in pixels, (H, W) or (D, H, W), or one length for all axes.
+        align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
+
+    Returns:
+        (..., d) pixels.
+
+    Raises:
+        InputError: points or size has a wrong shape. TypeError: points is not a floating-point tensor.
+
+    Example:
+        >>> stn.grid.normalized_to_pixel(torch.tensor([-1.0, 0.0]), (32, 64))  # left edge, middle
+        tensor([-0.5000, 15.5000])
+    """
     size = _checked(points, size)
     half, middle = _per_axis(size, align_corners, points)
     return points * half + middle
@@ -85,15 +118,31 @@ def pixel_to_normalized(
     *,
     align_corners: bool = False,
 ) -> Tensor:  # (..., d) normalized
-    """Normalised coordinates of pixel points in an image of this size. An axis of one pixel has no extent when corners
-    are aligned: all its points lie at 0."""
+    """Convert pixel coordinates of an image, 0 at the center of the first pixel, to normalized points.
+
+    Args:
+        points: (..., d) pixels, floating point.
+        size: Size of the image in pixels, (H, W) or (D, H, W), or one length for all axes.
+        align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False). With
+            True an axis of one pixel has no extent: all its points lie at 0.
+
+    Returns:
+        (..., d) normalized.
+
+    Raises:
+        InputError: points or size has a wrong shape. TypeError: points is not a floating-point tensor.
+
+    Example:
+        >>> stn.grid.pixel_to_normalized(torch.tensor([0.0, 15.5]), (32, 64))  # first column, middle
+        tensor([-0.9844,  0.0000])
+    """
     size = _checked(points, size)
     half, middle = _per_axis(size, align_corners, points)
     return torch.where(half > 0, (points - middle) / half.clamp_min(0.5), 0.0)
 
 
 def open_lattice(size: Sequence[int], like: Tensor) -> list[Tensor]:
-    """Centred pixel coordinates of each axis, shaped to broadcast over (.., *size), in (x, y, ..) order."""
+    """Return the centered pixel coordinates of each axis, shaped to broadcast over (.., *size), in (x, y, ..) order."""
     found = []
     for j, n in enumerate(reversed(size)):
         shape = [1] * len(size)

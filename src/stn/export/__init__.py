@@ -1,4 +1,4 @@
-"""Networks for other runtimes: ONNX, and programs of torch that hold none of this library's operators."""
+"""Networks for other runtimes: ONNX, and torch programs that contain none of this library's operators."""
 
 from __future__ import annotations
 
@@ -28,13 +28,29 @@ def to_program(
     lowering: str = "grid_sample",
     dynamic_batch: bool = True,
 ) -> ExportedProgram:
-    """The model in evaluation mode as `torch.export` has it, in torch's own operators alone, in float32.
+    """Trace a model in evaluation mode with `torch.export`, in torch's own operators alone, in float32.
 
-    It runs, and is saved and loaded, where this library is not installed. (`torch.export.export` keeps the fused operators.)
-    lowering: each look becomes one "grid_sample", or, for any mode and padding there is, a "gather" of its pixels.
-    dynamic_batch: N is free; the example's N is that of one call otherwise.
+    The program runs, and is saved and loaded, where this library is not installed. (`torch.export.export` keeps the
+    fused operators.)
 
-    Raises: InputError, which names what the lowering cannot keep.
+    Args:
+        model: The network. Its training modes are restored afterwards.
+        *example: Tensors (N, ..): the arguments of the model, one tensor each.
+        lowering: "grid_sample": each sampling call becomes one `grid_sample`. "gather": it becomes a gather of its
+            pixels, which exists for every mode and padding.
+        dynamic_batch: Accept any N. False: only the N of the example.
+
+    Returns:
+        The traced program; `program.module()` is callable.
+
+    Raises:
+        InputError: The lowering cannot express an option of the model, which the message names.
+
+    Example:
+        >>> layer = stn.SpatialTransformer(stn.nn.DenseLocalization(64), "affine")
+        >>> program = stn.export.to_program(layer, torch.rand(2, 1, 8, 8))
+        >>> program.module()(torch.rand(5, 1, 8, 8)).shape
+        torch.Size([5, 1, 8, 8])
     """
     return _traced(model, example, Target(_checked(lowering)), dynamic_batch)
 
@@ -47,13 +63,30 @@ def to_onnx(
     lowering: str = "grid_sample",
     dynamic_batch: bool = True,
 ) -> torch.onnx.ONNXProgram:
-    """The model in evaluation mode as ONNX of standard operators, in float32; written to `path`, weights included.
+    """Export a model in evaluation mode as ONNX of standard operators, in float32.
 
-    opset: 16 to 20; volumes have GridSample from 20 on. lowering: "grid_sample", or "gather" for what GridSample lacks
-    (modes catmull_rom, bspline, lanczos3 or a `stn.Kernel`, padding wrap, volumes before 20) and runtimes that lack it.
-    Several looks at an image do not copy it. dynamic_batch: as in `to_program`.
+    Several looks at an image do not copy it. Needs `pip install 'torch-stn[export]'`.
 
-    Raises: InputError, which names what cannot be kept: nothing is exported in another form than it was asked for.
+    Args:
+        model: The network. Its training modes are restored afterwards.
+        *example: Tensors (N, ..): the arguments of the model, one tensor each.
+        path: File to write, weights included. None: no file.
+        opset: 16 to 20. Volumes have GridSample from 20 on.
+        lowering: "grid_sample", or "gather": for everything that GridSample lacks (modes catmull_rom, bspline, lanczos3
+            or a `stn.Kernel`, padding wrap, volumes before opset 20) and for runtimes without GridSample.
+        dynamic_batch: Accept any N. False: only the N of the example.
+
+    Returns:
+        The program; `program.model_proto` is the ONNX model.
+
+    Raises:
+        InputError: The model cannot be exported faithfully; the message names the option or operator.
+
+    Example:
+        >>> layer = stn.SpatialTransformer(stn.nn.DenseLocalization(64), "affine")
+        >>> program = stn.export.to_onnx(layer, torch.rand(2, 1, 8, 8))
+        >>> "GridSample" in {node.op_type for node in program.model_proto.graph.node}
+        True
     """
     for package in ("onnx", "onnx_ir", "onnxscript"):
         _check.installed(package, "export")
@@ -76,7 +109,24 @@ def to_onnx(
 
 
 def largest_difference(exported: torch.onnx.ONNXProgram, model: nn.Module, *example: Tensor) -> float:
-    """Between ONNX Runtime's outputs on its CPU and the model's own in evaluation mode: proof for what `to_onnx` made."""
+    """Compare the outputs of ONNX Runtime on its CPU with those of the model in evaluation mode: a test of `to_onnx`.
+
+    Args:
+        exported: The result of `to_onnx`.
+        model: The network from which it was made.
+        *example: Tensors (N, ..) on the CPU: the arguments of the model.
+
+    Returns:
+        The largest absolute difference over all outputs.
+
+    Raises:
+        InputError: The package onnxruntime is not installed.
+
+    Example:
+        >>> layer, x = stn.SpatialTransformer(stn.nn.DenseLocalization(64), "tps"), torch.rand(2, 1, 8, 8)
+        >>> stn.export.largest_difference(stn.export.to_onnx(layer, x), layer, x) < 1e-4
+        True
+    """
     _check.installed("onnxruntime", "export")
     import onnxruntime
 
@@ -123,7 +173,7 @@ def _traced(model: nn.Module, example: Sequence[Tensor], target: Target, dynamic
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and then each module's own again."""
+    """Put a model in evaluation mode; restore the mode of each module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Networks to use: the rectifier of text, and one with weights that others have trained."""
+"""Complete networks: a rectifier of text, and one whose weights others have trained."""
 
 from stn.models.checkpoints import BenchmarkRectifier, load_benchmark_rectifier
 from stn.models.text import text_rectifier

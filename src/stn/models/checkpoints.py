@@ -1,6 +1,6 @@
 """Weights that others have trained: the rectifier of `deep-text-recognition-benchmark` (Baek et al. 2019, ICCV).
 
-Its modules carry the names that its checkpoints do, so that state dicts go both ways.
+The names of its modules are those of the checkpoints, so that state dicts load in both directions.
 """
 
 from __future__ import annotations
@@ -23,13 +23,30 @@ PREFIX = "Transformation."  # of the rectifier's names in a checkpoint, after `m
 
 
 class BenchmarkRectifier(nn.Module):
-    """The thin-plate rectifier of that benchmark: (N, C, H, W) -> (N, C, *size). Its images are 32x100, grey, in [-1, 1].
+    """The thin-plate rectifier of `deep-text-recognition-benchmark`: (N, C, H, W) -> (N, C, *size).
 
-    half_pixel_flaw: sample as its code does where torch's `grid_sample` has (or is given) align_corners=True. Its output
-    lattice counts -1 and 1 as the edges of the image, its sampling as the centres of the outer pixels; so all looks shrink
-    by 1 / W and 1 / H about the middle, half a pixel at the borders. Published weights were trained so. By default both
-    follow `stn.grid`.
-    At the start the weights are those of its training: the line of text is assumed to rise (RARE, figure 6a).
+    The benchmark's images are 32x100, gray, in [-1, 1]. The initial weights are those with which its training started:
+    the line of text is assumed to rise (RARE, figure 6a).
+
+    Args:
+        size: Output size (H, W) in pixels.
+        control_points: Number of control points along the upper and the lower edge together; even, at least 4.
+        in_channels: C.
+        half_pixel_flaw: Sample as the benchmark's code does where torch's `grid_sample` has, or is given,
+            align_corners=True. Its output lattice takes -1 and 1 as the edges of the image, its sampling as the centers
+            of the outer pixels. All outputs therefore shrink by 1 / W and 1 / H about the middle, half a pixel at the
+            borders. Published weights were trained this way. False: both follow `stn.grid`.
+
+    Raises:
+        InputError: An argument has a wrong value, which the message names.
+
+    Source: Baek et al. 2019, Shi et al. 2016 (RARE).
+
+    Example:
+        >>> from stn.models import BenchmarkRectifier
+        >>> rectifier = BenchmarkRectifier().eval()
+        >>> rectifier(2 * torch.rand(4, 1, 32, 100) - 1).shape
+        torch.Size([4, 1, 32, 100])
     """
 
     __call__: LayerCall
@@ -46,7 +63,11 @@ class BenchmarkRectifier(nn.Module):
         self.GridGenerator = GridGenerator(points, self.size)
 
     def localize(self, x: Tensor) -> Tensor:
-        """theta: (N, 2 F), where the control points look."""
+        """Find theta (N, 2 F): for each of the F control points, the normalized input point (x, y) that it reads.
+
+        Args:
+            x: Images (N, C, H, W).
+        """
         positions: Tensor = self.LocalizationNetwork(x)
         if not self.half_pixel_flaw:
             return positions
@@ -62,6 +83,15 @@ class BenchmarkRectifier(nn.Module):
     @overload
     def forward(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
     def forward(self, x: Tensor, return_warp: bool = False) -> Tensor | tuple[Tensor, Warp]:
+        """Rectify images.
+
+        Args:
+            x: Images (N, C, H, W).
+            return_warp: Also return the warp.
+
+        Returns:
+            (N, C, *size), or a pair of it and the warp.
+        """
         warp: Warp = self.family(self.localize(x))
         y = warp.sample(x, self.size, padding_mode="border")
         return (y, warp) if return_warp else y
@@ -94,7 +124,7 @@ class LocalizationNetwork(nn.Module):
 
 
 class GridGenerator(nn.Module):
-    """What the benchmark keeps of its spline besides the weights, for its own code: ours knows it from the family.
+    """Buffers that the benchmark's own code stores with the weights. This library takes their content from the family.
 
     inv_delta_C: the inverse of ((1, C, U(C)), (0, 0, C^T), (0, 0, 1)) over control points C. P_hat: (1, P, U(P)) at the
     pixels P of the output. U(r) = r^2 log r.
@@ -115,12 +145,28 @@ class GridGenerator(nn.Module):
 def load_benchmark_rectifier(
     checkpoint: Path | str | Mapping[str, Tensor], size: Sequence[int] = SIZE, *, half_pixel_flaw: bool = False
 ) -> BenchmarkRectifier:
-    """The rectifier of a checkpoint of `deep-text-recognition-benchmark` (any of its TPS-.. models), in evaluation mode.
+    """Load the rectifier of a checkpoint of `deep-text-recognition-benchmark` (any of its TPS-.. models).
 
-    checkpoint: its file, or its state dict. Other parts of the model are left out. size: of its rectified images, which its
-    buffers must agree with. The number of control points and of colours follow from the weights.
+    Other parts of the model are left out. The numbers of control points and of colors follow from the weights.
 
-    Raises: InputError, which says what the checkpoint lacks or holds instead.
+    Args:
+        checkpoint: Path of the file, or its state dict.
+        size: Size (H, W) of the rectified images in pixels. The checkpoint's buffers must agree with it.
+        half_pixel_flaw: Sample as the published weights were trained: see `BenchmarkRectifier`.
+
+    Returns:
+        The rectifier, in evaluation mode.
+
+    Raises:
+        InputError: The checkpoint cannot be read, lacks weights, or contains others than expected; the message names
+            them.
+
+    Example:
+        >>> from stn.models import BenchmarkRectifier, load_benchmark_rectifier
+        >>> weights = BenchmarkRectifier(control_points=12).state_dict()  # or the path of a checkpoint
+        >>> state = {f"module.Transformation.{name}": value for name, value in weights.items()}
+        >>> load_benchmark_rectifier(state, half_pixel_flaw=True).family
+        ThinPlateSpline(control_points=<12 points>, smoothing=0.0, parameters='positions')
     """
     state = _rectifier_state(_read(Path(checkpoint)) if isinstance(checkpoint, Path | str) else checkpoint)
     first, last = (state.get(f"LocalizationNetwork.{name}") for name in ("conv.0.weight", "localization_fc2.bias"))
@@ -147,7 +193,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 
 def _rectifier_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The rectifier's part, under its own names."""
+    """Return the rectifier's part of a state dict, under its own names."""
     bare = {str(name).removeprefix("module."): value for name, value in state.items()}
     for name, value in bare.items():
         if name.startswith(PREFIX) and not isinstance(value, Tensor):

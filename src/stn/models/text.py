@@ -30,11 +30,32 @@ def text_rectifier(
     margin: float = 0.05,
     **options: Unpack[SamplingOptions],
 ) -> SpatialTransformer:
-    """A layer that straightens a line of text: (N, C, H, W) of any size -> (N, C, *size). It starts as the identity.
+    """Make a layer that straightens a line of text: (N, C, H, W) of any size -> (N, C, *size).
 
-    A thin-plate spline over `control_points` points along the upper and the lower edge, `margin` inside (ASTER: 0.05, RARE:
-    0). They are found on a `reduced` image; the pixels come from the image itself. options: those of `SpatialTransformer`,
-    with the border as padding unless told otherwise; antialias=True where images are many times as large as `size`.
+    The transform is a thin-plate spline, which starts as the identity. Its parameters come from a reduced copy of the
+    image; the pixels come from the image itself.
+
+    Args:
+        in_channels: C.
+        size: Output size (H, W) in pixels.
+        reduced: Size (H, W) of the copy that the localization network reads.
+        control_points: Number of control points along the upper and the lower edge together; even, at least 4.
+        margin: Distance of the control points from the image's border, as a share of the image (ASTER: 0.05, RARE: 0).
+        **options: The sampling options of `stn.SpatialTransformer`. The default of padding_mode is border here; use
+            antialias=True where images are many times as large as `size`.
+
+    Returns:
+        The layer.
+
+    Raises:
+        InputError: An argument has a wrong value, which the message names.
+
+    Source: Shi et al. 2016 (RARE), Shi et al. 2018 (ASTER).
+
+    Example:
+        >>> from stn.models import text_rectifier
+        >>> text_rectifier(in_channels=3)(torch.rand(2, 3, 48, 160)).shape
+        torch.Size([2, 3, 32, 100])
     """
     family = ThinPlateSpline(control_points=text_edges(control_points, margin=margin))
     with_border: SamplingOptions = {"padding_mode": "border", **options}
@@ -42,7 +63,7 @@ def text_rectifier(
 
 
 class Resize(nn.Module):
-    """(N, C, H, W) -> (N, C, *size), without aliasing."""
+    """Resize images without aliasing: (N, C, H, W) -> (N, C, *size)."""
 
     def __init__(self, size: Sequence[int]) -> None:
         super().__init__()
@@ -57,9 +78,10 @@ class Resize(nn.Module):
 
 
 class TextLocalization(nn.Sequential):
-    """Where a line of text lies: four convolutions on a reduced image, (N, C, H, W) -> (N, features). 0.1 M parameters.
+    """Localization network for a line of text: four convolutions on a reduced image, (N, C, H, W) -> (N, features).
 
-    Half as deep as ASTER's and half as wide at most; its map of 2x4 (of 32x64) keeps where things are.
+    It has 0.1 M parameters, and is half as deep as ASTER's and at most half as wide. Its map of 2x4 (of 32x64) keeps
+    positions.
     """
 
     def __init__(self, in_channels: int = 1, reduced: Sequence[int] = REDUCED, *, features: int = 64) -> None:

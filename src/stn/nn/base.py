@@ -38,8 +38,14 @@ class LayerCall(Protocol):
 class AbstractSpatialTransformer(nn.Module, ABC):
     """A layer that finds theta from its input, and samples the input through the warp of theta.
 
-    A layer is abstract or concrete: no concrete layer is the base of another. Each says in `_output_and_warp` how it looks.
-    Arguments: as in `SpatialTransformer`.
+    It is the base of `SpatialTransformer`, whose arguments it has, of `InverseCompositionalTransformer` and of
+    `SharedTrunkTransformer`. A layer is abstract or concrete: no concrete layer is the base of another. Each defines in
+    `_output_and_warp` how it looks.
+
+    Example:
+        >>> model = nn.Sequential(stn.SpatialTransformer.for_input((1, 28, 28)), nn.Flatten())
+        >>> [type(layer).__name__ for layer in model.modules() if isinstance(layer, stn.nn.AbstractSpatialTransformer)]
+        ['SpatialTransformer']
     """
 
     __call__: LayerCall
@@ -73,7 +79,7 @@ class AbstractSpatialTransformer(nn.Module, ABC):
 
     @abstractmethod
     def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
-        """The output for images (N, C, *in), and the warp through which they were sampled last."""
+        """Return the output for images (N, C, *in), and the warp through which they were sampled last."""
 
     @overload
     def forward(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
@@ -82,6 +88,15 @@ class AbstractSpatialTransformer(nn.Module, ABC):
     @overload
     def forward(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
     def forward(self, x: Tensor, return_warp: bool = False) -> Tensor | tuple[Tensor, Warp]:
+        """Transform images.
+
+        Args:
+            x: Images (N, C, *in).
+            return_warp: Also return the warp through which the images were sampled last.
+
+        Returns:
+            The output of the layer, or a pair of it and the warp.
+        """
         y, warp = self._output_and_warp(x)
         return (y, warp) if return_warp else y
 
@@ -96,12 +111,19 @@ class AbstractSpatialTransformer(nn.Module, ABC):
 
     @torch.no_grad()
     def reset_to_identity(self) -> None:
-        """Zero weights, identity bias: the layer samples through `start`, whatever the localization network returns."""
+        """Set zero weights and the identity as bias: the layer samples through `start`, whatever the features are."""
         self.regression.weight.zero_()
         self.regression.bias.copy_(identity_of(self.family, self.regression.bias).repeat(self.num_transforms))
 
     def localize(self, x: Tensor) -> Tensor:
-        """theta: (N, P), or (N, K, P)."""
+        """Find theta: (N, P), or (N, K, P) with num_transforms = K > 1.
+
+        Args:
+            x: Images (N, C, *in).
+
+        Raises:
+            InputError: The localization network does not return (N, F).
+        """
         features = self.localization(x)
         _check.localized(features, x, self.regression.in_features)
         with unrounded(x.device):
@@ -109,20 +131,24 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         return theta if self.num_transforms == 1 else theta.unflatten(-1, (self.num_transforms, -1))
 
     def composed(self, thetas: Sequence[Tensor]) -> Warp:
-        """The warp (N, K) of all that the regression returned in a forward pass, (N, K P) each: once, or once a step."""
+        """Compose the warp (N, K) from the outputs of the regression in one forward pass.
+
+        Args:
+            thetas: (N, K P) each: one for a single pass, or one for each step.
+        """
         return self.from_start(self.composed_within(thetas))
 
     def composed_within(self, thetas: Sequence[Tensor]) -> Warp:
-        """The same warp without `start`: the identity, where nothing has been learned."""
+        """Return the same warp without `start`: the identity, where nothing has been learned."""
         warps: list[Warp] = [self.family(theta.unflatten(-1, (self.num_transforms, -1))) for theta in thetas]
         return functools.reduce(operator.matmul, warps)
 
     def from_start(self, warp: Warp) -> Warp:
-        """A warp within `start` -> the same of the whole image."""
+        """Convert a warp within `start` to the same warp of the whole image."""
         return warp if self.start is None else MatrixWarp(self.start.expand(*warp.batch, -1, -1)).after(warp)
 
     def param_groups(self, lr: float, localization_lr: float) -> list[ParamGroup]:
-        """`param_groups` of this layer alone, for a network that builds its own groups."""
+        """Return the `stn.param_groups` of this layer alone, for a network that builds its own groups."""
         return param_groups(self, lr, localization_lr)
 
     def extra_repr(self) -> str:
@@ -131,10 +157,25 @@ class AbstractSpatialTransformer(nn.Module, ABC):
 
 
 def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[ParamGroup]:
-    """Optimizer groups of a network with spatial transformers: the localization networks learn at a rate of their own.
+    """Make optimizer groups of a network with spatial transformers: localization networks learn at a rate of their own.
 
-    The regression to theta is never decayed: decay would pull its bias from the identity to the all-zero matrix,
-    a look at one point. Groups without parameters are left out.
+    The regression to theta has no weight decay: decay would pull its bias from the identity to the all-zero matrix, a
+    look at one point. Groups without parameters are left out.
+
+    Args:
+        model: A network that contains layers of `stn.nn`, or is one.
+        lr: Learning rate of the rest.
+        localization_lr: Learning rate of the localization networks and of the regression to theta.
+
+    Returns:
+        Groups for an optimizer of `torch.optim`: the rest, the localization networks, the regressions.
+
+    Example:
+        >>> layer = stn.SpatialTransformer.for_input((1, 28, 28))
+        >>> model = nn.Sequential(layer, nn.Flatten(), nn.Linear(784, 10))
+        >>> optimizer = torch.optim.SGD(stn.param_groups(model, lr=0.1, localization_lr=0.01), weight_decay=1e-4)
+        >>> [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        [(0.1, 0.0001), (0.01, 0.0001), (0.01, 0.0)]
     """
     layers = [module for module in model.modules() if isinstance(module, AbstractSpatialTransformer)]
     regression = [p for layer in layers for p in layer.regression.parameters()]

@@ -1,6 +1,7 @@
-"""Localisation networks: image -> features, from which a `SpatialTransformer` regresses theta.
+"""Localization networks: image -> features, from which a `SpatialTransformer` regresses theta.
 
-Any module that returns (N, out_features) will do. Two of these are the paper's for digits; the third is for photographs.
+Any module that returns (N, out_features) can be used. Two of these are the paper's for digits (Jaderberg et al. 2015);
+the third is for photographs.
 """
 
 from __future__ import annotations
@@ -16,9 +17,19 @@ DIGIT_SIDE = 64  # images of up to this many pixels a side are looked at as digi
 
 
 class DenseLocalization(nn.Sequential):
-    """Fully connected: (N, ..), flattened to in_features, -> (N, hidden[-1]). The paper's for its FCN: 3 layers of 32.
+    """Fully connected localization network: (N, ..) -> (N, hidden[-1]).
 
-    norm: a layer norm before each ReLU (ours). Without it many units, or all, may die while the gradient is still noise.
+    Jaderberg et al. 2015 use it for their FCN, with 3 layers of 32.
+
+    Args:
+        in_features: Numbers of one sample after flattening, C * H * W for an image.
+        hidden: Widths of the layers.
+        norm: Add a layer norm before each ReLU, which they do not have. Without it many or all units may die while the
+            gradient is still noise.
+
+    Example:
+        >>> stn.nn.DenseLocalization(28 * 28)(torch.rand(8, 1, 28, 28)).shape
+        torch.Size([8, 32])
     """
 
     def __init__(self, in_features: int, hidden: Sequence[int] = (32, 32, 32), *, norm: bool = False) -> None:
@@ -31,10 +42,23 @@ class DenseLocalization(nn.Sequential):
 
 
 class DigitLocalization(nn.Sequential):
-    """For small images, the paper's for its CNN: half the resolution, two 5x5 convolutions, one dense layer.
+    """Localization network for small images: half the resolution, two 5x5 convolutions, one dense layer.
 
-    (N, C, H, W) of in_shape (C, H, W) -> (N, features). Batch norm and the convolutions' padding are ours. norm: as in
-    DenseLocalization, for the dense layer.
+    Jaderberg et al. 2015 use it for their CNN; batch norm and the padding of the convolutions are additions. It maps
+    (N, C, H, W) to (N, features).
+
+    Args:
+        in_shape: (C, H, W) of the images.
+        channels: Channels of both convolutions.
+        features: Width of the dense layer.
+        norm: Add a layer norm before the ReLU of the dense layer, as in `DenseLocalization`.
+
+    Raises:
+        InputError: in_shape is not three positive integers.
+
+    Example:
+        >>> stn.nn.DigitLocalization((1, 28, 28))(torch.rand(8, 1, 28, 28)).shape
+        torch.Size([8, 20])
     """
 
     def __init__(self, in_shape: Sequence[int], *, channels: int = 20, features: int = 20, norm: bool = False) -> None:
@@ -51,10 +75,23 @@ class DigitLocalization(nn.Sequential):
 
 
 class PhotoLocalization(nn.Sequential):
-    """For photographs: convolutions of stride 2 with batch norm until at most 16 pixels a side are left, then a small head.
+    """Localization network for photographs: convolutions of stride 2 with batch norm, then a small head.
 
-    (N, C, H, W) of in_shape (C, H, W), or any larger or smaller image, -> (N, features). 512x512x3: 5
-    convolutions, 0.16 M parameters. A 4x4 map goes into the head, so that it knows where in the image things are.
+    There are as many convolutions as leave at most 16 pixels a side, at least two; for 512x512x3 they are 5, with 0.16
+    M parameters. The head reads a 4x4 map, which keeps positions. It maps (N, C, H, W) to (N, features).
+
+    Args:
+        in_shape: (C, H, W) of the images. Larger and smaller images work too.
+        width: Channels of the first convolution. Each further one has twice as many, up to max_width.
+        max_width: Most channels of a convolution.
+        features: Width of the head.
+
+    Raises:
+        InputError: in_shape is not three positive integers.
+
+    Example:
+        >>> stn.nn.PhotoLocalization((3, 128, 128), features=32)(torch.rand(2, 3, 100, 150)).shape
+        torch.Size([2, 32])
     """
 
     def __init__(self, in_shape: Sequence[int], *, width: int = 16, max_width: int = 64, features: int = 64) -> None:
@@ -70,7 +107,21 @@ class PhotoLocalization(nn.Sequential):
 
 
 def localization_for(in_shape: Sequence[int]) -> DigitLocalization | PhotoLocalization:
-    """A suitable localisation network for images (C, H, W)."""
+    """Make a suitable localization network for images of a shape.
+
+    Args:
+        in_shape: (C, H, W) of the images.
+
+    Returns:
+        `DigitLocalization` for images of up to 64 pixels a side, `PhotoLocalization` for larger ones.
+
+    Raises:
+        InputError: in_shape is not three positive integers.
+
+    Example:
+        >>> type(stn.nn.localization_for((3, 224, 224))).__name__
+        'PhotoLocalization'
+    """
     _, height, width = _check.input_shape("in_shape", in_shape)
     if max(height, width) <= DIGIT_SIDE:
         return DigitLocalization(in_shape)
@@ -78,7 +129,10 @@ def localization_for(in_shape: Sequence[int]) -> DigitLocalization | PhotoLocali
 
 
 def _conv(before: int, after: int, *, kernel: int, stride: int = 1, pooled: bool = False) -> list[nn.Module]:
-    """With `pooled` half the size: the ReLU of the largest is the largest ReLU, and has a quarter of the work."""
+    """Return the layers of one convolution. `pooled` halves the size.
+
+    The pooling comes before the ReLU: both orders are equal, and this one has a quarter of the ReLU's work.
+    """
     conv = nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False)
     pool = [nn.MaxPool2d(2, ceil_mode=True)] if pooled else []
     return [conv, nn.BatchNorm2d(after), *pool, nn.ReLU()]

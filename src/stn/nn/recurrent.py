@@ -42,7 +42,11 @@ class AbstractSteppedTransformer(AbstractSpatialTransformer):
         self.steps = steps
 
     def looks(self, x: Tensor) -> Iterator[tuple[Tensor, Warp]]:
-        """The looks before each step and after the last one, steps + 1 of them, each with its warp."""
+        """Iterate over the looks before each step and after the last one: steps + 1 of them, each with its warp.
+
+        Args:
+            x: Images (N, C, *in).
+        """
         warp = self.first_warp(len(x))
         options: CallOptions = {**self.options, "pyramid": self._pyramid(x)}
         whole = self.start is None and self.size in (None, tuple(x.shape[2:]))
@@ -62,12 +66,12 @@ class AbstractSteppedTransformer(AbstractSpatialTransformer):
         return warp
 
     def last_look(self, x: Tensor) -> tuple[Tensor, Warp]:
-        """The look after the last step, and its warp."""
+        """Return the look after the last step, and its warp."""
         ((look, warp),) = deque(self.looks(x), maxlen=1)
         return look, warp
 
     def _pyramid(self, x: Tensor) -> Pyramid | None:
-        """The pyramid that all looks share, or None if the options read none."""
+        """Return the pyramid that all looks share, or None if the options read none."""
         how = self.sampling
         if not how.reads_levels:
             return None
@@ -78,15 +82,34 @@ class AbstractSteppedTransformer(AbstractSpatialTransformer):
 
 
 class InverseCompositionalTransformer(AbstractSteppedTransformer):
-    """Look, localize that look, warp a little further, look again at the image itself: (N, C, *in) -> (N, C, *size).
+    """A layer that aligns in several small steps: (N, C, *in) -> (N, C, *size).
 
-    p <- p o dp, with dp from one localization network that sees the look through p; `steps` times. The image is sampled
-    through the composed warp, so that no step blurs what the next one sees, and nothing that a look leaves out is lost. Any
-    family will do: matrices are multiplied, other warps are followed one after the other.
-    localization: a module (N, C, *size) -> (N, F), F as in SpatialTransformer; it sees looks, which have that size.
-    size, start, options: as in SpatialTransformer. The start is the part of the image from which the steps go out.
+    In each step one localization network reads the look through the current warp p and returns a change dp: p <- p o
+    dp. The image itself is sampled through the composed warp, so no step blurs the input of the next one, and pixels
+    outside a look are not lost. Every family can be used: matrices are multiplied, other warps are applied one after
+    the other.
 
-    Raises: InputError, which names the argument. Source: Lin & Lucey 2017, section 4.
+    Args:
+        localization: A module (N, C, *size) -> (N, F) with an attribute `out_features` = F; otherwise give `features`.
+            It reads looks, which have the output size.
+        transform: A name ("affine", "tps", .. : `stn.transforms.FAMILIES`) or a family, such as `stn.BSpline(shape=(9,
+            9))`.
+        size: Output size in pixels, one number for a square. None: as the input.
+        steps: Number of steps, at least 1.
+        features: F, for a localization network without `out_features`.
+        start: Part of the image from which the steps begin: an affine matrix (d, d+1), normalized. None: the whole
+            image.
+        **options: mode, padding_mode, fill_value, align_corners, antialias, gradient: see `stn.affine_sample`.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
+
+    Source: Lin & Lucey 2017 (IC-STN), section 4.
+
+    Example:
+        >>> layer = stn.InverseCompositionalTransformer.for_input((1, 28, 28), "affine", steps=3)
+        >>> [look.shape[-1] for look, warp in layer.looks(torch.rand(8, 1, 28, 28))]  # before each step, and the last
+        [28, 28, 28, 28]
     """
 
     @classmethod
@@ -100,7 +123,16 @@ class InverseCompositionalTransformer(AbstractSteppedTransformer):
         start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Self:
-        """The layer with a localization network that suits its looks at images of this shape."""
+        """Make the layer with a localization network that suits its looks at images of this shape.
+
+        Args:
+            in_shape: (C, H, W) of the images.
+            transform: As in the class.
+            size: As in the class.
+            steps: As in the class.
+            start: As in the class.
+            **options: As in the class.
+        """
         channels, *sides = _check.input_shape("in_shape", in_shape)
         seen = sides if size is None else _check.lengths("size", size, 2)
         return cls(localization_for((channels, *seen)), transform, size, steps=steps, start=start, **options)

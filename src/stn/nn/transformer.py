@@ -17,16 +17,33 @@ if TYPE_CHECKING:
 
 
 class SpatialTransformer(AbstractSpatialTransformer):
-    """Localize, make the warp, sample: (N, C, *in) -> (N, C, *size), or (N, K, C, *size) with num_transforms = K > 1.
+    """The layer of Jaderberg et al. 2015: localize, make the warp, sample: (N, C, *in) -> (N, C, *size).
 
-    localization: a module (N, C, *in) -> (N, F) with an attribute `out_features` = F, or give `features` = F.
-    The layer adds the regression to theta, with zero weights and the identity as bias: at the start it returns its input.
-    transform: a name ("affine", "tps", .. : `stn.transforms.FAMILIES`) or a family, such as `stn.BSpline(shape=(9, 9))`.
-    size: output size, one number for a square; None: as the input.
-    start: where the first looks are, an affine matrix (d, d+1), or (K, d, d+1): theta acts within. None: the image.
-    options: mode, padding_mode, fill_value, align_corners, antialias, gradient (`stn.affine_sample`).
+    The layer adds the regression to theta, with zero weights and the identity as bias: at the start it returns its
+    input.
 
-    Raises: InputError, which names the argument.
+    Args:
+        localization: A module (N, C, *in) -> (N, F) with an attribute `out_features` = F; otherwise give `features`.
+        transform: A name ("affine", "tps", .. : `stn.transforms.FAMILIES`) or a family, such as `stn.BSpline(shape=(9,
+            9))`.
+        size: Output size in pixels, one number for a square. None: as the input.
+        num_transforms: K, the number of looks at each image. With K > 1 the output is (N, K, C, *size).
+        features: F, for a localization network without `out_features`.
+        start: First looks, an affine matrix (d, d+1), or (K, d, d+1), normalized: theta acts within. None: the whole
+            image.
+        **options: mode, padding_mode, fill_value, align_corners, antialias, gradient: see `stn.affine_sample`.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
+
+    Source: Jaderberg et al. 2015, section 3.
+
+    Example:
+        >>> layer = stn.SpatialTransformer(stn.nn.DigitLocalization((1, 28, 28)), "similarity")
+        >>> x = torch.rand(8, 1, 28, 28)
+        >>> y, warp = layer(x, return_warp=True)
+        >>> y.equal(x), warp.matrix.shape  # it starts as the identity
+        (True, torch.Size([8, 2, 3]))
     """
 
     @classmethod
@@ -40,7 +57,21 @@ class SpatialTransformer(AbstractSpatialTransformer):
         start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Self:
-        """The layer with a localization network that suits images of this shape, from digits to photographs."""
+        """Make the layer with a localization network that suits images of this shape, from digits to photographs.
+
+        Args:
+            in_shape: (C, H, W) of the images.
+            transform: As in the class.
+            size: As in the class.
+            num_transforms: As in the class.
+            start: As in the class.
+            **options: As in the class.
+
+        Example:
+            >>> layer = stn.SpatialTransformer.for_input((3, 128, 128), "attention", size=32, num_transforms=2)
+            >>> layer(torch.rand(4, 3, 128, 128)).shape
+            torch.Size([4, 2, 3, 32, 32])
+        """
         return cls(localization_for(in_shape), transform, size, num_transforms=num_transforms, start=start, **options)
 
     def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:

@@ -20,15 +20,35 @@ if TYPE_CHECKING:
 
 
 class SharedTrunkTransformer(AbstractSteppedTransformer):
-    """Features of the warped input: (N, C, *in) -> trunk of (N, C, *size), which the rest of the classifier reads.
+    """A layer that shares its localization features with the classifier: (N, C, *in) -> trunk of (N, C, *size).
 
-    A warped map of features is not the map of the warped input: in general no warp of features undoes a transform of the
-    image. So theta is found from deep features, with the weights that classify, but it is the input that is warped, and the
-    same trunk reads it. Both readings train the trunk, which learns at the rate of the network, not of the localization.
-    trunk: a module (N, C, *size) -> features. localization: features -> (N, F), as in SpatialTransformer.
-    steps: how often theta is found and composed, as in InverseCompositionalTransformer; so are size, start and options.
+    A warped feature map is not the feature map of the warped input: in general no warp of features undoes a transform
+    of the image. Theta is therefore found from deep features, with the weights that classify, but the input is warped,
+    and the same trunk reads the result. Both passes train the trunk, which learns at the rate of the network, not at
+    that of the localization.
 
-    Raises: InputError, which names the argument. Source: Finnveden, Jansson & Lindeberg 2020, section 5 (STN-SL).
+    Args:
+        trunk: A module (N, C, *size) -> features, which the rest of the classifier reads.
+        localization: A module features -> (N, F) with an attribute `out_features` = F; otherwise give `features`.
+        transform: A name ("affine", "tps", .. : `stn.transforms.FAMILIES`) or a family, such as `stn.BSpline(shape=(9,
+            9))`.
+        size: Output size in pixels, one number for a square. None: as the input.
+        steps: How often theta is found and composed, as in `InverseCompositionalTransformer`; at least 1.
+        features: F, for a localization network without `out_features`.
+        start: Part of the image from which the steps begin: an affine matrix (d, d+1), normalized. None: the whole
+            image.
+        **options: mode, padding_mode, fill_value, align_corners, antialias, gradient: see `stn.affine_sample`.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
+
+    Source: Finnveden, Jansson & Lindeberg 2020, section 5 (STN-SL).
+
+    Example:
+        >>> trunk = nn.Sequential(nn.Conv2d(1, 8, 5, stride=2), nn.ReLU())
+        >>> layer = stn.SharedTrunkTransformer.for_input((1, 28, 28), trunk)
+        >>> layer(torch.rand(2, 1, 28, 28)).shape  # features of the warped input
+        torch.Size([2, 8, 12, 12])
     """
 
     def __init__(
@@ -58,8 +78,22 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Self:
-        """The layer with a localization network that suits the trunk's features of images of this shape: convolutions of
-        maps, dense layers of all else. It is where the trunk is, and of its dtype."""
+        """Make the layer with a localization network that suits the trunk's features of images of this shape.
+
+        It has convolutions for feature maps, dense layers for all other features, and the trunk's device and dtype.
+
+        Args:
+            in_shape: (C, H, W) of the images.
+            trunk: As in the class.
+            transform: As in the class.
+            size: As in the class.
+            steps: As in the class.
+            start: As in the class.
+            **options: As in the class.
+
+        Raises:
+            InputError: The trunk does not return features (N, ..), or an argument has a wrong value.
+        """
         channels, *sides = _check.input_shape("in_shape", in_shape)
         seen = sides if size is None else _check.lengths("size", size, 2)
         features = look_at_zeros("trunk", trunk, (channels, *seen))
@@ -72,19 +106,26 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         return layer
 
     def localize(self, x: Tensor) -> Tensor:
-        """theta: (N, P)."""
+        """Find theta (N, P) from the trunk's features.
+
+        Args:
+            x: Looks (N, C, *size).
+        """
         return super().localize(self.trunk(x))
 
     def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
-        """The trunk's features of the last look, and the warp of that look."""
+        """Return the trunk's features of the last look, and the warp of that look."""
         look, warp = self.last_look(x)
         return self.trunk(look), warp
 
 
 @torch.no_grad()
 def look_at_zeros(name: str, network: nn.Module, in_shape: Sequence[int]) -> Tensor:  # (2, ..)
-    """The features of two black images, for their shape and dtype. The network is in evaluation mode meanwhile, so that no
-    running mean moves, and each of its modules in its own mode afterwards."""
+    """Return the features of two black images, for their shape and dtype.
+
+    The network is in evaluation mode meanwhile, so that no running mean moves; each of its modules has its own mode
+    afterwards.
+    """
     weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
     modes = {module: module.training for module in network.modules()}
     try:

@@ -48,11 +48,23 @@ class Interpolation:
 
 
 class Kernel:
-    """A sampling kernel of yours, for `mode=`: weight = k(distance in pixels), for distances up to `support`.
+    """A sampling kernel of your own, for `mode=`: a pixel has the weight k(distance), up to a distance of `support`.
 
-    k takes and returns a tensor and is differentiable; along several axes the weights multiply.
-    normalize: divide by the sum of the weights, so that a constant image stays constant.
-    Example: Kernel(lambda d: torch.exp(-2 * d**2), support=2, normalize=True).
+    Along several axes the weights multiply.
+
+    Args:
+        k: Differentiable function from a tensor of distances, in pixels, to a tensor of their weights.
+        support: Largest distance in pixels at which a pixel has a weight. Positive.
+        normalize: Divide by the sum of the weights, so that a constant image stays constant.
+
+    Raises:
+        InputError: support is not positive.
+
+    Example:
+        >>> gauss = stn.Kernel(lambda d: torch.exp(-2 * d**2), support=1.5, normalize=True)
+        >>> image = torch.tensor([0.0, 1.0, 0.0]).view(1, 1, 1, 3)
+        >>> stn.affine_sample(image, torch.eye(2, 3), mode=gauss, padding_mode="border").flatten()  # smoothed
+        tensor([0.1065, 0.7870, 0.1065])
     """
 
     def __init__(self, k: Callable[[Tensor], Tensor], support: float, *, normalize: bool = False) -> None:

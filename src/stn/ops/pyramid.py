@@ -28,12 +28,29 @@ class Averaging(NamedTuple):
 
 
 class Pyramid:
-    """The levels of an image, each found when first asked for. Many looks at one image share them: `pyramid=`.
+    """An image at full, half, quarter resolution and so on. Several sampling calls on one image share it: `pyramid=`.
 
-    image: (N, C, *in), which is level 0. align_corners, padding_mode: of the looks. The levels of bytes and half precision
-    are float32. Levels are found anew where the image has changed in place, or now wants a gradient that they lack. (Of a
-    tensor made in inference mode torch counts no changes: make a new pyramid.)
+    `pyramid[k]` is level k of `len(pyramid)`, computed when it is first read. The levels of bytes and half precision
+    are float32. Levels are computed again if the image has changed in place, or now needs a gradient that they lack.
+    Torch does not count the changes of a tensor made in inference mode: make a new pyramid for it.
+
+    Args:
+        image: (N, C, H, W) or (N, C, D, H, W), which is level 0.
+        align_corners: As in the sampling calls.
+        padding_mode: As in the sampling calls: zeros, border, reflection or wrap.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
+
     Source: Williams 1983.
+
+    Example:
+        >>> image = torch.rand(1, 3, 64, 48)
+        >>> pyramid = stn.Pyramid(image)
+        >>> pyramid[2].shape
+        torch.Size([1, 3, 16, 12])
+        >>> stn.affine_sample(image, torch.eye(2, 3), size=(20, 15), antialias=True, pyramid=pyramid).shape
+        torch.Size([1, 3, 20, 15])
     """
 
     def __init__(self, image: Tensor, *, align_corners: bool = False, padding_mode: str = "zeros") -> None:

@@ -1,4 +1,4 @@
-"""`register`: descend on the parameters of any family, from the coarsest level of both images to the finest."""
+"""`register`: optimize the parameters of any family, from the coarsest level of both images to the finest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,22 @@ Report = Callable[[int, int, Tensor], None]  # level, step, losses (N,)
 
 @dataclass(frozen=True)
 class Registration:
-    """What `register` found. Level 0 is that of the images themselves; the coarsest comes first in `losses`."""
+    """The result of `register`.
+
+    Args:
+        warp: From points of the fixed image to points of the moving one. With start= it is `start @ family(theta)`.
+        theta: Parameters (N, P) of the family.
+        image: The moving image, warped onto the fixed one: a tensor, an array or a PIL image, as `moving` was.
+        losses: For each level the mean loss of each step. The coarsest level comes first; level 0 is full resolution.
+
+    Example:
+        >>> fixed = torch.exp(-8 * stn.grid.lattice((32, 32)).square().sum(dim=-1)).view(1, 1, 32, 32)
+        >>> found = stn.register(fixed.flip(-1), fixed, "translation", steps=5)
+        >>> found.warp.sample(torch.rand(1, 3, 32, 32)).shape  # apply it to another image
+        torch.Size([1, 3, 32, 32])
+        >>> [*found.losses]
+        [1, 0]
+    """
 
     warp: Warp  # from points of the fixed image to points of the moving one
     theta: Tensor  # (N, P)
@@ -58,16 +73,34 @@ def register(
 ) -> Registration:
     """Find the warp under which `moving` looks like `fixed`, for each of N pairs by itself.
 
-    transform: a name or a family, 2-D or 3-D as the images. loss: "ncc" (correlation; any contrast), "mse", "lncc" (within
-    windows), "mi" (mutual information: other kinds of image), or a function (warped, fixed, weight) -> (N,). A pair whose
-    largest value is below 1/64 or above 65536 is compared on [0, 1].
-    start: a warp found before, such as an affine one, after which the new one comes; without it maps of at most 15 numbers
-    begin at 32 places of a small coarsest level, and the best go on. bending: the weight of second differences; none for
-    affine maps. levels: of the pyramids, None: down to 16 pixels. steps: a level, at most; it ends when steps are below a
-    hundredth of its pixels. report: called each step.
+    A pair whose largest value is below 1/64 or above 65536 is compared on [0, 1]. A sample of a batch whose pixels are
+    all equal causes a warning.
 
-    A sample of a batch that shows nothing, all of whose pixels are equal, is warned of, and one image that shows nothing
-    refused. Raises: InputError, which names the argument.
+    Args:
+        moving: (N, C, H, W) or (N, C, D, H, W), or one image: an array (H, W[, C]) or (D, H, W), or a PIL image.
+        fixed: The same number of images and channels; the size may differ.
+        transform: A name (`stn.transforms.FAMILIES`) or a family, 2-D or 3-D as the images.
+        loss: "ncc" (correlation; any contrast), "mse", "lncc" (correlation within windows), "mi" (mutual information;
+            images of different kinds), or a function (warped, fixed, weight) -> (N,).
+        start: A warp found before, such as an affine one: the result is `start @ new`. None: transforms of at most 15
+            parameters start from 32 initial guesses if the coarsest level is small; the best are refined.
+        bending: Weight of the squared second differences of the warp. They are 0 for affine maps.
+        levels: Number of pyramid levels. None: down to 16 pixels.
+        steps: Most steps on a level. A level ends earlier when its steps are below a hundredth of its pixels.
+        report: Called in each step with the level, the step and the losses (N,).
+
+    Returns:
+        The warp, theta, the warped image and the losses.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names; for example, all images of one side
+            have equal pixels. TypeError: a wrong type.
+
+    Example:
+        >>> fixed = torch.exp(-8 * stn.grid.lattice((32, 32)).square().sum(dim=-1)).view(1, 1, 32, 32)
+        >>> moving = stn.Translation()(torch.tensor([[0.25, 0.0]])).sample(fixed)  # 4 pixels to the left
+        >>> stn.register(moving, fixed, "translation").theta.round(decimals=2)
+        tensor([[-0.2500,  0.0000]])
     """
     source, restore = to_images("moving", moving)
     target, _ = to_images("fixed", fixed)

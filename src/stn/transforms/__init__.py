@@ -43,7 +43,22 @@ FAMILIES: dict[str, Callable[[int], Family]] = {  # name -> family of that many 
 
 
 def family(name: str | Family, ndim: int = 2) -> Family:
-    """The family of this name with its default settings; a family is handed through."""
+    """Make a family by its name, with its default settings.
+
+    Args:
+        name: A key of `stn.transforms.FAMILIES`, such as "affine" or "tps". A family is returned as it is.
+        ndim: 2, or 3 for volumes. Ignored if `name` is a family.
+
+    Returns:
+        The family.
+
+    Raises:
+        InputError: There is no such name, or the family does not exist in so many dimensions.
+
+    Example:
+        >>> stn.transforms.family("affine", ndim=3).num_params
+        12
+    """
     if isinstance(name, Family):
         return name
     _check.choice("transform", name, FAMILIES)

@@ -1,4 +1,4 @@
-"""Family: what theta means. A family turns parameters into a Warp."""
+"""Family: the meaning of theta. A family turns parameters into a Warp."""
 
 from __future__ import annotations
 
@@ -20,25 +20,46 @@ W = TypeVar("W", bound=Warp, default=Warp, covariant=True)  # the warps that a f
 
 
 class Family(ABC, Generic[W]):
-    """A parametric set of transforms. Laws: theta has `num_params` numbers, and `identity()` maps every point to itself."""
+    """A parametric set of transforms: a family turns theta into a warp.
+
+    Laws: theta has `num_params` numbers, and `identity()` maps every point to itself.
+
+    Example:
+        >>> family = stn.Similarity()
+        >>> family.parameters, family.num_params
+        ({'scale': [0], 'angle': [1], 'translation': [2, 3]}, 4)
+        >>> family(family.identity().repeat(8, 1)).points(torch.tensor([0.5, 1.0])).shape
+        torch.Size([8, 2])
+    """
 
     ndim: int
 
     @property
     @abstractmethod
     def parameters(self) -> Mapping[str, Sequence[int]]:
-        """What the numbers of theta are called, and which they are: {"scale": [0], "translation": [1, 2]}."""
+        """The names of the numbers of theta, and their places in it: {"scale": [0], "translation": [1, 2]}."""
 
     @property
     def num_params(self) -> int:
+        """P, the length of theta."""
         return sum(len(places) for places in self.parameters.values())
 
     @abstractmethod
     def identity(self) -> Tensor:
-        """The theta (P,) of the identity, where a layer starts."""
+        """Return the theta (P,) of the identity, with which a layer starts."""
 
     def __call__(self, theta: Tensor) -> W:  # (N, P), or (N, K, P): K looks at each image
-        """The warp of these parameters."""
+        """Make the warp of these parameters.
+
+        Args:
+            theta: (N, P), or (N, K, P): K looks at each image.
+
+        Returns:
+            A warp of batch (N,) or (N, K).
+
+        Raises:
+            InputError: theta has a wrong shape. TypeError: it is not a floating-point tensor.
+        """
         _check.theta(theta, self.num_params, type(self).__name__)
         with unrounded(theta.device):
             return self._warp(theta)
@@ -50,7 +71,8 @@ class Family(ABC, Generic[W]):
 class Constants:
     """Tensors of a family, with a copy for each device, made when first needed.
 
-    A family is no module: nothing of this belongs in a state dict. And a copy in each call would wait for the device.
+    A family is not a module: none of these tensors belongs in a state dict. A new copy in each call would wait for the
+    device.
     """
 
     def __init__(self, *tensors: Tensor) -> None:

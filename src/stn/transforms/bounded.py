@@ -1,4 +1,4 @@
-"""Bounds: a family whose parameters stay in a range, with the identity where it was."""
+"""Bounds: a family whose parameters stay in a range, and whose identity is unchanged."""
 
 from __future__ import annotations
 
@@ -12,11 +12,24 @@ from stn.transforms.base import Constants, Family, W, identity_of
 
 
 class Bounded(Family[W]):
-    """A family with some of its parameters kept within (low, high):  theta_i = e + r tanh((raw_i - e) / r), where e is the
-    identity's value and r its distance to `high` above e and to `low` below.
+    """A family with some parameters kept within (low, high): theta_i = e + r tanh((raw_i - e) / r).
 
-    At the identity raw and theta are equal, exactly, and so are their gradients (slope 1, no kink): bounds change neither
-    where a layer starts nor how fast it leaves.
+    e is the identity's value, r its distance to `high` above e and to `low` below. At the identity raw and theta are
+    equal, exactly, and so are their gradients (slope 1, no kink): bounds change neither where a layer starts nor how
+    fast it leaves.
+
+    Args:
+        family: The family to bound.
+        bounds: (low, high) for names of `family.parameters`; a bound holds for all numbers of that name. The identity
+            must lie strictly inside.
+
+    Raises:
+        InputError: A name is unknown, or the identity does not lie inside the bound, which the message names.
+
+    Example:
+        >>> family = stn.Bounded(stn.Translation(), {"translation": (-0.5, 0.5)})
+        >>> family.constrain(torch.tensor([0.0, 9.0]))
+        tensor([0.0000, 0.5000])
     """
 
     def __init__(self, family: Family[W], bounds: Mapping[str, tuple[float, float]]) -> None:
@@ -42,7 +55,14 @@ class Bounded(Family[W]):
         return self.family.identity()
 
     def constrain(self, raw: Tensor) -> Tensor:  # (.., P) -> (.., P)
-        """The family's own theta."""
+        """Map raw parameters to the theta of the wrapped family.
+
+        Args:
+            raw: (.., P), unbounded.
+
+        Returns:
+            (.., P), within the bounds.
+        """
         start, below, above = (constant.to(raw.dtype) for constant in self._constants.on(raw.device))
         away = raw - start
         reach = torch.where(away > 0, above, below)
@@ -55,11 +75,22 @@ class Bounded(Family[W]):
 
 
 def bounded(family: Family[W], **bounds: tuple[float, float]) -> Bounded[W]:
-    """Keep parameters of a family within bounds: `bounded(stn.Similarity(), scale=(0.5, 1.5), angle=(-0.5, 0.5))`.
+    """Keep parameters of a family within bounds.
 
-    The names are those of `family.parameters`; a bound holds for all numbers of that name, and the identity must lie
-    strictly inside.
+    Args:
+        family: The family to bound.
+        **bounds: name=(low, high) for names of `family.parameters`; a bound holds for all numbers of that name. The
+            identity must lie strictly inside.
 
-    Raises: InputError, which names the bound.
+    Returns:
+        The bounded family: see `stn.Bounded`.
+
+    Raises:
+        InputError: A name is unknown, or the identity does not lie inside the bound, which the message names.
+
+    Example:
+        >>> family = stn.bounded(stn.Similarity(), scale=(0.5, 1.5), angle=(-0.5, 0.5))
+        >>> family(torch.tensor([[9.0, 0.0, 0.0, 0.0]])).matrix[0, 0, 0]  # scale 9 becomes 1.5
+        tensor(1.5000)
     """
     return Bounded(family, bounds)

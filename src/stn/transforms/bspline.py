@@ -14,11 +14,28 @@ from stn.transforms.warp import Warp
 
 
 class BSpline(Family["BSplineWarp"]):
-    """x' = x + f(x), f = sum over control points of theta_ij B(u - i) B(v - j): a cubic B-spline (Rueckert et al. 1999).
+    """x' = x + f(x), f a cubic B-spline: the sum over control points of theta_ij B(u - i) B(v - j).
 
-    theta = displacements (dx, dy[, dz]) of the control points in the order of the lattice, normalised; zeros are the
-    identity exactly. shape: control points along each axis, at least 4. The image spans the inner n - 3 intervals of n
-    control points, so that each of its points lies between four; beyond its edges f stays what it is there.
+    theta = displacements (dx, dy[, dz]) of the control points in the order of the lattice, normalized; zeros are the
+    identity exactly. The image spans the inner n - 3 intervals of n control points, so that each of its points lies
+    between four. Beyond the edges of the image f stays constant.
+
+    Args:
+        ndim: 2 or 3.
+        shape: Number of control points along each axis, (rows, columns) or (slices, rows, columns); at least 4. None:
+            7.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names.
+
+    Source: Rueckert et al. 1999.
+
+    Example:
+        >>> family = stn.BSpline(shape=(4, 6))
+        >>> family.num_params
+        48
+        >>> family(torch.full((1, 48), 0.25)).points(torch.zeros(2))  # equal displacements: a translation
+        tensor([[0.2500, 0.2500]])
     """
 
     def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None) -> None:
@@ -40,7 +57,7 @@ class BSpline(Family["BSplineWarp"]):
 
 
 class BSplineWarp(Warp):
-    """x' = x + f(x), f a cubic B-spline about a lattice of control points."""
+    """x' = x + f(x), f a cubic B-spline over a lattice of control points."""
 
     def __init__(self, coefficients: Tensor) -> None:  # (N[, K], *shape, d)
         self.coefficients = coefficients
@@ -58,7 +75,7 @@ class BSplineWarp(Warp):
         return (xy.to(dtype) + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
-        """Axis by axis: a matrix (pixels of the axis, control points of the axis), never one of all pixels."""
+        """Spread axis by axis: a matrix (pixels of the axis, control points of the axis), never one of all pixels."""
         return spread(self.coefficients.to(self.working_dtype), size, align_corners)
 
 
@@ -69,7 +86,7 @@ def spread(
     *,
     extent: float = 1.0,
 ) -> Tensor:  # (.., *size, d)
-    """The spline at every pixel of an image of this size, which is `extent` times as wide as the spline's."""
+    """Evaluate the spline at every pixel of an image of this size, which is `extent` times as wide as the spline's."""
     for i, n in enumerate(reversed(size)):
         x = axis(n, align_corners=align_corners, dtype=coefficients.dtype, device=coefficients.device)
         place = -2 - i

@@ -2,7 +2,7 @@
 
     Translation < Rigid < Similarity < Affine < Projective,    Translation < Attention < AnisotropicScale < Affine
 
-Angles and scales act in normalised coordinates: on an image that is not square, the pixels of a rotated look are sheared.
+Angles and scales act in normalized coordinates: on an image that is not square, a rotated look also shears the pixels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,16 @@ class Linear(Family[MatrixWarp]):
 
 @dataclass(frozen=True)
 class Translation(Linear):
-    """x' = x + t. theta = t: 2 or 3 numbers, in half image widths."""
+    """x' = x + t. theta = t: 2 or 3 numbers, in half image widths.
+
+    Args:
+        ndim: 2 or 3; other values raise InputError.
+
+    Example:
+        >>> image = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 1, 4)
+        >>> stn.Translation()(torch.tensor([[0.5, 0.0]])).sample(image).flatten()  # reads one pixel further right
+        tensor([2., 3., 4., 0.])
+    """
 
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:
@@ -61,6 +70,13 @@ class Rigid(Linear):
     """x' = R x + t. theta = (angle, tx, ty): radians, from the x axis towards the y axis, so clockwise to the eye.
 
     In 3-D theta = (wx, wy, wz, tx, ty, tz): R turns by |w| radians about the axis w (Rodrigues' formula).
+
+    Args:
+        ndim: 2 or 3; other values raise InputError.
+
+    Example:
+        >>> stn.Rigid()(torch.tensor([[0.5, 0.0, 0.0]])).points(torch.tensor([1.0, 0.0]))  # cos, sin
+        tensor([[0.8776, 0.4794]])
     """
 
     @property
@@ -77,7 +93,15 @@ class Rigid(Linear):
 
 @dataclass(frozen=True)
 class Similarity(Linear):
-    """x' = s R x + t. theta = (s, angle, tx, ty), or (s, wx, wy, wz, tx, ty, tz), as in Rigid; s < 1 looks closer."""
+    """x' = s R x + t. theta = (s, angle, tx, ty), or (s, wx, wy, wz, tx, ty, tz), as in `Rigid`. s < 1 magnifies.
+
+    Args:
+        ndim: 2 or 3; other values raise InputError.
+
+    Example:
+        >>> stn.Similarity()(torch.tensor([[0.5, 0.0, 0.25, 0.0]])).points(torch.tensor([1.0, 1.0]))
+        tensor([[0.7500, 0.5000]])
+    """
 
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:
@@ -96,7 +120,14 @@ class Similarity(Linear):
 class Attention(Linear):
     """x' = s x + t: an upright crop. theta = (s, tx, ty[, tz]). Jaderberg et al. 2015, eq. 2.
 
-    scale: a fixed s, the size of the look as a share of the image; theta = t alone, and `identity()` the middle look.
+    Args:
+        ndim: 2 or 3; other values raise InputError.
+        scale: Fixed s, the size of the look as a share of the image; positive. theta is then t alone, and `identity()`
+            is the look at the middle. None: s is part of theta.
+
+    Example:
+        >>> stn.Attention(scale=0.5)(torch.tensor([[0.5, -0.5]])).points(torch.zeros(2))  # the top right quarter
+        tensor([[ 0.5000, -0.5000]])
     """
 
     scale: float | None = None
@@ -123,7 +154,15 @@ class Attention(Linear):
 
 @dataclass(frozen=True)
 class AnisotropicScale(Linear):
-    """x' = diag(s) x + t: an upright crop of any aspect. theta = (sx, sy[, sz], tx, ty[, tz])."""
+    """x' = diag(s) x + t: an upright crop of any aspect. theta = (sx, sy[, sz], tx, ty[, tz]).
+
+    Args:
+        ndim: 2 or 3; other values raise InputError.
+
+    Example:
+        >>> stn.AnisotropicScale()(torch.tensor([[0.5, 0.25, 0.0, 0.0]])).points(torch.tensor([1.0, 1.0]))
+        tensor([[0.5000, 0.2500]])
+    """
 
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:
@@ -138,7 +177,15 @@ class AnisotropicScale(Linear):
 
 @dataclass(frozen=True)
 class Affine(Linear):
-    """x' = A x + t. theta = the matrix (A | t) row by row: 6 or 12 numbers. Jaderberg et al. 2015, eq. 1."""
+    """x' = A x + t. theta = the matrix (A | t) row by row: 6 or 12 numbers. Jaderberg et al. 2015, eq. 1.
+
+    Args:
+        ndim: 2 or 3; other values raise InputError.
+
+    Example:
+        >>> stn.Affine()(torch.tensor([[0.5, 0.1, 0.2, 0.0, 0.5, 0.0]])).points(torch.tensor([1.0, 1.0]))
+        tensor([[0.8000, 0.5000]])
+    """
 
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:
@@ -160,10 +207,26 @@ class Affine(Linear):
         center: Number = 0.0,  # (.., d): the point that stays where it is but for the translation
         ndim: int = 2,
     ) -> MatrixWarp:
-        """The warp x' = R S D (x - c) + c + t: scale, then shear and rotation, about a centre, then a translation.
+        """Make the warp x' = R S D (x - c) + c + t: scale, then shear and rotation, about a center, then a translation.
 
-        Each part is a number, or a tensor whose leading shape, the batch (N,) or (N, K), broadcasts with the others'.
-        A scale with one axis more than the batch of the other parts has a number for each axis of the image.
+        Each part is a number, or a tensor whose leading shape .., the batch (N,) or (N, K), broadcasts with the
+        others'.
+
+        Args:
+            angle: (..) radians, or (.., 3) in 3-D, as in `Rigid`.
+            scale: (..), or (.., d): with one axis more than the batch of the other parts, one number for each image
+                axis.
+            shear: (..): of x by y; in 3-D (.., 3): of x by y, of x by z, of y by z.
+            translation: t, (.., d) normalized.
+            center: c, (.., d) normalized: the point that only the translation moves.
+            ndim: 2 or 3.
+
+        Raises:
+            InputError: A part has a wrong shape, or ndim is not 2 or 3. TypeError: a part is not floating point.
+
+        Example:
+            >>> stn.Affine.from_parts(scale=0.5, center=1.0).points(torch.tensor([1.0, -1.0]))
+            tensor([[1., 0.]])
         """
         ndim = _check.dimension(ndim, (2, 3), "Affine.from_parts")
         return MatrixWarp(affine_parts(ndim, angle, scale, shear, translation, center))
@@ -174,6 +237,14 @@ class ExponentialAffine(Linear):
     """The affine map exp(L), L = ((A, t), (0, 0)): always invertible, orientation kept, theta and -theta inverse.
 
     theta = (A | t) row by row: 6 or 12 numbers, zeros for the identity.
+
+    Args:
+        ndim: 2 or 3; other values raise InputError.
+
+    Example:
+        >>> family, theta = stn.ExponentialAffine(), torch.randn(8, 6)
+        >>> (family(theta) @ family(-theta)).matrix.allclose(torch.eye(2, 3), atol=1e-3)
+        True
     """
 
     @property
@@ -191,7 +262,15 @@ class ExponentialAffine(Linear):
 
 @dataclass(frozen=True)
 class Projective(Linear):
-    """x' = (A x + t) / (v x + 1). theta = the matrix ((A, t), (v, 1)) row by row without its last 1: 8 or 15 numbers."""
+    """x' = (A x + t) / (v x + 1). theta = the matrix ((A, t), (v, 1)) row by row without its last 1: 8 or 15 numbers.
+
+    Args:
+        ndim: 2 or 3; other values raise InputError.
+
+    Example:
+        >>> stn.Projective()(torch.tensor([[1.0, 0, 0, 0, 1, 0, 0.25, 0]])).points(torch.ones(2))  # v = (0.25, 0)
+        tensor([[0.8000, 0.8000]])
+    """
 
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:
@@ -207,8 +286,18 @@ class Projective(Linear):
 
 @dataclass(frozen=True)
 class MovedCorners(Linear):
-    """The homography that moves the image's corners by theta = (dx, dy) of the top left, top right, bottom right and
-    bottom left one: 8 numbers, zeros for the identity. Corners on one line make a matrix that is finite but singular."""
+    """The homography that moves the image's corners by theta: 8 numbers, zeros for the identity.
+
+    theta = (dx, dy) of the top left, top right, bottom right and bottom left corner, normalized. Corners on one line
+    make a matrix that is finite but singular.
+
+    Args:
+        ndim: 2; other values raise InputError.
+
+    Example:
+        >>> stn.MovedCorners()(torch.tensor([[0.5, 0.25, 0, 0, 0, 0, 0, 0]])).points(-torch.ones(2))  # top left
+        tensor([[-0.5000, -0.7500]])
+    """
 
     _dimensions: ClassVar[tuple[int, ...]] = (2,)
 
@@ -229,14 +318,14 @@ LEAST_AREA = 1e-6  # of the triangle at a homography's third corner: no division
 
 
 def rows_of(ndim: int) -> dict[str, Sequence[int]]:
-    """Which numbers of (A | t), row by row, are A and which are t."""
+    """Return which numbers of (A | t), row by row, are A and which are t."""
     places = range(ndim * (ndim + 1))  # by remainders: torch.compile(dynamic=True) looks in no list for a symbol
     linear = [i for i in places if i % (ndim + 1) != ndim]
     return {"matrix": linear, "translation": [i for i in places if i % (ndim + 1) == ndim]}
 
 
 def corners_to_matrix(corners: Tensor) -> Tensor:  # (.., 4, 2) -> (.., 3, 3)
-    """The homography that maps the corners of [-1, 1]^2 (top left, top right, bottom right, bottom left) to `corners`.
+    """Return the homography that maps the corners of [-1, 1]^2 (order as in `MovedCorners`) to `corners`.
 
     Closed form by way of the unit square: Heckbert 1989, Fundamentals of Texture Mapping, section 2.2.3.
     """

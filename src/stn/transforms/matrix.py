@@ -1,4 +1,4 @@
-"""MatrixWarp: warps that are one small matrix, and what OpenCV, scipy and scikit-image call the same matrix."""
+"""MatrixWarp: warps that are one small matrix, and the same matrix as OpenCV, scipy and scikit-image define it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,19 @@ CONVENTIONS = {"opencv": (False, False), "opencv-inverse": (True, False), "scipy
 
 
 class MatrixWarp(Warp):
-    """x' = A x + t, or a homography (A x + t) / w: all linear families."""
+    """The warp x' = A x + t, or the homography (A x + t) / w. All linear families make it.
+
+    Args:
+        matrix: (N, d, d+1) or (N, K, d, d+1) affine, or (N, d+1, d+1) or (N, K, d+1, d+1) projective, in normalized
+            coordinates; d = 2 or 3. (N, K): K looks at each image.
+
+    Example:
+        >>> warp = stn.MatrixWarp(torch.tensor([[[0.5, 0.0, 0.2], [0.0, 0.5, 0.0]]]))
+        >>> warp.points(torch.tensor([1.0, 1.0]))
+        tensor([[0.7000, 0.5000]])
+        >>> (warp.inverse() @ warp).matrix.allclose(torch.eye(2, 3))
+        True
+    """
 
     def __init__(self, matrix: Tensor) -> None:  # (N[, K], d, d+1) affine, or (N[, K], d+1, d+1) projective
         self.matrix = matrix
@@ -33,10 +45,14 @@ class MatrixWarp(Warp):
         return self.matrix.shape[-2] == self.ndim
 
     def inverse(self, *, check: bool = True) -> MatrixWarp:
-        """By the inverse matrix. check=False asks the device for nothing, and answers a singular matrix with NaN. So do
-        compilers, tracers and transforms of torch.func, which cannot ask.
+        """Return the warp of the inverse matrix, from source to target points.
 
-        Raises: InputError, which names the samples whose matrix is singular.
+        Args:
+            check: Raise an error for a singular matrix, which waits for the device. False: its inverse is NaN.
+                Compilers, tracers and transforms of torch.func cannot check, and also return NaN.
+
+        Raises:
+            InputError: A matrix is singular; the message names the samples.
         """
         square = self.square().to(coordinate_dtype(self.device))
         inverse, info = torch.linalg.inv_ex(square)
@@ -61,7 +77,7 @@ class MatrixWarp(Warp):
         return MatrixWarp(product[..., : self.ndim, :] if self.is_affine and inner.is_affine else product)
 
     def square(self) -> Tensor:
-        """The matrix with its last row: (N[, K], d+1, d+1)."""
+        """Return the matrix with its last row: (N[, K], d+1, d+1)."""
         if not self.is_affine:
             return self.matrix
         last = self.matrix.new_zeros(self.ndim + 1)
@@ -76,12 +92,27 @@ class MatrixWarp(Warp):
         convention: str = "opencv",
         align_corners: bool = False,
     ) -> Tensor:  # (N[, K], d+1, d+1), float64
-        """The same warp in pixels, between an image of `in_size` and an output of `out_size`.
+        """Return the same warp as a matrix in pixels, between an image of `in_size` and an output of `out_size`.
 
-        convention: "opencv", from source to target in (x, y), as `cv2.warpAffine` (its first two rows) and
-        `cv2.warpPerspective` take it; "opencv-inverse", from target to source, for their `WARP_INVERSE_MAP` and for
-        `skimage.transform.warp`; "scipy", from target to source in the order of the array's axes, as
-        `scipy.ndimage.affine_transform` takes it.
+        Args:
+            in_size: Size of the image, (H, W) or (D, H, W), or one length for all axes.
+            out_size: Size of the output. None: as in_size.
+            convention: "opencv": from source to target in (x, y), as `cv2.warpAffine` (its first two rows) and
+                `cv2.warpPerspective` take it. "opencv-inverse": from target to source, for their `WARP_INVERSE_MAP` and
+                for `skimage.transform.warp`. "scipy": from target to source in the order of the array's axes, as
+                `scipy.ndimage.affine_transform` takes it.
+            align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
+
+        Returns:
+            (N[, K], d+1, d+1), float64.
+
+        Raises:
+            InputError: An argument has a wrong value, or the inverse is needed and a matrix is singular.
+
+        Example:
+            >>> warp = stn.Translation()(torch.tensor([[0.5, 0.0]]))  # reads 8 of 32 pixels further right
+            >>> warp.to_pixel_matrix(32, convention="opencv-inverse")[0, 0].tolist()
+            [1.0, 0.0, 8.0]
         """
         from_target, rows_first = _convention(convention)
         in_size, out_size = _check_sizes(in_size, out_size, self.ndim)
@@ -127,9 +158,27 @@ def from_pixel_matrix(
     convention: str = "opencv",
     align_corners: bool = False,
 ) -> MatrixWarp:
-    """The warp of a matrix in pixels; options as in `MatrixWarp.to_pixel_matrix`, which it undoes.
+    """Make the warp of a matrix in pixels. It undoes `MatrixWarp.to_pixel_matrix`.
 
-    Raises: InputError, which names the argument, and the samples whose matrix is singular.
+    Args:
+        matrix: (.., d, d+1) affine, or (.., d+1, d+1), where .. is (N,), (N, K) or nothing.
+        in_size: Size of the image, (H, W) or (D, H, W), or one length for all axes.
+        out_size: Size of the output. None: as in_size.
+        convention: "opencv" (source to target), "opencv-inverse" (target to source) or "scipy" (target to source, rows
+            first): see `MatrixWarp.to_pixel_matrix`.
+        align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
+
+    Returns:
+        The warp, of batch (1,) if the matrix has none, in the matrix's dtype.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, or a matrix is singular; the message names the argument or
+            the samples. TypeError: matrix is not a floating-point tensor.
+
+    Example:
+        >>> matrix = torch.tensor([[1.0, 0.0, 8.0], [0.0, 1.0, 0.0]])  # cv2.warpAffine: 8 pixels to the right
+        >>> stn.from_pixel_matrix(matrix, in_size=32).points(torch.tensor([0.0, 0.5]))
+        tensor([[-0.5000,  0.5000]])
     """
     from_target, rows_first = _convention(convention)
     _check.pixel_matrix("matrix", matrix)
@@ -146,7 +195,7 @@ def from_pixel_matrix(
 
 
 def _projected(above: Tensor, w: Tensor) -> Tensor:  # (.., d), (.., 1)
-    """above / w. On the horizon w = 0 that is infinite and a constant: its derivatives, of any order, are zero.
+    """Return above / w. On the horizon w = 0 it is infinite and a constant: its derivatives, of any order, are zero.
 
     Without this, one such point would make the whole gradient NaN, even where a mask leaves the point out.
     """
@@ -167,13 +216,13 @@ def _horizon(dtype: torch.dtype) -> float:
 
 
 def _inverse_where(regular: Tensor, square: Tensor) -> Tensor:
-    """The inverse, and NaN where a matrix is singular, with zero gradient: the other samples of a batch keep theirs."""
+    """Return the inverse, or NaN with zero gradient for a singular matrix: other samples of a batch keep theirs."""
     identity = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
     return torch.where(regular, torch.linalg.inv_ex(torch.where(regular, square, identity))[0], torch.nan)
 
 
 def _scaled(square: Tensor, affine: bool, dtype: torch.dtype = torch.float64) -> Tensor:
-    """A matrix whose last entry is 1, as others write it, or of norm 1 where that entry is 0 or all but 0.
+    """Scale a matrix so that its last entry is 1, as others write it, or its norm is 1 where that entry is nearly 0.
 
     It is 0 where the horizon of a homography goes through the first pixel, or through the middle of the image.
     """
@@ -217,7 +266,7 @@ def _inverted(square: Tensor) -> Tensor:
 
 
 def _rows_first(matrix: Tensor) -> Tensor:
-    """Its axes in the other order: (x, y, z, 1) to (z, y, x, 1), or back."""
+    """Reverse the order of the axes: (x, y, z, 1) to (z, y, x, 1), or back."""
     d = matrix.shape[-1] - 1
     order = [*reversed(range(d)), d]
     return matrix[..., order, :][..., order]

@@ -156,7 +156,7 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:  # (.., d, d), (.., d), d = 
 
 
 def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
-    """Written out: torch's factorises each matrix, and has no second derivative where one is singular."""
+    """Return the determinant by its formula: torch's factorizes, and has no second derivative at singular matrices."""
     if matrix.shape[-1] == 2:
         return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
     a, b, c = matrix.unbind(dim=-2)

@@ -22,13 +22,31 @@ RANK_TOLERANCE = 1e-12
 
 
 class ThinPlateSpline(Family["ThinPlateWarp"]):
-    """x' = x + f(x), where f takes the value theta_j at control point j and bends least (Bookstein 1989).
+    """x' = x + f(x), where f takes the value theta_j at control point j and bends least.
 
-    theta = offsets (dx, dy) of the control points, point by point, normalised; zeros are the identity exactly. With
-    parameters="positions": where the control points look, as in ASTER; the control points themselves are the identity.
-    control_points: lattice (rows, columns) over the image, or points (T, 2), T >= 3, such as `text_edges(20)`.
-    smoothing: the weight of bending against reaching the offsets (scipy's `RBFInterpolator(smoothing=)`); 0 reaches them.
-    Where control points coincide their offsets are averaged; points on one line bend the image along it alone.
+    theta = offsets (dx, dy) of the control points, point by point, normalized; zeros are the identity exactly. Where
+    control points coincide their offsets are averaged; points on one line bend the image along it alone.
+
+    Args:
+        ndim: 2.
+        control_points: Lattice (rows, columns) over the image, or normalized points (T, 2), T >= 3, such as
+            `text_edges(20)`.
+        smoothing: Weight of bending against reaching the offsets (scipy's `RBFInterpolator(smoothing=)`). 0 reaches
+            them.
+        parameters: "offsets", or "positions": theta is the points that the control points read, as in ASTER; the
+            control points themselves are the identity.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names.
+
+    Source: Bookstein 1989.
+
+    Example:
+        >>> family = stn.ThinPlateSpline(control_points=(2, 2))
+        >>> theta = torch.tensor([[0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])  # moves the top left one
+        >>> family(theta).points(torch.tensor([[-1.0, -1.0], [1.0, 1.0]])).round(decimals=3)
+        tensor([[[-0.5000, -0.7500],
+                 [ 1.0000,  1.0000]]])
     """
 
     def __init__(
@@ -68,7 +86,7 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
 
 
 class ThinPlateWarp(Warp):
-    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions about control points that all the batch shares."""
+    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions about control points that the whole batch shares."""
 
     def __init__(self, control_points: Tensor, coefficients: Tensor, dtype: torch.dtype) -> None:
         self.control_points = control_points  # (T, 2)
@@ -102,13 +120,13 @@ class ThinPlateWarp(Warp):
 
 
 def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:  # (T, 2) -> (T+3, T)
-    """The matrix from offsets c to the coefficients w of `thin_plate_sample`, which solve
+    """Return the matrix from offsets c to the coefficients w of `thin_plate_sample`, which solve
 
         | K + smoothing I   P |       | c |
         | P^T               0 | w  =  | 0 |,     K_ij = U(|p_i - p_j|), P = (1, p).
 
-    The system depends on the control points alone. It is inverted here, once, in float64; the pseudo-inverse answers
-    coincident points with the mean of their offsets.
+    The system depends on the control points alone. It is inverted here, once, in float64; the pseudo-inverse gives
+    coincident points the mean of their offsets.
     """
     count = len(control_points)
     phi = radial_and_linear(control_points, control_points)  # (T, T+3)
@@ -121,9 +139,23 @@ def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:
 
 
 def text_edges(count: int, *, margin: float = 0.0) -> Tensor:  # (count, 2), float64
-    """Control points along both edges of a line of text, from left to right: first the upper edge, then the lower one.
+    """Place control points along both edges of a line of text, left to right: first the upper edge, then the lower.
 
-    margin: how far inside the image they lie, as a share of it. Shi et al. 2016 (RARE), figure 4; ASTER uses 20.
+    Args:
+        count: Number of points; even, at least 4. ASTER uses 20.
+        margin: Distance from the image's border, as a share of the image: at least 0, less than 0.5.
+
+    Returns:
+        (count, 2) float64, normalized: `control_points` for `ThinPlateSpline`.
+
+    Raises:
+        InputError: An argument has a wrong value, which the message names.
+
+    Source: Shi et al. 2016 (RARE), figure 4.
+
+    Example:
+        >>> stn.text_edges(4, margin=0.25).tolist()
+        [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
     """
     _check.at_least("count", count, 4)
     _check.even("count", count)

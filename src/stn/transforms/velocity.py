@@ -21,12 +21,31 @@ RESOLUTION = {2: 96, 3: 48}
 
 
 class Velocity(Family["FlowWarp"]):
-    """x' = exp(v)(x): where a point has come after following the stationary velocity field v for one unit of time.
+    """x' = exp(v)(x): the position of a point after following the stationary velocity field v for one unit of time.
 
     A diffeomorphism: it does not fold, and -theta is its inverse. theta = control points of v, a cubic B-spline as in
-    `BSpline`; zeros are the identity exactly. The flow is found on a lattice of `resolution` points an axis that reaches
-    half as far again as the image, by one step of Runge and Kutta's and `squarings` doublings (Arsigny et al. 2006), and
-    is linear in between: for theta of a standard deviation of 0.2, within 3e-3 half widths of the exact flow in 2-D.
+    `BSpline`; zeros are the identity exactly. The flow is computed on a lattice half as wide again as the image, by one
+    fourth-order Runge-Kutta step and repeated doubling, and is linear in between. For theta of a standard deviation of
+    0.2 it is within 3e-3 half widths of the exact flow in 2-D.
+
+    Args:
+        ndim: 2 or 3.
+        shape: Number of control points along each axis, (rows, columns) or (slices, rows, columns); at least 4. None:
+            7.
+        resolution: Points of the lattice along each axis; at least 2. None: 96 in 2-D, 48 in 3-D.
+        squarings: Number of doublings, at least 0.
+
+    Raises:
+        InputError: An argument has a wrong shape or value, which the message names.
+
+    Source: Arsigny et al. 2006.
+
+    Example:
+        >>> family, theta = stn.Velocity(), 0.2 * torch.randn(1, 98)
+        >>> family(theta).fold_share((32, 32))
+        tensor([0.])
+        >>> (family(theta) @ family(-theta)).points(torch.zeros(2)).norm().item() < 0.01
+        True
     """
 
     def __init__(
@@ -67,7 +86,7 @@ class FlowWarp(Warp):
         self.batch, self.ndim, self.dtype, self.device = self.stored.batch, self.stored.ndim, dtype, self.stored.device
 
     def inverse(self) -> FlowWarp:
-        """The flow of the negated velocity."""
+        """Return the flow of the negated velocity."""
         return FlowWarp(-self.velocity, self.squarings, self.dtype)
 
     def _map(self, xy: Tensor) -> Tensor:
@@ -84,8 +103,11 @@ class FlowWarp(Warp):
 
 
 def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), normalised, corners aligned
-    """exp(velocity) - identity at the same points: exp(v) = exp(v / 2^s) o .. o exp(v / 2^s), by s compositions of the map
-    so far with itself. The first is a step of the fourth order: v / 2^s alone would leave an error of |v' v| / 2^(s+1)."""
+    """Return exp(velocity) - identity at the same points: exp(v) = exp(v / 2^s) o .. o exp(v / 2^s).
+
+    It takes s compositions of the current map with itself. The first map is a step of the fourth order: v / 2^s alone
+    would leave an error of |v' v| / 2^(s+1).
+    """
     lead = velocity.shape[: -velocity.shape[-1] - 1]
     v = velocity.flatten(0, len(lead) - 1) / 2**squarings
 

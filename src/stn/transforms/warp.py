@@ -1,7 +1,4 @@
-"""Warp: one geometric transform for each image of a batch. It maps target points to source points (`stn.grid`).
-
-Compositions and inverses of warps are warps, and so are here too.
-"""
+"""Warp: one geometric transform for each image of a batch. It maps target points to source points (`stn.grid`)."""
 
 from __future__ import annotations
 
@@ -26,13 +23,21 @@ if TYPE_CHECKING:
 
 
 class Warp(ABC):
-    """A batch of maps from target to source points. Laws, which the tests hold every warp to:
+    """A batch of maps from target to source points. Families make warps, and `a @ b` composes them: first b, then a.
 
-    - `sample(image)` at a pixel is the image at `points` of that pixel's centre;
+    `batch` is (N,), or (N, K): K looks at each image. The tests hold every warp to these laws:
+
+    - `sample(image)` at a pixel is the image at `points` of that pixel's center;
     - `grid(size)` is `points` of the lattice of that size;
     - `(a @ b).points(x)` is `a.points(b.points(x))`, and `w.inverse() @ w` leaves points where they are;
     - `jacobian` is the derivative of `points`;
     - under autocast all of this is the same, to the last bit.
+
+    Example:
+        >>> half = stn.Attention()(torch.tensor([[0.5, 0.0, 0.0]]))
+        >>> shift = stn.Translation()(torch.tensor([[0.2, 0.0]]))
+        >>> (half @ shift).points(torch.tensor([1.0, 0.0]))  # (1 + 0.2) / 2
+        tensor([[0.6000, 0.0000]])
     """
 
     batch: tuple[int, ...]  # (N,), or (N, K): K looks at each image
@@ -41,9 +46,13 @@ class Warp(ABC):
     device: torch.device
 
     def points(self, xy: Tensor) -> Tensor:
-        """Map normalised points: (d,) or (P, d) for all the batch, or (N[, K], .., d), with lengths of 1 broadcast.
+        """Map normalized points. A warp of one sample maps the points of any batch.
 
-        Returns (N[, K], .., d). A warp of one sample maps the points of any batch.
+        Args:
+            xy: (d,) or (P, d) for all the batch, or (N, .., d) or (N, K, .., d), where lengths of 1 broadcast.
+
+        Returns:
+            (N, .., d) or (N, K, .., d).
         """
         _check.points("xy", xy, self.ndim)
         batch, shape = self.batch, xy.shape[:-1]
@@ -55,7 +64,15 @@ class Warp(ABC):
             return over_batch(self, self._map, flat).reshape(*batch, *shape, self.ndim)
 
     def grid(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-        """The source point of every pixel of an output of this size: (N[, K], *size, d), as `grid_sample` takes it."""
+        """Return the source point of every pixel of an output, as `grid_sample` takes it.
+
+        Args:
+            size: Size of the output in pixels, (H, W) or (D, H, W).
+            align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
+
+        Returns:
+            (N, *size, d) or (N, K, *size, d), normalized.
+        """
         size = _check.lengths("size", size, self.ndim)
         xy = lattice(size, align_corners=align_corners, dtype=self.dtype, device=self.device)
         return self.points(xy.flatten(0, -2)).unflatten(-2, size)
@@ -86,11 +103,20 @@ class Warp(ABC):
         return_mask: bool = False,
         **options: Unpack[CallOptions],
     ) -> Sampled:
-        """Sample image (N, C, *in) at the warp's points: (N[, K], C, *size). size None: as image. A warp of one sample
-        is that of every image.
+        """Sample an image at the points of the warp. A warp of one sample is applied to every image.
 
-        return_mask, and options (mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid): as in
-        `stn.affine_sample`.
+        Args:
+            image: (N, C, H, W) or (N, C, D, H, W).
+            size: Output size (H, W) or (D, H, W) in pixels. None: as image.
+            return_mask: Also return the fraction of the kernel that lay inside the image.
+            **options: mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid: see
+                `stn.affine_sample`.
+
+        Returns:
+            (N, C, *size) or (N, K, C, *size); with return_mask a pair of it and the mask, where C = 1.
+
+        Raises:
+            InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
         """
         _check.image("image", image)
         _check.warp_fits(self.batch, image, self.ndim)
@@ -99,44 +125,51 @@ class Warp(ABC):
             return self._sample(image, size, return_mask, options)
 
     def inverse(self) -> Warp:
-        """The warp from source to target points. Where no formula is known it is found by iteration: `InverseWarp`."""
+        """Return the warp from source to target points, by iteration (`InverseWarp`) where no formula is known."""
         return InverseWarp(self)
 
     def __matmul__(self, other: Warp) -> Warp:
-        """First `other`, then this: `(a @ b).points(x) == a.points(b.points(x))`. An image is sampled once."""
+        """Compose: first `other`, then this, `(a @ b).points(x) == a.points(b.points(x))`. An image is sampled once."""
         return self.after(other)
 
     def after(self, inner: Warp) -> Warp:
-        """`self @ inner`, for torch.compile, which does not know the operator of classes that are not tensors."""
+        """Return `self @ inner`, for torch.compile, which supports this operator only for tensors."""
         return ComposedWarp(self, inner)
 
     def before(self, outer: Warp) -> Warp:
-        """`outer @ self`. A warp that is of the same kind then, and sampled as quickly, overrides this."""
+        """Return `outer @ self`. Warps whose result is of the same kind, and as quick to sample, override this."""
         return ComposedWarp(outer, self)
 
     def jacobian(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-        """d source_i / d target_j at every pixel of an output of this size, normalised: (N[, K], *size, d, d)."""
+        """Return d source_i / d target_j, normalized, at every pixel of an output: (N[, K], *size, d, d).
+
+        `size` and `align_corners` describe the output, as in `grid`.
+        """
         size = _check.lengths("size", size, self.ndim)
         xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
         with unrounded(self.device):
             return self._jacobian(xy.expand(*self.batch, *xy.shape)).unflatten(-3, size)
 
     def jacobian_determinant(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-        """How much source a piece of target covers: (N[, K], *size). Where it is not positive, the warp folds.
+        """Return the source area (volume) per target area at every pixel. Where it is not positive, the warp folds.
 
-        On the horizon of a homography it is infinite.
+        `size` and `align_corners` describe the output, as in `grid`. The result is (N[, K], *size), and infinite on the
+        horizon of a homography.
         """
         jacobian = self.jacobian(size, align_corners=align_corners)
         return torch.where(jacobian.isinf().any(dim=-1).any(dim=-1), torch.inf, determinant(jacobian))
 
     def fold_share(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-        """The share of the pixels of an output of this size at which the warp folds: (N[, K]), 0 to 1."""
+        """Return the share of an output's pixels, 0 to 1, at which the warp folds: (N,) or (N, K).
+
+        `size` and `align_corners` describe the output, as in `grid`.
+        """
         folds = self.jacobian_determinant(size, align_corners=align_corners) <= 0
         return folds.to(self.working_dtype).flatten(len(self.batch)).mean(dim=-1)
 
     @property
     def working_dtype(self) -> torch.dtype:
-        """In which coordinates are computed: float32 at least."""
+        """The dtype in which coordinates are computed: float32 at least."""
         return torch.promote_types(self.dtype, torch.float32)
 
     @abstractmethod
@@ -148,13 +181,13 @@ class Warp(ABC):
         return self._linearized(xy)[1]
 
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        """`_map` and `_jacobian` of the same points. One pass backward an axis, for no point depends on another."""
+        """Return `_map` and `_jacobian` of the same points. Points are independent: one backward pass for each axis."""
         mapped, pull = torch.func.vjp(self._map, xy)[:2]
         axes = torch.eye(self.ndim, dtype=mapped.dtype, device=mapped.device)
         return mapped, torch.stack([pull(axis.expand_as(mapped))[0] for axis in axes], dim=-2)
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
-        """Source minus target of every pixel: (*batch, *size, d). Zeros for the identity, exactly."""
+        """Return source minus target for every pixel: (*batch, *size, d). Exact zeros for the identity."""
         xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
         return (self._map(xy.expand(*self.batch, *xy.shape)) - xy).unflatten(-2, size)
 
@@ -164,7 +197,7 @@ class Warp(ABC):
 
 
 class ComposedWarp(Warp):
-    """outer after inner."""
+    """The composition of two warps: `outer` after `inner`."""
 
     def __init__(self, outer: Warp, inner: Warp) -> None:
         _check.composable(outer.batch, inner.batch, outer.ndim, inner.ndim)
@@ -189,9 +222,10 @@ class ComposedWarp(Warp):
         return torch.where(lost, torch.inf, torch.where(lost, 0, outer) @ torch.where(lost, 0, inner))
 
     def _between(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        """What the outer warp maps, and where the inner one has a horizon: no outer warp brings such a point back.
+        """Return the points that the outer warp maps, and whether the inner warp lost them on a horizon.
 
-        The middle stands for it: infinity times zero would make the whole gradient of both warps NaN.
+        No outer warp brings a lost point back. The middle replaces it: infinity times zero would make the whole
+        gradient of both warps NaN.
         """
         between = over_batch(self.inner, self.inner._map, xy)
         lost = between.isinf().any(dim=-1, keepdim=True)
@@ -199,13 +233,22 @@ class ComposedWarp(Warp):
 
 
 class InverseWarp(Warp):
-    """The x that `warp` takes to y, found point by point: by Newton's method with a step that halves where it does not
-    help, and for a point that this does not solve, again from the nearest of a lattice of mapped points.
+    """The inverse of any warp, computed point by point: the x that `warp` takes to y.
 
-    Where `warp` does not fold this finds the x; where it folds there may be none, or several. `solved` says at which
-    points there is one, `residual` how far off the worst is. Derivatives are those of the implicit function, to second
-    order, and zero at a point without a solution. While torch.compile or torch.func traces, which see no numbers, all
-    points take the same few steps from one start.
+    It uses Newton's method, with a step that halves where it does not help; a point that this does not solve starts
+    again from the nearest points of a lattice. Where `warp` does not fold this finds the x. Where it folds there may be
+    none or several: `solved` says at which points there is one, `residual` how far off the worst is. Derivatives are
+    those of the implicit function, to second order, and zero at a point without a solution. While torch.compile or
+    torch.func traces, values cannot be read: all points take the same few steps from one start.
+
+    Args:
+        warp: The warp to invert. `warp.inverse()` uses a formula where there is one, and otherwise this class.
+
+    Example:
+        >>> warp = stn.BSpline()(0.05 * torch.randn(1, 98))
+        >>> inverse = stn.InverseWarp(warp)
+        >>> inverse.solved((16, 16)).all().item(), inverse.residual((16, 16)).item() < 0.01
+        (True, True)
     """
 
     def __init__(self, warp: Warp) -> None:
@@ -213,19 +256,26 @@ class InverseWarp(Warp):
         self.batch, self.ndim, self.dtype, self.device = warp.batch, warp.ndim, warp.dtype, warp.device
 
     def inverse(self) -> Warp:
+        """Return the warp of which this is the inverse."""
         return self.warp
 
     def residual(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-        """How far `warp` of the solution lies from y at most, in pixels of an image of this size: (N[, K])."""
+        """Return the largest distance between `warp` of the solution and y, in pixels: (N,) or (N, K).
+
+        `size` and `align_corners` describe an image, as in `grid`: y is each of its pixels.
+        """
         return self._distances(size, align_corners).flatten(len(self.batch)).amax(dim=-1)
 
     def solved(self, size: Sequence[int], *, align_corners: bool = False, tolerance: float = 0.01) -> Tensor:
-        """Whether the pixel has a source point, up to `tolerance` pixels, for each of this size: bool (N[, K], *size)."""
+        """Return which pixels of an image have a source point, up to `tolerance` > 0 pixels: bool (N[, K], *size).
+
+        `size` and `align_corners` describe the image, as in `grid`.
+        """
         _check.positive("tolerance", tolerance)
         return self._distances(size, align_corners) <= tolerance
 
     def _distances(self, size: Sequence[int], align_corners: bool) -> Tensor:
-        """From `warp` of the solution to y, in pixels of an image of this size: (N[, K], *size)."""
+        """Return the distances from `warp` of the solution to y, in pixels of an image: (N[, K], *size)."""
         size = _check.lengths("size", size, self.ndim)
         y = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device)
         with torch.no_grad():
@@ -237,7 +287,7 @@ class InverseWarp(Warp):
         return self._solution(xy)[0].to(torch.promote_types(self.dtype, xy.dtype))
 
     def _jacobian(self, xy: Tensor) -> Tensor:
-        """The inverse of the warp's own at the solution; zeros where there is none."""
+        """Return the inverse of the warp's own Jacobian at the solution; zeros where there is none."""
         x, sound = self._solution(xy)
         jacobian, sound = self.warp._jacobian(x), sound[..., None, None]
         eye = torch.eye(self.ndim, dtype=x.dtype, device=x.device)
@@ -249,7 +299,7 @@ class InverseWarp(Warp):
         return self._map(xy), self._jacobian(xy)
 
     def _solution(self, xy: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
-        """The solution, with its derivatives, and whether it is one that has derivatives."""
+        """Return the solution with its derivatives, and whether it is one that has derivatives."""
         y = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
         with torch.no_grad():
             found = (follow if is_traced(y) else search)(self.warp, y.detach())
@@ -260,11 +310,11 @@ class InverseWarp(Warp):
         return x, sound
 
     def _with_derivatives(self, x: Tensor, y: Tensor, jacobian: Tensor, sound: Tensor) -> Tensor:
-        """x as it is, with the derivatives of the implicit function warp(x) = y.
+        """Return x unchanged, with the derivatives of the implicit function warp(x) = y.
 
-        One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both: at the
-        solution y - warp(x) is zero, so J's derivative has no part in the first; in the second step the first derivative
-        of y - warp(x) is zero too, so that it has none in the second.
+        One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both. At
+        the solution y - warp(x) is zero, so the derivative of J has no part in the first. In the second step the first
+        derivative of y - warp(x) is zero too, so it has none in the second.
         """
         for _ in range(2):
             step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - self.warp._map(x), 0))
@@ -273,15 +323,18 @@ class InverseWarp(Warp):
 
 
 def joint_batch(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
-    """The batch of both: (N,) or (N, K), where lengths of 1, and looks that one has not, are the other's."""
+    """Return the batch of both, (N,) or (N, K). A length of 1, or a missing K, is taken from the other."""
     longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
     padded = (*shorter, *(1,) * (len(longer) - len(shorter)))
     return tuple(m if n == 1 else n for n, m in zip(longer, padded, strict=True))
 
 
 def over_batch(warp: Warp, function: Callable[[Tensor], Tensor], xy: Tensor) -> Tensor:
-    """Apply a warp's function of points (*batch, P, d) to points (*lead, P, d) of a larger batch, which the warp's
-    broadcasts to: samples and looks that share a map are points of one set to it, and the map is not repeated."""
+    """Apply a warp's function of points (*batch, P, d) to points (*lead, P, d) of a larger batch.
+
+    The warp's batch broadcasts to the larger one. Samples and looks that share a map are joined into one set of points,
+    and the map is not repeated.
+    """
     lead = xy.shape[:-2]
     own = (*warp.batch, *(0,) * (len(lead) - len(warp.batch)))  # 0: it has no such dimension
     shared = [i for i, (n, m) in enumerate(zip(own, lead, strict=True)) if n == 0 or (n == 1 and m != 1)]
