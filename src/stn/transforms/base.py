@@ -20,7 +20,10 @@ W = TypeVar("W", bound=Warp, default=Warp, covariant=True)  # the warps that a f
 
 
 class Family(ABC, Generic[W]):
-    """A parametric set of transforms. Laws: theta has `num_params` numbers, and `identity()` maps every point to itself."""
+    """A parametric set of transforms. Laws: theta has `num_params` numbers, and `identity()` maps every point to itself.
+
+    Those of this library are frozen dataclasses: equal where their settings are, and hashable.
+    """
 
     ndim: int
 
@@ -45,6 +48,11 @@ class Family(ABC, Generic[W]):
 
     @abstractmethod
     def _warp(self, theta: Tensor) -> W: ...
+
+    def _set(self, **fields: object) -> None:
+        """For the constructor of a frozen dataclass, whose fields are not quite its arguments."""
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
 
 class Constants:
