@@ -23,6 +23,7 @@ class Family(ABC, Generic[W]):
     """A parametric set of transforms: a family turns theta into a warp.
 
     Laws: theta has `num_params` numbers, and `identity()` maps every point to itself.
+    The families here are frozen dataclasses: equal where their settings are, and hashable.
 
     Example:
         >>> family = stn.Similarity()
@@ -66,6 +67,11 @@ class Family(ABC, Generic[W]):
 
     @abstractmethod
     def _warp(self, theta: Tensor) -> W: ...
+
+    def _set(self, **fields: object) -> None:
+        """For the constructor of a frozen dataclass, whose fields are not quite its arguments."""
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
 
 class Constants:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from stn import _check
 from stn.transforms.base import Constants, Family, W, identity_of
 
 
+@dataclass(frozen=True)
 class Bounded(Family[W]):
     """A family with some parameters kept within (low, high): theta_i = e + r tanh((raw_i - e) / r).
 
@@ -32,20 +34,28 @@ class Bounded(Family[W]):
         tensor([0.0000, 0.5000])
     """
 
-    def __init__(self, family: Family[W], bounds: Mapping[str, tuple[float, float]]) -> None:
-        names = family.parameters
+    family: Family[W]
+    bounds: Mapping[str, tuple[float, float]]
+    ndim: int = field(init=False, compare=False)
+    _constants: Constants = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        family, bounds, names = self.family, self.bounds, self.family.parameters
         _check.unknown("bounds", bounds, names)
-        self.family, self.bounds, self.ndim = family, dict(bounds), family.ndim
         start = identity_of(family, torch.empty(0, dtype=torch.float64, device="cpu"))
         below, above = torch.full_like(start, torch.inf), torch.full_like(start, torch.inf)
         for name, (low, high) in bounds.items():
             places = list(names[name])
             _check.within(name, (low, high), start[places].tolist())
             below[places], above[places] = start[places] - low, high - start[places]
-        self._constants = Constants(start, below, above)
+        bounds = {name: (low, high) for name, (low, high) in bounds.items()}  # those given may change
+        self._set(bounds=bounds, ndim=family.ndim, _constants=Constants(start, below, above))
 
     def __repr__(self) -> str:
         return f"Bounded({self.family!r}, {self.bounds})"
+
+    def __hash__(self) -> int:
+        return hash((self.family, frozenset(self.bounds.items())))
 
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:

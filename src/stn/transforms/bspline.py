@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.warp import Warp
 
 
+@dataclass(frozen=True, init=False)
 class BSpline(Family["BSplineWarp"]):
     """x' = x + f(x), f a cubic B-spline: the sum over control points of theta_ij B(u - i) B(v - j).
 
@@ -38,12 +40,12 @@ class BSpline(Family["BSplineWarp"]):
         tensor([[0.2500, 0.2500]])
     """
 
-    def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None) -> None:
-        self.ndim = _check.dimension(ndim, (2, 3), "BSpline")
-        self.shape = _check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4)
+    ndim: int
+    shape: tuple[int, ...]
 
-    def __repr__(self) -> str:
-        return f"BSpline(ndim={self.ndim}, shape={self.shape})"
+    def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None) -> None:
+        ndim = _check.dimension(ndim, (2, 3), "BSpline")
+        self._set(ndim=ndim, shape=_check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4))
 
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.warp import Warp
 
 
+@dataclass(frozen=True, init=False)
 class CPAB(Family["CPABWarp"]):
     """x' = exp(v)(x), v continuous and affine on each simplex of `cells` boxes an axis, each cut into d! simplices.
 
@@ -41,18 +43,19 @@ class CPAB(Family["CPABWarp"]):
                  [1.0000, 0.0000]]])
     """
 
+    ndim: int
+    cells: tuple[int, ...]
+    boundary: str
+    steps: int
+
     def __init__(
         self, ndim: int = 2, *, cells: Sequence[int] | None = None, boundary: str = "fixed", steps: int = 8
     ) -> None:
-        self.ndim = _check.dimension(ndim, (2, 3), "CPAB")
-        self.cells = _check.lattice_of("cells", (4,) * ndim if cells is None else cells, ndim, least=1)
+        ndim = _check.dimension(ndim, (2, 3), "CPAB")
+        cells = _check.lattice_of("cells", (4,) * ndim if cells is None else cells, ndim, least=1)
         _check.choice("boundary", boundary, ("fixed", "free"))
-        _check.inner_nodes("cells", self.cells, boundary)
-        _check.at_least("steps", steps, 1)
-        self.boundary, self.steps = boundary, steps
-
-    def __repr__(self) -> str:
-        return f"CPAB(ndim={self.ndim}, cells={self.cells}, boundary={self.boundary!r}, steps={self.steps})"
+        _check.inner_nodes("cells", cells, boundary)
+        self._set(ndim=ndim, cells=cells, boundary=boundary, steps=_check.at_least("steps", steps, 1))
 
     @property
     def nodes(self) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.warp import Warp
 
 
+@dataclass(frozen=True, init=False)
 class Displacement(Family["FieldWarp"]):
     """x' = x + f(x), f a field of displacements, linear between its pixels and constant beyond.
 
@@ -41,13 +43,14 @@ class Displacement(Family["FieldWarp"]):
                  [ 0.3000,  0.0000]]])
     """
 
-    def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None, align_corners: bool = False) -> None:
-        self.ndim = _check.dimension(ndim, (2, 3), "Displacement")
-        self.shape = _check.lattice_of("shape", (8,) * ndim if shape is None else shape, ndim, least=1)
-        self.align_corners = align_corners
+    ndim: int
+    shape: tuple[int, ...]
+    align_corners: bool
 
-    def __repr__(self) -> str:
-        return f"Displacement(ndim={self.ndim}, shape={self.shape}, align_corners={self.align_corners})"
+    def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None, align_corners: bool = False) -> None:
+        ndim = _check.dimension(ndim, (2, 3), "Displacement")
+        shape = _check.lattice_of("shape", (8,) * ndim if shape is None else shape, ndim, least=1)
+        self._set(ndim=ndim, shape=shape, align_corners=align_corners)
 
     @staticmethod
     def from_field(field: Tensor, *, align_corners: bool = False) -> FieldWarp:  # (N[, K], *shape, d)

@@ -29,8 +29,7 @@ class Linear(Family[MatrixWarp]):
     _dimensions: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __post_init__(self) -> None:
-        ndim = _check.dimension(self.ndim, self._dimensions, type(self).__name__)
-        object.__setattr__(self, "ndim", ndim)  # numpy's integers as Python's
+        self._set(ndim=_check.dimension(self.ndim, self._dimensions, type(self).__name__))  # numpy's integers as Python's
 
     @abstractmethod
     def matrix(self, theta: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from stn.transforms.warp import Warp
 RANK_TOLERANCE = 1e-12
 
 
+@dataclass(frozen=True, init=False)
 class ThinPlateSpline(Family["ThinPlateWarp"]):
     """x' = x + f(x), where f takes the value theta_j at control point j and bends least.
 
@@ -49,6 +51,12 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
                  [ 1.0000,  1.0000]]])
     """
 
+    ndim: int
+    control_points: Tensor  # (T, 2) float64
+    smoothing: float
+    kind: str  # "offsets" or "positions"
+    _constants: Constants = field(repr=False)
+
     def __init__(
         self,
         ndim: int = 2,
@@ -57,16 +65,26 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
         smoothing: float = 0.0,
         parameters: str = "offsets",
     ) -> None:
-        self.ndim = _check.dimension(ndim, (2,), "ThinPlateSpline")
+        ndim = _check.dimension(ndim, (2,), "ThinPlateSpline")
         _check.not_negative("smoothing", smoothing)
         _check.choice("parameters", parameters, ("offsets", "positions"))
-        self.control_points = _place(control_points)  # (T, 2) float64
-        self.smoothing, self.kind = float(smoothing), parameters
-        self._constants = Constants(self.control_points, coefficients_of_offsets(self.control_points, self.smoothing))
+        points, smoothing = _place(control_points), float(smoothing)
+        self._set(ndim=ndim, control_points=points, smoothing=smoothing, kind=parameters)
+        self._set(_constants=Constants(points, coefficients_of_offsets(points, smoothing)))
 
     def __repr__(self) -> str:
         points = f"control_points=<{len(self.control_points)} points>"
         return f"ThinPlateSpline({points}, smoothing={self.smoothing}, parameters={self.kind!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, ThinPlateSpline) and self._settings() == other._settings()
+
+    def __hash__(self) -> int:
+        return hash(self._settings())
+
+    def _settings(self) -> tuple[object, ...]:
+        """Numbers, which compare as tensors do not. Found when needed: a tensor without data has none."""
+        return self.ndim, tuple(self.control_points.flatten().tolist()), self.smoothing, self.kind
 
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:

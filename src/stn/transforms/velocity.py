@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from stn.transforms.warp import Warp
 RESOLUTION = {2: 96, 3: 48}
 
 
+@dataclass(frozen=True, init=False)
 class Velocity(Family["FlowWarp"]):
     """x' = exp(v)(x): the position of a point after following the stationary velocity field v for one unit of time.
 
@@ -48,17 +50,18 @@ class Velocity(Family["FlowWarp"]):
         True
     """
 
+    ndim: int
+    shape: tuple[int, ...]
+    resolution: int
+    squarings: int
+
     def __init__(
         self, ndim: int = 2, *, shape: Sequence[int] | None = None, resolution: int | None = None, squarings: int = 6
     ) -> None:
-        self.ndim = _check.dimension(ndim, (2, 3), "Velocity")
-        self.shape = _check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4)
-        self.resolution, self.squarings = RESOLUTION[ndim] if resolution is None else resolution, squarings
-        _check.at_least("resolution", self.resolution, 2)
-        _check.at_least("squarings", squarings, 0)
-
-    def __repr__(self) -> str:
-        return f"Velocity(ndim={self.ndim}, shape={self.shape}, resolution={self.resolution}, squarings={self.squarings})"
+        ndim = _check.dimension(ndim, (2, 3), "Velocity")
+        shape = _check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4)
+        resolution = _check.at_least("resolution", RESOLUTION[ndim] if resolution is None else resolution, 2)
+        self._set(ndim=ndim, shape=shape, resolution=resolution, squarings=_check.at_least("squarings", squarings, 0))
 
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:
