@@ -216,21 +216,21 @@ def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_programs_cover_every_pixel_and_channel_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And there are many of them also where there is one image: its channels are divided."""
-    from stn.ops.gpu.programs import LEAST, share_of, tile_count
+    from stn.ops.gpu.programs import LEAST, divide, tile_count
 
     monkeypatch.undo()
     for size in ((1, 1), (5, 7), (42, 42), (224, 224), (2048, 2048), (3, 4, 5), (96, 96, 96)):
         for looks, channels, last in ((1, 1, False), (256, 1, False), (1, 64, False), (8, 64, True), (2, 3, True)):
-            share = share_of(size, looks, channels, last=last)
-            block = share.block
+            division = divide(size, looks, channels, last=last)
+            block = division.block
             pixels = block.across * block.down * block.deep
-            groups = -(-channels // share.channels)
-            assert share.programs == looks * groups * tile_count(size, block)
-            assert share.channels % block.channels == 0 and (groups - 1) * share.channels < channels
+            groups = -(-channels // division.channels)
+            assert division.programs == looks * groups * tile_count(size, block)
+            assert division.channels % block.channels == 0 and (groups - 1) * division.channels < channels
             assert tile_count(size, block) * pixels >= math.prod(size)
             assert all(n & (n - 1) == 0 for n in block[1:]) and pixels * block.channels >= LEAST
-    assert share_of((256, 256), 1, 64).programs >= 1024
-    assert share_of((256, 256), 1, 64, whole=True).channels == 64
+    assert divide((256, 256), 1, 64).programs >= 1024
+    assert divide((256, 256), 1, 64, whole=True).channels == 64
 
 
 def test_numbers_of_64_bits_arrive_whole() -> None:

@@ -27,11 +27,11 @@ from stn.ops.cpu.tile import (
     fill_tile,
     in_output,
     look_and_tile,
+    part_of,
     pixel_starts,
     place_tile,
     prefetch,
     row_start,
-    share_of,
     tile_of,
     tiles_of_a_look,
 )
@@ -41,44 +41,46 @@ from stn.ops.rules.spline import GROUP
 # (N * K, tiles, 2, T); `compiled` as serial or parallel ----
 
 
-def coordinates_planes(ndim, grad, image, where, sizes, fill, sums, bends, tiles):
+def coordinates_planes(ndim, grad, image, grid, sizes, fill, sums, bends, tiles):
     for chunk in prange(len(tiles.at)):
-        coordinates_chunk(slope_planes, chunk, ndim, grad, image, where, sizes, fill, sums, bends, tiles)
+        coordinates_chunk(slope_planes, chunk, ndim, grad, image, grid, sizes, fill, sums, bends, tiles)
 
 
-def coordinates_pixels(ndim, grad, image, where, sizes, fill, sums, bends, tiles):
+def coordinates_pixels(ndim, grad, image, grid, sizes, fill, sums, bends, tiles):
     for chunk in prange(len(tiles.at)):
-        coordinates_chunk(slope_pixels, chunk, ndim, grad, image, where, sizes, fill, sums, bends, tiles)
+        coordinates_chunk(slope_pixels, chunk, ndim, grad, image, grid, sizes, fill, sums, bends, tiles)
 
 
 @inline
-def coordinates_chunk(slope_tile, chunk, ndim, grad, image, where, sizes, fill, sums, bends, tiles):
+def coordinates_chunk(slope_tile, chunk, ndim, grad, image, grid, sizes, fill, sums, bends, tiles):
     tile = tile_of(tiles, chunk)
-    start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+    start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
-        look, within = look_and_tile(where, sizes, number)
+        look, within = look_and_tile(grid, sizes, number)
         place_tile(sizes, look, within, tile.at)
-        fill_tile(ndim, False, True, where, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
+        fill_tile(ndim, False, True, grid, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
         clear(tile.gradient, 0, len(tile.gradient))
         slope_tile(ndim, grad, image, sizes, tile, fill)
-        reduce_tile(where, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
+        reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
 
 
 @inline
 def slope_planes(ndim, grad, image, sizes, tile, fill):
     slope_tile_planes(
         ndim, grad, image, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
-        tile.slope, fill, tile.gradient, tile.ahead,
+        tile.slope, fill, tile.gradient, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
-def slope_tile_planes(ndim, grad, image, sizes, at, box, runs, offset, fraction, listed, tap, slopes, fill, gradient, ahead):
+def slope_tile_planes(
+    ndim, grad, image, sizes, at, box, runs, offset, fraction, listed, tap, slopes, fill, gradient, prefetched
+):
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     for c in range(sizes.channels):
         plane, first = channel_starts(sizes, at, c)
         if ndim == 2:
-            ahead[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
+            prefetched[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
         for r in range(at[AT_HEIGHT]):
             a, b = runs[r, 1], runs[r, 2]
             slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, first + r * across, gradient)
@@ -154,7 +156,7 @@ def slope_run(ndim, grad, first, image, base, channels, w, plane, offset, fracti
 # ---- from the gradient of each pixel to that of the rule's numbers ----
 
 
-def affine_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
+def affine_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
     area = len(gradient) // 3
     clear_sums(sums, at[AT_LOOK], at[AT_NUMBER])
     for r in range(at[AT_HEIGHT]):
@@ -165,36 +167,36 @@ def affine_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends
             sums[at[AT_LOOK], at[AT_NUMBER], i, 0] += moment
 
 
-def basis_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
-    affine_sums(where, ndim, sizes, at, points, table, gradient, sums, bends)
+def basis_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
+    affine_sums(grid, ndim, sizes, at, points, table, gradient, sums, bends)
     add_bends(at[AT_LOOK], at[AT_NUMBER], at[AT_WIDTH], at[AT_HEIGHT], len(gradient) // 3, gradient, table, bends)
 
 
-def projective_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
-    """Each term is divided by w, and w has its own share."""
-    area, coef, look, within = len(gradient) // 3, where.coef, at[AT_LOOK], at[AT_NUMBER]
+def projective_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
+    """Divide each term by w, and add up the gradient in w."""
+    area, coef, look, within = len(gradient) // 3, grid.coef, at[AT_LOOK], at[AT_NUMBER]
     clear_sums(sums, look, within)
     for r in range(at[AT_HEIGHT]):
         start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(where, ndim, look, start, u0, u1, u2, at[AT_WIDTH], table, 0, points)
+        row_points(grid, ndim, look, start, u0, u1, u2, at[AT_WIDTH], table, 0, points)
         rest = coef[look, 3, 1] * u1 + coef[look, 3, 2] * u2 + coef[look, 3, 3]
         for j in range(at[AT_WIDTH]):
-            u, share = u0 + j, 0.0
+            u, slope_w = u0 + j, 0.0
             w = off_horizon(coef[look, 3, 0] * u + rest)
             for i in range(ndim):
                 g = gradient[i * area + r * STRIDE + j] / w
-                share += g * (points[i, j] - where.centre[i])
+                slope_w += g * (points[i, j] - grid.center[i])
                 add_point(sums, look, within, i, g, u, u1, u2)
-            add_point(sums, look, within, 3, -share, u, u1, u2)
+            add_point(sums, look, within, 3, -slope_w, u, u1, u2)
 
 
-def field_gradient(where, ndim, sizes, at, points, table, gradient, sums, bends):
+def field_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
     area = len(gradient) // 3
     for r in range(at[AT_HEIGHT]):
         start, _, _, _ = row_start(sizes, at, r)
         for j in range(at[AT_WIDTH]):
             for i in range(ndim):
-                sums[at[AT_LOOK], start + np.uint64(j), i] = where.axes[i, 0] * gradient[i * area + r * STRIDE + j]
+                sums[at[AT_LOOK], start + np.uint64(j), i] = grid.axes[i, 0] * gradient[i * area + r * STRIDE + j]
 
 
 affine_sums = loop(affine_gradient)

@@ -1,7 +1,7 @@
 """Cubic kernels, of four taps an axis: forward, and both gradients, for planes and channels last alike.
 
-Row by row of a tile the taps of each axis are found once for all channels; along the axes their weights multiply, so the
-share of a fill value, and all derivatives, are products of sums along single axes.
+For each row of a tile, the taps along each axis are found once for all channels. The weight of a tap is the product of its
+weights along the axes, so the weight of the fill value, and all derivatives, are products of sums along single axes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from stn.ops.cpu.tile import (
     AT_LOOK,
     AT_WIDTH,
     channel_starts,
+    fill_radial_table,
     look_and_tile,
+    part_of,
     pixel_starts,
     place_tile,
     row_start,
-    share_of,
-    share_table,
     tile_of,
     tiles_of_a_look,
 )
@@ -33,46 +33,46 @@ from stn.ops.padding import ZEROS
 # ---- kernels; `compiled` as serial or parallel ----
 
 
-def cubic_forward(ndim, last, careful, cubic, image, out, where, sizes, fill, tiles, reaches):
+def cubic_forward(ndim, last, careful, cubic, image, out, grid, sizes, fill, tiles, cubic_taps):
     for chunk in prange(len(tiles.at)):
         tile = tile_of(tiles, chunk)
-        start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+        start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
         for number in range(start, end):
-            begin_tile(where, sizes, tile, number)
+            begin_tile(grid, sizes, tile, number)
             blend_tile(
-                ndim, last, careful, cubic, image, out, where, sizes, fill, tile.at, tile.points, tile.table,
-                reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
+                ndim, last, careful, cubic, image, out, grid, sizes, fill, tile.at, tile.points, tile.table,
+                cubic_taps.pixel[chunk], cubic_taps.weight[chunk], cubic_taps.total[chunk],
             )  # fmt: skip
 
 
-def cubic_coordinates(ndim, last, cubic, grad, image, where, sizes, fill, sums, bends, tiles, reaches):
+def cubic_coordinates(ndim, last, cubic, grad, image, grid, sizes, fill, sums, bends, tiles, cubic_taps):
     for chunk in prange(len(tiles.at)):
         tile = tile_of(tiles, chunk)
-        start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+        start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
         for number in range(start, end):
-            begin_tile(where, sizes, tile, number)
+            begin_tile(grid, sizes, tile, number)
             clear(tile.gradient, 0, len(tile.gradient))
             slope_tile(
-                ndim, last, cubic, grad, image, where, sizes, fill, tile.at, tile.points, tile.table, tile.gradient,
-                reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
+                ndim, last, cubic, grad, image, grid, sizes, fill, tile.at, tile.points, tile.table, tile.gradient,
+                cubic_taps.pixel[chunk], cubic_taps.weight[chunk], cubic_taps.total[chunk],
             )  # fmt: skip
-            reduce_tile(where, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
+            reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
 
 
-def cubic_image(ndim, last, cubic, grad, grad_image, where, sizes, groups, tiles, reaches):
+def cubic_image(ndim, last, cubic, grad, grad_image, grid, sizes, groups, tiles, cubic_taps):
     """Work is divided by what is written, images and groups of channels: no two threads add to the same pixel."""
     for chunk in prange(len(tiles.at)):
         tile, count = tile_of(tiles, chunk), tiles_of_a_look(sizes)
-        start, end = share_of(chunk, len(tiles.at), sizes.batch * groups)
+        start, end = part_of(chunk, len(tiles.at), sizes.batch * groups)
         for step in range((end - start) * sizes.looks * count):
             task = start + step // (sizes.looks * count)
             n, group = task // groups, task % groups
             place_tile(sizes, n * sizes.looks + step // count % sizes.looks, step % count, tile.at)
-            share_table(where, sizes, tile)
+            fill_radial_table(grid, sizes, tile)
             c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
             scatter_tile(
-                ndim, last, cubic, grad, grad_image, where, sizes, c0, c1, tile.at, tile.points, tile.table,
-                reaches.pixel[chunk], reaches.share[chunk], reaches.total[chunk],
+                ndim, last, cubic, grad, grad_image, grid, sizes, c0, c1, tile.at, tile.points, tile.table,
+                cubic_taps.pixel[chunk], cubic_taps.weight[chunk], cubic_taps.total[chunk],
             )  # fmt: skip
 
 
@@ -80,10 +80,10 @@ def cubic_image(ndim, last, cubic, grad, grad_image, where, sizes, groups, tiles
 
 
 @inline
-def begin_tile(where, sizes, tile, number):
-    look, within = look_and_tile(where, sizes, number)
+def begin_tile(grid, sizes, tile, number):
+    look, within = look_and_tile(grid, sizes, number)
     place_tile(sizes, look, within, tile.at)
-    share_table(where, sizes, tile)
+    fill_radial_table(grid, sizes, tile)
 
 
 @inline
@@ -98,52 +98,52 @@ def starts(last, sizes, at, r, c):
 
 
 @inline
-def taps_of_row(ndim, last, cubic, slopes, where, sizes, r, at, points, table, pixel, share, total):
+def taps_of_row(ndim, last, cubic, slopes, grid, sizes, r, at, points, table, pixel, weight, total):
     """The first run of interior pixels of a row, whose taps lie side by side: empty for channels last."""
     start, u0, u1, u2 = row_start(sizes, at, r)
-    row_points(where, ndim, at[AT_LOOK], start, u0, u1, u2, at[AT_WIDTH], table, r * COLUMNS, points)
-    find_taps(ndim, cubic, slopes, sizes, points, at[AT_WIDTH], pixel, share, total)
+    row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, at[AT_WIDTH], table, r * COLUMNS, points)
+    find_taps(ndim, cubic, slopes, sizes, points, at[AT_WIDTH], pixel, weight, total)
     return (0, 0) if last else find_run(ndim, sizes.width, sizes.height, pixel, at[AT_WIDTH])
 
 
 @loop
-def blend_tile(ndim, last, careful, cubic, image, out, where, sizes, fill, at, points, table, pixel, share, total):
-    """careful: the image holds NaN or infinity, times which no weight is 0. A run of pixels asks for no weight."""
+def blend_tile(ndim, last, careful, cubic, image, out, grid, sizes, fill, at, points, table, pixel, weight, total):
+    """careful: the image holds NaN or infinity, whose product with a weight of 0 is NaN. Runs do not test weights."""
     zeros = sizes.padding == ZEROS
     for r in range(at[AT_HEIGHT]):
-        a, b = taps_of_row(ndim, last | careful, cubic, False, where, sizes, r, at, points, table, pixel, share, total)
+        a, b = taps_of_row(ndim, last | careful, cubic, False, grid, sizes, r, at, points, table, pixel, weight, total)
         for c in range(sizes.channels):
             base, to, pitch = starts(last, sizes, at, r, c)
-            blend_run(ndim, image, base, sizes.width, pixel, share, out, to, a, b)
-            some = ndim, image, base, pitch, pixel, share, total, fill[c], zeros, careful, out, to
-            blend_row(*some, 0, a)
-            blend_row(*some, b, at[AT_WIDTH])
+            blend_run(ndim, image, base, sizes.width, pixel, weight, out, to, a, b)
+            common = ndim, image, base, pitch, pixel, weight, total, fill[c], zeros, careful, out, to
+            blend_row(*common, 0, a)
+            blend_row(*common, b, at[AT_WIDTH])
 
 
 @loop
-def slope_tile(ndim, last, cubic, grad, image, where, sizes, fill, at, points, table, gradient, pixel, share, total):
+def slope_tile(ndim, last, cubic, grad, image, grid, sizes, fill, at, points, table, gradient, pixel, weight, total):
     zeros, area = sizes.padding == ZEROS, len(gradient) // 3
     for r in range(at[AT_HEIGHT]):
-        a, b = taps_of_row(ndim, last, cubic, True, where, sizes, r, at, points, table, pixel, share, total)
+        a, b = taps_of_row(ndim, last, cubic, True, grid, sizes, r, at, points, table, pixel, weight, total)
         for c in range(sizes.channels):
             base, to, pitch = starts(last, sizes, at, r, c)
-            slope_run(ndim, image, base, sizes.width, pixel, share, grad, to, gradient, r * STRIDE, area, a, b)
+            slope_run(ndim, image, base, sizes.width, pixel, weight, grad, to, gradient, r * STRIDE, area, a, b)
             for axis in range(ndim):
                 i = axis * area + r * STRIDE
-                some = image, base, pitch, pixel, share, total, fill[c], zeros, grad, to, gradient, i
-                slope_row(ndim, axis, *some, 0, a)
-                slope_row(ndim, axis, *some, b, at[AT_WIDTH])
+                common = image, base, pitch, pixel, weight, total, fill[c], zeros, grad, to, gradient, i
+                slope_row(ndim, axis, *common, 0, a)
+                slope_row(ndim, axis, *common, b, at[AT_WIDTH])
 
 
 @loop
-def scatter_tile(ndim, last, cubic, grad, grad_image, where, sizes, c0, c1, at, points, table, pixel, share, total):
+def scatter_tile(ndim, last, cubic, grad, grad_image, grid, sizes, c0, c1, at, points, table, pixel, weight, total):
     for r in range(at[AT_HEIGHT]):
-        a, b = taps_of_row(ndim, last, cubic, False, where, sizes, r, at, points, table, pixel, share, total)
+        a, b = taps_of_row(ndim, last, cubic, False, grid, sizes, r, at, points, table, pixel, weight, total)
         for c in range(c0, c1):
             base, to, pitch = starts(last, sizes, at, r, c)
-            scatter_run(ndim, grad_image, base, sizes.width, pixel, share, grad, to, a, b)
-            scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, 0, a)
-            scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, b, at[AT_WIDTH])
+            scatter_run(ndim, grad_image, base, sizes.width, pixel, weight, grad, to, a, b)
+            scatter_row(ndim, grad_image, base, pitch, pixel, weight, grad, to, 0, a)
+            scatter_row(ndim, grad_image, base, pitch, pixel, weight, grad, to, b, at[AT_WIDTH])
 
 
 # ---- one row ----
@@ -151,83 +151,83 @@ def scatter_tile(ndim, last, cubic, grad, grad_image, where, sizes, c0, c1, at, 
 
 @inline
 def counts(weight, guarded):
-    """What has no weight may stand for a pixel outside, whatever is stored there, or be NaN itself."""
+    """Whether a tap is added. One without weight may stand for a pixel outside, or be NaN, which times 0 is NaN."""
     return (weight != 0) | (not guarded)
 
 
 @inline
-def plane_sum(image, first, pitch, pixel, share, sx, sy, guarded, j):
-    """Over the taps of pixel j in x and y. sx, sy: 0 for weights, 1 for their derivatives."""
-    value = share[0, 0, 0, j] * 0
+def plane_sum(image, first, pitch, pixel, weight, sx, sy, guarded, j):
+    """Sum over the taps of pixel j in x and y. sx, sy: 0 for weights, 1 for their derivatives."""
+    value = weight[0, 0, 0, j] * 0
     for q in range(4):
         line, row = first + pixel[1, j, q] * pitch, value * 0
         for k in range(4):
-            w, number = share[sx, 0, j, k], image[np.uint64(line + pixel[0, j, k] * pitch)]
+            w, number = weight[sx, 0, j, k], image[np.uint64(line + pixel[0, j, k] * pitch)]
             row += w * number if counts(w, guarded) else 0
-        w = share[sy, 1, j, q]
+        w = weight[sy, 1, j, q]
         value += w * row if counts(w, guarded) else 0
     return value
 
 
 @inline
-def tap_sum(ndim, image, first, pitch, pixel, share, sx, sy, sz, guarded, j):
+def tap_sum(ndim, image, first, pitch, pixel, weight, sx, sy, sz, guarded, j):
     if ndim == 2:
-        return plane_sum(image, first, pitch, pixel, share, sx, sy, guarded, j)
-    value = share[0, 0, 0, j] * 0
+        return plane_sum(image, first, pitch, pixel, weight, sx, sy, guarded, j)
+    value = weight[0, 0, 0, j] * 0
     for p in range(4):
-        w = share[sz, 2, j, p]
+        w = weight[sz, 2, j, p]
         if counts(w, guarded):
-            value += w * plane_sum(image, first + pixel[2, j, p] * pitch, pitch, pixel, share, sx, sy, guarded, j)
+            value += w * plane_sum(image, first + pixel[2, j, p] * pitch, pitch, pixel, weight, sx, sy, guarded, j)
     return value
 
 
 @inline
-def share_inside(ndim, total, sx, sy, sz, j):
+def weight_inside(ndim, total, sx, sy, sz, j):
     return total[sx, 0, j] * total[sy, 1, j] * (total[sz, 2, j] if ndim == 3 else 1)
 
 
 @loop_fused
-def blend_row(ndim, image, base, pitch, pixel, share, total, fill, zeros, careful, out, to, start, end):
+def blend_row(ndim, image, base, pitch, pixel, weight, total, fill, zeros, careful, out, to, start, end):
     for j in range(np.uint64(start), np.uint64(end)):
-        value = tap_sum(ndim, image, base, pitch, pixel, share, 0, 0, 0, zeros | careful, j)
-        rest = 1 - share_inside(ndim, total, 0, 0, 0, j)
+        value = tap_sum(ndim, image, base, pitch, pixel, weight, 0, 0, 0, zeros | careful, j)
+        rest = 1 - weight_inside(ndim, total, 0, 0, 0, j)
         if zeros & (rest != 0):
             value += fill * rest
         out[np.uint64(to) + j * np.uint64(pitch)] = value
 
 
 @loop_fused
-def slope_row(ndim, axis, image, base, pitch, pixel, share, total, fill, zeros, grad, to, gradient, at, start, end):
-    """Add one channel. The slopes of all taps add up to 0, inside and outside: what fill has is the rest."""
+def slope_row(ndim, axis, image, base, pitch, pixel, weight, total, fill, zeros, grad, to, gradient, at, start, end):
+    """Add one channel. The slopes of all taps add up to 0, so the slope of the fill value is minus that of taps inside."""
     x, y, z = int(axis == 0), int(axis == 1), int(axis == 2)
     for j in range(np.uint64(start), np.uint64(end)):
-        value = tap_sum(ndim, image, base, pitch, pixel, share, x, y, z, zeros, j)
-        slope = share_inside(ndim, total, x, y, z, j)
+        value = tap_sum(ndim, image, base, pitch, pixel, weight, x, y, z, zeros, j)
+        slope = weight_inside(ndim, total, x, y, z, j)
         if zeros & (slope != 0):
             value -= fill * slope
         gradient[np.uint64(at) + j] += grad[np.uint64(to) + j * np.uint64(pitch)] * value
 
 
 @loop
-def scatter_row(ndim, grad_image, base, pitch, pixel, share, grad, to, start, end):
+def scatter_row(ndim, grad_image, base, pitch, pixel, weight, grad, to, start, end):
     for j in range(start, end):
         g = grad[np.uint64(to + j * pitch)]
         for p in range(1 if ndim == 2 else 4):
-            deep, gz = (base, g) if ndim == 2 else (base + pixel[2, j, p] * pitch, g * share[0, 2, j, p])
+            deep, gz = (base, g) if ndim == 2 else (base + pixel[2, j, p] * pitch, g * weight[0, 2, j, p])
             for q in range(4):
-                line, gy = deep + pixel[1, j, q] * pitch, gz * share[0, 1, j, q]
+                line, gy = deep + pixel[1, j, q] * pitch, gz * weight[0, 1, j, q]
                 if gy != 0:
                     for k in range(4):
-                        grad_image[np.uint64(line + pixel[0, j, k] * pitch)] += gy * share[0, 0, j, k]
+                        grad_image[np.uint64(line + pixel[0, j, k] * pitch)] += gy * weight[0, 0, j, k]
 
 
 # ---- the interior run of one row of planes ----
 
 
 @inline
-def columns_of(image, i, down, share, s, j):
+def columns_of(image, i, down, weight, s, j):
     """The four columns of a pixel's taps in one plane, the first at i, each summed over its rows."""
-    a, b, c, d = share[s, 1, j, 0], share[s, 1, j, 1], share[s, 1, j, 2], share[s, 1, j, 3]
+    a, b, c, d = weight[s, 1, j, 0], weight[s, 1, j, 1], weight[s, 1, j, 2], weight[s, 1, j, 3]
     one, k, m, n = np.uint64(1), i + down, i + down + down, i + down + down + down
     two, three = one + one, one + one + one
     return (
@@ -239,53 +239,53 @@ def columns_of(image, i, down, share, s, j):
 
 
 @inline
-def across(share, s, j, columns):
-    near = share[s, 0, j, 0] * columns[0] + share[s, 0, j, 1] * columns[1]
-    return near + (share[s, 0, j, 2] * columns[2] + share[s, 0, j, 3] * columns[3])
+def across(weight, s, j, columns):
+    near = weight[s, 0, j, 0] * columns[0] + weight[s, 0, j, 1] * columns[1]
+    return near + (weight[s, 0, j, 2] * columns[2] + weight[s, 0, j, 3] * columns[3])
 
 
 @loop_fused
-def blend_run(ndim, image, base, w, pixel, share, out, to, start, end):
+def blend_run(ndim, image, base, w, pixel, weight, out, to, start, end):
     down = np.uint64(w)
     for j in range(np.uint64(start), np.uint64(end)):
         i = np.uint64(base + pixel[0, j, 0] + pixel[1, j, 0])
         if ndim == 2:
-            out[np.uint64(to) + j] = across(share, 0, j, columns_of(image, i, down, share, 0, j))
+            out[np.uint64(to) + j] = across(weight, 0, j, columns_of(image, i, down, weight, 0, j))
         else:
-            value = share[0, 2, j, 0] * 0
+            value = weight[0, 2, j, 0] * 0
             for p in range(4):
                 deep = i + np.uint64(pixel[2, j, p])
-                value += share[0, 2, j, p] * across(share, 0, j, columns_of(image, deep, down, share, 0, j))
+                value += weight[0, 2, j, p] * across(weight, 0, j, columns_of(image, deep, down, weight, 0, j))
             out[np.uint64(to) + j] = value
 
 
 @loop_fused
-def slope_run(ndim, image, base, w, pixel, share, grad, to, gradient, at, area, start, end):
+def slope_run(ndim, image, base, w, pixel, weight, grad, to, gradient, at, area, start, end):
     """Add one channel, all axes."""
     down, y, z = np.uint64(w), np.uint64(at + area), np.uint64(at + area + area)
     for j in range(np.uint64(start), np.uint64(end)):
         i, g = np.uint64(base + pixel[0, j, 0] + pixel[1, j, 0]), grad[np.uint64(to) + j]
         for p in range(1 if ndim == 2 else 4):
             deep = i if ndim == 2 else i + np.uint64(pixel[2, j, p])
-            h = g if ndim == 2 else g * share[0, 2, j, p]
-            columns = columns_of(image, deep, down, share, 0, j)
-            gradient[np.uint64(at) + j] += h * across(share, 1, j, columns)
-            gradient[y + j] += h * across(share, 0, j, columns_of(image, deep, down, share, 1, j))
+            h = g if ndim == 2 else g * weight[0, 2, j, p]
+            columns = columns_of(image, deep, down, weight, 0, j)
+            gradient[np.uint64(at) + j] += h * across(weight, 1, j, columns)
+            gradient[y + j] += h * across(weight, 0, j, columns_of(image, deep, down, weight, 1, j))
             if ndim == 3:
-                gradient[z + j] += g * share[1, 2, j, p] * across(share, 0, j, columns)
+                gradient[z + j] += g * weight[1, 2, j, p] * across(weight, 0, j, columns)
 
 
 @loop_fused
-def scatter_run(ndim, grad_image, base, w, pixel, share, grad, to, start, end):
+def scatter_run(ndim, grad_image, base, w, pixel, weight, grad, to, start, end):
     one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
     for j in range(np.uint64(start), np.uint64(end)):
         i, g = np.uint64(base + pixel[0, j, 0] + pixel[1, j, 0]), grad[np.uint64(to) + j]
-        a, b, c, d = share[0, 0, j, 0], share[0, 0, j, 1], share[0, 0, j, 2], share[0, 0, j, 3]
+        a, b, c, d = weight[0, 0, j, 0], weight[0, 0, j, 1], weight[0, 0, j, 2], weight[0, 0, j, 3]
         for p in range(1 if ndim == 2 else 4):
             k = i if ndim == 2 else i + np.uint64(pixel[2, j, p])
-            deep = g if ndim == 2 else g * share[0, 2, j, p]
+            deep = g if ndim == 2 else g * weight[0, 2, j, p]
             for q in range(4):
-                h = deep * share[0, 1, j, q]
+                h = deep * weight[0, 1, j, q]
                 u, v = grad_image[k] + h * a, grad_image[k + one] + h * b
                 x, y = grad_image[k + two] + h * c, grad_image[k + three] + h * d
                 grad_image[k], grad_image[k + one], grad_image[k + two], grad_image[k + three] = u, v, x, y

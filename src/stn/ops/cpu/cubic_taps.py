@@ -14,57 +14,57 @@ from stn.ops.padding import ZEROS
 from stn.ops.reference import FAR
 
 
-class Reach(NamedTuple):
+class CubicTaps(NamedTuple):
     """The taps of a row of pixels along each axis. One a thread."""
 
     pixel: Any  # (3, COLUMNS, 4) int64, as offsets in the image's plane or volume
-    share: Any  # (2, 3, COLUMNS, 4) float: weights, 0 outside an image with zeros around it; then their derivatives
+    weight: Any  # (2, 3, COLUMNS, 4) float: weights, 0 outside an image with zeros around it; then their derivatives
     total: Any  # (2, 3, COLUMNS) float, the sums of both over the four taps
 
 
-def new_reaches(count: int, real: Any) -> Reach:
+def new_cubic_taps(count: int, real: Any) -> CubicTaps:
     shape = (3, COLUMNS, 4)
-    shares, totals = np.empty((count, 2, *shape), real), np.empty((count, 2, 3, COLUMNS), real)
-    return Reach(np.empty((count, *shape), np.int64), shares, totals)
+    weights, sums = np.empty((count, 2, *shape), real), np.empty((count, 2, 3, COLUMNS), real)
+    return CubicTaps(np.empty((count, *shape), np.int64), weights, sums)
 
 
 @loop
-def find_taps(ndim, cubic, slopes, sizes, points, width, pixel, share, total):
+def find_taps(ndim, cubic, slopes, sizes, points, width, pixel, weight, total):
     pitch = 1
     for i in range(ndim):
         n = sizes.width if i == 0 else (sizes.height if i == 1 else sizes.depth)
         if count_outside(points, i, width, 1, n - 2, False) == 0:
-            taps_inside(cubic, points, i, width, pitch, pixel, share, total)
+            taps_inside(cubic, points, i, width, pitch, pixel, weight, total)
             if slopes:
-                slopes_inside(cubic, points, i, width, share)
+                slopes_inside(cubic, points, i, width, weight)
         else:
             for j in range(width):
-                taps_anywhere(cubic, sizes, points[i, j], i, j, n, pitch, pixel, share, total)
+                taps_anywhere(cubic, sizes, points[i, j], i, j, n, pitch, pixel, weight, total)
         pitch *= n
 
 
 @loop_fused
-def taps_inside(cubic, points, i, width, pitch, pixel, share, total):
+def taps_inside(cubic, points, i, width, pitch, pixel, weight, total):
     for j in range(np.uint64(width)):
         base = np.floor(points[i, j])
         t, first = points[i, j] - base, (np.int64(base) - 1) * pitch
         pixel[i, j, 0], pixel[i, j, 1], pixel[i, j, 2] = first, first + pitch, first + pitch + pitch
         pixel[i, j, 3] = first + pitch + pitch + pitch
-        share[0, i, j, 0], share[0, i, j, 1] = outer(cubic, 1.0 + t), inner(cubic, t)
-        share[0, i, j, 2], share[0, i, j, 3] = inner(cubic, 1.0 - t), outer(cubic, 2.0 - t)
+        weight[0, i, j, 0], weight[0, i, j, 1] = outer(cubic, 1.0 + t), inner(cubic, t)
+        weight[0, i, j, 2], weight[0, i, j, 3] = inner(cubic, 1.0 - t), outer(cubic, 2.0 - t)
         total[0, i, j], total[1, i, j] = 1, 0
 
 
 @loop_fused
-def slopes_inside(cubic, points, i, width, share):
+def slopes_inside(cubic, points, i, width, weight):
     for j in range(np.uint64(width)):
         t = points[i, j] - np.floor(points[i, j])
-        share[1, i, j, 0], share[1, i, j, 1] = outer_slope(cubic, 1.0 + t), inner_slope(cubic, t)
-        share[1, i, j, 2], share[1, i, j, 3] = -inner_slope(cubic, 1.0 - t), -outer_slope(cubic, 2.0 - t)
+        weight[1, i, j, 0], weight[1, i, j, 1] = outer_slope(cubic, 1.0 + t), inner_slope(cubic, t)
+        weight[1, i, j, 2], weight[1, i, j, 3] = -inner_slope(cubic, 1.0 - t), -outer_slope(cubic, 2.0 - t)
 
 
 @loop
-def taps_anywhere(cubic, sizes, x, i, j, n, pitch, pixel, share, total):
+def taps_anywhere(cubic, sizes, x, i, j, n, pitch, pixel, weight, total):
     far = (x < -FAR) | (x > FAR)
     known = min(max(x, -FAR), FAR) if x == x else 0.0
     first = int(math.floor(known))
@@ -78,18 +78,18 @@ def taps_anywhere(cubic, sizes, x, i, j, n, pitch, pixel, share, total):
         at = first + k - 1
         inside = sizes.padding != ZEROS or 0 <= at < n
         pixel[i, j, k] = padded(sizes.padding, sizes.align_corners, at, n) * pitch
-        share[0, i, j, k] = weights[k] if inside else 0.0
-        share[1, i, j, k] = moving * slopes[k] if inside else 0.0
+        weight[0, i, j, k] = weights[k] if inside else 0.0
+        weight[1, i, j, k] = moving * slopes[k] if inside else 0.0
         all_inside &= inside
-        total[0, i, j] += share[0, i, j, k]
-        total[1, i, j] += share[1, i, j, k]
+        total[0, i, j] += weight[0, i, j, k]
+        total[1, i, j] += weight[1, i, j, k]
     if all_inside:  # exactly
         total[0, i, j], total[1, i, j] = 1, 0
 
 
 @loop
 def find_run(ndim, w, h, pixel, width):
-    """Padding never puts taps side by side but where they are those of the image."""
+    """Find the first run of pixels whose taps lie side by side. Padding never puts taps side by side outside the image."""
     start = 0
     while start < width and not adjacent(ndim, w, h, pixel, start):
         start += 1

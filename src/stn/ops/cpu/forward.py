@@ -16,10 +16,10 @@ from stn.ops.cpu.tile import (
     fill_tile,
     in_output,
     look_and_tile,
+    part_of,
     pixel_starts,
     place_tile,
     prefetch,
-    share_of,
     tile_of,
     tiles_of_a_look,
 )
@@ -27,24 +27,24 @@ from stn.ops.cpu.tile import (
 # ---- kernels: image and out flat, fill (C,) in their dtype; `compiled` as serial or parallel ----
 
 
-def forward_planes(ndim, nearest, image, out, where, sizes, fill, tiles):
+def forward_planes(ndim, nearest, image, out, grid, sizes, fill, tiles):
     for chunk in prange(len(tiles.at)):
-        forward_chunk(blend_planes, chunk, ndim, nearest, image, out, where, sizes, fill, tiles)
+        forward_chunk(blend_planes, chunk, ndim, nearest, image, out, grid, sizes, fill, tiles)
 
 
-def forward_pixels(ndim, nearest, image, out, where, sizes, fill, tiles):
+def forward_pixels(ndim, nearest, image, out, grid, sizes, fill, tiles):
     for chunk in prange(len(tiles.at)):
-        forward_chunk(blend_pixels, chunk, ndim, nearest, image, out, where, sizes, fill, tiles)
+        forward_chunk(blend_pixels, chunk, ndim, nearest, image, out, grid, sizes, fill, tiles)
 
 
 @inline
-def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, where, sizes, fill, tiles):
+def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, grid, sizes, fill, tiles):
     tile = tile_of(tiles, chunk)
-    start, end = share_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+    start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
-        look, within = look_and_tile(where, sizes, number)
+        look, within = look_and_tile(grid, sizes, number)
         place_tile(sizes, look, within, tile.at)
-        fill_tile(ndim, nearest, False, where, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
+        fill_tile(ndim, nearest, False, grid, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
         blend_tile(ndim, nearest, image, out, sizes, tile, fill)
 
 
@@ -52,18 +52,20 @@ def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, where, sizes, fi
 def blend_planes(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_planes(
         ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
-        tile.weight, fill, tile.ahead,
+        tile.weight, fill, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
-def blend_tile_planes(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, ahead):
+def blend_tile_planes(
+    ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, prefetched
+):
     """All channels of a tile, one plane after another: NCHW."""
     w, area, across, width = sizes.width, sizes.width * sizes.height, sizes.across, at[AT_WIDTH]
     for c in range(sizes.channels):
         plane, first = channel_starts(sizes, at, c)
         if ndim == 2:
-            ahead[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
+            prefetched[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
         for r in range(at[AT_HEIGHT]):
             left, a, b, right, to = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3], first + r * across
             if nearest:
@@ -103,7 +105,7 @@ def fill_row(out, start, end, value):
 
 @loop
 def weighted(image, first, stride, tap, weight, s, fill):
-    """A listed pixel: the sum of its taps, `stride` numbers apart, and of its share of the fill value."""
+    """Return a listed pixel: the weighted sum of its taps, which are `stride` numbers apart, and of the fill value."""
     taps = tap.shape[0]
     total = weight[taps, s] * fill
     for t in range(taps):
@@ -116,17 +118,19 @@ def weighted(image, first, stride, tap, weight, s, fill):
 def blend_pixels(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_pixels(
         ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
-        tile.weight, fill, tile.ahead,
+        tile.weight, fill, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
-def blend_tile_pixels(ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, ahead):
+def blend_tile_pixels(
+    ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, prefetched
+):
     """All pixels of a tile, each with its channels side by side: channels last."""
     w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
     (plane, first), channels = pixel_starts(sizes, at), np.uint64(n)
     if ndim == 2:
-        ahead[0] = prefetch(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3])
+        prefetched[0] = prefetch(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3])
     for r in range(at[AT_HEIGHT]):
         left, a, b, right, to = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3], first + r * across
         fill_pixels(out, to * n, (to + left) * n, n, fill)

@@ -1,4 +1,4 @@
-"""The gradient in the image: each pixel's gradient goes to the pixels it read, by their weights.
+"""The gradient in the image: each output pixel adds its gradient to the pixels that it read, by their weights.
 
 Work is divided by what is written, (image, channels, band of rows), so no two threads add to the same pixel. The division
 depends on shapes alone and each pixel gathers its terms in the order of the output: the result does not depend on the
@@ -22,10 +22,10 @@ from stn.ops.cpu.tile import (
     channel_starts,
     fill_tile,
     in_output,
+    part_of,
     pixel_starts,
     place_tile,
     prefetch,
-    share_of,
     tile_misses_band,
     tile_of,
     tiles_of_a_look,
@@ -40,31 +40,31 @@ GROUP = 4
 # image; `compiled` as serial or parallel ----
 
 
-def image_planes(ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles):
+def image_planes(ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles):
     for chunk in prange(len(tiles.at)):
-        image_chunk(scatter_planes, chunk, ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles)
+        image_chunk(scatter_planes, chunk, ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles)
 
 
-def image_pixels(ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles):
+def image_pixels(ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles):
     for chunk in prange(len(tiles.at)):
-        image_chunk(scatter_pixels, chunk, ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles)
+        image_chunk(scatter_pixels, chunk, ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles)
 
 
 @inline
-def image_chunk(scatter_tile, chunk, ndim, nearest, grad, grad_image, where, sizes, one, groups, bands, tiles):
+def image_chunk(scatter_tile, chunk, ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles):
     tile, slowest, looks = tile_of(tiles, chunk), sizes.height if ndim == 2 else sizes.depth, sizes.looks
-    start, end = share_of(chunk, len(tiles.at), sizes.batch * groups * bands)
+    start, end = part_of(chunk, len(tiles.at), sizes.batch * groups * bands)
     count = tiles_of_a_look(sizes)
     for step in range((end - start) * looks * count):
-        task, look, within = order(is_shared(where), step, end - start, looks, count)
+        task, look, within = order(is_shared(grid), step, end - start, looks, count)
         task += start
         band, group, n = task % bands, task // bands % groups, task // (bands * groups)
         low, high = slowest * band // bands, slowest * (band + 1) // bands
         c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
         place_tile(sizes, n * looks + look, within, tile.at)
-        if tile_misses_band(where, sizes, ndim - 1, slowest, low, high, tile.at):
+        if tile_misses_band(grid, sizes, ndim - 1, slowest, low, high, tile.at):
             continue
-        fill_tile(ndim, nearest, False, where, sizes, low, high, tile)
+        fill_tile(ndim, nearest, False, grid, sizes, low, high, tile)
         scatter_tile(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
 
 
@@ -80,13 +80,13 @@ def order(shared, step, tasks, looks, tiles):
 def scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
     scatter_tile_planes(
         ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.box, tile.runs, tile.offset, tile.fraction,
-        tile.listed, tile.tap, tile.weight, one, tile.ahead,
+        tile.listed, tile.tap, tile.weight, one, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
 def scatter_tile_planes(
-    ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, runs, offset, fraction, listed, tap, weight, one, ahead
+    ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, runs, offset, fraction, listed, tap, weight, one, prefetched
 ):
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     plane_in, plane_out = np.uint64(area * sizes.depth), np.uint64(across * sizes.down * sizes.deep)
@@ -96,7 +96,7 @@ def scatter_tile_planes(
         count = GROUP if left >= GROUP else (3 if left == 3 and ndim == 2 else 1)
         plane, first = channel_starts(sizes, at, start)
         for c in range(np.uint64(count if ndim == 2 else 0)):
-            ahead[0] = prefetch(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3])
+            prefetched[0] = prefetch(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3])
         for r in range(at[AT_HEIGHT]):
             scatter_row(
                 ndim, nearest, count, grad, np.uint64(first + r * across), plane_out, grad_image, plane, plane_in,
@@ -165,14 +165,14 @@ def scatter_pixel(ndim, grad, to, step, grad_image, k, stride, count, pitch, w, 
     if ndim == 3:
         z = fraction[i + np.uint64(2 * area)]
         far = k + np.uint64(plane) * pitch
-        spread(grad, to, step, grad_image, far, stride, count, right, down, z * v00, z * v01, z * v10, z * v11)
+        scatter_taps(grad, to, step, grad_image, far, stride, count, right, down, z * v00, z * v01, z * v10, z * v11)
         z = one - z
         v00, v01, v10, v11 = z * v00, z * v01, z * v10, z * v11
-    spread(grad, to, step, grad_image, k, stride, count, right, down, v00, v01, v10, v11)
+    scatter_taps(grad, to, step, grad_image, k, stride, count, right, down, v00, v01, v10, v11)
 
 
 @inline
-def spread(grad, to, step, grad_image, tap, stride, count, right, down, v00, v01, v10, v11):
+def scatter_taps(grad, to, step, grad_image, tap, stride, count, right, down, v00, v01, v10, v11):
     for c in range(count):
         g, k = grad[to + c * step], tap + c * stride
         grad_image[k] += v00 * g
@@ -233,8 +233,8 @@ def scatter_lanes(ndim, grad, to, grad_image, plane, count, pitch, w, area, offs
         x, y, z = fraction[i], fraction[i + size], fraction[i + size * np.uint64(ndim - 1)]
         for deep in range(ndim - 1):
             k = plane + (np.uint64(offset[i]) + np.uint64(deep * area)) * pitch
-            share = one if ndim == 2 else (z if deep else one - z)
-            top, bottom = share * (one - y), share * y
+            weight = one if ndim == 2 else (z if deep else one - z)
+            top, bottom = weight * (one - y), weight * y
             for c in range(np.uint64(0), np.uint64(count), np.uint64(LANES)):
                 m = to + j * pitch + c
                 add_channels(grad_image, k + c, top * (one - x), grad, m)

@@ -127,7 +127,7 @@ class Code:
             value = self.builder.fadd(*(self.builder.shuffle_vector(value, value, part) for part in parts))
         return self.builder.extract_element(value, INT32(0))
 
-    def spread(self, number: Any) -> Lanes:
+    def broadcast(self, number: Any) -> Lanes:
         """One number in all lanes."""
         b, whole = self.builder, self.vector(number.type)
         first = b.insert_element(ir.Constant(whole, ir.Undefined), number, INT32(0))
@@ -143,7 +143,7 @@ class Code:
     def mask(self, count: Any) -> Any:
         """The first `count` lanes."""
         order = ir.Constant(self.vector(INT32), list(range(LANES)))
-        return self.builder.icmp_signed("<", order, self.spread(self.builder.trunc(count, INT32)).value)
+        return self.builder.icmp_signed("<", order, self.broadcast(self.builder.trunc(count, INT32)).value)
 
     def masked(self, verb: str, result: Any, arguments: Sequence[Any]) -> Any:
         """llvm.masked.load or llvm.masked.store."""
@@ -235,8 +235,8 @@ def slope_lanes(ndim: int) -> Any:
                 across = blend(x, y, one, *far) - blend(x, y, one, *near)
                 derivatives = *((one - z) * a + z * b for a, b in pairs), across
             for axis, derivative in enumerate(derivatives):
-                where = builder.add(i, builder.mul(area, INT64(axis)))
-                code.masked_store(code.load(11, where) + g * derivative, 11, where, mask)
+                grid = builder.add(i, builder.mul(area, INT64(axis)))
+                code.masked_store(code.load(11, grid) + g * derivative, 11, grid, mask)
             return context.get_dummy_value()
 
         return types.void(image, at, down, deep, offset, fraction, i, area, grad, first, count, gradient), generate
@@ -259,7 +259,7 @@ def blend_channel_lanes(ndim: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = Code(context, builder, signature, arguments)
             _, at, right, down, deep, x, y, z, _, to, count = arguments
-            x, y, z = code.spread(x), code.spread(y), code.spread(z)
+            x, y, z = code.broadcast(x), code.broadcast(y), code.broadcast(z)
             planes = code.corners(at, right, down, deep)
 
             def blended(load: Any) -> Lanes:
@@ -288,7 +288,7 @@ def slope_channel_lanes(ndim: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = Code(context, builder, signature, arguments)
             _, at, right, down, deep, x, y, z, _, to, count = arguments
-            x, y, z, one = code.spread(x), code.spread(y), code.spread(z), code.one
+            x, y, z, one = code.broadcast(x), code.broadcast(y), code.broadcast(z), code.one
             sums = [cgutils.alloca_once_value(builder, ir.Constant(one.value.type, [0.0] * LANES)) for _ in range(3)]
             with cgutils.for_range_slice(builder, INT64(0), count, INT64(LANES), INT64) as (c, _):
                 mask = code.mask(builder.sub(count, c))
@@ -316,13 +316,13 @@ slope_channels_plane, slope_channels_volume = slope_channel_lanes(2), slope_chan
 
 
 @intrinsic
-def add_channels(typing, numbers, at, weight, grad, to):
+def add_channels(typing, target, at, weight, grad, to):
     """numbers[at + c] += weight grad[to + c], c < LANES."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = Code(context, builder, signature, arguments)
         _, at, weight, _, to = arguments
-        code.store(code.load(0, at) + code.spread(weight) * code.load(3, to), 0, at)
+        code.store(code.load(0, at) + code.broadcast(weight) * code.load(3, to), 0, at)
         return context.get_dummy_value()
 
-    return types.void(numbers, at, weight, grad, to), generate
+    return types.void(target, at, weight, grad, to), generate

@@ -15,7 +15,7 @@ from torch import Tensor
 from stn.grid import axes
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
 from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
-from stn.ops.cpu.cubic_taps import new_reaches
+from stn.ops.cpu.cubic_taps import new_cubic_taps
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.memory import empty_permuted, flat, new_image
@@ -53,19 +53,19 @@ class Call:
         self.format = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
         self.last = is_channels_last(image)
         self.real = torch.float64 if image.dtype == torch.float64 else torch.float32
-        self.number: Any = np.float64 if self.real == torch.float64 else np.float32
+        self.numpy_real: Any = np.float64 if self.real == torch.float64 else np.float32
         self.image, self.size = self.laid_out(image), tuple(rule.out_size(data))
         self.padding, self.align_corners = padding, align_corners
         self.rule, self.data, self.axes = rule, data, axes_of(tuple(image.shape[2:]), self.size, align_corners)
         margin = prefilter_reach(padding, self.real)[1] if self.prefilter else 0
         kind, arrays = rule.numbers(data, self.axes)
-        self.where = shifted(KINDS[kind](*arrays), margin)
+        self.grid = shifted(KINDS[kind](*arrays), margin)
         self.source_size = tuple(n + 2 * margin for n in image.shape[2:])
         ones = (1,) * (3 - self.ndim)
         lengths = *self.source_size[::-1], *ones, *self.size[::-1], *ones
         rows, looks = ROWS, data.shape[1]
-        if isinstance(self.where, Basis):
-            rows = max(1, min(ROWS, TABLE // (COLUMNS * len(self.where.knots))))
+        if isinstance(self.grid, Basis):
+            rows = max(1, min(ROWS, TABLE // (COLUMNS * len(self.grid.knots))))
         self.sizes = Sizes._make((image.shape[0], looks, image.shape[1], *lengths, rows, padding.code, int(align_corners)))
         work = math.prod(self.size) * looks * image.shape[0] * image.shape[1]
         self.threads = thread_count(work)
@@ -88,8 +88,8 @@ class Call:
 
     def tiles(self, *, derivative: bool = False) -> Tile:
         """Memory for the tiles: that of an earlier call in this thread which needed the same."""
-        knots = len(self.where.knots) if isinstance(self.where, Basis) else 0
-        key = self.chunks, self.sizes.rows, 1 if self.nearest else 2**self.ndim, derivative, knots, self.number
+        knots = len(self.grid.knots) if isinstance(self.grid, Basis) else 0
+        key = self.chunks, self.sizes.rows, 1 if self.nearest else 2**self.ndim, derivative, knots, self.numpy_real
         kept: dict[Any, Tile] = _memory.__dict__.setdefault("tiles", {})
         if key not in kept:
             if len(kept) == KEPT:
@@ -110,12 +110,12 @@ class Call:
             return out.to(self.dtype)
         images = self.source(fill), flat(out.flatten(0, 1), self.last)
         if self.cubic is not None:
-            rest = self.where, self.sizes, flat(self.fill(fill)), self.tiles(), new_reaches(self.chunks, self.number)
+            rest = self.grid, self.sizes, flat(self.fill(fill)), self.tiles(), new_cubic_taps(self.chunks, self.numpy_real)
             careful = not np.isfinite(images[0].sum())
             self.run(cubic_forward, self.last, careful, self.cubic, *images, *rest)
         else:
             kernel = forward_pixels if self.last else forward_planes
-            self.run(kernel, self.nearest, *images, self.where, self.sizes, flat(self.fill(fill)), self.tiles())
+            self.run(kernel, self.nearest, *images, self.grid, self.sizes, flat(self.fill(fill)), self.tiles())
         return out.to(self.dtype)
 
     def image_gradient(self, grad: Tensor) -> Tensor:  # grad: (N * K, C, *size), laid out
@@ -126,27 +126,27 @@ class Call:
         kernel = image_pixels if self.last else image_planes
         images = flat(grad, self.last), flat(out, self.last)
         if self.cubic is not None:
-            rest = self.where, self.sizes, groups, self.tiles(), new_reaches(self.chunks, self.number)
+            rest = self.grid, self.sizes, groups, self.tiles(), new_cubic_taps(self.chunks, self.numpy_real)
             self.run(cubic_image, self.last, self.cubic, *images, *rest)
             if self.prefilter:
                 out = filtered(out, self.last, self.padding, self.align_corners, tuple(self.image.shape[2:]), True)
             return out.to(self.dtype)
-        self.run(kernel, self.nearest, *images, self.where, self.sizes, self.number(1), groups, bands, self.tiles())
+        self.run(kernel, self.nearest, *images, self.grid, self.sizes, self.numpy_real(1), groups, bands, self.tiles())
         return out.to(self.dtype)
 
     def coordinates_gradient(self, grad: Tensor, fill: Tensor) -> Tensor:
         """Gradient in the data: the kernels write that of a field, or each tile's sums for coefficients and bends."""
         looks, tiles = self.sizes.batch * self.sizes.looks, tiles_of_a_look.py_func(self.sizes)
         field = None
-        if isinstance(self.where, Field):
-            shape = self.where.field.shape  # (N * K, Q, ndim)
+        if isinstance(self.grid, Field):
+            shape = self.grid.field.shape  # (N * K, Q, ndim)
             field = empty_permuted(shape, range(3), torch.float64 if self.data.dtype == torch.float64 else torch.float32)
         sums = np.empty((looks, tiles, 4, 4)) if field is None else flat(field).reshape(field.shape)
-        bends = np.empty((looks, tiles, *(self.where.bend.shape[1:] if isinstance(self.where, Basis) else (0, 0))))
-        rest = flat(grad, self.last), self.source(fill), self.where, self.sizes, flat(self.fill(fill)), sums, bends
+        bends = np.empty((looks, tiles, *(self.grid.bend.shape[1:] if isinstance(self.grid, Basis) else (0, 0))))
+        rest = flat(grad, self.last), self.source(fill), self.grid, self.sizes, flat(self.fill(fill)), sums, bends
         if self.cubic is not None:
-            reaches = new_reaches(self.chunks, self.number)
-            self.run(cubic_coordinates, self.last, self.cubic, *rest, self.tiles(derivative=True), reaches)
+            cubic_taps = new_cubic_taps(self.chunks, self.numpy_real)
+            self.run(cubic_coordinates, self.last, self.cubic, *rest, self.tiles(derivative=True), cubic_taps)
         else:
             self.run(coordinates_pixels if self.last else coordinates_planes, *rest, self.tiles(derivative=True))
         if field is None:
@@ -174,10 +174,10 @@ class Call:
         return grad_image, self.coordinates_gradient(grad, fill)
 
 
-def shifted(where: Any, margin: int) -> Any:
+def shifted(grid: Any, margin: int) -> Any:
     """The same places in an image with so many more pixels on each side."""
     if margin == 0:
-        return where
-    if isinstance(where, Field):
-        return where._replace(axes=where.axes + np.array([0, 0, margin]))
-    return where._replace(centre=where.centre + margin)
+        return grid
+    if isinstance(grid, Field):
+        return grid._replace(axes=grid.axes + np.array([0, 0, margin]))
+    return grid._replace(center=grid.center + margin)

@@ -1,8 +1,8 @@
 """Coordinate rules as small Numba functions, combined with the sampling rules by inlining.
 
-A rule is a named tuple of arrays and a function: `row_points` chooses the function by the tuple's type, and only that one is
-compiled. Axes are in x, y, z order; u are centred target pixels; coef_i . u stands for coef_i . (u, 1). `ndim` is a number,
-and branches on it are taken once a row.
+A sampling grid is given by a named tuple of arrays, the numbers of its rule. `row_points` chooses a function by the tuple's
+type, and only that one is compiled. Axes are in x, y, z order; u are centered target pixels; coef_i . u stands for
+coef_i . (u, 1). `ndim` is a number, and branches on it are taken once a row.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from stn.ops.rules.spline import GROUP
 
 
 class Affine(NamedTuple):
-    """p_i = coef_i . u + centre_i."""
+    """p_i = coef_i . u + center_i."""
 
     coef: Any  # (N * K, 4, 4)
-    centre: Any  # (3,)
+    center: Any  # (3,)
 
 
 class Projective(NamedTuple):
-    """p_i = (coef_i . u) / (coef_3 . u) + centre_i."""
+    """p_i = (coef_i . u) / (coef_3 . u) + center_i."""
 
     coef: Any
-    centre: Any
+    center: Any
 
 
 class Field(NamedTuple):
@@ -39,10 +39,10 @@ class Field(NamedTuple):
 
 
 class Basis(NamedTuple):
-    """p_i = coef_i . u + centre_i + sum_t bend_it U_t, with U_t(x) = U(|x - knot_t|) and x_i = step_i u_i."""
+    """p_i = coef_i . u + center_i + sum_t bend_it U_t, with U_t(x) = U(|x - knot_t|) and x_i = step_i u_i."""
 
     coef: Any
-    centre: Any
+    center: Any
     bend: Any  # (N * K, 2, T), T a multiple of GROUP
     knots: Any  # (T, 2) normalized
     step: Any  # (2,)
@@ -55,66 +55,66 @@ RULES = tuple(KINDS.values())
 def by_rule(meaning: str, implementations: dict[Any, Any], options: Any = BARE) -> Any:
     """A function for kernels, chosen when they are compiled by the type of its first argument, a coordinate rule."""
 
-    def choose(where, *arguments):
+    def choose(grid, *arguments):
         raise NotImplementedError(f"for compiled code alone: {meaning}")
 
-    # strict would have each implementation spell its arguments as (where, *arguments)
+    # strict would make each implementation spell its arguments as (grid, *arguments)
     @overload(choose, jit_options=options, strict=False)
-    def chosen(where, *arguments):
-        return implementations[where.instance_class]
+    def chosen(grid, *arguments):
+        return implementations[grid.instance_class]
 
     return choose
 
 
-def affine_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
+def affine_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
     for i in range(ndim):
-        straight_row(where.coef, where.centre, look, u0, u1, u2, width, i, points)
+        straight_row(grid.coef, grid.center, look, u0, u1, u2, width, i, points)
 
 
-def projective_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
+def projective_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
     for i in range(ndim):
-        divided_row(where.coef, where.centre, look, u0, u1, u2, width, i, points)
+        divided_row(grid.coef, grid.center, look, u0, u1, u2, width, i, points)
 
 
-def field_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
+def field_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
     for i in range(ndim):
-        field_row(where.field, where.axes, look, start, u0 if i == 0 else (u1 if i == 1 else u2), width, i, points)
+        field_row(grid.field, grid.axes, look, start, u0 if i == 0 else (u1 if i == 1 else u2), width, i, points)
 
 
-def basis_points(where, ndim, look, start, u0, u1, u2, width, table, first, points):
+def basis_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
     for i in range(ndim):
-        straight_row(where.coef, where.centre, look, u0, u1, u2, width, i, points)
-    bend_row(where.bend, look, table, first, width, points[0], points[1])
+        straight_row(grid.coef, grid.center, look, u0, u1, u2, width, i, points)
+    bend_row(grid.bend, look, table, first, width, points[0], points[1])
 
 
 row_points = by_rule(
-    """points[i, j] = source pixels, float64, of a row of the output: flat from `start`, centred u, table from `first`.""",
+    """points[i, j] = source pixels, float64, of a row of the output: flat from `start`, centered u, table from `first`.""",
     {Affine: affine_points, Projective: projective_points, Field: field_points, Basis: basis_points},
     INLINED,
 )
 is_shared = by_rule(
-    """Whether the looks at a tile share a table, and so come one after the other.""",
-    {rule: (lambda where: True) if rule is Basis else (lambda where: False) for rule in RULES},
+    """Whether all looks use one table of a tile, so that they come one after the other.""",
+    {rule: (lambda grid: True) if rule is Basis else (lambda grid: False) for rule in RULES},
     INLINED,
 )
 is_straight = by_rule(
     """Whether straight lines have straight and evenly divided sources.""",
-    {rule: (lambda where: True) if rule is Affine else (lambda where: False) for rule in RULES},
+    {rule: (lambda grid: True) if rule is Affine else (lambda grid: False) for rule in RULES},
     INLINED,
 )
 
 
 @loop
-def straight_row(coef, centre, look, u0, u1, u2, width, i, points):
-    a, c = coef[look, i, 0], centre[i]
+def straight_row(coef, center, look, u0, u1, u2, width, i, points):
+    a, c = coef[look, i, 0], center[i]
     rest = coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3]
     for j in range(np.uint64(width)):
         points[i, j] = a * (u0 + np.float64(np.int64(j))) + rest + c
 
 
 @loop
-def divided_row(coef, centre, look, u0, u1, u2, width, i, points):
-    a, b, c = coef[look, i, 0], coef[look, 3, 0], centre[i]
+def divided_row(coef, center, look, u0, u1, u2, width, i, points):
+    a, b, c = coef[look, i, 0], coef[look, 3, 0], center[i]
     rest = coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3]
     rest_w = coef[look, 3, 1] * u1 + coef[look, 3, 2] * u2 + coef[look, 3, 3]
     for j in range(np.uint64(width)):

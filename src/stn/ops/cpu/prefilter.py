@@ -18,7 +18,7 @@ from torch import Tensor
 from stn.ops.cpu.compiling import loop_fused
 from stn.ops.cpu.memory import flat, new_image
 from stn.ops.cpu.threads import chunk_count, run, thread_count
-from stn.ops.cpu.tile import share_of
+from stn.ops.cpu.tile import part_of
 from stn.ops.padding import Padding
 from stn.ops.reference import POLE, prefilter_reach
 
@@ -46,7 +46,7 @@ def coefficients(image: Tensor, last: bool, padding: Padding, fill: Tensor, alig
 def filtered(image: Tensor, last: bool, padding: Padding, align_corners: bool, size: tuple[int, ...], back: bool) -> Tensor:
     """From images of this size to coefficients; or `back`, from the gradient in these to that in the images."""
     reach, margin = prefilter_reach(padding, image.dtype)
-    number = np.float64 if image.dtype == torch.float64 else np.float32
+    numpy_real = np.float64 if image.dtype == torch.float64 else np.float32
     threads = thread_count(image.numel())
     for axis, n in enumerate(size):
         pixel, wide = continued(n, margin, reach, padding, align_corners), n + 2 * margin
@@ -55,8 +55,8 @@ def filtered(image: Tensor, last: bool, padding: Padding, align_corners: bool, s
         if back:
             out.zero_()
         inner = math.prod(before[axis + 1 :]) * (image.shape[1] if last else 1)
-        scratch = np.empty((chunk_count(threads), len(pixel) * LANES), number)
-        rest = image.numel() // before[axis], inner, n, wide, pixel, reach, number(POLE), back, scratch
+        scratch = np.empty((chunk_count(threads), len(pixel) * LANES), numpy_real)
+        rest = image.numel() // before[axis], inner, n, wide, pixel, reach, numpy_real(POLE), back, scratch
         run(threads, filter_lines, flat(image, last), flat(out, last), *rest)
         image = out
     return image
@@ -72,7 +72,7 @@ def filter_lines(source, out, lines, inner, n, wide, pixel, reach, pole, back, s
     groups = -(-lines // LANES) if inner == 1 else lines // inner * pieces
     for chunk in prange(len(scratch)):
         row = scratch[chunk]
-        start, end = share_of(chunk, len(scratch), groups)
+        start, end = part_of(chunk, len(scratch), groups)
         for group in range(start, end):
             if inner == 1:
                 first, place, apart_before, apart_after = group * LANES, 0, before, after

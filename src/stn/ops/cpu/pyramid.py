@@ -18,11 +18,13 @@ from torch import Tensor
 from stn.ops.cpu.compiling import loop_fused
 from stn.ops.cpu.memory import flat, new_image
 from stn.ops.cpu.threads import chunk_count, run, thread_count
-from stn.ops.cpu.tile import prefetch, share_of
+from stn.ops.cpu.tile import part_of, prefetch
 from stn.ops.layout import is_channels_last, plain
 from stn.ops.pyramid import Averaging, taps
 
-AHEAD = 1 << 14  # pixels that are read ahead, once and in memory order: 16x3x512x512 3.6 ms without, 2.5 with, 3.0 with 2^12
+PREFETCHED = (
+    1 << 14
+)  # pixels that are read ahead, once and in memory order: 16x3x512x512 3.6 ms without, 2.5 with, 3.0 with 2^12
 
 
 class Axis(NamedTuple):
@@ -35,7 +37,7 @@ class Axis(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def axis_of(n: int, how: Averaging, back: bool, number: Any) -> Axis:
+def axis_of(n: int, how: Averaging, back: bool, numpy_real: Any) -> Axis:
     pixel, weight = (t.numpy() for t in taps(n, how, back))
     middle = len(pixel) // 2
     contiguous = np.all(np.diff(pixel) == 1, axis=1)
@@ -46,7 +48,7 @@ def axis_of(n: int, how: Averaging, back: bool, number: Any) -> Axis:
         first -= 1
     while last < len(pixel) and alike[last]:
         last += 1
-    return Axis(pixel.T.astype(np.uint32).copy(), weight.T.astype(number).copy(), first if last > middle else last, last)
+    return Axis(pixel.T.astype(np.uint32).copy(), weight.T.astype(numpy_real).copy(), first if last > middle else last, last)
 
 
 def average_axes(image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool) -> Tensor:
@@ -54,8 +56,8 @@ def average_axes(image: Tensor, fine: tuple[int, ...], how: Averaging, back: boo
     image, last = plain(image), is_channels_last(image)
     form = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
     image = image.contiguous(memory_format=form if last else torch.contiguous_format)
-    number = np.float64 if image.dtype == torch.float64 else np.float32
-    axes = [axis_of(n, how, back, number) for n in fine]
+    numpy_real = np.float64 if image.dtype == torch.float64 else np.float32
+    axes = [axis_of(n, how, back, numpy_real) for n in fine]
     if len(fine) == 3:
         image = average_planes(image, last, axes[0])
     *outer, height, width = image.shape[2:]
@@ -64,7 +66,7 @@ def average_axes(image: Tensor, fine: tuple[int, ...], how: Averaging, back: boo
     out = new_image(image, (*outer, rows.pixel.shape[1], columns.pixel.shape[1]), last)
     planes = math.prod(image.shape) // (height * width * inner)
     threads = thread_count(image.numel())
-    scratch = np.empty((chunk_count(threads), width * inner), number)
+    scratch = np.empty((chunk_count(threads), width * inner), numpy_real)
     sizes = planes, height, width, inner
     run(threads, average_rows_and_columns, flat(image, last), flat(out, last), *sizes, rows, columns, scratch)
     return out
@@ -85,7 +87,7 @@ def average_planes(image: Tensor, last: bool, planes: Axis) -> Tensor:
 
 def average_rows(source, out, planes, height, width, rows, chunks):
     for chunk in prange(chunks):
-        start, end = share_of(chunk, chunks, planes * rows.pixel.shape[1])
+        start, end = part_of(chunk, chunks, planes * rows.pixel.shape[1])
         for task in range(start, end):
             plane, r = task // rows.pixel.shape[1], task % rows.pixel.shape[1]
             add_rows(source, plane * height * width, width, rows.pixel, rows.weight, r, out, task * width)
@@ -94,13 +96,13 @@ def average_rows(source, out, planes, height, width, rows, chunks):
 def average_rows_and_columns(source, out, planes, height, width, inner, rows, columns, scratch):
     for chunk in prange(len(scratch)):
         row, across, pitch, prefetched = scratch[chunk], columns.pixel.shape[1], width * inner, 0
-        start, end = share_of(chunk, len(scratch), planes * rows.pixel.shape[1])
+        start, end = part_of(chunk, len(scratch), planes * rows.pixel.shape[1])
         for task in range(start, end):
             plane, r = task // rows.pixel.shape[1], task % rows.pixel.shape[1]
             needed = (plane * height + rows.pixel[3, r] + 1) * pitch
             if needed > prefetched:
                 first = max(prefetched, (plane * height + rows.pixel[0, r]) * pitch)
-                prefetched = min(needed + AHEAD, planes * height * pitch)
+                prefetched = min(needed + PREFETCHED, planes * height * pitch)
                 row[0] = prefetch(source, first, 0, 0, prefetched - first, 0, 1)
             add_rows(source, plane * height * pitch, pitch, rows.pixel, rows.weight, r, row, 0)
             to = task * across * inner

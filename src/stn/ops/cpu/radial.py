@@ -17,7 +17,7 @@ LEAST = 1e-300  # U(0) = 0
 
 @loop
 def fill_table(knots, step, u0, u1, width, height, columns, table):
-    """table[t, r columns + j] = U(|x - knot_t|) at pixel (j, r) of a tile whose corner is the centred pixel u."""
+    """table[t, r columns + j] = U(|x - knot_t|) at pixel (j, r) of a tile whose corner is the centered pixel u."""
     squares, exponents, mantissas = np.empty(columns), np.empty(columns), np.empty(columns, np.int64)
     bits, fractions = squares.view(np.int64), mantissas.view(np.float64)
     for t in range(knots.shape[0]):

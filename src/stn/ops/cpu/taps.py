@@ -1,4 +1,4 @@
-"""One row of a tile: its interior run, its blank ends, and the taps of what lies between."""
+"""One row of a tile: its interior run, its blank ends, and the taps of the pixels between."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ def store_run(ndim, nearest, points, a, b, w, h, d, r, offset, fraction):
 
 
 @loop
-def clear(numbers, start, end):
+def clear(array, start, end):
     """Not `numbers[start:end] = 0`: within prange that becomes a parallel loop of Numba's, which then runs too early."""
     for i in range(np.uint64(start), np.uint64(end)):
-        numbers[i] = 0
+        array[i] = 0
 
 
 @loop

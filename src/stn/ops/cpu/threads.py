@@ -41,12 +41,12 @@ def chunk_count(threads: int) -> int:
 
 
 def run(threads: int, kernel: Any, *arguments: Any) -> None:
-    """The caller's own use of Numba finds its number of threads as it was."""
+    """Run the kernel, then restore the number of threads that the caller's own use of Numba has set."""
     if threads == 1:
         compiled(kernel, False)(*arguments)
         return
-    with _turn() as alone:
-        if not alone:
+    with _parallel_turn() as may_run_parallel:
+        if not may_run_parallel:
             compiled(kernel, False)(*arguments)
             return
         before = numba.get_num_threads()
@@ -58,25 +58,25 @@ def run(threads: int, kernel: Any, *arguments: Any) -> None:
 
 
 SHARED = ("omp", "tbb")  # Numba's layers that two Python threads may use at once: "workqueue" aborts the process then
-_alone = threading.Lock()
+_parallel_lock = threading.Lock()
 
 
 @contextmanager
-def _turn() -> Iterator[bool]:
-    """Whether this thread may run a parallel kernel now. Else it runs the serial twin, with the same result, bit for bit."""
+def _parallel_turn() -> Iterator[bool]:
+    """Yield whether this thread may run a parallel kernel now. If not, the serial twin gives the same result bit for bit."""
     if _layer() in SHARED:
         yield True
-    elif _alone.acquire(blocking=False):
+    elif _parallel_lock.acquire(blocking=False):
         try:
             yield True
         finally:
-            _alone.release()
+            _parallel_lock.release()
     else:
         yield False
 
 
 def _layer() -> str | None:
-    """Numba chooses at the first parallel call, which is nobody's to share either."""
+    """Numba's layer, or None before the first parallel call, which chooses it: no other thread may run one meanwhile."""
     try:
         return str(numba.threading_layer())
     except ValueError:

@@ -58,7 +58,7 @@ class Tile(NamedTuple):
     weight: Any  # (taps + 1, area) float, weights of their taps, then 1 - their sum, which is the fill value's
     slope: Any  # (taps, 3, area) float, derivatives of the weights in x, y, z
     gradient: Any  # (3 * area,) float, the loss's derivative in the source pixel
-    ahead: Any  # (1,) float, of what was read ahead, which must not be optimized away
+    prefetched: Any  # (1,) float, the sum of what was prefetched, which keeps the loads from being optimized away
 
 
 def new_tiles(count: int, rows: int, taps: int, derivative: bool, knots: int, real: Any) -> Tile:
@@ -69,7 +69,7 @@ def new_tiles(count: int, rows: int, taps: int, derivative: bool, knots: int, re
         "table": ((knots, rows * COLUMNS), np.float64), "runs": ((rows, 4), np.int64), "offset": ((area,), np.uint32),
         "fraction": ((3 * area,), real), "listed": ((area,), np.int64), "tap": ((taps, area), np.uint32),
         "weight": ((taps + 1, area), real), "slope": ((taps, 3, slopes), real), "gradient": ((3 * slopes,), real),
-        "ahead": ((1,), real),
+        "prefetched": ((1,), real),
     }  # fmt: skip
     return Tile(**{name: np.empty((count, *shape), dtype) for name, (shape, dtype) in shapes.items()})
 
@@ -79,13 +79,13 @@ def tile_of(tiles, k):
     t = tiles
     return Tile(
         t.at[k], t.box[k], t.points[k], t.table[k], t.runs[k], t.offset[k], t.fraction[k], t.listed[k], t.tap[k],
-        t.weight[k], t.slope[k], t.gradient[k], t.ahead[k],
+        t.weight[k], t.slope[k], t.gradient[k], t.prefetched[k],
     )  # fmt: skip
 
 
 @inline
-def share_of(chunk, chunks, count):
-    """The first and the last + 1 of `count` pieces of work that belong to a chunk."""
+def part_of(chunk, chunks, count):
+    """Return the first and the last + 1 of the `count` pieces of work that belong to a chunk."""
     return count * chunk // chunks, count * (chunk + 1) // chunks
 
 
@@ -109,10 +109,10 @@ def prefetch(image, plane, width, left, right, top, bottom):
 
 
 @inline
-def look_and_tile(where, sizes, number):
-    """Tiles of a look follow each other; under a basis the looks at a tile do, since they share its table."""
+def look_and_tile(grid, sizes, number):
+    """The tiles of a look follow each other. Under a basis the looks at a tile do, because all use its table."""
     tiles, looks = tiles_of_a_look(sizes), sizes.batch * sizes.looks
-    return (number % looks, number // looks) if is_shared(where) else (number // tiles, number % tiles)
+    return (number % looks, number // looks) if is_shared(grid) else (number // tiles, number % tiles)
 
 
 @inline
@@ -150,51 +150,51 @@ def in_output(i, across):
 
 @inline
 def row_start(sizes, at, r):
-    """The first pixel of row r of a tile: its flat index in the output, and its centred coordinates."""
+    """The first pixel of row r of a tile: its flat index in the output, and its centered coordinates."""
     x, y, z = at[AT_X], at[AT_Y] + r, at[AT_Z]
     start = np.uint64((z * sizes.down + y) * sizes.across + x)
     return start, x - (sizes.across - 1) / 2, y - (sizes.down - 1) / 2, z - (sizes.deep - 1) / 2
 
 
-def share_basis(where, sizes, tile):
+def fill_basis_table(grid, sizes, tile):
     if tile.at[AT_TABLE] != tile.at[AT_NUMBER]:
         _, u0, u1, _ = row_start(sizes, tile.at, 0)
-        fill_table(where.knots, where.step, u0, u1, tile.at[AT_WIDTH], tile.at[AT_HEIGHT], COLUMNS, tile.table)
+        fill_table(grid.knots, grid.step, u0, u1, tile.at[AT_WIDTH], tile.at[AT_HEIGHT], COLUMNS, tile.table)
         tile.at[AT_TABLE] = tile.at[AT_NUMBER]
 
 
-share_table = by_rule(
-    """Make the table of a tile's radial functions, unless the look before has.""",
-    {rule: share_basis if rule is Basis else (lambda where, sizes, tile: None) for rule in RULES},
+fill_radial_table = by_rule(
+    """Fill the table of a tile's radial functions, unless it is that of the look before.""",
+    {rule: fill_basis_table if rule is Basis else (lambda grid, sizes, tile: None) for rule in RULES},
     INLINED,
 )
 
 
 @inline
-def fill_tile(ndim, nearest, derivative, where, sizes, low, high, tile):
-    """Say all of the tile that has been placed. Taps outside low .. high on the slowest axis are left out.
+def fill_tile(ndim, nearest, derivative, grid, sizes, low, high, tile):
+    """Fill in the tile that has been placed. Taps outside low .. high on the slowest axis are left out.
 
     derivative: also of the taps' weights. The last pixel, x = n - 1, is then no interior one, because as the end of the
     pixel before it, with fraction 1, it would have the derivative to the left.
     """
-    share_table(where, sizes, tile)
+    fill_radial_table(grid, sizes, tile)
     fill_rows(
-        ndim, nearest, derivative, where, sizes, low, high, tile.at, tile.box, tile.points, tile.table, tile.runs,
+        ndim, nearest, derivative, grid, sizes, low, high, tile.at, tile.box, tile.points, tile.table, tile.runs,
         tile.offset, tile.fraction, tile.listed, tile.tap, tile.weight, tile.slope,
     )  # fmt: skip
 
 
 @loop
 def fill_rows(
-    ndim, nearest, derivative, where, sizes, low, high, at, box, points, table, runs,
+    ndim, nearest, derivative, grid, sizes, low, high, at, box, points, table, runs,
     offset, fraction, listed, tap, weight, slope,
 ):  # fmt: skip
     w, h, d, width = sizes.width, sizes.height, sizes.depth, at[AT_WIDTH]
     box[0], box[1], box[2], box[3] = w, 0, h, 0
     for r in range(at[AT_HEIGHT]):
         start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(where, ndim, at[AT_LOOK], start, u0, u1, u2, width, table, r * COLUMNS, points)
-        a, b = find_run(is_straight(where), ndim, nearest, not derivative, points, w, h, d, low, high, width)
+        row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, width, table, r * COLUMNS, points)
+        a, b = find_run(is_straight(grid), ndim, nearest, not derivative, points, w, h, d, low, high, width)
         left, right = find_blank(ndim, sizes.padding, points, w, h, d, a, b, width)
         runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3] = left, a, b, right
         store_run(ndim, nearest, points, a, b, w, h, d, r, offset, fraction)
@@ -209,24 +209,24 @@ def fill_rows(
                 store_taps(ndim, nearest, derivative, sizes, points, j, low, high, s, tap, weight, slope)
 
 
-def affine_misses_band(where, sizes, i, n, low, high, at):
+def affine_misses_band(grid, sizes, i, n, low, high, at):
     """By the tile's corners."""
     if low == 0 and high == n:
         return False
     _, u0, u1, u2 = row_start(sizes, at, 0)
-    coef, look = where.coef, at[AT_LOOK]
-    corner = coef[look, i, 0] * u0 + coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3] + where.centre[i]
+    coef, look = grid.coef, at[AT_LOOK]
+    corner = coef[look, i, 0] * u0 + coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3] + grid.center[i]
     across, down = coef[look, i, 0] * (at[AT_WIDTH] - 1), coef[look, i, 1] * (at[AT_HEIGHT] - 1)
     least, most = corner + min(across, 0.0) + min(down, 0.0), corner + max(across, 0.0) + max(down, 0.0)
     return (least >= 0) & (most <= n - 1) & ((most + 1 < low - 1) | (least >= high + 1))
 
 
-def never_misses_band(where, sizes, i, n, low, high, at):
+def never_misses_band(grid, sizes, i, n, low, high, at):
     return False
 
 
 tile_misses_band = by_rule(
-    """Whether, as `misses_band` says, no pixel of a tile reads rows low .. high of axis i, where that is quick to see.""",
+    """Whether no pixel of a tile can read rows low .. high of axis i: a cheap, conservative test.""",
     {rule: affine_misses_band if rule is Affine else never_misses_band for rule in RULES},
 )
 

@@ -18,17 +18,14 @@ from stn.ops.gpu.coordinates import (
     FIELD,
     HORIZON,
     PROJECTIVE,
-    centred,
     divisor,
     joined,
     linear,
-    output_pixels,
     place,
     radial,
     rounded,
-    source_points,
 )
-from stn.ops.gpu.forward import NUMBERS, image_and_look, program
+from stn.ops.gpu.forward import NUMBERS, image_and_look, pixels_and_points, program
 from stn.ops.gpu.taps import find_taps, slopes_of, tap_inside, tap_offset, tap_weight, weights_along
 
 
@@ -51,7 +48,7 @@ def slope_weights(weights, rests, moves, i: tl.constexpr, HOW: tl.constexpr):
 
 @triton.jit
 def add_slopes(totals, grad, value, weights, rests, moves, number: tl.constexpr, HOW: tl.constexpr):
-    """One tap's share of g_i, (P, C), for each axis i."""
+    """Add one tap's part of g_i, (P, C), for each axis i."""
     found = ()
     for i in tl.static_range(HOW.ndim):
         found += (totals[i] + grad * value * tap_weight(slope_weights(weights, rests, moves, i, HOW), number, HOW),)
@@ -62,9 +59,9 @@ def add_slopes(totals, grad, value, weights, rests, moves, number: tl.constexpr,
 def scatter(image, grad, offsets, insides, weights, wanted, HOW: tl.constexpr):
     """Add what each tap receives; nothing where that is nothing, as at three of four taps of an identity."""
     for number in tl.static_range(HOW.taps**HOW.ndim):
-        share = tap_weight(weights, number, HOW) * grad
-        inside = wanted & tap_inside(insides, number, HOW) & (share != 0.0)
-        tl.atomic_add(image + tap_offset(offsets, number, HOW), share, mask=inside, sem="relaxed")
+        term = tap_weight(weights, number, HOW) * grad
+        inside = wanted & tap_inside(insides, number, HOW) & (term != 0.0)
+        tl.atomic_add(image + tap_offset(offsets, number, HOW), term, mask=inside, sem="relaxed")
 
 
 @triton.jit
@@ -76,15 +73,15 @@ def store_sums(sums, part, parts, first, g, u, scale, i: tl.constexpr, NDIM: tl.
 
 
 @triton.jit
-def store_matrix(sums, part, parts, where, strides, scale, g, u, HOW: tl.constexpr):
+def store_matrix(sums, part, parts, data, strides, scale, g, u, HOW: tl.constexpr):
     ROW: tl.constexpr = HOW.ndim + 1
     if HOW.rule == PROJECTIVE:
-        w = divisor(where, strides, scale, u, HOW.ndim)
+        w = divisor(data, strides, scale, u, HOW.ndim)
         total = tl.zeros_like(w)
         for i in tl.static_range(HOW.ndim):
-            share = g[i] / w
-            total -= share * (linear(where, strides, scale, u, i, HOW.ndim) / w)
-            store_sums(sums, part, parts, i * ROW, share, u, scale, i, HOW.ndim)
+            term = g[i] / w
+            total -= term * (linear(data, strides, scale, u, i, HOW.ndim) / w)
+            store_sums(sums, part, parts, i * ROW, term, u, scale, i, HOW.ndim)
         total = tl.where(w == HORIZON, 0.0, total)  # it stands in for a w that does not move it
         store_sums(sums, part, parts, HOW.ndim * ROW, total, u, scale, HOW.ndim, HOW.ndim)
     else:
@@ -108,11 +105,11 @@ def store_basis(sums, part, parts, knots, count, scale, g, u):
 
 
 @triton.jit
-def store_coefficients(sums, part, parts, where, strides, knots, count, scale, g, u, HOW: tl.constexpr):
+def store_coefficients(sums, part, parts, data, strides, knots, count, scale, g, u, HOW: tl.constexpr):
     if HOW.rule == BASIS:
         store_basis(sums, part, parts, knots, count, scale, g, u)
     else:
-        store_matrix(sums, part, parts, where, strides, scale, g, u, HOW)
+        store_matrix(sums, part, parts, data, strides, scale, g, u, HOW)
 
 
 @triton.jit
@@ -125,21 +122,20 @@ def store_field(out, strides, pixel, real, scale, g, HOW: tl.constexpr):
 
 @triton.jit(do_not_specialize=NUMBERS + ("numbers",))
 def gradient_kernel(
-    grad, grad_strides, image, image_strides, where, where_strides, knots, scale, fill, fill_stride,
+    grad, grad_strides, image, image_strides, data, data_strides, knots, scale, fill, fill_stride,
     grad_image, grad_image_strides, sums, sums_strides, numbers,
-    looks, channels, share, width, height, depth, across, down, deep, count,
-    NEED_IMAGE: tl.constexpr, NEED_WHERE: tl.constexpr, ALIKE: tl.constexpr, HOW: tl.constexpr, BLOCK: tl.constexpr,
+    looks, channels, group_channels, width, height, depth, across, down, deep, count,
+    NEED_IMAGE: tl.constexpr, NEED_DATA: tl.constexpr, ALIKE: tl.constexpr, HOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """As `sample_kernel`. sums: of a field its gradient, else (N * K, numbers, programs of a look) float64.
 
     ALIKE: pixels lie in grad_image as in image."""
     REAL: tl.constexpr = tl.float64 if image.dtype.element_ty == tl.float64 else tl.float32
-    tile, tiles, look, group, start, end = program(channels, share, across, down, deep, BLOCK)
+    tile, tiles, look, group, start, end = program(channels, group_channels, across, down, deep, BLOCK)
     size, out_size = (width, height, depth), (across, down, deep)
-    pixel, real = output_pixels(tile, out_size, BLOCK)
-    u = centred(pixel, out_size, HOW.ndim)
-    where = image_and_look(where, where_strides, look, looks)
-    points = source_points(where, where_strides[2:], knots, count, scale, pixel, real, u, size, HOW)
+    pixel, real, u, points = pixels_and_points(
+        tile, look, data, data_strides, knots, scale, looks, size, out_size, count, HOW, BLOCK
+    )
     offsets, insides, rests, moves = find_taps(points, size, image_strides[2:], REAL, HOW)
     targets = offsets
     if not ALIKE:
@@ -156,7 +152,7 @@ def gradient_kernel(
         arriving = tl.load(grad + c * grad_strides[2], mask=wanted, other=0.0).to(REAL)
         if NEED_IMAGE:
             scatter(grad_image + c * grad_image_strides[1], arriving, targets, insides, weights, wanted, HOW)
-        if NEED_WHERE:
+        if NEED_DATA:
             blank = tl.load(fill + c * fill_stride, mask=c < end, other=0.0).to(REAL)
             for number in tl.static_range(HOW.taps**HOW.ndim):
                 inside = wanted & tap_inside(insides, number, HOW)
@@ -164,16 +160,17 @@ def gradient_kernel(
                 value = tl.load(at, mask=inside, other=0.0).to(REAL)
                 value = tl.where(inside, value - blank, 0.0)
                 totals = add_slopes(totals, arriving, value, weights, rests, moves, number, HOW)
-    if NEED_WHERE:
+    if NEED_DATA:
         g = ()
         for i in tl.static_range(HOW.ndim):
             g += (tl.where(real, tl.sum(totals[i], axis=1).to(tl.float64), 0.0),)
-        part, parts = group * tiles + tile, tiles * tl.cdiv(channels, share)
+        part, parts = group * tiles + tile, tiles * tl.cdiv(channels, group_channels)
         if HOW.rule == FIELD:
             store_field(image_and_look(sums, sums_strides, look, looks), sums_strides[2:], pixel, real, scale, g, HOW)
         else:
             sums += look.to(tl.int64) * numbers * parts
-            store_coefficients(sums, part, parts, where, where_strides[2:], knots, count, scale, g, u, HOW)
+            data = image_and_look(data, data_strides, look, looks)
+            store_coefficients(sums, part, parts, data, data_strides[2:], knots, count, scale, g, u, HOW)
 
 
 @triton.jit(do_not_specialize=("parts",))

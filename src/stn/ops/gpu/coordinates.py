@@ -1,9 +1,9 @@
-"""Coordinate rules in Triton: which output pixels a program has, and where they look, in float64 source pixels.
+"""Coordinate rules in Triton: the output pixels of a program, and their points in the image in float64 source pixels.
 
 Kernels are told what to be by `How` and `Block`, whose numbers are known when a kernel is compiled: branches on them are
 taken then. Axes are in x, y, z order, and of a plane there are two.
 
-Data-centre GPUs compute in float64 at half the speed of float32, others at 1/64. A matrix takes some ten such operations
+Data-center GPUs compute in float64 at half the speed of float32, others at 1/64. A matrix takes some ten such operations
 a pixel, which either has time for while it waits for memory; a thin-plate spline takes forty a knot, and others feel it.
 """
 
@@ -77,7 +77,7 @@ def middle(n):
 
 
 @triton.jit
-def centred(pixel, size, NDIM: tl.constexpr):
+def centered(pixel, size, NDIM: tl.constexpr):
     """u = i - (n - 1) / 2, exact."""
     u = ()
     for i in tl.static_range(NDIM):
@@ -104,34 +104,34 @@ def rounded(x, KIND: tl.constexpr):
 
 
 @triton.jit
-def entry(where, strides, row, column):
-    return to_double(tl.load(where + row * strides[0] + column * strides[1]))
+def entry(data, strides, row, column):
+    return to_double(tl.load(data + row * strides[0] + column * strides[1]))
 
 
 @triton.jit
-def linear(where, strides, scale, u, i: tl.constexpr, NDIM: tl.constexpr):
+def linear(data, strides, scale, u, i: tl.constexpr, NDIM: tl.constexpr):
     """Row i of a matrix: sum_j (M_ij s_ij) u_j + M_id s_id. M s is exact for the identity."""
-    total = entry(where, strides, i, NDIM) * joined(scale[i][NDIM])
+    total = entry(data, strides, i, NDIM) * joined(scale[i][NDIM])
     for j in tl.static_range(NDIM):
-        total += entry(where, strides, i, j) * joined(scale[i][j]) * u[j]
+        total += entry(data, strides, i, j) * joined(scale[i][j]) * u[j]
     return total
 
 
 @triton.jit
-def divisor(where, strides, scale, u, NDIM: tl.constexpr):
+def divisor(data, strides, scale, u, NDIM: tl.constexpr):
     """w of a homography, kept off zero."""
-    w = linear(where, strides, scale, u, NDIM, NDIM)
+    w = linear(data, strides, scale, u, NDIM, NDIM)
     return tl.where(tl.abs(w) < HORIZON, HORIZON, w)
 
 
 @triton.jit
-def matrix_points(where, strides, scale, u, size, HOW: tl.constexpr):
+def matrix_points(data, strides, scale, u, size, HOW: tl.constexpr):
     """p_i = M_i . (u, 1) + c_i, or divided by the last row's."""
     points = ()
     for i in tl.static_range(HOW.ndim):
-        moved = linear(where, strides, scale, u, i, HOW.ndim)
+        moved = linear(data, strides, scale, u, i, HOW.ndim)
         if HOW.rule == PROJECTIVE:
-            moved = moved / divisor(where, strides, scale, u, HOW.ndim)
+            moved = moved / divisor(data, strides, scale, u, HOW.ndim)
         points += (moved + middle(size[i]),)
     return points
 
@@ -146,29 +146,29 @@ def radial(x, y, knots, t):
 
 
 @triton.jit
-def basis_points(where, strides, knots, count, scale, u, size):
+def basis_points(data, strides, knots, count, scale, u, size):
     """p_i = s_ii u_i + c_i + h_i (sum_t w_ti U_t + w_Ti + w_(T+1)i x + w_(T+2)i y), h_i = s_i2."""
     x, y = u[0] * joined(scale[2][0]), u[1] * joined(scale[2][1])
     moved = ()
     for i in tl.static_range(2):
-        flat = entry(where, strides, count + 1, i) * x + entry(where, strides, count + 2, i) * y
-        moved += (entry(where, strides, count, i) + flat,)
+        flat = entry(data, strides, count + 1, i) * x + entry(data, strides, count + 2, i) * y
+        moved += (entry(data, strides, count, i) + flat,)
     right, down = moved[0], moved[1]
     for t in range(count):
         bend = radial(x, y, knots, t)
-        right += entry(where, strides, t, 0) * bend
-        down += entry(where, strides, t, 1) * bend
+        right += entry(data, strides, t, 0) * bend
+        down += entry(data, strides, t, 1) * bend
     across = u[0] * joined(scale[0][0]) + middle(size[0]) + joined(scale[0][2]) * right
     return across, u[1] * joined(scale[1][1]) + middle(size[1]) + joined(scale[1][2]) * down
 
 
 @triton.jit
-def field_points(where, strides, scale, pixel, real, u, size, HOW: tl.constexpr):
+def field_points(data, strides, scale, pixel, real, u, size, HOW: tl.constexpr):
     """p_i = f_i h_i + s_ii u_i + c_i, without h_i in pixels, without s_ii u_i unless relative."""
     at = place(pixel, strides, HOW)
     points = ()
     for i in tl.static_range(HOW.ndim):
-        p = to_double(tl.load(where + at + i * strides[3], mask=real, other=0.0))
+        p = to_double(tl.load(data + at + i * strides[3], mask=real, other=0.0))
         if not HOW.in_pixels:
             p = p * joined(scale[i][HOW.ndim])
         if HOW.relative:
@@ -180,11 +180,11 @@ def field_points(where, strides, scale, pixel, real, u, size, HOW: tl.constexpr)
 
 
 @triton.jit
-def source_points(where, strides, knots, count, scale, pixel, real, u, size, HOW: tl.constexpr):
-    """Where the pixels of one look see its image of this size. strides: of where, from its third axis on."""
+def source_points(data, strides, knots, count, scale, pixel, real, u, size, HOW: tl.constexpr):
+    """The points in an image of this size where pixels of one look are sampled. strides: of data, from its third axis on."""
     if HOW.rule == FIELD:
-        return field_points(where, strides, scale, pixel, real, u, size, HOW)
+        return field_points(data, strides, scale, pixel, real, u, size, HOW)
     elif HOW.rule == BASIS:
-        return basis_points(where, strides, knots, count, scale, u, size)
+        return basis_points(data, strides, knots, count, scale, u, size)
     else:
-        return matrix_points(where, strides, scale, u, size, HOW)
+        return matrix_points(data, strides, scale, u, size, HOW)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from stn.ops.gpu.coordinates import centred, output_pixels, place, source_points
+from stn.ops.gpu.coordinates import centered, output_pixels, place, source_points
 from stn.ops.gpu.taps import find_taps, tap_inside, tap_offset, tap_weight, weights_along
 
 # Numbers that change from call to call without the code being any faster for knowing them: none asks for a compilation.
-NUMBERS = ("looks", "channels", "share", "width", "height", "depth", "across", "down", "deep", "count")
+NUMBERS = ("looks", "channels", "group_channels", "width", "height", "depth", "across", "down", "deep", "count")
 
 
 @triton.jit
-def program(channels, share, across, down, deep, BLOCK: tl.constexpr):
+def program(channels, group_channels, across, down, deep, BLOCK: tl.constexpr):
     """What this program does: the tile, the look, its first channel, and one beyond its last."""
     if BLOCK.flat:
         tiles = tl.cdiv(across * down * deep, BLOCK.across * BLOCK.down * BLOCK.deep)
     else:
         tiles = tl.cdiv(across, BLOCK.across) * tl.cdiv(down, BLOCK.down) * tl.cdiv(deep, BLOCK.deep)
-    number, groups = tl.program_id(0), tl.cdiv(channels, share)
+    number, groups = tl.program_id(0), tl.cdiv(channels, group_channels)
     group = number // tiles % groups
-    start = group * share
-    return number % tiles, tiles, number // (tiles * groups), group, start, tl.minimum(start + share, channels)
+    start = group * group_channels
+    return number % tiles, tiles, number // (tiles * groups), group, start, tl.minimum(start + group_channels, channels)
 
 
 @triton.jit
@@ -31,20 +31,30 @@ def image_and_look(tensor, strides, look, looks):
     return tensor + (look // looks).to(tl.int64) * strides[0] + (look % looks).to(tl.int64) * strides[1]
 
 
+@triton.jit
+def pixels_and_points(
+    tile, look, data, strides, knots, scale, looks, size, out_size, count, HOW: tl.constexpr, BLOCK: tl.constexpr
+):
+    """The pixels of a tile, which of them exist, their centered coordinates u, and their points in the image."""
+    pixel, real = output_pixels(tile, out_size, BLOCK)
+    u = centered(pixel, out_size, HOW.ndim)
+    data = image_and_look(data, strides, look, looks)
+    return pixel, real, u, source_points(data, strides[2:], knots, count, scale, pixel, real, u, size, HOW)
+
+
 @triton.jit(do_not_specialize=NUMBERS)
 def sample_kernel(
-    image, image_strides, out, out_strides, where, where_strides, knots, scale, fill, fill_stride,
-    looks, channels, share, width, height, depth, across, down, deep, count,
+    image, image_strides, out, out_strides, data, data_strides, knots, scale, fill, fill_stride,
+    looks, channels, group_channels, width, height, depth, across, down, deep, count,
     HOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """image (N, C, z, y, x), out (N, K, C, z, y, x), where (N, K, ..): any strides. knots (T, 2) float64, fill (C,)."""
+    """image (N, C, z, y, x), out (N, K, C, z, y, x), data (N, K, ..): any strides. knots (T, 2) float64, fill (C,)."""
     REAL: tl.constexpr = tl.float64 if image.dtype.element_ty == tl.float64 else tl.float32
-    tile, _, look, _, start, end = program(channels, share, across, down, deep, BLOCK)
+    tile, _, look, _, start, end = program(channels, group_channels, across, down, deep, BLOCK)
     size, out_size = (width, height, depth), (across, down, deep)
-    pixel, real = output_pixels(tile, out_size, BLOCK)
-    u = centred(pixel, out_size, HOW.ndim)
-    where = image_and_look(where, where_strides, look, looks)
-    points = source_points(where, where_strides[2:], knots, count, scale, pixel, real, u, size, HOW)
+    pixel, real, _, points = pixels_and_points(
+        tile, look, data, data_strides, knots, scale, looks, size, out_size, count, HOW, BLOCK
+    )
     offsets, insides, rests, _ = find_taps(points, size, image_strides[2:], REAL, HOW)
     weights = weights_along(rests, HOW)
     image += (look // looks).to(tl.int64) * image_strides[0]

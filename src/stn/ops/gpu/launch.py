@@ -15,7 +15,7 @@ from stn.ops.gpu.backward import add_up, gradient_kernel
 from stn.ops.gpu.coordinates import AFFINE, BASIS, FIELD, PROJECTIVE, How
 from stn.ops.gpu.forward import sample_kernel
 from stn.ops.gpu.ordered import OrderedTaps, list_kernel
-from stn.ops.gpu.programs import Share, in_xyz, power_of_two, run, share_of
+from stn.ops.gpu.programs import Division, divide, in_xyz, power_of_two, run
 from stn.ops.layout import is_channels_last, order_of, plain
 from stn.ops.rules import Field, Matrix, Rule, Spline
 from stn.ops.sampling import Sampling
@@ -35,9 +35,9 @@ class Call:
         fill: Tensor,  # () or (C,)
         sampling: Sampling,
     ) -> None:
-        self.image, self.where, self.fill = plain(image), plain(data), plain(fill)
+        self.image, self.data, self.fill = plain(image), plain(data), plain(fill)
         self.ndim, self.looks, self.channels = image.ndim - 2, data.shape[1], image.shape[1]
-        self.last, self.is_field, self.knots, self.count = is_channels_last(image), isinstance(rule, Field), self.where, 0
+        self.last, self.is_field, self.knots, self.count = is_channels_last(image), isinstance(rule, Field), self.data, 0
         self.size = rule.out_size(data)
         if isinstance(rule, Spline):
             self.knots, self.count = plain(rule.control_points).to(image.device, torch.float64), len(rule.control_points)
@@ -46,7 +46,7 @@ class Call:
         sharpness = interpolation.cubic.outer_3 if interpolation.cubic else 0.0  # Keys's a
         places = isinstance(rule, Field) and rule.in_pixels, isinstance(rule, Field) and rule.relative
         dense = math.prod(self.size) * max(self.channels if self.last else 1, self.ndim)  # of results
-        extents = dense, extent(self.image, 2), extent(self.where, 2)
+        extents = dense, extent(self.image, 2), extent(self.data, 2)
         self.how = How(
             number_of(rule, data), self.ndim, len(interpolation.offsets), sharpness, padding.code, align_corners, *places,
             wide=max(extents) >= MOST,
@@ -62,25 +62,25 @@ class Call:
         shape = (self.image.shape[0], self.looks, self.channels, *self.size)
         out = torch.empty_permuted(shape, order, dtype=self.image.dtype, device=self.image.device)
         if out.numel() > 0:
-            share = self.share()
+            division = self.division()
             image, result = strides(self.image, 2, self.ndim), strides(out, 3, self.ndim)
-            self.launch(sample_kernel, share, self.image, image, out, result, *self.rule(), *self.blank())
+            self.launch(sample_kernel, division, self.image, image, out, result, *self.rule(), *self.blank())
         return out
 
-    def gradient(self, grad: Tensor, need_image: bool, need_where: bool) -> tuple[Tensor | None, Tensor | None]:
-        """In the image and in `where`, each only if it is asked for; grad (N, K, C, *size)."""
+    def gradient(self, grad: Tensor, need_image: bool, need_data: bool) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients in the image and in the data, each only if it is asked for; grad (N, K, C, *size)."""
         grad = plain(grad)
         self.how = self.how._replace(wide=self.how.wide or extent(grad, 3) >= MOST)
         grad_image = self.new_image() if need_image else None
-        grad_where = torch.zeros_like(self.where, memory_format=torch.contiguous_format) if need_where else None
+        grad_data = torch.zeros_like(self.data, memory_format=torch.contiguous_format) if need_data else None
         if grad.numel() > 0:
-            scattered, moved = grad_image, None if self.how.taps == 1 else grad_where
+            scattered, moved = grad_image, None if self.how.taps == 1 else grad_data
             if scattered is not None and torch.are_deterministic_algorithms_enabled():
                 self.add_in_order(grad, scattered)
                 scattered = None
             if scattered is not None or moved is not None:
                 self.add_gradients(grad, scattered, moved)
-        return None if grad_image is None else grad_image.to(self.image.dtype), grad_where
+        return None if grad_image is None else grad_image.to(self.image.dtype), grad_data
 
     def new_image(self) -> Tensor:
         """Zeros in the image's layout, and in the precision of its sums."""
@@ -88,49 +88,49 @@ class Call:
         dtype = torch.promote_types(self.image.dtype, torch.float32)
         return torch.empty_permuted(self.image.shape, order, dtype=dtype, device=self.image.device).zero_()
 
-    def add_gradients(self, grad: Tensor, grad_image: Tensor | None, grad_where: Tensor | None) -> None:
+    def add_gradients(self, grad: Tensor, grad_image: Tensor | None, grad_data: Tensor | None) -> None:
         """To zeros. Atomics add to the image's; each coefficient's is the sum of what programs leave behind."""
-        share = self.share(gradient=True, whole=self.is_field and grad_where is not None)
+        division = self.division(gradient=True, whole=self.is_field and grad_data is not None)
         target = self.image if grad_image is None else grad_image
-        numbers, parts, sums = 0, 0, self.where if grad_where is None else grad_where
-        if grad_where is not None and not self.is_field:
-            numbers, parts = math.prod(self.where.shape[2:]), share.programs // self.batch
+        numbers, parts, sums = 0, 0, self.data if grad_data is None else grad_data
+        if grad_data is not None and not self.is_field:
+            numbers, parts = math.prod(self.data.shape[2:]), division.programs // self.batch
             sums = torch.empty((self.batch, numbers, parts), dtype=torch.float64, device=grad.device)
         tensors = grad, strides(grad, 3, self.ndim), self.image, strides(self.image, 2, self.ndim)
         rule = *self.rule(), *self.blank()
-        results = target, strides(target, 2, self.ndim), sums, self.where_strides(sums), numbers
-        needs = {"NEED_IMAGE": grad_image is not None, "NEED_WHERE": grad_where is not None}
+        results = target, strides(target, 2, self.ndim), sums, self.data_strides(sums), numbers
+        needs = {"NEED_IMAGE": grad_image is not None, "NEED_DATA": grad_data is not None}
         alike = target.stride()[2:] == self.image.stride()[2:]
-        self.launch(gradient_kernel, share, *tensors, *rule, *results, **needs, ALIKE=alike)
+        self.launch(gradient_kernel, division, *tensors, *rule, *results, **needs, ALIKE=alike)
         if numbers:
-            run(add_up, grad.device, self.batch * numbers, sums, grad_where, parts, PARTS=min(PARTS, power_of_two(parts)))
+            run(add_up, grad.device, self.batch * numbers, sums, grad_data, parts, PARTS=min(PARTS, power_of_two(parts)))
 
     def add_in_order(self, grad: Tensor, grad_image: Tensor) -> None:
         """To zeros, one tap after another, each pixel's terms in the order of the output."""
         grad = grad.flatten(0, 1).flatten(2).contiguous()  # (N * K, C, Q)
-        taps, share = OrderedTaps(grad, grad_image), self.share(whole=True)
+        taps, division = OrderedTaps(grad, grad_image), self.division(whole=True)
         for number in range(self.how.taps**self.ndim):
-            self.launch(list_kernel, share, *self.rule(), taps.target, taps.weight, taps.none, number)
+            self.launch(list_kernel, division, *self.rule(), taps.target, taps.weight, taps.none, number)
             taps.add(grad, grad_image)
 
     def rule(self) -> tuple[Any, ...]:
-        return self.where, self.where_strides(self.where), self.knots, self.scale
+        return self.data, self.data_strides(self.data), self.knots, self.scale
 
     def blank(self) -> tuple[Any, ...]:
         return self.fill, self.fill.stride(0) if self.fill.ndim else 0
 
-    def where_strides(self, where: Tensor) -> tuple[int, ...]:
-        return strides(where, 2, self.ndim if self.is_field else 3)
+    def data_strides(self, data: Tensor) -> tuple[int, ...]:
+        return strides(data, 2, self.ndim if self.is_field else 3)
 
-    def share(self, *, gradient: bool = False, whole: bool = False) -> Share:
+    def division(self, *, gradient: bool = False, whole: bool = False) -> Division:
         halvings = gradient + (self.how.taps**self.ndim > 4)
-        return share_of(self.size, self.batch, self.channels, last=self.last, whole=whole, halvings=halvings)
+        return divide(self.size, self.batch, self.channels, last=self.last, whole=whole, halvings=halvings)
 
-    def launch(self, kernel: Any, share: Share, *arguments: Any, **constants: Any) -> None:
+    def launch(self, kernel: Any, division: Division, *arguments: Any, **constants: Any) -> None:
         lengths = *in_xyz(self.image.shape[2:]), *in_xyz(self.size)
-        numbers = self.looks, self.channels, share.channels, *lengths, self.count
-        constants |= {"HOW": self.how, "BLOCK": share.block}
-        run(kernel, self.image.device, share.programs, *arguments, *numbers, **constants)
+        numbers = self.looks, self.channels, division.channels, *lengths, self.count
+        constants |= {"HOW": self.how, "BLOCK": division.block}
+        run(kernel, self.image.device, division.programs, *arguments, *numbers, **constants)
 
 
 def strides(tensor: Tensor, first: int, ndim: int) -> tuple[int, ...]:

@@ -12,8 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stn.ops.gpu.coordinates import centred, output_pixels, source_points
-from stn.ops.gpu.forward import NUMBERS, image_and_look, program
+from stn.ops.gpu.forward import NUMBERS, pixels_and_points, program
 from stn.ops.gpu.programs import run
 from stn.ops.gpu.taps import axis_tap, fractions, weights_of
 
@@ -54,18 +53,17 @@ def chosen(values, k, TAPS: tl.constexpr):
 
 @triton.jit(do_not_specialize=NUMBERS + ("none", "number"))
 def list_kernel(
-    where, where_strides, knots, scale, targets, weights, none, number,
-    looks, channels, share, width, height, depth, across, down, deep, count,
+    data, data_strides, knots, scale, targets, weights, none, number,
+    looks, channels, group_channels, width, height, depth, across, down, deep, count,
     HOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The pixel that tap `number` of each output pixel reads, counted through the batch, and its weight: (N * K * Q,)."""
     REAL: tl.constexpr = weights.dtype.element_ty
-    tile, _, look, _, _, _ = program(channels, share, across, down, deep, BLOCK)
+    tile, _, look, _, _, _ = program(channels, group_channels, across, down, deep, BLOCK)
     size, out_size = (width, height, depth), (across, down, deep)
-    pixel, real = output_pixels(tile, out_size, BLOCK)
-    u = centred(pixel, out_size, HOW.ndim)
-    where = image_and_look(where, where_strides, look, looks)
-    points = source_points(where, where_strides[2:], knots, count, scale, pixel, real, u, size, HOW)
+    pixel, real, _, points = pixels_and_points(
+        tile, look, data, data_strides, knots, scale, looks, size, out_size, count, HOW, BLOCK
+    )
     target, pitch, inside = tl.zeros_like(pixel[0]), 1, real
     weight = tl.full(real.shape, 1.0, REAL)
     for i in tl.static_range(HOW.ndim):

@@ -22,7 +22,7 @@ ACROSS, CHANNELS = 32, 32
 WASTE = 9 / 8  # of a tiling over the pixels that exist: beyond it, pixels are taken one after another
 
 
-class Share(NamedTuple):
+class Division(NamedTuple):
     """How a call is divided among programs: one for each look, group of channels, and tile."""
 
     block: Block
@@ -30,19 +30,19 @@ class Share(NamedTuple):
     programs: int
 
 
-def share_of(
+def divide(
     size: Sequence[int], looks: int, channels: int, *, last: bool = False, whole: bool = False, halvings: int = 0
-) -> Share:
-    """Of so many looks. last: channels lie side by side. whole: each program has all of them. halvings: of ELEMENTS."""
+) -> Division:
+    """Divide `looks` looks. last: channels lie side by side. whole: each program has all channels. halvings: of ELEMENTS."""
     together = min(CHANNELS, power_of_two(channels)) if last else 1
     pixels, count = (ELEMENTS >> halvings) // together, math.prod(size) * looks
     while pixels * together > LEAST and count < pixels * PROGRAMS:
         pixels //= 2
     groups = 1 if whole else min(-(-channels // together), -(-PROGRAMS * pixels // count))
-    share = -(-channels // (groups * together)) * together
+    group_channels = -(-channels // (groups * together)) * together
     block = block_of(size, pixels, together)
-    programs = looks * -(-channels // share) * tile_count(size, block)
-    return Share(block, share, programs)
+    programs = looks * -(-channels // group_channels) * tile_count(size, block)
+    return Division(block, group_channels, programs)
 
 
 def block_of(size: Sequence[int], pixels: int, channels: int) -> Block:
