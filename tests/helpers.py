@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from stn.grid import lattice
 from stn.nn import ParamGroup
+from stn.ops.padding import PADDINGS as KNOWN_PADDINGS
 from stn.transforms import Family, family
 
 MODES = ("nearest", "bilinear", "bicubic")
-PADDINGS = ("zeros", "border", "reflection", "wrap")
+PADDINGS = tuple(KNOWN_PADDINGS)
 SIZES = {2: ((7, 9), (6, 11)), 3: ((5, 6, 7), (4, 5, 8))}  # dims -> input, output
 RULES = list(itertools.product(MODES, PADDINGS, (False, True)))
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 import stn
 from stn.nn import AbstractSpatialTransformer, DenseLocalization
-from stn.ops.sampling import SamplingOptions
+from stn.ops.options import SamplingOptions
 from tests.helpers import seeded
 
 MIDDLE = torch.tensor([[0.6, 0.0, 0.1], [0.0, 0.6, 0.0]])

@@ -15,7 +15,7 @@ from tests.helpers import near_identity, noise
 def test_it_is_zero_inside_and_the_squared_distance_outside() -> None:
     assert stn.off_image_loss(stn.Affine()(0.9 * stn.Affine().identity()[None])) == 0
     moved = stn.Translation()(torch.tensor([[3.0, 0.0], [0.0, 0.0]]).double())
-    x = torch.linspace(-0.5, 0.5, 2).double() + 3 - 1  # two points a side, at their pixels' centres
+    x = torch.linspace(-0.5, 0.5, 2).double() + 3 - 1  # two points a side, at their pixels' centers
     expected = x.square().mean() / 2
     torch.testing.assert_close(stn.off_image_loss(moved, (2, 2)), expected)
 

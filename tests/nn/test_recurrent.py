@@ -83,7 +83,7 @@ def test_composition_does_not_blur() -> None:
 
 
 def test_steps_bring_a_blob_to_the_middle() -> None:
-    """A localisation network that always goes half the way: with each step half of the distance is left."""
+    """A localization network that always goes half the way: with each step half of the distance is left."""
     image = torch.cat([blob(0.3, -0.2), blob(-0.25, 0.1)])
     for steps in (1, 2, 4):
         layer = InverseCompositionalTransformer(Centroid(), "translation", steps=steps)

@@ -13,7 +13,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import interpolate
 
 import stn
-from stn.ops.pyramid import average, averaging, shrunk
+from stn.ops.averaging import average, averaging
+from stn.ops.pyramid import shrunk
 from tests.helpers import noise, seeded
 
 ANTIALIAS = (True, "anisotropic")
@@ -172,7 +173,7 @@ def test_shrinking_photographs_is_resizing_them() -> None:
 
 @pytest.mark.parametrize("level", (1, 2))
 def test_a_pixel_averages_over_what_it_covers(level: int) -> None:
-    """The weights of the image's pixels in one of the result, s apart from its neighbours, vary by a triangle's s^2 / 6.
+    """The weights of the image's pixels in one of the result, s apart from its neighbors, vary by a triangle's s^2 / 6.
 
     Exactly so where one level alone is read, in the mean over where the pixel lies between those of the level.
     """

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from stn.ops import gpu
 from stn.ops.dispatch import kernels_for
+from stn.ops.options import parse
 from stn.ops.reference import sample as oracle
 from stn.ops.rules import Field, Matrix, Spline
-from stn.ops.sampling import named, parse
+from stn.ops.sampling import named
 from tests.helpers import PADDINGS, noise, ramp
 from tests.ops.test_cpu_kernels import call_of, where
 
@@ -48,7 +49,7 @@ def test_the_identity_returns_the_image_bit_for_bit(mode: str, n: int, device: s
 
 
 def field_call(image: Tensor, points: Tensor, mode: str, padding_mode: str, fill: float = 0.0) -> Tensor:
-    """At stored normalised points (Q, 2): (C, Q)."""
+    """At stored normalized points (Q, 2): (C, Q)."""
     sampling = named(mode, padding_mode, False)
     grid = points.view(1, 1, 1, -1, 2)
     return gpu.sample(Field(), image, grid, torch.full((), fill, device=image.device), sampling)[0, 0, :, 0]

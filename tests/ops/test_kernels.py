@@ -59,7 +59,7 @@ def test_scipy(order: int, mode: str, padding_mode: str, align_corners: bool, th
 
 
 def test_scipys_constant_well_inside() -> None:
-    """Beyond the last pixel's centre scipy is constant at once; inside it is as we are."""
+    """Beyond the last pixel's center scipy is constant at once; inside it is as we are."""
     image, pixels = noise(40, 50), points_in_pixels((40, 50), 100, beyond=-15.0)
     got = at(image, pixels, mode="bspline")
     expected = ndimage.map_coordinates(image.numpy(), pixels.flip(-1).T.numpy(), order=3, mode="constant")
@@ -83,7 +83,7 @@ def test_pillow_enlarges_alike(mode: str, theirs: Image.Resampling) -> None:
     image = noise(14, 17, dtype=torch.float32)
     expected = np.asarray(Image.fromarray(image.numpy()).resize((51, 42), theirs))
     got = stn.affine_sample(image[None, None], torch.eye(2, 3), (42, 51), mode=mode)[0, 0].numpy()
-    inner = (slice(12, -12),) * 2  # Pillow drops taps outside and normalises the rest
+    inner = (slice(12, -12),) * 2  # Pillow drops taps outside and normalizes the rest
     np.testing.assert_allclose(got[inner], expected[inner], atol=1e-5)
 
 

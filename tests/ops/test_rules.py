@@ -11,9 +11,9 @@ from torch.autograd import gradcheck
 
 from stn.grid import Axes, open_lattice
 from stn.ops import dispatch, levels
+from stn.ops.options import parse
 from stn.ops.rules import RULES, Field, Rule, stored
 from stn.ops.rules.base import Numbers
-from stn.ops.sampling import parse
 from tests.helpers import noise
 
 OUT = (5, 7)

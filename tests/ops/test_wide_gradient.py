@@ -15,7 +15,7 @@ ANTIALIAS = (False, True, "anisotropic")
 
 
 def spot(x: float, y: float) -> Tensor:
-    """A round light with its centre at pixel (x, y), and darkness."""
+    """A round light with its center at pixel (x, y), and darkness."""
     row = torch.arange(64.0)
     return torch.exp(-((row - x).square() + (row[:, None] - y).square()) / 32)[None, None]
 

@@ -107,7 +107,7 @@ def test_nothing_enters_the_state_dict() -> None:
 
 
 def test_positions_say_where_the_control_points_look() -> None:
-    """As ASTER's localiser gives them; the control points themselves are the identity, exactly."""
+    """As ASTER's localizer gives them; the control points themselves are the identity, exactly."""
     spline = stn.ThinPlateSpline(control_points=stn.text_edges(20, margin=0.05), parameters="positions")
     positions = spline.control_points + 0.1 * noise(3, 20, 2)
     reached = spline(positions.flatten(1)).points(spline.control_points)

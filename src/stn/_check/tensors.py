@@ -217,7 +217,7 @@ def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
 
 
 def localized(value: Tensor, image: Tensor, features: int) -> None:
-    """What a localisation network returned."""
+    """What a localization network returned."""
     expected = (image.shape[0], features)
     if value.shape != expected:
         fail(f"the localization network must return (N, features) = {expected}; got {tuple(value.shape)}")

@@ -103,7 +103,7 @@ def at_least(name: str, value: int, least: int) -> int:
 
 
 def features(localization: object, given: int | None) -> int:
-    """How many features a localisation network returns: as given, or as it says itself."""
+    """How many features a localization network returns: as given, or as it says itself."""
     count = integer(getattr(localization, "out_features", None) if given is None else given)
     if count is None or count < 1:
         fail(

@@ -13,7 +13,7 @@ from torch import Tensor
 from stn import _check
 from stn.io.pictures import closed, opened, premultiplied, straight
 
-CHANNELS = (1, 3, 4)  # of a last axis that is one of colours
+CHANNELS = (1, 3, 4)  # of a last axis that is one of colors
 Restore = Callable[[Tensor], Any]  # (1, C, *size) -> as what came in
 
 

@@ -71,7 +71,7 @@ class BenchmarkRectifier(nn.Module):
         positions: Tensor = self.LocalizationNetwork(x)
         if not self.half_pixel_flaw:
             return positions
-        # Points x' counted from pixel centres lie at x' (W - 1) / W counted from edges; a spline of scaled positions is
+        # Points x' counted from pixel centers lie at x' (W - 1) / W counted from edges; a spline of scaled positions is
         # the scaled spline, since linear maps are among the splines.
         height, width = x.shape[2:]
         return (positions.unflatten(-1, (-1, 2)) * positions.new_tensor([1 - 1 / width, 1 - 1 / height])).flatten(1)

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from stn import _check
 from stn.nn import SpatialTransformer
-from stn.ops.sampling import SamplingOptions
+from stn.ops.options import SamplingOptions
 from stn.transforms import ThinPlateSpline, text_edges
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SIZE = (32, 100)  # height and width of what is recognised
-REDUCED = (32, 64)  # of what the localisation network sees, as in ASTER
+SIZE = (32, 100)  # height and width of what is recognized
+REDUCED = (32, 64)  # of what the localization network sees, as in ASTER
 
 
 def text_rectifier(

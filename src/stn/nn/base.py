@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from stn import _check
 from stn.ops.context import unrounded
-from stn.ops.sampling import PARSED, Sampling, SamplingOptions, check_options, parse
+from stn.ops.options import PARSED, SamplingOptions, check_options, parse
+from stn.ops.sampling import Sampling
 from stn.transforms import Family, MatrixWarp, Warp, family
 from stn.transforms.base import identity_of, trainable
 

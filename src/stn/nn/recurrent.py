@@ -12,7 +12,7 @@ from stn import _check
 from stn.nn.base import AbstractSpatialTransformer
 from stn.nn.localization import localization_for
 from stn.ops import Pyramid
-from stn.ops.sampling import CallOptions, SamplingOptions
+from stn.ops.options import CallOptions, SamplingOptions, reads_levels
 from stn.transforms import Family, MatrixWarp, Warp
 from stn.transforms.base import identity_of
 
@@ -73,7 +73,7 @@ class AbstractSteppedTransformer(AbstractSpatialTransformer):
     def _pyramid(self, x: Tensor) -> Pyramid | None:
         """Return the pyramid that all looks share, or None if the options read none."""
         how = self.sampling
-        if not how.reads_levels:
+        if not reads_levels(how):
             return None
         return Pyramid(x, align_corners=how.align_corners, padding_mode=how.padding.name)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stn.nn.base import AbstractSpatialTransformer
 from stn.nn.localization import localization_for
-from stn.ops.sampling import SamplingOptions
+from stn.ops.options import SamplingOptions
 from stn.transforms import Family, Warp
 
 if TYPE_CHECKING:

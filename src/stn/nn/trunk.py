@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stn import _check
 from stn.nn.localization import DenseLocalization, localization_for
 from stn.nn.recurrent import AbstractSteppedTransformer
-from stn.ops.sampling import SamplingOptions
+from stn.ops.options import SamplingOptions
 from stn.transforms import Family, Warp
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ def nearest_pixel(index: Tensor, n: int, align_corners: bool) -> Tensor:
 
 
 def mirrored_pixel(index: Tensor, n: int, align_corners: bool) -> Tensor:
-    """Mirror at the image's corners: the centres (.. 2 1 0 1 2 ..) or the edges (.. 1 0 0 1 ..) of the outer pixels."""
+    """Mirror at the image's corners: the centers (.. 2 1 0 1 2 ..) or the edges (.. 1 0 0 1 ..) of the outer pixels."""
     period = max(2 * n - 2, 1) if align_corners else 2 * n
     index = index.remainder(period)
     return torch.minimum(index, (period if align_corners else period - 1) - index)

@@ -8,23 +8,16 @@ image, or going round where the looks wrap. Between even sizes that is (1, 3, 3,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stn import _check
 from stn.ops import legacy_vmap
+from stn.ops.averaging import Averaging, average, averaging, halved
 from stn.ops.context import differentiated, observed
 from stn.ops.padding import PADDINGS
-
-
-class Averaging(NamedTuple):
-    """How a level follows from the finer one."""
-
-    aligned: bool  # whether the outer pixels of both lie on the same points
-    wraps: bool  # whether an image goes on round its border, where the average ends otherwise
 
 
 class Pyramid:
@@ -87,12 +80,6 @@ class Pyramid:
         return not within and any(level.is_inference() for level in found)
 
 
-def averaging(align_corners: bool, padding_mode: str) -> Averaging:
-    """Pixels whose corners are aligned cannot go round: a period of n pixels is n - 1 steps and one more."""
-    wraps = PADDINGS[padding_mode].wraps
-    return Averaging(align_corners and not wraps, wraps)
-
-
 def _version(image: Tensor) -> int | None:
     """How often it has changed in place, where torch counts that."""
     return None if torch.compiler.is_compiling() or image.is_inference() else image._version
@@ -116,56 +103,6 @@ def average_by_kernel(image: Tensor, fine: tuple[int, ...], how: Averaging, back
     from stn.ops.cpu.pyramid import average_axes  # which loads Numba
 
     return average_axes(image, fine, how, back)
-
-
-# ---- the average along each axis ----
-
-MOST = 4  # taps
-
-
-def halved(n: int, aligned: bool) -> int:
-    """Between aligned corners two pixels stay two."""
-    return (n // 2 + 1 if n > 2 else n) if aligned else (n + 1) // 2
-
-
-def taps(n: int, how: Averaging, back: bool) -> tuple[Tensor, Tensor]:
-    """What each pixel of the coarse axis reads of the n fine ones: pixels (m, MOST) and weights, 0 where there is no tap.
-
-    back: what each of the n receives in the gradient, (n, MOST).
-    """
-    m = halved(n, how.aligned)
-    step = max((n - 1) / max(m - 1, 1) if how.aligned else n / m, 1.0)
-    i = torch.arange(m, dtype=torch.float64, device="cpu")
-    centre = i * step if how.aligned else (i + 0.5) * step - 0.5
-    pixel = (centre - step).floor().long().unsqueeze(1) + torch.arange(1, 1 + MOST, device="cpu")
-    weight = (1 - (pixel - centre.unsqueeze(1)).abs() / step).clamp_min(0)
-    if not how.wraps:
-        weight = torch.where((pixel >= 0) & (pixel < n), weight, 0.0)
-    pixel = pixel.remainder(n) if how.wraps else pixel.clamp(0, n - 1)
-    weight = weight / weight.sum(dim=1, keepdim=True)
-    return transposed(pixel, weight, n) if back else (pixel, weight)
-
-
-def transposed(pixel: Tensor, weight: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    found: list[dict[int, float]] = [{} for _ in range(n)]
-    for i, row in enumerate(zip(pixel.tolist(), weight.tolist(), strict=True)):
-        for j, w in zip(*row, strict=True):
-            if w > 0:
-                found[j][i] = found[j].get(i, 0.0) + w  # a small image is gone round more than once
-    rows = [[*row.items(), *[(0, 0.0)] * (MOST - len(row))] for row in found]
-    weights = [[w for _, w in row] for row in rows]
-    pixels = torch.tensor([[i for i, _ in row] for row in rows], device="cpu")
-    return pixels, torch.tensor(weights, dtype=torch.float64, device="cpu")
-
-
-def average(image: Tensor, fine: Sequence[int], how: Averaging, back: bool) -> Tensor:
-    """The oracle: between images of the size `fine` and the next level. Differentiable to any order."""
-    for axis, n in enumerate(fine, start=2):
-        pixel, weight = taps(n, how, back)
-        read = image.index_select(axis, pixel.flatten().to(image.device)).unflatten(axis, pixel.shape)
-        weight = weight.to(image.device, image.dtype).view(*pixel.shape, *(1,) * (image.ndim - 1 - axis))
-        image = (read * weight).sum(dim=axis + 1)
-    return image
 
 
 class Average(torch.autograd.Function):

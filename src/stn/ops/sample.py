@@ -10,9 +10,10 @@ from torch import Tensor
 from stn import _check
 from stn.ops import dispatch, levels
 from stn.ops.context import unrounded
+from stn.ops.options import PARSED, CallOptions, parse, reads_levels, shows_options
 from stn.ops.pyramid import Pyramid
 from stn.ops.rules import Field, Matrix, Rule, Spline
-from stn.ops.sampling import PARSED, CallOptions, Sampling, parse, shows_options
+from stn.ops.sampling import Sampling
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -287,7 +288,7 @@ def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options:
 def _sampled(
     image: Tensor, rule: Rule, data: Tensor, fill: Tensor, sampling: Sampling, pyramid: Pyramid | None, return_mask: bool
 ) -> tuple[Tensor, Tensor | None]:
-    if not sampling.reads_levels:
+    if not reads_levels(sampling):
         out = dispatch.sample(rule, image, data, fill, sampling)
         return out, dispatch.inside(rule, image, data, sampling) if return_mask else None
     request = levels.Request(rule, data, fill, sampling)

@@ -97,7 +97,7 @@ def spread(
     return coefficients
 
 
-def cubic_weights(x: Tensor, count: int) -> Tensor:  # (..) normalised -> (.., count)
+def cubic_weights(x: Tensor, count: int) -> Tensor:  # (..) normalized -> (.., count)
     """B(u - i) for each control point i of an axis, with u = (x + 1) / 2 (count - 3) + 1."""
     u = (x.clamp(-1, 1) + 1) * ((count - 3) / 2) + 1
     t = (u.unsqueeze(-1) - torch.arange(count, dtype=x.dtype, device=x.device)).abs()

@@ -118,7 +118,7 @@ class CPABWarp(Warp):
         return x.to(torch.promote_types(self.dtype, xy.dtype))
 
 
-# Each box is cut along the paths from its lowest to its highest corner (Kuhn's triangulation, which fits its neighbours'):
+# Each box is cut along the paths from its lowest to its highest corner (Kuhn's triangulation, which fits its neighbors'):
 # a point lies in the simplex of the path that goes along the axes in the order of its fractions, the largest first. Which
 # one is said by comparing each pair of axes, (x, y)[, (x, z), (y, z)], as the digits of a binary number.
 

@@ -82,7 +82,7 @@ class FieldWarp(Warp):
     """x' = x + f(x), f stored at the pixels of an image `extent` times as wide, linear in between, constant beyond."""
 
     def __init__(self, field: Tensor, align_corners: bool, *, extent: float = 1.0, dtype: torch.dtype | None = None) -> None:
-        self.field = field  # (N[, K], *shape, d), normalised
+        self.field = field  # (N[, K], *shape, d), normalized
         self.align_corners, self.extent = align_corners, extent
         self.ndim = field.shape[-1]
         self.batch = tuple(field.shape[: -self.ndim - 1])

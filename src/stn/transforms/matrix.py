@@ -10,9 +10,9 @@ from torch import Tensor
 from stn import _check
 from stn.grid import half_extent
 from stn.ops.context import coordinate_dtype, observed, readable, unrounded
+from stn.ops.options import CallOptions
 from stn.ops.rules.matrix import HORIZON, Matrix
 from stn.ops.sample import Sampled, sampled
-from stn.ops.sampling import CallOptions
 from stn.transforms.warp import Warp
 
 # name -> (does it map from target to source, are its axes in the order of the image's: rows first)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from stn import _check
 from stn.ops.context import unrounded
+from stn.ops.options import CallOptions
 from stn.ops.rules.spline import Spline, radial_and_linear
 from stn.ops.sample import Sampled, sampled
-from stn.ops.sampling import CallOptions
 from stn.transforms.base import Constants, Family
 from stn.transforms.matrix import MatrixWarp
 from stn.transforms.warp import Warp

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.ops.options import CallOptions
 from stn.ops.sample import displaced_sample
-from stn.ops.sampling import CallOptions
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.bspline import spread
 from stn.transforms.field import FieldWarp
@@ -105,7 +105,7 @@ class FlowWarp(Warp):
         return self.stored._displacements(size, align_corners)
 
 
-def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), normalised, corners aligned
+def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), normalized, corners aligned
     """Return exp(velocity) - identity at the same points: exp(v) = exp(v / 2^s) o .. o exp(v / 2^s).
 
     It takes s compositions of the current map with itself. The first map is a step of the fourth order: v / 2^s alone

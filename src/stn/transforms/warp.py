@@ -13,8 +13,8 @@ from torch import Tensor
 from stn import _check
 from stn.grid import lattice, normalized_to_pixel
 from stn.ops.context import unrounded
+from stn.ops.options import CallOptions
 from stn.ops.sample import Sampled, displaced_sample
-from stn.ops.sampling import CallOptions
 from stn.ops.torch_private import is_transformed
 from stn.transforms.search import FLAT, SOLVED, determinant, follow, is_traced, scale, search, solve
 

@@ -290,9 +290,9 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
 def test_squares_in_memory_are_the_middle_views(tmp_path: Path) -> None:
     make(tmp_path)
     splits, _ = square_pictures(tmp_path, 24)
-    for labelled, birds in zip(splits, load_cub(tmp_path, short_side=24, size=24)[0], strict=True):
-        assert labelled.images.shape == (len(birds), 3, 24, 24) and torch.equal(labelled.labels, birds.labels)
-        assert all(torch.equal(labelled.images[i], birds[i][0]) for i in range(len(birds)))
+    for labeled, birds in zip(splits, load_cub(tmp_path, short_side=24, size=24)[0], strict=True):
+        assert labeled.images.shape == (len(birds), 3, 24, 24) and torch.equal(labeled.labels, birds.labels)
+        assert all(torch.equal(labeled.images[i], birds[i][0]) for i in range(len(birds)))
 
 
 def test_loaded_by_name_repairs_are_a_warning(tmp_path: Path) -> None:

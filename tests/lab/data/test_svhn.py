@@ -162,7 +162,7 @@ def test_what_can_be_repaired_is_counted(tmp_path: Path) -> None:
     assert images[0, 0].min() == 0 and images[0, 0].max() == 63  # from edge to edge
     grey = torch.from_numpy(np.array(ramp().convert("L")))
     assert (images[1, 0] == images[1, 1]).all() and images[1].max() <= grey.max()
-    assert len(set(images[2, 0].flatten().tolist())) > 5  # coloured as before
+    assert len(set(images[2, 0].flatten().tolist())) > 5  # colored as before
 
 
 def half(path: Path) -> None:

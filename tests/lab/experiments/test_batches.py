@@ -2,11 +2,11 @@
 
 import torch
 
-from stn.lab.data import Labelled
+from stn.lab.data import Labeled
 from stn.lab.experiments.batches import TEST, evaluation_batches, generator, steps_per_epoch, training_batches
 from stn.lab.experiments.tasks import TASKS
 
-DATA = Labelled(torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).repeat(1, 1, 28, 28), torch.arange(10))
+DATA = Labeled(torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).repeat(1, 1, 28, 28), torch.arange(10))
 
 
 def labels(epoch: int, *, copies: int = 3, seed: int = 0) -> list[int]:
@@ -25,13 +25,13 @@ def test_an_epoch_holds_every_image_as_often_as_asked() -> None:
 def test_labels_follow_their_images_and_copies_differ() -> None:
     for x, y, _ in training_batches(DATA, TASKS["none"].draw, batch_size=4, copies=1, seed=0, epoch=0):
         assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), y)
-    one = Labelled(torch.randint(0, 256, (1, 1, 28, 28)).byte(), torch.arange(1))
+    one = Labeled(torch.randint(0, 256, (1, 1, 28, 28)).byte(), torch.arange(1))
     (first, *_), (second, *_) = training_batches(one, TASKS["r"].draw, batch_size=1, copies=2, seed=0, epoch=0)
     assert not torch.equal(first, second)
 
 
 def test_draws_are_independent_and_every_image_is_tested() -> None:
-    noise = Labelled(torch.randint(0, 256, (7, 1, 28, 28)).byte(), torch.arange(7))
+    noise = Labeled(torch.randint(0, 256, (7, 1, 28, 28)).byte(), torch.arange(7))
 
     def images(draw: int) -> torch.Tensor:
         batches = list(evaluation_batches(noise, TASKS["r"].draw, seed=0, stream=TEST, number=draw, batch_size=3))

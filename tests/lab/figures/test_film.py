@@ -36,7 +36,7 @@ def test_every_frame_shows_its_own_look(frames: list[np.ndarray]) -> None:
     assert width == 800 and height % 2 == 0 and frames[0].dtype == np.uint8
     assert all((a != b).any() for a, b in zip(frames, frames[1:], strict=False))
 
-    def middle(frame: np.ndarray) -> float:  # of the look's edge in the first image, in its colour
+    def middle(frame: np.ndarray) -> float:  # of the look's edge in the first image, in its color
         colored = np.abs(frame[:, :400].astype(int) - [230, 159, 0]).sum(axis=-1) < 40
         return float(np.nonzero(colored.any(axis=0))[0].mean())
 

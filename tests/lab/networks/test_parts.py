@@ -63,7 +63,7 @@ def test_one_localisation_network_and_one_backbone() -> None:
     groups = stn.param_groups(four, lr=1.0, localization_lr=1e-4)
     assert [len(held(g)) for g in groups] == [4 + 2, 4 + 6, 2]
     taken = [id(p) for g in groups for p in held(g)]
-    assert len(taken) == len(set(taken)) == len(list(four.parameters()))  # the localisation's backbone is a copy
+    assert len(taken) == len(set(taken)) == len(list(four.parameters()))  # the localization's backbone is a copy
 
 
 def test_features_of_the_looks_are_joined_in_their_order() -> None:

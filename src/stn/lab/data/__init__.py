@@ -11,7 +11,7 @@ from stn.lab.data.distort import DISTORTIONS, Distortion
 from stn.lab.data.files import Repairs, describe
 from stn.lab.data.mnist import load_mnist
 from stn.lab.data.scenes import SCENES, Scene
-from stn.lab.data.splits import Labelled, Splits, as_float
+from stn.lab.data.splits import Labeled, Splits, as_float
 from stn.lab.data.svhn import load_svhn, load_svhn_cropped
 
 COPIES = {"digits": 10, "mnist": 1, "svhn": 1, "cub": 1}  # distorted copies of each training image in one epoch
@@ -54,7 +54,7 @@ __all__ = [
     "COPIES",
     "DISTORTIONS",
     "Distortion",
-    "Labelled",
+    "Labeled",
     "RepairWarning",
     "SCENES",
     "Scene",

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from stn import _check
 from stn.lab.data.files import CLIPPED, RECOLORED, Repairs, clip_boxes, look_at_header, need_files, open_rgb
-from stn.lab.data.splits import Labelled, Splits
+from stn.lab.data.splits import Labeled, Splits
 
 SOURCE = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
 FOLDER = "CUB_200_2011"
@@ -69,7 +69,7 @@ class Birds(Dataset[tuple[Tensor, int]]):
         return dataclasses.replace(self, paths=tuple(self.paths[i] for i in index), parts=parts, **rows)
 
     def in_view(self, points: Tensor) -> Tensor:
-        """Points (N, P, 2) in pixels of the files' images -> normalised coordinates (N, P, 2) of the middle views."""
+        """Points (N, P, 2) in pixels of the files' images -> normalized coordinates (N, P, 2) of the middle views."""
         resized = torch.tensor([resized_to(size, self.short_side) for size in self.sizes.tolist()])  # (N, 2)
         corner = (resized - self.size) // 2
         pixels = points * (resized / self.sizes)[:, None] - corner[:, None]
@@ -116,12 +116,12 @@ def square_pictures(root: Path | str, side: int = SQUARE) -> tuple[Splits, Repai
     whole data set at 256. Splits, repairs and errors as of `load_cub`."""
     parts, repairs = load_cub(root, short_side=side, size=side)
 
-    def whole(birds: Birds) -> Labelled:
+    def whole(birds: Birds) -> Labeled:
         images = torch.empty(len(birds), 3, side, side, dtype=torch.uint8)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
             for i, (view, _) in enumerate(pool.map(birds.__getitem__, range(len(birds)))):
                 images[i] = view
-        return Labelled(images, birds.labels)
+        return Labeled(images, birds.labels)
 
     return Splits(*map(whole, parts)), repairs
 

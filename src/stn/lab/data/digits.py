@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from stn import _check
-from stn.lab.data.splits import Labelled, Splits
+from stn.lab.data.splits import Labeled, Splits
 from stn.ops import affine_sample
 
 TRAIN, VALID = 1400, 140  # 1400 are for training, 140 of them held out; the other 397 are the test set
@@ -27,5 +27,5 @@ def load_digits() -> Splits:
     enlarged = affine_sample(images, theta, (28, 28), mode="bicubic").clamp(0, 1)
     # The file runs writer by writer. RandomState's stream is frozen, so the division is the same everywhere.
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(images)))
-    data = Labelled((255 * enlarged).round().byte()[order], torch.from_numpy(classes).long()[order])
+    data = Labeled((255 * enlarged).round().byte()[order], torch.from_numpy(classes).long()[order])
     return Splits(data[: TRAIN - VALID], data[TRAIN - VALID : TRAIN], data[TRAIN:])

@@ -20,7 +20,7 @@ from stn.ops import projective_sample
 from stn.transforms import ThinPlateSpline
 from stn.transforms.linear import corners_to_matrix
 
-RADIUS = 14  # pixels in one normalised unit of a 28x28 digit
+RADIUS = 14  # pixels in one normalized unit of a 28x28 digit
 PATCHES = 6  # of clutter
 _corners = lattice((2, 2), align_corners=True).flatten(0, 1)[[0, 1, 3, 2]]  # around the square: (4, 2)
 _spline = ThinPlateSpline()
@@ -67,7 +67,7 @@ def translated_cluttered(images: Tensor, generator: Generator) -> Tensor:
 
 def moved(images: Tensor, generator: Generator, *, patches: int = 0) -> Tensor:
     """A digit moved by up to 4 pixels and scaled by 0.7 to 1.2, among patches of clutter: what a look that is nearly right
-    sees. The features that co-localisation compares are learned from these."""
+    sees. The features that co-localization compares are learned from these."""
     scale = uniform(images, 0.7, 1.2, generator)
     offset = 4 * torch.stack([uniform(images, -1, 1, generator) for _ in range(2)], dim=-1)
     digit = place(images, (28, 28), torch.zeros_like(scale), scale, offset)

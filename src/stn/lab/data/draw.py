@@ -22,7 +22,7 @@ class Example(NamedTuple):
 
     x: Tensor  # (N, C, *size)
     y: Tensor  # (N,) classes, or (N, L) strings that end in NONE (`stn.lab.data.strings`); int64
-    boxes: Tensor | None = None  # (N, K, 4): the frame (x0, y0, x1, y1) of each of K digits, normalised (`stn.grid`)
+    boxes: Tensor | None = None  # (N, K, 4): the frame (x0, y0, x1, y1) of each of K digits, normalized (`stn.grid`)
 
 
 def place(
@@ -54,13 +54,13 @@ def anywhere(images: Tensor, size: Sequence[int], scale: Tensor, generator: Gene
 
 
 def frames(offset: Tensor, scale: Tensor, side: int) -> Tensor:  # (N, 2), (N,) -> (N, 4)
-    """The boxes of upright 28x28 digits placed so on a square canvas, normalised."""
+    """The boxes of upright 28x28 digits placed so on a square canvas, normalized."""
     middle, half = offset * (2 / side), scale[:, None] * (28 / side)
     return torch.cat([middle - half, middle + half], dim=-1)
 
 
 def half_extents(like: Tensor, size: Sequence[int]) -> Tensor:
-    """Pixels in a normalised unit along each axis, x first."""
+    """Pixels in a normalized unit along each axis, x first."""
     return onto(torch.tensor([n / 2 for n in reversed(size)]), like)
 
 

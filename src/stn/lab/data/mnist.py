@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.lab.data.download import fetch
-from stn.lab.data.splits import Labelled, Splits
+from stn.lab.data.splits import Labeled, Splits
 
 VALID = 5_000  # the last training images, held out
 MIRRORS = (
@@ -48,7 +48,7 @@ def load_mnist(root: Path | str, *, download: bool = False, mirrors: Sequence[st
     return Splits(train[:-held_out], train[-held_out:], test)
 
 
-def _read(root: Path, prefix: str) -> Labelled:
+def _read(root: Path, prefix: str) -> Labeled:
     paths = []
     for name in (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"):
         path = _find(root, name)
@@ -62,7 +62,7 @@ def _read(root: Path, prefix: str) -> Labelled:
         _check.fail(f"{paths[1]} must hold one label for each of {len(images)} images; it holds {len(labels)}")
     if len(labels) < 10 or labels.max() > 9:
         _check.fail(f"{paths[1]} must hold at least 10 labels from 0 to 9; it holds {len(labels)} up to {labels.max()}")
-    return Labelled(images.unsqueeze(1), labels.long())
+    return Labeled(images.unsqueeze(1), labels.long())
 
 
 def _find(root: Path, name: str) -> Path | None:

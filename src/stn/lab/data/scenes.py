@@ -55,7 +55,7 @@ def pairs(images: Tensor, labels: Tensor, generator: Generator) -> Example:
 def co_localization(images: Tensor, labels: Tensor, generator: Generator, *, patches: int) -> Example:
     """A digit anywhere on 84x84, among patches of clutter; its class, and its box of 28x28 pixels.
 
-    Source: Jaderberg et al. 2015, appendix (co-localisation).
+    Source: Jaderberg et al. 2015, appendix (co-localization).
     """
     side = 84
     one = torch.ones(len(images), dtype=images.dtype, device=images.device)

@@ -1,4 +1,4 @@
-"""Labelled images, and how a data set is divided."""
+"""Labeled images, and how a data set is divided."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """Images as bytes, whole in memory, with their classes."""
 
     images: Tensor  # (N, C, H, W) uint8
@@ -19,22 +19,22 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: slice | Tensor) -> Labelled:
-        return Labelled(self.images[index], self.labels[index])
+    def __getitem__(self, index: slice | Tensor) -> Labeled:
+        return Labeled(self.images[index], self.labels[index])
 
-    def __add__(self, other: Labelled) -> Labelled:
-        return Labelled(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+    def __add__(self, other: Labeled) -> Labeled:
+        return Labeled(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
 
-    def to(self, device: torch.device | str) -> Labelled:
-        return Labelled(self.images.to(device), self.labels.to(device))
+    def to(self, device: torch.device | str) -> Labeled:
+        return Labeled(self.images.to(device), self.labels.to(device))
 
 
 class Splits(NamedTuple):
     """What is learned from, what decisions are made on, and what is only ever reported."""
 
-    train: Labelled
-    valid: Labelled
-    test: Labelled
+    train: Labeled
+    valid: Labeled
+    test: Labeled
 
     def holding_out(self, most: int) -> Splits:
         """The same with at most so many images in `valid`, evenly spaced ones: those left over are learned from, too."""

@@ -105,7 +105,7 @@ class Bend(NamedTuple):
         x, y = _turned(x, y, -self.angle)
         radius = self._radius()
         side = radius.sign()
-        x, y = side * (x * depth), side * (radius - y * depth)  # from the arc's centre, towards the string
+        x, y = side * (x * depth), side * (radius - y * depth)  # from the arc's center, towards the string
         return radius * torch.atan2(x, y), radius - side * torch.hypot(x, y)
 
     def box(self, half: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from stn import _check
 from stn.io.files import read_tensors, write_tensors
 from stn.lab.data.files import CLIPPED, RECOLORED, Repairs, clip_boxes, need_files, open_rgb
-from stn.lab.data.splits import Labelled, Splits
+from stn.lab.data.splits import Labeled, Splits
 from stn.lab.data.strings import NONE
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def load_svhn(
     _check.at_least("size", size, 1)
     _check.not_negative("margin", margin)
     root, repairs = Path(root), Repairs()
-    parts: dict[str, Labelled] = {}
+    parts: dict[str, Labeled] = {}
     for name in ("train", "test", "extra")[: 3 if extra else 2]:
         parts[name], found = _kept(root / name, size, margin, Path(cache or root), quiet)
         repairs.update(found)
@@ -70,7 +70,7 @@ def load_svhn(
 def load_svhn_cropped(root: Path | str, *, extra: bool = False) -> Splits:
     """Single digits of 32x32 pixels, from train_32x32.mat and test_32x32.mat (and extra_32x32.mat, to be learned from too).
 
-    The last 5,000 training images, at most a tenth of them, are held out. Digits are labelled 0 to 9.
+    The last 5,000 training images, at most a tenth of them, are held out. Digits are labeled 0 to 9.
 
     Raises: InputError, which names the file and what was expected of it.
     """
@@ -84,7 +84,7 @@ def load_svhn_cropped(root: Path | str, *, extra: bool = False) -> Splits:
 
 def read_numbers(
     folder: Path | str, size: int = 64, *, margin: float = MARGIN, quiet: bool = False
-) -> tuple[Labelled, Repairs]:
+) -> tuple[Labeled, Repairs]:
     """One folder of the full-number format: images (N, 3, size, size) uint8, labels (N, 5) int64 with 10 for "no digit".
 
     A crop is the smallest box around the boxes of all digits, made wider and higher by `margin` about its middle: by 0.3
@@ -109,7 +109,7 @@ def read_numbers(
             kept.append(number)
     if not kept:
         _check.fail(f"{folder} must hold at least one usable image; {len(numbers)} are listed, and none is")
-    return Labelled(images[: len(kept)], torch.stack([_label(number) for number in kept])), repairs
+    return Labeled(images[: len(kept)], torch.stack([_label(number) for number in kept])), repairs
 
 
 def _crops(
@@ -208,7 +208,7 @@ def _values(dataset: Any) -> np.ndarray:
     return values.ravel()
 
 
-def read_cropped(path: Path | str) -> Labelled:
+def read_cropped(path: Path | str) -> Labeled:
     """A file of the cropped format: images (N, 3, 32, 32) uint8, labels (N,) int64 from 0 to 9.
 
     Raises: InputError if it is missing, damaged or another file, or a label is not 1 to 10.
@@ -229,20 +229,20 @@ def read_cropped(path: Path | str) -> Labelled:
     if not np.isin(digits, range(1, 11)).all():
         _check.fail(f"{path} must have labels from 1 to 10 (digit 0); got {np.unique(digits).tolist()}")
     images = np.ascontiguousarray(pixels.transpose(3, 2, 0, 1))
-    return Labelled(torch.from_numpy(images), torch.from_numpy(digits.astype(np.int64) % 10))
+    return Labeled(torch.from_numpy(images), torch.from_numpy(digits.astype(np.int64) % 10))
 
 
-def _split(train: Labelled, test: Labelled, extra: Labelled | None) -> Splits:
+def _split(train: Labeled, test: Labeled, extra: Labeled | None) -> Splits:
     """Held out are images of train alone: the easier ones of extra would tell less about the test."""
     held_out = min(VALID, len(train) // 10)
     start = len(train) - held_out
     learned, valid = train[:start], train[start:]
     if extra is not None:
-        learned = Labelled(torch.cat([learned.images, extra.images]), torch.cat([learned.labels, extra.labels]))
+        learned = Labeled(torch.cat([learned.images, extra.images]), torch.cat([learned.labels, extra.labels]))
     return Splits(learned, valid, test)
 
 
-def _kept(folder: Path, size: int, margin: float, cache: Path, quiet: bool) -> tuple[Labelled, Repairs]:
+def _kept(folder: Path, size: int, margin: float, cache: Path, quiet: bool) -> tuple[Labeled, Repairs]:
     """A folder's numbers from the file that keeps them, which is made if it is not there or out of date."""
     need_files(folder, [ANNOTATION], SOURCE)
     state = (folder / ANNOTATION).stat()
@@ -251,7 +251,7 @@ def _kept(folder: Path, size: int, margin: float, cache: Path, quiet: bool) -> t
     try:
         kept = read_tensors(path)
         if kept["key"] == key:
-            return Labelled(kept["images"], kept["labels"]), Repairs(kept["repairs"])
+            return Labeled(kept["images"], kept["labels"]), Repairs(kept["repairs"])
     except Exception:  # not there, or damaged
         pass
     data, repairs = read_numbers(folder, size, margin=margin, quiet=quiet)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from stn.lab.data import Labelled, as_float
+from stn.lab.data import Labeled, as_float
 from stn.lab.data.draw import Example
 
 Draw = Callable[[Tensor, Tensor, Generator], Example]  # of images (N, *Task.shape) in [0, 1] and labels (N, ..)
@@ -24,9 +24,7 @@ def generator(seed: int, stream: int, *position: int) -> Generator:
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
-def training_batches(
-    data: Labelled, draw: Draw, *, batch_size: int, copies: int, seed: int, epoch: int
-) -> Iterator[Example]:
+def training_batches(data: Labeled, draw: Draw, *, batch_size: int, copies: int, seed: int, epoch: int) -> Iterator[Example]:
     """One epoch: every image `copies` times, in random order, each drawn on its own. A last, short batch is left out."""
     orders = generator(seed, ORDER, epoch)
     order = torch.cat([torch.randperm(len(data), generator=orders) for _ in range(copies)]).to(data.labels.device)
@@ -35,12 +33,12 @@ def training_batches(
         yield draw(as_float(data.images[index]), data.labels[index], generator(seed, TRAIN, epoch, step))
 
 
-def steps_per_epoch(data: Labelled, *, batch_size: int, copies: int) -> int:
+def steps_per_epoch(data: Labeled, *, batch_size: int, copies: int) -> int:
     return max(1, copies * len(data) // batch_size)
 
 
 def evaluation_batches(
-    data: Labelled, draw: Draw, *, seed: int, stream: int, number: int = 0, batch_size: int | None = None
+    data: Labeled, draw: Draw, *, seed: int, stream: int, number: int = 0, batch_size: int | None = None
 ) -> Iterator[Example]:
     """Every image once, in order; the draw of this number."""
     batch_size = batch_size or max(1, min(AT_ONCE, NUMBERS // data.images[:1].numel()))

@@ -105,7 +105,7 @@ def developed(folder: RunFolder) -> tuple[AbstractSpatialTransformer, Tensor, li
 
 
 def border(count: int) -> Tensor:
-    """The four edges of the output, normalised: (4, count, 2)."""
+    """The four edges of the output, normalized: (4, count, 2)."""
     along, side = torch.linspace(-1, 1, count), torch.ones(count)
     edges = [(along, -side), (side, along), (along, side), (-side, along)]
     return torch.stack([torch.stack(edge, dim=-1) for edge in edges])

@@ -1,4 +1,4 @@
-"""Optimisers that a run names: AdamW; or Muon for the hidden layers, with AdamW for all else.
+"""Optimizers that a run names: AdamW; or Muon for the hidden layers, with AdamW for all else.
 
 Muon makes the momentum of a matrix orthogonal: Jordan et al. 2024, with steps of the size of Liu et al. 2025 (2502.16982,
 equation 4). Table 1's ST-CNN on P, five epochs: 1.42 % of those held out are wrong, in place of 1.74, in the same time; its

@@ -78,7 +78,7 @@ class Run:
     lr: float = 3e-3
     """Peak learning rate (one cycle)."""
     localization_lr: float = 1e-3
-    """Peak learning rate of the localisation network and its regression."""
+    """Peak learning rate of the localization network and its regression."""
     weight_decay: float = 1e-2
     """Of all weights but the regression to theta."""
     label_smoothing: float = 0.0

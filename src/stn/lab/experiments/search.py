@@ -1,4 +1,4 @@
-"""Co-localisation (Jaderberg et al. 2015, appendix A.2): find the digit that 100 images have in common, without a label.
+"""Co-localization (Jaderberg et al. 2015, appendix A.2): find the digit that 100 images have in common, without a label.
 
 The paper gives its loss, but neither how the features are trained nor the start of the looks. Ours: features of a CNN that
 has seen digits a little out of place, measured from those of an empty crop; looks that begin at half the image's side and
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from stn.lab.data import SCENES, Labelled, as_float, load
+from stn.lab.data import SCENES, Labeled, as_float, load
 from stn.lab.data.draw import Example, integers
 from stn.lab.experiments.batches import generator
 from stn.lab.experiments.evaluate import trained_network
@@ -53,7 +53,7 @@ class Search:
     """Peak of one cycle (Adam)."""
     margin: float = 0.5
     shift: int = 10
-    """Pixels, at most, by which each image is moved in a step, digit and all. On 100 images as they are the localisation
+    """Pixels, at most, by which each image is moved in a step, digit and all. On 100 images as they are the localization
     network learns some by heart: 37 to 92 % found among clutter by digit, in place of 86 to 97."""
     randoms: int = 2
     """Random crops of each image that its look is compared with in a step."""
@@ -94,7 +94,7 @@ def codes(scene: str, *, data: str, root: Path | None, runs: Path, download: boo
     return Codes(channels_last(network[:-1]), examples)
 
 
-def find(search: Search, images: Labelled, encoder: Codes) -> Found:
+def find(search: Search, images: Labeled, encoder: Codes) -> Found:
     """Look for what the first so many images of the class have in common, each placed in the scene once."""
     start = time.perf_counter()
     scene = SCENES[search.scene]

@@ -104,7 +104,7 @@ def _begun(run: Run, folder: RunFolder, fabric: Fabric, resume: bool, until_done
 
 
 class Trainer:
-    """One training: the network, its optimiser and schedule, how far they are, and the rows so far."""
+    """One training: the network, its optimizer and schedule, how far they are, and the rows so far."""
 
     def __init__(self, run: Run, folder: RunFolder, fabric: Fabric, data: Splits) -> None:
         self.run, self.folder, self.fabric = run, folder, fabric

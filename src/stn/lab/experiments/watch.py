@@ -50,7 +50,7 @@ class Watch:
         return [(layer, thetas) for layer, thetas in self._thetas.items() if thetas]
 
     def penalty(self, *, identity: float, off_image: float) -> Tensor | float:
-        """What the regularisers add to the loss of the last forward pass."""
+        """What the regularizers add to the loss of the last forward pass."""
         loss: Tensor | float = 0.0
         for layer, thetas in self._seen() if identity or off_image else []:
             warp = layer.composed_within(thetas)

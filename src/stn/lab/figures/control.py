@@ -19,7 +19,7 @@ MOST, FAR = 3, 0.2  # ways are enlarged so often, unless they then go further th
 
 
 def handles(family: Family) -> Tensor | None:
-    """The control points of a 2-D family, in the output, normalised: (P, 2); None if theta moves no points."""
+    """The control points of a 2-D family, in the output, normalized: (P, 2); None if theta moves no points."""
     if isinstance(family, Bounded):
         return handles(family.family)
     if isinstance(family, ThinPlateSpline):
@@ -45,7 +45,7 @@ def moved(warp: Warp, places: Tensor) -> Tensor:  # (P, 2) -> (N, K, P, 2)
 
 def control_points(
     images: Tensor,  # (N, C, H, W)
-    places: Tensor,  # (P, 2) normalised
+    places: Tensor,  # (P, 2) normalized
     warps: Sequence[Warp],  # of these images, as the layer learned; the last one is drawn
 ) -> Figure:
     """One column an image: the input with the grid of the look and its control points, with lines from where they started;
@@ -79,7 +79,7 @@ def control_points(
 
 
 def _trails(ways: Tensor) -> LineCollection:  # (T, P, 2)
-    """A piece for each step of each point, coloured by when it was taken."""
+    """A piece for each step of each point, colored by when it was taken."""
     pieces = torch.stack([ways[:-1], ways[1:]], dim=2)  # (T - 1, P, 2, 2)
     when = torch.arange(len(pieces)).repeat_interleave(ways.shape[1])
     trails = LineCollection(list(pieces.flatten(0, 1).numpy()), cmap="viridis", linewidths=1.5)

@@ -28,7 +28,7 @@ from stn.lab.figures.style import COLORS, DPI, ROOM, WIDTH, color, rgb, show
 MOST_FRAMES = 48  # of a long training: a GIF of 800 pixels' width then stays below 2 MB
 RATE = 8  # frames a second
 PAUSES = {0: 1000, -1: 3000}  # milliseconds that the first and the last frame stand
-SHADES = 256  # colours of a GIF, the same in all of its frames
+SHADES = 256  # colors of a GIF, the same in all of its frames
 
 
 def film(images: Tensor, scenes: Sequence[Scene], rows: Sequence[Row] = ()) -> Iterator[np.ndarray]:
@@ -99,7 +99,7 @@ def save_gif(frames: Sequence[np.ndarray], path: Path) -> Path:
     """Through one palette for all frames, so that what stands still does not flicker."""
     pictures = [Image.fromarray(frame) for frame in frames]
     some = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)]))
-    palette = some.quantize(SHADES, Image.Quantize.MAXCOVERAGE)  # the default leaves out colours that are rare
+    palette = some.quantize(SHADES, Image.Quantize.MAXCOVERAGE)  # the default leaves out colors that are rare
     indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     durations = [1000 // RATE] * len(indexed)
     for place, pause in PAUSES.items():

@@ -1,4 +1,4 @@
-"""What co-localisation found: of each digit some images, the digit's own frame, and the look."""
+"""What co-localization found: of each digit some images, the digit's own frame, and the look."""
 
 from __future__ import annotations
 

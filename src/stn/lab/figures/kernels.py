@@ -35,7 +35,7 @@ TURN = 32  # frames of the moving picture
 
 
 def weights(point: tuple[float, float], *, shrunk: float = 1.0, **options: Any) -> Tensor:  # (SIDE, SIDE)
-    """Of each pixel in a sample `point` (x, y) pixels from the image's middle; its neighbours lie `shrunk` pixels off."""
+    """Of each pixel in a sample `point` (x, y) pixels from the image's middle; its neighbors lie `shrunk` pixels off."""
     image = torch.zeros(1, 1, SIDE, SIDE, requires_grad=True)
     scale = 3 * shrunk / SIDE
     theta = torch.tensor([[scale, 0, 2 * point[0] / SIDE], [0, scale, 2 * point[1] / SIDE]])
@@ -62,13 +62,13 @@ def kernels(points: Sequence[tuple[float, float]] = POINTS) -> Figure:
 
 
 def _panel(ax: Axes, weight: Tensor, point: tuple[float, float]) -> None:
-    """Colours follow the root of a weight, or the outer ones would not be seen beside the largest."""
+    """Colors follow the root of a weight, or the outer ones would not be seen beside the largest."""
     middle = SIDE // 2
     seen = weight[middle - SEEN : middle + SEEN + 1, middle - SEEN : middle + SEEN + 1]
     root = seen.sign() * seen.abs().sqrt()
     reach = SEEN + 0.5
     ax.imshow(root.numpy(), cmap="PuOr", vmin=-1, vmax=1, extent=(-reach, reach, reach, -reach))
-    for edge, thick in (("black", 2.4), ("white", 1.0)):  # to be seen on any colour
+    for edge, thick in (("black", 2.4), ("white", 1.0)):  # to be seen on any color
         ax.plot(*point, "o", markersize=6, markerfacecolor="none", markeredgecolor=edge, markeredgewidth=thick)
     edges = np.arange(-SEEN, SEEN) + 0.5
     ax.set(xticks=[], yticks=[])

@@ -50,7 +50,7 @@ def bent(warp: Warp, lines: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def draw(ax: Axes, lines: Tensor, width: float, *, tint: float = 0.0) -> None:
-    """Lines (K, L, P, 2) of K looks, each in its colour; `tint` fills what they enclose, taken as one closed line."""
+    """Lines (K, L, P, 2) of K looks, each in its color; `tint` fills what they enclose, taken as one closed line."""
     for k, look in enumerate(lines):
         ax.plot(*look.permute(2, 1, 0).numpy(), color=color(k), linewidth=width, solid_capstyle="round")
         if tint:

@@ -23,7 +23,7 @@ def looks(
 ) -> Figure:
     """One column an image: the input with the outline of the look, the input with its grid, what the layer returned.
 
-    The looks of K transforms lie over one another in their colours, and their outputs stand below one another.
+    The looks of K transforms lie over one another in their colors, and their outputs stand below one another.
     """
     outputs = outputs if outputs.ndim == 5 else outputs.unsqueeze(1)
     size, shown = tuple(images.shape[2:]), outputs.shape[1]

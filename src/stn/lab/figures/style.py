@@ -1,4 +1,4 @@
-"""What all pictures share: colours that everybody can tell apart, bare axes, and how an image is shown."""
+"""What all pictures share: colors that everybody can tell apart, bare axes, and how an image is shown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def color(k: int) -> str:
 
 
 def rgb(image: Tensor) -> np.ndarray:  # (C, H, W) -> (H, W, 3)
-    """One channel is grey, two are white and blue, three are colours; of more, the brightest is seen."""
+    """One channel is grey, two are white and blue, three are colors; of more, the brightest is seen."""
     if len(image) == 2:
         mixed = torch.einsum("chw,cr->hwr", image, CHANNELS.to(image.dtype))
     else:

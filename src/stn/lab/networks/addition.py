@@ -23,7 +23,7 @@ def build_addition(model: str, transform: str | Family = "affine") -> nn.Sequent
     """One of ADDITION_MODELS for images (N, 2, 42, 42): -> logits (N, 19).
 
     fcn: two hidden layers. cnn: that of Table 1. st-fcn, 2xst-fcn: one or two transformers, each of which sees both channels
-    and transforms both, then the fully connected classifier. The two have one localisation network, twice as wide, that
+    and transforms both, then the fully connected classifier. The two have one localization network, twice as wide, that
     predicts both thetas; their looks join to four channels. They begin with `.transformer`.
 
     Raises: InputError, which names the argument.

@@ -1,6 +1,6 @@
 """Networks that align before they classify, in one step or in several (Lin & Lucey 2017, section 5.1).
 
-They are as small as the source's, about 39 k parameters, and no batch norm helps the localisation: with Table 1's networks
+They are as small as the source's, about 39 k parameters, and no batch norm helps the localization: with Table 1's networks
 one step is as good as four (1.65 and 1.57 % of errors of 28x28 pixels), for it then aligns all that can be aligned. As in
 the source, alignment in steps may go out from a part of a larger image and sample that, where a plain transformer has lost
 what lies outside.
@@ -25,7 +25,7 @@ STEPS = {"cnn": 0, "st-cnn": 1, "ic-stn-1": 1, "ic-stn-2": 2, "ic-stn-4": 4}
 ALIGNMENT_MODELS = tuple(STEPS)
 IN_STEPS = ALIGNMENT_MODELS[2:]
 SIDE, BUDGET = 28, 39_000  # pixels; parameters
-FEATURES = 48  # that the localisation network ends in
+FEATURES = 48  # that the localization network ends in
 
 
 def build_alignment(
@@ -33,8 +33,8 @@ def build_alignment(
 ) -> nn.Sequential:
     """One of ALIGNMENT_MODELS for images (N, 1, 28, 28): -> logits (N, num_classes).
 
-    All but cnn begin with `.transformer`, whose localisation network sees the look before each step; one step is the plain
-    spatial transformer. They have the same localisation network and classifier, whatever the number of steps.
+    All but cnn begin with `.transformer`, whose localization network sees the look before each step; one step is the plain
+    spatial transformer. They have the same localization network and classifier, whatever the number of steps.
     side: of larger images, for ic-stn-1, ic-stn-2 and ic-stn-4. The first look is the 28x28 pixels in the middle.
 
     Raises: InputError, which names the argument.

@@ -18,7 +18,7 @@ from stn.transforms import Family, MatrixWarp
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from stn.ops.sampling import SamplingOptions
+    from stn.ops.options import SamplingOptions
 
 CROP = 28  # pixels a side
 
@@ -28,7 +28,7 @@ def build_colocalizer(
 ) -> SpatialTransformer:
     """The transformer that finds the object: (N, 1, side, side) -> its crop (N, 1, 28, 28).
 
-    Localisation: convolution of 8 channels 9x9 by steps of 4, pool 2, two dense layers of 8. Batch norm is ours:
+    Localization: convolution of 8 channels 9x9 by steps of 4, pool 2, two dense layers of 8. Batch norm is ours:
     without it so few units died in training. At the start the crop is the whole image, reduced.
     options: of the sampling, as in SpatialTransformer.
 
@@ -105,7 +105,7 @@ def random_places(count: int, looks: int, scale: float, generator: Generator) ->
 
 
 def boxes_of(warp: MatrixWarp) -> Tensor:  # (N[, K], 4)
-    """The smallest upright boxes around the looks of a batch: (left, top, right, bottom), normalised."""
+    """The smallest upright boxes around the looks of a batch: (left, top, right, bottom), normalized."""
     corners = torch.tensor(
         [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]], dtype=warp.working_dtype, device=warp.device
     )

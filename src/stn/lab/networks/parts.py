@@ -16,7 +16,7 @@ from stn.nn import SpatialTransformer
 from stn.nn.trunk import look_at_zeros
 from stn.transforms import Attention
 
-HIDDEN = 128  # of the localisation network
+HIDDEN = 128  # of the localization network
 
 
 class PartsNetwork(nn.Module):
@@ -50,11 +50,11 @@ def build_parts(
     backbone: nn.Module | None = None,
 ) -> PartsNetwork:
     """K looks at images (N, channels, side, side), each a share `scale` of the image's side, side / 2 pixels unless `look`
-    says otherwise. They tile the image at the start, and one localisation network predicts where they go: a backbone of
+    says otherwise. They tile the image at the start, and one localization network predicts where they go: a backbone of
     its own on the image reduced to the look's size, 1x1 convolution and dense layer of 128.
 
     backbone: any module (N, channels, look, look) -> maps (N, F, h, w), or (N, F), such as one of torchvision's or timm's
-    without its classifier; pretrained weights are the localisation network's start too, which is a copy. None: ours.
+    without its classifier; pretrained weights are the localization network's start too, which is a copy. None: ours.
 
     Raises: InputError, which names the argument. Source: Jaderberg et al. 2015, section 4.3 and appendix A.5.
     """

@@ -1,6 +1,6 @@
 """The paper's networks for house numbers (Jaderberg et al. 2015, section 4.2): a number of up to five digits in one image.
 
-Batch norm after convolutions is ours, and so are the layer norms in the localisation networks: without them some units of a
+Batch norm after convolutions is ours, and so are the layer norms in the localization networks: without them some units of a
 layer die in the first epoch, or all, and it shows the same window of every image.
 """
 
@@ -21,8 +21,8 @@ CHANNELS = (48, 64, 128, 160, 192, 192, 192, 192)  # of the 5x5 convolutions
 POOLED = (0, 2, 4, 6)  # the convolutions after which the image is halved
 HIDDEN = 3072
 DIGITS, CLASSES = 5, 11  # places of a number; ten digits and the blank behind a shorter one
-FEATURES = 32  # of a localisation network
-REDUCED = 8  # pixels a side of the map that a localisation network of `multi` reads
+FEATURES = 32  # of a localization network
+REDUCED = 8  # pixels a side of the map that a localization network of `multi` reads
 
 
 def build_svhn(
@@ -37,7 +37,7 @@ def build_svhn(
     """One of SVHN_MODELS for images (N, channels, side, side): -> logits (N, 5, 11), the digits from left to right.
 
     cnn: eight convolutions and two dense layers. st-cnn-single: one transformer of the image before them, with a
-    convolutional localisation network. st-cnn-multi: a transformer before each of the first four convolutions, three of
+    convolutional localization network. st-cnn-multi: a transformer before each of the first four convolutions, three of
     them of feature maps, each with two dense layers of 32 on the map averaged to 8x8 (that is ours).
     side: a multiple of 16. width: scales all layers of the backbone. dropout: of the dense layers.
 
@@ -85,7 +85,7 @@ class PixelByPixel(nn.Module):
     """(N, C, H, W) -> (N, H, W, C), which for a map in channels-last memory is a view.
 
     Flattened as (C, H, W) its gradient comes back in that order, and torch's pooling copies the whole map twice for it: 15
-    of the 18 ms of a localisation network's pass on 32 maps of 64x32x32, one thread.
+    of the 18 ms of a localization network's pass on 32 maps of 64x32x32, one thread.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reading a line of text: a recogniser behind the thin-plate rectifier, and CTC (Shi et al. 2016, CRNN).
+"""Reading a line of text: a recognizer behind the thin-plate rectifier, and CTC (Shi et al. 2016, CRNN).
 
 Strings are (N, L) class indices. The last class stands for no character: strings end in it, and it is the blank of CTC.
 """
@@ -63,7 +63,7 @@ class TextRecognizer(nn.Module):
 def ctc_loss(logits: Tensor, strings: Tensor) -> Tensor:  # (N, T, C), (N, L) -> ()
     """Minus the log probability of the strings however they lie along the line, for each character, in the mean.
 
-    A string that does not fit into T, with a blank between equal neighbours, adds nothing.
+    A string that does not fit into T, with a blank between equal neighbors, adds nothing.
     Source: Graves et al. 2006 (connectionist temporal classification).
     """
     _check_strings(strings, logits)

@@ -84,7 +84,7 @@ def _scale(scale: float) -> Finding:
     seen = f"A piece of a look covers {scale:.2f} times its own length of the image."
     if not scale >= SCALES[0]:
         remedy = "Lower localization_lr, set identity_weight, or bound the scale with stn.bounded."
-        return Finding("bad", seen, "The layer has collapsed to a point: every output is one flat colour.", remedy)
+        return Finding("bad", seen, "The layer has collapsed to a point: every output is one flat color.", remedy)
     if scale > SCALES[1]:
         remedy = "Lower localization_lr, set identity_weight, or bound the scale with stn.bounded."
         return Finding("bad", seen, "The image is shrunk to a few pixels: what it shows is lost.", remedy)

@@ -15,13 +15,13 @@ from stn import _check
 from stn.lab.experiments.folder import RunFolder
 from stn.lab.figures import draw_run
 
-SHADES = 64  # colours of a frame of the film
+SHADES = 64  # colors of a frame of the film
 CAPTIONS = {
     "looks.png": "Test images with the edges and the grid of the look, and what the layer hands on.",
     "means.png": "The mean of all test images and of each class, before and after the layer. What comes in all positions is "
     "a blur; the sharper the lower row, the more alike the layer has made its class.",
     "control_points.png": "Control points: where they look, and how they came there in training, from dark to light.",
-    "determinant.png": "How much of the image each part of the look covers. Folds, where neighbours change places, are "
+    "determinant.png": "How much of the image each part of the look covers. Folds, where neighbors change places, are "
     "vermilion.",
 }
 

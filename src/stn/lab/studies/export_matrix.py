@@ -2,7 +2,7 @@
 
     python -m stn.lab.studies.export_matrix [--out benchmarks/results/export] [--families affine tps] [--looks 2]
 
-A network is a localisation (a linear layer), the transformer with its looks, and a batch norm before it; images are white
+A network is a localization (a linear layer), the transformer with its looks, and a batch norm before it; images are white
 noise of unit deviation, of 9x11 or 7x9x11 pixels, a batch of 4 where the example had 2. Each row is written as it comes, and
 a run that was stopped goes on with the rows that are there.
 """

@@ -63,7 +63,7 @@ class Step:
             theta = look.localize(x).detach().requires_grad_()
             seen = look.family(theta).sample(x, look.size)
             pooled = pool(seen).detach().requires_grad_()
-            parts["localisation network"] = self._pass(look.localize, x)
+            parts["localization network"] = self._pass(look.localize, x)
             parts["sampling the look, 56x56"] = self._pass(lambda t: look.family(t).sample(x, look.size), theta)
             parts["averaging it to 28x28"] = self._pass(pool, seen.detach().requires_grad_())
             parts["classifier, 28x28"] = self._pass(classifier, pooled)

@@ -128,7 +128,7 @@ _TABLE1 = Table(
     "Jaderberg et al. 2015, table 1: distorted MNIST, test error in %",
     tuple(_table1()),
     recipe="The paper's networks, at most 400,000 parameters each, with batch norm after convolutions and hidden layers "
-    "(but in the fully connected localisation). AdamW, or Muon for the hidden layers; one cycle of the learning rate, "
+    "(but in the fully connected localization). AdamW, or Muon for the hidden layers; one cycle of the learning rate, "
     "gradients clipped to a norm of 1, labels smoothed by 0.1, a running mean of the weights, products in bfloat16 where "
     "the processor has them; no dropout, no ensemble. Where the rows say that 1,000 images were held out, a recipe that was "
     "chosen with 5,000 learned from the other 4,000, too; larger batches there follow from the errors that half as many "
@@ -157,7 +157,7 @@ def _addition() -> Iterator[Cell]:
         recipe = _ADAMW["cnn" if model == "cnn" else "fcn"]
         if model == "2xst-fcn":
             # Smaller steps, and more of them: after ten epochs 49 % are wrong, of those held out, where batches of 512 leave
-            # 80 % and three times the localisation's rate 72 %. Looks that are held to the image learn more slowly.
+            # 80 % and three times the localization's rate 72 %. Looks that are held to the image learn more slowly.
             recipe = dataclasses.replace(recipe, epochs=70, batch_size=128, localization_lr=1e-3)
         run = dataclasses.replace(recipe, model=model, distortion="addition", transform=transform or recipe.transform)
         yield Cell(model.upper() + (f" {transform}" if transform else ""), "sum", run, error, "fcn/sum" if transform else "")
@@ -224,7 +224,7 @@ TABLES = {
         "Recurrent alignment (Lin & Lucey 2017): MNIST under large perturbation, test error in %",
         (*_compared("perturbed", "28", {"cnn": 6.6, "st-cnn": 4.9}, _ALIGNED), *_IN_STEPS),
         recipe="Each corner and all four together move by normals of 3.5 pixels. Networks of the source's size, 39,000 "
-        "parameters, and its localisation network, which learns a homography. All see 28x28 pixels. Column 28: there are no "
+        "parameters, and its localization network, which learns a homography. All see 28x28 pixels. Column 28: there are no "
         "others, and what the digit has outside is lost. Column 56: the first look is the 28x28 in the middle of 56x56, "
         f"which the next ones may leave, as in the source, whose recurrent network samples the whole image. {_OURS}",
         quick=6,
@@ -257,7 +257,7 @@ TABLES = {
     "parts": Table(
         "Two digits far apart in 84x84, one class a pair: test error in %",
         tuple(_compared("pairs", "84", dict.fromkeys(("look", "2xlook")), _PARTS)),
-        recipe=f"One look, or two in parallel, of half the image's side; one localisation network. {_OURS} "
+        recipe=f"One look, or two in parallel, of half the image's side; one localization network. {_OURS} "
         "Both found: the middle of each digit lies in a look of its own.",
         quick=6,
         pictured=("look", "2xlook"),
@@ -271,7 +271,7 @@ TABLES = {
     "text": Table(
         "Strings of three to six digits on an arc, in perspective: sequence error in %",
         tuple(_compared("curved", "64x200", dict.fromkeys(("crnn", "st-crnn")), _TEXT)),
-        recipe=f"The same recogniser, trained by CTC, without and with a thin-plate rectifier. {_OURS}",
+        recipe=f"The same recognizer, trained by CTC, without and with a thin-plate rectifier. {_OURS}",
         quick=3,
         pictured=("st-crnn",),
     ),

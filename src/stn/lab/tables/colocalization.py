@@ -1,4 +1,4 @@
-"""Reproduce the co-localisation of the paper: a search for each digit and scene, one row each, going on where it stopped."""
+"""Reproduce the co-localization of the paper: a search for each digit and scene, one row each, going on where it stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEAD = """# Jaderberg et al. 2015, appendix A.2: digits found without a label, i
 16 patches of clutter. Found: the look and the digit's frame of 28x28 pixels share more than half of their union. {recipe}
 """
 RECIPE = (
-    "The paper's localisation network and triplets, batch norm ours. Features are those of Table 1's CNN, trained on digits "
+    "The paper's localization network and triplets, batch norm ours. Features are those of Table 1's CNN, trained on digits "
     "moved by up to 4 pixels and scaled by 0.7 to 1.2, and measured from those of an empty crop; similarity is their inner "
     "product (`stn.lab.networks.similarity_triplet_loss` says why not the paper's squared distance). The look begins at "
     "half the image's side and shrinks to the known size of the digit in the first half of {steps:,} steps of Adam on all "

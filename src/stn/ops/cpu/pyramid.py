@@ -15,12 +15,12 @@ import torch
 from numba import prange
 from torch import Tensor
 
+from stn.ops.averaging import Averaging, taps
 from stn.ops.cpu.compiling import loop_fused
 from stn.ops.cpu.memory import flat, new_image
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.cpu.tile import part_of, prefetch
 from stn.ops.layout import is_channels_last, plain
-from stn.ops.pyramid import Averaging, taps
 
 PREFETCHED = (
     1 << 14

@@ -1,0 +1,98 @@
+"""The keywords of a sampling call, checked and parsed once to a `Sampling`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, TypedDict, TypeVar
+
+import torch
+from torch import Tensor
+
+from stn import _check
+from stn.ops.interpolation import INTERPOLATIONS, Kernel
+from stn.ops.padding import PADDINGS
+from stn.ops.pyramid import Pyramid
+from stn.ops.sampling import Sampling
+
+F = TypeVar("F", bound=Callable[..., Any])
+ANTIALIAS, GRADIENT = (False, True, "anisotropic"), ("exact", "wide")
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The keywords that every sampling call takes and hands down.
+
+    mode: nearest, bilinear (trilinear for volumes), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
+    padding_mode: zeros (which `fill_value` replaces, a number or one a channel), border, reflection or wrap.
+    align_corners: what -1 and 1 are, the edges of the outer pixels or their centres (`stn.grid`).
+    antialias: average over what a pixel covers where the image is shrunk; "anisotropic": by the shorter axis of that,
+    with several taps along the longer. gradient: "wide" gives theta a gradient that reaches further than one pixel.
+    """
+
+    mode: str | Kernel
+    padding_mode: str
+    fill_value: float | Sequence[float] | Tensor
+    align_corners: bool
+    antialias: bool | str
+    gradient: str
+
+
+class CallOptions(SamplingOptions, total=False):
+    """Those of a single call, which may bring more. pyramid: `stn.Pyramid(image)`, made once for several calls."""
+
+    pyramid: Pyramid | None
+
+
+def parse(
+    mode: str | Kernel = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool = False,
+    antialias: bool | str = False,
+    gradient: str = "exact",
+) -> Sampling:
+    """Raises: InputError, which names the option."""
+    if torch.compiler.is_compiling():  # Dynamo warns of a cache, and knows the answer anyway
+        return _parsed(mode, padding_mode, align_corners, antialias, gradient)
+    try:
+        return _cached(mode, padding_mode, align_corners, antialias, gradient)
+    except TypeError:  # one of them has no hash: it is nothing that is allowed
+        return _parsed(mode, padding_mode, align_corners, antialias, gradient)
+
+
+def _parsed(mode: str | Kernel, padding_mode: str, align_corners: bool, antialias: bool | str, gradient: str) -> Sampling:
+    if not isinstance(mode, Kernel):
+        _check.choice("mode", mode, INTERPOLATIONS)
+    _check.choice("antialias", antialias, ANTIALIAS)
+    _check.choice("gradient", gradient, GRADIENT)
+    _check.choice("padding_mode", padding_mode, PADDINGS)
+    interpolation = mode.interpolation if isinstance(mode, Kernel) else INTERPOLATIONS[mode]
+    return Sampling(interpolation, PADDINGS[padding_mode], bool(align_corners), antialias, gradient)
+
+
+_cached = lru_cache(maxsize=256, typed=True)(_parsed)
+
+
+def shows_options(function: F) -> F:
+    """Let `help` and `inspect.signature` name each option of `**options`, with its default."""
+    signature, defaults = inspect.signature(function), inspect.signature(parse).parameters
+    known = {name: entry.default for name, entry in defaults.items()} | {"fill_value": 0.0, "pyramid": None}
+    kinds = {name: kind.__forward_arg__ for name, kind in CallOptions.__annotations__.items()}
+    options = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=known[n], annotation=kinds[n]) for n in kinds]
+    *before, mask, _ = signature.parameters.values()
+    setattr(function, "__signature__", signature.replace(parameters=[*before, *options, mask]))  # noqa: B010, mypy knows no such attribute
+    return function
+
+
+PARSED = frozenset(inspect.signature(parse).parameters)  # the options that `parse` takes
+
+
+def check_options(options: SamplingOptions) -> None:
+    """Refuse an option that no sampling call would take: a layer asks when it is made, not at its first image."""
+    _check.unknown("sampling options", options, SamplingOptions.__annotations__)
+    parse(**{key: value for key, value in options.items() if key in PARSED})  # type: ignore[arg-type]  # as parse checks
+
+
+def reads_levels(sampling: Sampling) -> bool:
+    """Return whether a call reads a pyramid, and not the image alone."""
+    return bool(sampling.antialias) or sampling.gradient == "wide"
