@@ -70,9 +70,9 @@ class Search:
         return dataclasses.asdict(self)
 
     @staticmethod
-    def again(settings: Row) -> Search:
+    def again(row: Row) -> Search:
         """With this version's steps and rates."""
-        return Search(settings["scene"], settings["digit"], settings["seed"])
+        return Search(row["scene"], row["digit"], row["seed"])
 
 
 class Found(NamedTuple):
