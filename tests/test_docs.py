@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import io
 import re
 import subprocess
@@ -42,7 +43,8 @@ def test_the_pages_build_strictly(tmp_path: Path) -> None:
     api = (tmp_path / "site" / "api" / "index.html").read_text()
     import stn
 
-    missing = [name for name in stn.__all__ if f'id="stn.{name}"' not in api]
+    members = [name for name in stn.__all__ if not inspect.ismodule(getattr(stn, name))]
+    missing = [name for name in members if f'id="stn.{name}"' not in api]
     assert not missing
 
 

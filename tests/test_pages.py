@@ -60,7 +60,7 @@ def test_every_page_fits(site: Path, width: int, dark: bool) -> None:
     with Browser(width, 900, dark=dark) as browser:
         for page in pages:
             browser.open(page)
-            if found := faults(browser.run(LOOK), width):
+            if found := settled(browser, width):
                 wrong[str(page.relative_to(site))] = found
     assert not wrong
 

@@ -175,8 +175,11 @@ def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[Pa
         >>> layer = stn.SpatialTransformer.for_input((1, 28, 28))
         >>> model = nn.Sequential(layer, nn.Flatten(), nn.Linear(784, 10))
         >>> optimizer = torch.optim.SGD(stn.param_groups(model, lr=0.1, localization_lr=0.01), weight_decay=1e-4)
-        >>> [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
-        [(0.1, 0.0001), (0.01, 0.0001), (0.01, 0.0)]
+        >>> for group in optimizer.param_groups:
+        ...     print(group["lr"], group["weight_decay"])
+        0.1 0.0001
+        0.01 0.0001
+        0.01 0.0
     """
     layers = [module for module in model.modules() if isinstance(module, AbstractSpatialTransformer)]
     regression = [p for layer in layers for p in layer.regression.parameters()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypedDict, TypeVar
@@ -20,15 +21,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 ANTIALIAS, GRADIENT = (False, True, "anisotropic"), ("exact", "wide")
 
 
-class SamplingOptions(TypedDict, total=False):
-    """The keywords that every sampling call takes and hands down.
+OPTIONS = """
+        mode: nearest, bilinear (trilinear in 3-D), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
+        padding_mode: zeros, border, reflection or wrap.
+        fill_value: What stands outside with padding_mode="zeros": a number, or one for each channel.
+        align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
+        antialias: True averages over the area that an output pixel covers where the image shrinks; "anisotropic" averages
+            over the shorter axis of that area, with several samples along the longer one.
+        gradient: "wide" gives theta a gradient from a larger neighborhood. No pixel changes.
+        pyramid: `stn.Pyramid(image)`, to share it between several calls with antialias or gradient="wide".
+"""  # as an entry of a docstring's arguments
 
-    mode: nearest, bilinear (trilinear for volumes), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
-    padding_mode: zeros (which `fill_value` replaces, a number or one a channel), border, reflection or wrap.
-    align_corners: what -1 and 1 are, the edges of the outer pixels or their centres (`stn.grid`).
-    antialias: average over what a pixel covers where the image is shrunk; "anisotropic": by the shorter axis of that,
-    with several taps along the longer. gradient: "wide" gives theta a gradient that reaches further than one pixel.
-    """
+
+class SamplingOptions(TypedDict, total=False):
+    """The keywords that every sampling call takes and hands down, as `OPTIONS` describes them."""
 
     mode: str | Kernel
     padding_mode: str
@@ -39,7 +45,7 @@ class SamplingOptions(TypedDict, total=False):
 
 
 class CallOptions(SamplingOptions, total=False):
-    """Those of a single call, which may bring more. pyramid: `stn.Pyramid(image)`, made once for several calls."""
+    """Those of a single call, which may bring the pyramid."""
 
     pyramid: Pyramid | None
 
@@ -74,7 +80,9 @@ _cached = lru_cache(maxsize=256, typed=True)(_parsed)
 
 
 def shows_options(function: F) -> F:
-    """Let `help` and `inspect.signature` name each option of `**options`, with its default."""
+    """Let `help` and `inspect.signature` name each option of `**options`, with its default and what it does."""
+    if function.__doc__ is not None:  # it is, under python -OO
+        function.__doc__ = re.sub(r"\n *\*\*options: .*\n", lambda _: OPTIONS, function.__doc__)
     signature, defaults = inspect.signature(function), inspect.signature(parse).parameters
     known = {name: entry.default for name, entry in defaults.items()} | {"fill_value": 0.0, "pyramid": None}
     kinds = {name: kind.__forward_arg__ for name, kind in CallOptions.__annotations__.items()}

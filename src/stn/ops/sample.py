@@ -58,14 +58,7 @@ def affine_sample(
         theta: Matrices (d, d+1) for all images, (N, d, d+1), or (N, K, d, d+1): K looks at each image. N = 1 is for all.
         size: Output size in pixels, or one length for all axes. None: as image.
         return_mask: Also return the fraction of the kernel that lay inside the image.
-        mode: nearest, bilinear (trilinear in 3-D), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
-        padding_mode: zeros, border, reflection or wrap.
-        fill_value: What stands outside with padding_mode="zeros": a number, or one for each channel.
-        align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
-        antialias: True averages over the area that an output pixel covers where the image shrinks; "anisotropic" averages
-            over the shorter axis of that area, with several samples along the longer one.
-        gradient: "wide" gives theta a gradient from a larger neighborhood. No pixel changes.
-        pyramid: `stn.Pyramid(image)`, to share it between several calls with antialias or gradient="wide".
+        **options: Interpolation, padding and so on.
 
     Returns:
         (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask, (N, 1, *size) or (N, K, 1, *size).
@@ -122,7 +115,7 @@ def projective_sample(
         matrix: (d+1, d+1) for all images, (N, d+1, d+1), or (N, K, d+1, d+1): K looks at each image. N = 1 is for all.
         size: Output size in pixels, or one length for all axes. None: as image.
         return_mask: Also return the fraction of the kernel that lay inside the image.
-        **options: Interpolation, padding and so on: the options of `affine_sample`.
+        **options: Interpolation, padding and so on.
 
     Returns:
         (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask.
@@ -180,7 +173,7 @@ def thin_plate_sample(
         control_points: p, (T, 2) normalized, the same for all images.
         size: Output size in pixels, or one length for all axes. None: as image.
         return_mask: Also return the fraction of the kernel that lay inside the image.
-        **options: Interpolation, padding and so on: the options of `affine_sample`.
+        **options: Interpolation, padding and so on.
 
     Returns:
         (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask.
@@ -239,7 +232,7 @@ def grid_sample(
         units: "normalized", or "pixel": input pixels, 0 at the center of the first.
         relative: The grid holds displacements from the output's own lattice. Zeros are then the identity, bit for bit.
         return_mask: Also return the fraction of the kernel that lay inside the image.
-        **options: Interpolation, padding and so on: the options of `affine_sample`.
+        **options: Interpolation, padding and so on.
 
     Returns:
         (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask.

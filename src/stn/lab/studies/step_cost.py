@@ -1,23 +1,25 @@
-"""What a training step costs with and without a spatial transformer, and where the difference lies.
+"""The cost of a training step with and without a spatial transformer, part by part.
 
     python -m stn.lab.studies.step_cost [--out results/step_cost] [--threads 2] [--rounds 21]
 
-A step is that of Table 1's recipe: 256 digits are distorted, the network runs forward and backward, in bfloat16 where the
-processor has its products, the gradient is clipped, AdamW steps and the weights are averaged. The digits are scikit-learn's;
-only their size matters here. Whole steps of both networks are measured in turns; the parts are measured by themselves,
-forward and backward together.
+A step is that of Table 1's recipe: 256 digits are distorted, the network runs forward and backward (in bfloat16 where the
+processor multiplies it in hardware), the gradient is clipped, AdamW steps and the weights are averaged. The digits are
+scikit-learn's; only their size matters here. Each round measures a whole step of both networks and then each part alone,
+forward and backward together. The remainder is the whole step less its parts: loss, gradients to zero, learning rate, and
+caches that a part measured alone finds warm. The page keeps one section per processor; a run replaces its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -32,6 +34,8 @@ from stn.lab.experiments.runs import Run
 from stn.lab.experiments.train import Trainer
 from stn.lab.tables import TABLES
 from stn.nn import AbstractSpatialTransformer
+
+K = TypeVar("K")
 
 
 def trainer(run: Run) -> Trainer:
@@ -92,9 +96,9 @@ class Step:
         t._follow()
 
 
-def milliseconds(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def milliseconds(work: dict[K, Callable[[], object]], rounds: int) -> dict[K, list[float]]:
     """Each in turn, round after round, after three calls to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in work}
+    times: dict[K, list[float]] = {name: [] for name in work}
     for number in range(-3, rounds):
         for name, call in work.items():
             start = time.perf_counter()
@@ -104,30 +108,43 @@ def milliseconds(work: dict[str, Callable[[], object]], rounds: int) -> dict[str
     return times
 
 
+def section(threads: int, rounds: int) -> str:
+    """This machine's section of the page."""
+    cells = {cell.name: cell.run for cell in TABLES["table1"].cells}
+    local: dict[str, Any] = {"data": "digits", "batch_size": 256}
+    runs = {"ST-CNN": cells["st-cnn-affine/rts"], "CNN": cells["cnn/rts"]}
+    steps = {name: Step(dataclasses.replace(run, **local)) for name, run in runs.items()}
+    parts = {(name, part): call for name, step in steps.items() for part, call in step.parts().items()}
+    times = milliseconds({**{(name, "whole step"): step for name, step in steps.items()}, **parts}, rounds)
+    whole = {name: median(times[name, "whole step"]) for name in steps}
+    lines = [f"## {machine()}", ""]
+    lines += [f"{threads} threads, {arithmetic('auto', 'cpu')}, torch {torch.__version__}.", ""]
+    lines += [f"A step of the ST-CNN takes {whole['ST-CNN'] / whole['CNN']:.2f} times as long as one of the CNN (RTS).", ""]
+    lines += ["| network | part | ms | quartiles apart | share |", "|---|---|---:|---:|---:|"]
+    for name in steps:
+        mine = {part: t for (of, part), t in times.items() if of == name}
+        for part, t in mine.items():
+            low, _, high = quantiles(t)
+            lines.append(f"| {name} | {part} | {median(t):.1f} | {high - low:.1f} | {100 * median(t) / whole[name]:.0f} % |")
+        rest = 2 * whole[name] - sum(map(median, mine.values()))
+        lines.append(f"| {name} | remainder | {rest:.1f} | | {100 * rest / whole[name]:.0f} % |")
+    return "\n".join(lines) + "\n"
+
+
+def with_section(page: str, new: str) -> str:
+    """The page with a section of a processor added, or replaced where the processor has one."""
+    title, *sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    found = {old.splitlines()[0]: old.rstrip("\n") + "\n" for old in [*sections, new]}
+    return "\n".join([f"# Cost of a training step\n\n{(__doc__ or '').rstrip()}\n", *found.values()])
+
+
 def main(out: Path, threads: int, rounds: int) -> None:
     torch.set_num_threads(threads)
     keep_memory()
-    cells = {cell.name: cell.run for cell in TABLES["table1"].cells}
-    local: dict[str, Any] = {"data": "digits", "batch_size": 256}
-    with_, without = (dataclasses.replace(cells[name], **local) for name in ("st-cnn-affine/rts", "cnn/rts"))
-    where = f"{threads} threads, {arithmetic('auto', 'cpu')}, {machine()}, torch {torch.__version__}"
-    lines = [f"# A training step, {where}", "", __doc__ or "", ""]
-    ours, plain = Step(with_), Step(without)
-    whole = {name: median(t) for name, t in milliseconds({"ST-CNN": ours, "CNN": plain}, rounds).items()}
-    lines += [f"The ST-CNN's step costs {whole['ST-CNN'] / whole['CNN']:.2f} times the CNN's on RTS.", ""]
-    lines += ["| network | part | ms | quartiles apart | share |", "|---|---|---:|---:|---:|"]
-    for name, step in (("ST-CNN", ours), ("CNN", plain)):
-        lines.append(f"| {name} | whole step | {whole[name]:.1f} | | 100 % |")
-        found = milliseconds(step.parts(), rounds)
-        for part, t in found.items():
-            low, _, high = quantiles(t)
-            lines.append(f"| | {part} | {median(t):.1f} | {high - low:.1f} | {100 * median(t) / whole[name]:.0f} % |")
-        rest = whole[name] - sum(map(median, found.values()))
-        share = 100 * rest / whole[name]
-        lines.append(f"| | remainder: loss, gradients to zero, schedule, cold caches | {rest:.1f} | | {share:.0f} % |")
-    text = "\n".join(lines) + "\n"
-    write_text(out.with_suffix(".md"), text)
-    print(text)
+    new = section(threads, rounds)
+    page = out.with_suffix(".md")
+    write_text(page, with_section(page.read_text() if page.exists() else "", new))
+    print(new)
 
 
 if __name__ == "__main__":
