@@ -43,14 +43,14 @@ def axes(in_size: Sequence[int], out_size: Sequence[int], align_corners: bool) -
     return Axes(half, tuple((n - 1) / 2 for n in reversed(in_size)), unit)
 
 
-def centerd(n: int, *, dtype: torch.dtype, device: torch.device | str | None = None) -> Tensor:
+def centered(n: int, *, dtype: torch.dtype, device: torch.device | str | None = None) -> Tensor:
     """Return the centered pixel coordinates i - (n - 1) / 2 of an axis of n pixels: (n,), exact."""
     return torch.arange(n, dtype=dtype, device=device) - (n - 1) / 2
 
 
 def axis(n: int, *, align_corners: bool = False, dtype: torch.dtype, device: torch.device | str | None = None) -> Tensor:
     """Return the normalized coordinates of the n pixel centers of an axis: (n,). A single pixel lies at 0."""
-    return centerd(n, dtype=dtype, device=device) / (half_extent(n, align_corners) or 1.0)
+    return centered(n, dtype=dtype, device=device) / (half_extent(n, align_corners) or 1.0)
 
 
 def lattice(
@@ -147,7 +147,7 @@ def open_lattice(size: Sequence[int], like: Tensor) -> list[Tensor]:
     for j, n in enumerate(reversed(size)):
         shape = [1] * len(size)
         shape[len(size) - 1 - j] = n
-        found.append(centerd(n, dtype=like.dtype, device=like.device).view(shape))
+        found.append(centered(n, dtype=like.dtype, device=like.device).view(shape))
     return found
 
 
