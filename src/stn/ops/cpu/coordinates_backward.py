@@ -15,23 +15,23 @@ from numba import prange
 
 from stn.ops.cpu.compiling import inline, loop, loop_sum
 from stn.ops.cpu.lanes import LANES, slope_channels_plane, slope_channels_volume, slope_plane, slope_volume
+from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
 from stn.ops.cpu.points import Affine, Basis, Field, Projective, by_rule, off_horizon, row_points
-from stn.ops.cpu.taps import COLUMNS, STRIDE, clear
+from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, clear
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
-    AT_LISTED,
     AT_LOOK,
     AT_NUMBER,
     AT_WIDTH,
     channel_starts,
     fill_tile,
-    in_output,
     look_and_tile,
     part_of,
     pixel_starts,
     place_tile,
     prefetch,
     row_start,
+    run_from,
     tile_of,
     tiles_of_a_look,
 )
@@ -67,14 +67,15 @@ def coordinates_chunk(slope_tile, chunk, ndim, grad, image, grid, sizes, fill, s
 @inline
 def slope_planes(ndim, grad, image, sizes, tile, fill):
     slope_tile_planes(
-        ndim, grad, image, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
-        tile.slope, fill, tile.gradient, tile.prefetched,
+        ndim, grad, image, sizes, tile.at, tile.box, tile.kind, tile.offset, tile.fraction, tile.near, tile.far,
+        tile.weight, tile.slope, fill, tile.gradient, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
 def slope_tile_planes(
-    ndim, grad, image, sizes, at, box, runs, offset, fraction, listed, tap, slopes, fill, gradient, prefetched
+    ndim, grad, image, sizes, at, box, kind, offset, fraction, near, far, weight, slope, fill, gradient,
+    prefetched
 ):
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     for c in range(sizes.channels):
@@ -82,12 +83,14 @@ def slope_tile_planes(
         if ndim == 2:
             prefetched[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
         for r in range(at[AT_HEIGHT]):
-            a, b = runs[r, 1], runs[r, 2]
-            slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, first + r * across, gradient)
-        for s in range(at[AT_LISTED]):
-            i = listed[s]
-            g = grad[np.uint64(first + in_output(i, across))]
-            add_slopes(ndim, g, image, plane, np.uint64(1), tap, slopes, s, fill[c], i, gradient)
+            to, start = first + r * across, 0
+            while start < at[AT_WIDTH]:
+                what, end = run_from(kind, r * BLOCKS, start, at[AT_WIDTH])
+                if what == INSIDE:
+                    slope_row(ndim, image, plane, w, area, offset, fraction, r, start, end, grad, to, gradient)
+                elif what == MIXED:
+                    mix_row(ndim, image, plane, near, far, weight, slope, r, start, end, grad, to, gradient, fill[c])
+                start = end
 
 
 @loop
@@ -103,37 +106,58 @@ def slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, firs
 
 
 @loop
-def add_slopes(ndim, g, image, first, stride, tap, slopes, s, fill, i, gradient):
-    """Add one channel of listed pixel s, which is pixel i of the tile; its taps are `stride` numbers apart."""
-    area = len(gradient) // 3
-    for t in range(tap.shape[0]):
-        v = g * (image[first + np.uint64(tap[t, s]) * stride] - fill)
-        for axis in range(ndim):
-            if slopes[t, axis, s] != 0:  # else it may stand for a pixel outside, whatever is stored there
-                gradient[axis * area + i] += slopes[t, axis, s] * v
+def mix_row(ndim, image, plane, near, far, weight, slope, r, a, b, grad, first, gradient, fill):
+    """Add one channel of the mixed blocks a .. b."""
+    size = len(near) // 3
+    for j in range(a, b, LANES):
+        i, at, count = r * STRIDE + j, first + j, b - j
+        if ndim == 2:
+            mix_slopes_plane(image, plane, near, far, weight, slope, i, size, grad, at, count, gradient, fill)
+        else:
+            mix_slopes_volume(image, plane, near, far, weight, slope, i, size, grad, at, count, gradient, fill)
 
 
 @inline
 def slope_pixels(ndim, grad, image, sizes, tile, fill):
     slope_tile_pixels(
-        ndim, grad, image, sizes, tile.at, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap, tile.slope, fill,
-        tile.gradient,
+        ndim, grad, image, sizes, tile.at, tile.kind, tile.offset, tile.fraction, tile.near, tile.far, tile.weight,
+        tile.slope, fill, tile.gradient,
     )  # fmt: skip
 
 
 @loop
-def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, listed, tap, slopes, fill, gradient):
+def slope_tile_pixels(
+    ndim, grad, image, sizes, at, kind, offset, fraction, near, far, weight, slope, fill, gradient
+):
     """With the channels of a pixel side by side: dot products of the gradient with each tap, then their differences."""
     w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     base, first = pixel_starts(sizes, at)
     for r in range(at[AT_HEIGHT]):
-        a, b, to = runs[r, 1], runs[r, 2], first + r * across
-        slope_run(ndim, grad, to, image, base, channels, w, plane, offset, fraction, r, a, b, gradient)
-    for s in range(at[AT_LISTED]):
-        i = listed[s]
-        to = np.uint64(first + in_output(i, across)) * channels
-        for c in range(channels):
-            add_slopes(ndim, grad[to + c], image, base * channels + c, channels, tap, slopes, s, fill[c], i, gradient)
+        to, start = first + r * across, 0
+        while start < at[AT_WIDTH]:
+            what, end = run_from(kind, r * BLOCKS, start, at[AT_WIDTH])
+            if what == INSIDE:
+                slope_run(ndim, grad, to, image, base, channels, w, plane, offset, fraction, r, start, end, gradient)
+            elif what == MIXED:
+                mix_run(
+                    ndim, grad, to, image, base * channels, sizes.channels, near, far, weight, slope, r, start, end,
+                    gradient, fill,
+                )  # fmt: skip
+            start = end
+
+
+@loop
+def mix_run(ndim, grad, first, image, base, n, near, far, weight, slope, r, a, b, gradient, fill):
+    """The mixed blocks a .. b of one row, all channels."""
+    size = len(near) // 3
+    for j in range(a, b):
+        i, to = r * STRIDE + j, (first + j) * n
+        if ndim == 2:
+            gx, gy, _ = mixed_channel_slopes_plane(image, base, n, near, far, weight, slope, i, size, grad, to, fill)
+        else:
+            gx, gy, gz = mixed_channel_slopes_volume(image, base, n, near, far, weight, slope, i, size, grad, to, fill)
+            gradient[i + size + size] = gz
+        gradient[i], gradient[i + size] = gx, gy
 
 
 @loop

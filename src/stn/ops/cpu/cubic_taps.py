@@ -33,7 +33,7 @@ def find_taps(ndim, cubic, slopes, sizes, points, width, pixel, weight, total):
     pitch = 1
     for i in range(ndim):
         n = sizes.width if i == 0 else (sizes.height if i == 1 else sizes.depth)
-        if count_outside(points, i, width, 1, n - 2, False) == 0:
+        if count_outside(points, i, 0, width, 1, n - 2, False, False) == 0:
             taps_inside(cubic, points, i, width, pitch, pixel, weight, total)
             if slopes:
                 slopes_inside(cubic, points, i, width, weight)

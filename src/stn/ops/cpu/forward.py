@@ -7,19 +7,19 @@ from numba import prange
 
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.lanes import LANES, blend_channels_plane, blend_channels_volume, blend_plane, blend_volume
-from stn.ops.cpu.taps import STRIDE
+from stn.ops.cpu.mixed import mix_channels_plane, mix_channels_volume, mix_plane, mix_volume
+from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
-    AT_LISTED,
     AT_WIDTH,
     channel_starts,
     fill_tile,
-    in_output,
     look_and_tile,
     part_of,
     pixel_starts,
     place_tile,
     prefetch,
+    run_from,
     tile_of,
     tiles_of_a_look,
 )
@@ -51,14 +51,14 @@ def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, grid, sizes, fil
 @inline
 def blend_planes(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_planes(
-        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
+        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.kind, tile.offset, tile.fraction, tile.near, tile.far,
         tile.weight, fill, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
 def blend_tile_planes(
-    ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, prefetched
+    ndim, nearest, image, out, sizes, at, box, kind, offset, fraction, near, far, weight, fill, prefetched
 ):
     """All channels of a tile, one plane after another: NCHW."""
     w, area, across, width = sizes.width, sizes.width * sizes.height, sizes.across, at[AT_WIDTH]
@@ -67,16 +67,20 @@ def blend_tile_planes(
         if ndim == 2:
             prefetched[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
         for r in range(at[AT_HEIGHT]):
-            left, a, b, right, to = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3], first + r * across
-            if nearest:
-                copy_row(image, plane, offset, r, a, b, out, to)
-            else:
-                blend_row(ndim, image, plane, w, area, offset, fraction, r, a, b, out, to)
-            fill_row(out, to, to + left, fill[c])
-            fill_row(out, to + right, to + width, fill[c])
-        for s in range(at[AT_LISTED]):
-            to = np.uint64(first + in_output(listed[s], across))
-            out[to] = weighted(image, plane, np.uint64(1), tap, weight, s, fill[c])
+            to, start = first + r * across, 0
+            while start < width:
+                what, end = run_from(kind, r * BLOCKS, start, width)
+                if what == INSIDE and nearest:
+                    copy_row(image, plane, offset, r, start, end, out, to)
+                elif what == INSIDE:
+                    blend_row(ndim, image, plane, w, area, offset, fraction, r, start, end, out, to)
+                elif what == MIXED and nearest:
+                    pick_row(ndim, image, plane, near, weight, r, start, end, out, to, fill[c])
+                elif what == MIXED:
+                    mix_row(ndim, image, plane, near, far, weight, r, start, end, out, to, fill[c])
+                else:
+                    fill_row(out, to + start, to + end, fill[c])
+                start = end
 
 
 @loop
@@ -104,27 +108,47 @@ def fill_row(out, start, end, value):
 
 
 @loop
-def weighted(image, first, stride, tap, weight, s, fill):
-    """Return a listed pixel: the weighted sum of its taps, which are `stride` numbers apart, and of the fill value."""
-    taps = tap.shape[0]
-    total = weight[taps, s] * fill
-    for t in range(taps):
-        if weight[t, s] != 0:  # else it may stand for a pixel outside, whatever is stored there
-            total += weight[t, s] * image[first + np.uint64(tap[t, s]) * stride]
-    return total
+def mix_row(ndim, image, plane, near, far, weight, r, a, b, out, first, fill):
+    """The mixed blocks a .. b of one row and channel."""
+    size = len(near) // 3
+    for j in range(a, b, LANES):
+        i, to, count = r * STRIDE + j, first + j, b - j
+        if ndim == 2:
+            mix_plane(image, plane, near, far, weight, i, size, out, to, count, fill)
+        else:
+            mix_volume(image, plane, near, far, weight, i, size, out, to, count, fill)
+
+
+@loop
+def pick_row(ndim, image, plane, near, weight, r, a, b, out, first, fill):
+    """The same with one tap a pixel, whose weight is 1 or 0, or NaN."""
+    for j in range(np.uint64(a), np.uint64(b)):
+        i = np.uint64(r * STRIDE) + j
+        k, w = only_tap(ndim, near, weight, i)
+        out[np.uint64(first) + j] = image[plane + k] if w == 1 else (fill if w == 0 else w)
+
+
+@inline
+def only_tap(ndim, near, weight, i):
+    """Nearest neighbor: the place and the weight of a pixel's tap."""
+    size, one = np.uint64(len(near) // 3), np.uint64(1)
+    k, w = np.uint64(near[i]) + np.uint64(near[i + size]), weight[i] * weight[i + size * (one + one)]
+    if ndim == 3:
+        k, w = k + np.uint64(near[i + size + size]), w * weight[i + size * np.uint64(4)]
+    return k, w
 
 
 @inline
 def blend_pixels(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_pixels(
-        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.listed, tile.tap,
+        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.kind, tile.offset, tile.fraction, tile.near, tile.far,
         tile.weight, fill, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
 def blend_tile_pixels(
-    ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, listed, tap, weight, fill, prefetched
+    ndim, nearest, image, out, sizes, at, box, kind, offset, fraction, near, far, weight, fill, prefetched
 ):
     """All pixels of a tile, each with its channels side by side: channels last."""
     w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
@@ -132,17 +156,42 @@ def blend_tile_pixels(
     if ndim == 2:
         prefetched[0] = prefetch(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3])
     for r in range(at[AT_HEIGHT]):
-        left, a, b, right, to = runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3], first + r * across
-        fill_pixels(out, to * n, (to + left) * n, n, fill)
-        fill_pixels(out, (to + right) * n, (to + at[AT_WIDTH]) * n, n, fill)
-        if nearest:
-            copy_pixels(image, plane, offset, r, a, b, out, to, n)
+        to, start = first + r * across, 0
+        while start < at[AT_WIDTH]:
+            what, end = run_from(kind, r * BLOCKS, start, at[AT_WIDTH])
+            if what == INSIDE and nearest:
+                copy_pixels(image, plane, offset, r, start, end, out, to, n)
+            elif what == INSIDE:
+                blend_run(ndim, image, plane, w, plane_in, offset, fraction, r, start, end, out, to, n)
+            elif what == MIXED and nearest:
+                pick_pixels(ndim, image, plane, near, weight, r, start, end, out, to, n, fill)
+            elif what == MIXED:
+                mix_pixels(ndim, image, plane * channels, n, near, far, weight, r, start, end, out, to, fill)
+            else:
+                fill_pixels(out, (to + start) * n, (to + end) * n, n, fill)
+            start = end
+
+
+@loop
+def mix_pixels(ndim, image, base, n, near, far, weight, r, a, b, out, first, fill):
+    """The mixed blocks a .. b of one row, all channels."""
+    size = len(near) // 3
+    for j in range(a, b):
+        i, to = r * STRIDE + j, (first + j) * n
+        if ndim == 2:
+            mix_channels_plane(image, base, n, near, far, weight, i, size, out, to, fill)
         else:
-            blend_run(ndim, image, plane, w, plane_in, offset, fraction, r, a, b, out, to, n)
-    for s in range(at[AT_LISTED]):
-        to = np.uint64(first + in_output(listed[s], across)) * channels
-        for c in range(channels):
-            out[to + c] = weighted(image, plane * channels + c, channels, tap, weight, s, fill[c])
+            mix_channels_volume(image, base, n, near, far, weight, i, size, out, to, fill)
+
+
+@loop
+def pick_pixels(ndim, image, plane, near, weight, r, a, b, out, first, channels, fill):
+    n = np.uint64(channels)
+    for j in range(np.uint64(a), np.uint64(b)):
+        k, w = only_tap(ndim, near, weight, np.uint64(r * STRIDE) + j)
+        at, to = (plane + k) * n, (np.uint64(first) + j) * n
+        for c in range(n):
+            out[to + c] = image[at + c] if w == 1 else (fill[c] if w == 0 else w)
 
 
 @loop

@@ -15,17 +15,17 @@ from numba import prange
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.lanes import LANES, add_channels
 from stn.ops.cpu.points import is_shared
-from stn.ops.cpu.taps import STRIDE
+from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
-    AT_LISTED,
+    AT_WIDTH,
     channel_starts,
     fill_tile,
-    in_output,
     part_of,
     pixel_starts,
     place_tile,
     prefetch,
+    run_from,
     tile_misses_band,
     tile_of,
     tiles_of_a_look,
@@ -79,14 +79,14 @@ def order(shared, step, tasks, looks, tiles):
 @inline
 def scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
     scatter_tile_planes(
-        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.box, tile.runs, tile.offset, tile.fraction,
-        tile.listed, tile.tap, tile.weight, one, tile.prefetched,
+        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.box, tile.kind, tile.offset, tile.fraction,
+        tile.near, tile.far, tile.weight, one, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
 def scatter_tile_planes(
-    ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, runs, offset, fraction, listed, tap, weight, one, prefetched
+    ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, kind, offset, fraction, near, far, weight, one, prefetched
 ):
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     plane_in, plane_out = np.uint64(area * sizes.depth), np.uint64(across * sizes.down * sizes.deep)
@@ -98,14 +98,20 @@ def scatter_tile_planes(
         for c in range(np.uint64(count if ndim == 2 else 0)):
             prefetched[0] = prefetch(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3])
         for r in range(at[AT_HEIGHT]):
-            scatter_row(
-                ndim, nearest, count, grad, np.uint64(first + r * across), plane_out, grad_image, plane, plane_in,
-                np.uint64(1), w, area, offset, fraction, r * STRIDE, runs[r, 1], runs[r, 2], one,
-            )  # fmt: skip
-        for s in range(at[AT_LISTED]):
-            to = np.uint64(first + in_output(listed[s], across))
-            for c in range(np.uint64(count)):
-                add_listed(grad[to + c * plane_out], grad_image, plane + c * plane_in, np.uint64(1), tap, weight, s)
+            to, a = np.uint64(first + r * across), 0
+            while a < at[AT_WIDTH]:
+                what, b = run_from(kind, r * BLOCKS, a, at[AT_WIDTH])
+                if what == INSIDE:
+                    scatter_row(
+                        ndim, nearest, count, grad, to, plane_out, grad_image, plane, plane_in, np.uint64(1), w, area,
+                        offset, fraction, r * STRIDE, a, b, one,
+                    )  # fmt: skip
+                elif what == MIXED:
+                    scatter_mixed(
+                        ndim, nearest, count, grad, to, plane_out, grad_image, plane, plane_in, np.uint64(1), near, far,
+                        weight, r * STRIDE, a, b,
+                    )  # fmt: skip
+                a = b
         start += count
 
 
@@ -143,13 +149,13 @@ def scatter_channels(ndim: int, count: int) -> Any:
     """LLVM unrolls a loop over a constant number of channels, and folds a branch on constant dimensions."""
 
     @loop
-    def scatter_run(grad, to, step, grad_image, plane, stride, pitch, w, area, offset, fraction, first, a, b, one):
+    def scatter_group(grad, to, step, grad_image, plane, stride, pitch, w, area, offset, fraction, first, a, b, one):
         for j in range(np.uint64(a), np.uint64(b)):
             i, n = np.uint64(first) + j, np.uint64(count)
             k, m = plane + np.uint64(offset[i]) * pitch, to + j * pitch
             scatter_pixel(ndim, grad, m, step, grad_image, k, stride, n, pitch, w, area, fraction, i, len(offset), one)
 
-    return scatter_run
+    return scatter_group
 
 
 plane_by_1, plane_by_3, plane_by_4 = scatter_channels(2, 1), scatter_channels(2, 3), scatter_channels(2, GROUP)
@@ -182,46 +188,72 @@ def scatter_taps(grad, to, step, grad_image, tap, stride, count, right, down, v0
 
 
 @loop
-def add_listed(g, grad_image, first, stride, tap, weight, s):
-    for t in range(tap.shape[0]):
-        if weight[t, s] != 0:
-            grad_image[first + np.uint64(tap[t, s]) * stride] += weight[t, s] * g
+def scatter_mixed(
+    ndim, nearest, count, grad, to, step, grad_image, plane, stride, pitch, near, far, weight, first, a, b
+):
+    """The mixed pixels a .. b of a row, as `scatter_row`. A tap without weight may stand for a pixel outside."""
+    size = np.uint64(len(near) // 3)
+    two, four = np.uint64(2), np.uint64(4)
+    for j in range(np.uint64(a), np.uint64(b)):
+        i, m = np.uint64(first) + j, to + j * pitch
+        for t in range(1 if nearest else 1 << ndim):
+            x, y, z = np.uint64(t & 1), np.uint64((t >> 1) & 1), np.uint64((t >> 2) & 1)
+            k = np.uint64((far if x else near)[i]) + np.uint64((far if y else near)[i + size])
+            w = weight[i + x * size] * weight[i + (two + y) * size]
+            if ndim == 3:
+                k, w = k + np.uint64((far if z else near)[i + two * size]), w * weight[i + (four + z) * size]
+            if w != 0:
+                k = plane + k * pitch
+                for c in range(np.uint64(count)):
+                    grad_image[k + c * stride] += w * grad[m + c * step]
 
 
 @inline
 def scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
     scatter_tile_pixels(
-        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.runs, tile.offset,
-        tile.fraction, tile.listed, tile.tap, tile.weight, one,
+        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.kind, tile.offset,
+        tile.fraction, tile.near, tile.far, tile.weight, one,
     )  # fmt: skip
 
 
 @loop
 def scatter_tile_pixels(
-    ndim, nearest, grad, grad_image, sizes, c0, c1, at, runs, offset, fraction, listed, tap, weight, one
+    ndim, nearest, grad, grad_image, sizes, c0, c1, at, kind, offset, fraction, near, far, weight, one
 ):
     """Channels by vectors as long as whole ones are left, then as planes do."""
     w, area, across, n = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
-    (base, first), near = pixel_starts(sizes, at), np.uint64(1)
+    (base, first), near_by = pixel_starts(sizes, at), np.uint64(1)
     for r in range(at[AT_HEIGHT]):
-        start, a, b = c0, runs[r, 1], runs[r, 2]
-        while start < c1:
-            left = c1 - start
-            plane, to = base * n + np.uint64(start), np.uint64(first + r * across) * n + np.uint64(start)
-            if left >= LANES and not nearest:
-                count = left - left % LANES
-                scatter_lanes(ndim, grad, to, grad_image, plane, count, n, w, area, offset, fraction, r * STRIDE, a, b, one)
-            else:
-                count = left if nearest else (GROUP if left >= GROUP else (3 if left == 3 and ndim == 2 else 1))
-                scatter_row(
-                    ndim, nearest, count, grad, to, near, grad_image, plane, near, n, w, area, offset, fraction, r * STRIDE,
-                    a, b, one,
+        plane, to, a = base * n + np.uint64(c0), np.uint64(first + r * across) * n + np.uint64(c0), 0
+        while a < at[AT_WIDTH]:
+            what, b = run_from(kind, r * BLOCKS, a, at[AT_WIDTH])
+            if what == INSIDE:
+                scatter_run(
+                    ndim, nearest, c1 - c0, grad, to, grad_image, plane, n, w, area, offset, fraction, r * STRIDE, a, b, one
                 )  # fmt: skip
-            start += count
-    for s in range(at[AT_LISTED]):
-        to = np.uint64(first + in_output(listed[s], across)) * n
-        for c in range(np.uint64(c0), np.uint64(c1)):
-            add_listed(grad[to + c], grad_image, base * n + c, n, tap, weight, s)
+            elif what == MIXED:
+                scatter_mixed(
+                    ndim, nearest, c1 - c0, grad, to, near_by, grad_image, plane, near_by, n, near, far, weight, r * STRIDE,
+                    a, b,
+                )  # fmt: skip
+            a = b
+
+
+@loop
+def scatter_run(ndim, nearest, channels, grad, to, grad_image, plane, n, w, area, offset, fraction, first, a, b, one):
+    start, near_by = 0, np.uint64(1)
+    while start < channels:
+        left, k, m = channels - start, plane + np.uint64(start), to + np.uint64(start)
+        if left >= LANES and not nearest:
+            count = left - left % LANES
+            scatter_lanes(ndim, grad, m, grad_image, k, count, n, w, area, offset, fraction, first, a, b, one)
+        else:
+            count = left if nearest else (GROUP if left >= GROUP else (3 if left == 3 and ndim == 2 else 1))
+            scatter_row(
+                ndim, nearest, count, grad, m, near_by, grad_image, k, near_by, n, w, area, offset, fraction, first, a, b,
+                one,
+            )  # fmt: skip
+        start += count
 
 
 @loop

@@ -63,9 +63,9 @@ class Call:
         self.source_size = tuple(n + 2 * margin for n in image.shape[2:])
         ones = (1,) * (3 - self.ndim)
         lengths = *self.source_size[::-1], *ones, *self.size[::-1], *ones
-        rows, looks = ROWS, data.shape[1]
+        rows, looks = min(ROWS, -(-self.size[-2] // 4) * 4), data.shape[1]
         if isinstance(self.grid, Basis):
-            rows = max(1, min(ROWS, TABLE // (COLUMNS * len(self.grid.knots))))
+            rows = max(1, min(rows, TABLE // (COLUMNS * len(self.grid.knots))))
         self.sizes = Sizes._make((image.shape[0], looks, image.shape[1], *lengths, rows, padding.code, int(align_corners)))
         work = math.prod(self.size) * looks * image.shape[0] * image.shape[1]
         self.threads = thread_count(work)
@@ -89,7 +89,7 @@ class Call:
     def tiles(self, *, derivative: bool = False) -> Tile:
         """Memory for the tiles: that of an earlier call in this thread which needed the same."""
         knots = len(self.grid.knots) if isinstance(self.grid, Basis) else 0
-        key = self.chunks, self.sizes.rows, 1 if self.nearest else 2**self.ndim, derivative, knots, self.numpy_real
+        key = self.chunks, self.sizes.rows, derivative, knots, self.numpy_real
         kept: dict[Any, Tile] = _memory.__dict__.setdefault("tiles", {})
         if key not in kept:
             if len(kept) == KEPT:

@@ -97,11 +97,6 @@ is_shared = by_rule(
     {rule: (lambda grid: True) if rule is Basis else (lambda grid: False) for rule in RULES},
     INLINED,
 )
-is_straight = by_rule(
-    """Whether straight lines have straight and evenly divided sources.""",
-    {rule: (lambda grid: True) if rule is Affine else (lambda grid: False) for rule in RULES},
-    INLINED,
-)
 
 
 @loop

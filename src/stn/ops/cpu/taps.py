@@ -1,100 +1,120 @@
-"""One row of a tile: its interior run, its blank ends, and the taps of the pixels between."""
+"""One row of a tile: which of its blocks lie inside the image, and the taps of their pixels.
+
+A block is LANES neighbors of a row. In one that lies INSIDE, all taps of a pixel are neighbors within the image: an offset
+and a fraction an axis say all. In a MIXED one, each axis has two taps with a weight each, and padding is resolved in them.
+A BLANK one sees nothing of the image. Each is handled by vector code, wherever its points lie.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.lanes import LANES
-from stn.ops.cpu.padding import axis_taps, is_blank
-from stn.ops.padding import ZEROS
+from stn.ops.padding import REFLECTION, WRAP, ZEROS
+from stn.ops.reference import FAR
 
 # Forward, ns a pixel and channel at 32x3x224x224, 1x64x256x256, 1x3x2048x2048: 64x128 2.4, 1.6, 2.5; 16x128 2.7, 1.8, 2.7;
 # 64x64 2.8, 1.9, 2.6; 128x128 2.4, 1.9, 2.5.
 ROWS, COLUMNS = 64, 128
+BLOCKS = COLUMNS // LANES
 NEARLY_ALL = 1 - 1e-12  # of the weight, in float64: the rest is rounding
 STRIDE = COLUMNS + LANES  # of a row: vectors reach beyond its end
+INSIDE, MIXED, BLANK = range(3)
+REST = 6  # of `weight`: two for each of three axes come before
+
+
+# ---- blocks ----
+
+
+@loop
+def sort_blocks(ndim, nearest, closed, padding, points, w, h, d, low, high, width, first, kind):
+    """Write the kinds of a row's blocks; return how many are INSIDE, and how many MIXED. low, high: see `fill_tile`."""
+    blocks, n = -(-width // LANES), h if ndim == 2 else d
+    if count_outside_axes(ndim, nearest, closed, points, 0, width, w, h, d, low, high) == 0:
+        for b in range(blocks):
+            kind[first + b] = INSIDE
+        return blocks, 0
+    blank, whole = padding == ZEROS, (low == 0) & (high == n)
+    inside = mixed = 0
+    for b in range(blocks):
+        start, end = b * LANES, min(width, b * LANES + LANES)
+        if count_outside_axes(ndim, nearest, closed, points, start, end, w, h, d, low, high) == 0:
+            kind[first + b] = INSIDE
+            inside += 1
+        elif (blank and count_blank(ndim, points, start, end, w, h, d) == end - start) or (
+            not whole and count_missing(points, ndim - 1, start, end, n, low, high) == end - start
+        ):
+            kind[first + b] = BLANK
+        else:
+            kind[first + b] = MIXED
+            mixed += 1
+    return inside, mixed
 
 
 @inline
-def misses_band(slow, n, low, high):
-    """Whether a point inside the image has no tap in the band low .. high of its slowest axis, whatever the padding."""
-    return (slow >= 0) & (slow <= n - 1) & ((slow + 1 < low) | (slow >= high))
-
-
-@loop
-def find_run(straight, ndim, nearest, closed, points, w, h, d, low, high, width):
-    """The first run of interior pixels of a row: its start and its end."""
-    y_low, y_high, z_low, z_high = (low, high - 1, 0, 0) if ndim == 2 else (0, h - 1, low, high - 1)
-    start = 0
-    if not straight and not nearest and ndim == 2 and w > 1 and y_high > y_low:
-        beyond = count_outside(points, 0, width, 0, w - 1, closed) + count_outside(points, 1, width, y_low, y_high, closed)
-        if beyond == 0:
-            return 0, width
-    while start < width and not interior(ndim, nearest, closed, points, start, w - 1, y_low, y_high, z_low, z_high):
-        start += 1
-    if straight:  # the run ends where it ends seen from behind
-        end = width
-        while end > start and not interior(ndim, nearest, closed, points, end - 1, w - 1, y_low, y_high, z_low, z_high):
-            end -= 1
-    else:
-        end = start
-        while end < width and interior(ndim, nearest, closed, points, end, w - 1, y_low, y_high, z_low, z_high):
-            end += 1
-    return start, end
-
-
-@loop
-def count_outside(points, i, width, low, high, closed):
-    """How many points of a row are not low <= p <= high (or < high) on axis i. Eight at a time: nearly always none is."""
-    end, outside = np.float64(high) if closed else np.nextafter(np.float64(high), -1.0), 0
-    for j in range(np.uint64(width)):
-        p = points[i, j]
-        outside += 0 if (p >= low) & (p <= end) else 1
+def count_outside_axes(ndim, nearest, closed, points, start, end, w, h, d, low, high):
+    outside = 0
+    for i in range(ndim):
+        slowest = i == ndim - 1
+        least, n = low if slowest else 0, high if slowest else (w if i == 0 else h)
+        outside += count_outside(points, i, start, end, least, n - 1, nearest, closed)
     return outside
 
 
-@inline
-def interior(ndim, nearest, closed, points, j, x_high, y_low, y_high, z_low, z_high):
-    """Whether all taps of a pixel lie in x 0 .. x_high and so on. NaN is not."""
-    x, y, z = points[0, j], points[1, j], points[2, j] if ndim == 3 else 0.0
+@loop
+def count_outside(points, i, start, end, low, high, nearest, closed):
+    """How many points are not low <= p <= high (< high unless closed), or have no neighbor between. NaN is not."""
+    least, most, outside = np.float64(low), np.float64(high), 0
     if nearest:
-        x, y, z = np.rint(x), np.rint(y), np.rint(z)
-    if nearest or closed:
-        inside = (x >= 0) & (x <= x_high) & (y >= y_low) & (y <= y_high)
-        inside &= nearest or ((x_high > 0) & (y_high > y_low))
-        if ndim == 3:
-            inside &= (z >= z_low) & (z <= z_high) & (nearest or z_high > z_low)
-    else:
-        inside = (x >= 0) & (x < x_high) & (y >= y_low) & (y < y_high)
-        if ndim == 3:
-            inside &= (z >= z_low) & (z < z_high)
-    return inside
+        for j in range(np.uint64(start), np.uint64(end)):
+            p = np.rint(points[i, j])
+            outside += 0 if (p >= least) & (p <= most) else 1
+        return outside
+    most = low - 1.0 if high <= low else (most if closed else np.nextafter(most, -1.0))
+    for j in range(np.uint64(start), np.uint64(end)):
+        p = points[i, j]
+        outside += 0 if (p >= least) & (p <= most) else 1
+    return outside
 
 
 @loop
-def find_blank(ndim, padding, points, w, h, d, start, end, width):
-    """Where the blank pixels at both ends of a row end and begin: those that see nothing of the image."""
-    left, right = 0, width
-    if padding == ZEROS:
-        while left < start and is_blank(ndim, points, left, w, h, d):
-            left += 1
-        while right > max(left, end) and is_blank(ndim, points, right - 1, w, h, d):
-            right -= 1
-    return left, right
+def count_blank(ndim, points, start, end, w, h, d):
+    """How many points have no tap in the image, and are known: under zeros padding they are the fill value."""
+    blank = 0
+    for j in range(np.uint64(start), np.uint64(end)):
+        x, y, z = points[0, j], points[1, j], points[2, j] if ndim == 3 else 0.0
+        beyond = (x <= -1) | (x >= w) | (y <= -1) | (y >= h) | (z <= -1) | (z >= d)
+        blank += 1 if beyond & (x == x) & (y == y) & (z == z) else 0
+    return blank
 
 
 @loop
-def store_run(ndim, nearest, points, a, b, w, h, d, r, offset, fraction):
-    """Offsets and fractions of the interior run of row r. Offsets beyond it are 0, which a vector may read."""
-    first, area = r * STRIDE, len(offset)
-    clear(offset, first + a, first + b + LANES)
+def count_missing(points, i, start, end, n, low, high):
+    """How many points inside the image have no tap in the band low .. high of axis i, whatever the padding."""
+    missing = 0
+    for j in range(np.uint64(start), np.uint64(end)):
+        p = points[i, j]
+        missing += 1 if (p >= 0) & (p <= n - 1) & ((p + 1 < low) | (p >= high)) else 0
+    return missing
+
+
+# ---- pixels of blocks inside ----
+
+
+@loop
+def store_inside(ndim, nearest, points, width, w, h, d, first, offset, fraction):
+    """Offsets and fractions of a row. Offsets beyond it are 0, which a vector may read."""
+    area = len(offset)
+    clear(offset, first, first + width + LANES)
     for i in range(ndim):
-        n, stride = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
+        n, pitch = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
         if nearest:
-            add_nearest(points, i, a, b, stride, first, offset)
+            add_nearest(points, i, width, n - 1.0, pitch, first, offset)
         else:
-            add_floor(points, i, a, b, n - 2.0, stride, first, offset, i * area + first, fraction)
+            add_floor(points, i, width, n - 2.0, pitch, first, offset, i * area + first, fraction)
 
 
 @loop
@@ -105,40 +125,126 @@ def clear(array, start, end):
 
 
 @loop
-def add_nearest(points, i, start, end, stride, first, offset):
-    for j in range(np.uint64(start), np.uint64(end)):
-        offset[np.uint64(first) + j] += np.uint32(stride * np.rint(points[i, j]))
+def add_nearest(points, i, width, most, pitch, first, offset):
+    for j in range(np.uint64(width)):
+        offset[np.uint64(first) + j] += np.uint32(pitch * between(np.rint(points[i, j]), 0.0, most))
 
 
 @loop
-def add_floor(points, i, start, end, most, stride, first, offset, into, fraction):
+def add_floor(points, i, width, most, pitch, first, offset, into, fraction):
     """floor(p) is at most n - 2: the last pixel is the end of the one before it, with fraction 1."""
-    for j in range(np.uint64(start), np.uint64(end)):
-        base = np.floor(points[i, j])
-        base = most if base > most else base
+    for j in range(np.uint64(width)):
+        base = between(np.floor(points[i, j]), 0.0, most)
         fraction[np.uint64(into) + j] = points[i, j] - base
-        offset[np.uint64(first) + j] += np.uint32(stride * base)
+        offset[np.uint64(first) + j] += np.uint32(pitch * base)
+
+
+@inline
+def between(x, low, high):
+    """NaN is low. Two choices, which become vector code, where `min` and `max` do not."""
+    x = x if x >= low else low
+    return x if x <= high else high
+
+
+# ---- pixels of mixed blocks ----
 
 
 @loop
-def store_taps(ndim, nearest, derivative, sizes, points, j, low, high, s, tap, weight, slope):
-    """Taps of point j of a row, as number s of the list."""
-    taps, padding, align_corners = 1 if nearest else 1 << ndim, sizes.padding, sizes.align_corners
-    w, h, d = sizes.width, sizes.height, sizes.depth
-    x0, x1, wx0, wx1, dx0, dx1 = axis_taps(nearest, padding, align_corners, points[0, j], w)
-    y0, y1, wy0, wy1, dy0, dy1 = axis_taps(nearest, padding, align_corners, points[1, j], h)
-    z0, z1, wz0, wz1, dz0, dz1 = 0, 0, 1.0, 0.0, 0.0, 0.0
-    if ndim == 3:
-        z0, z1, wz0, wz1, dz0, dz1 = axis_taps(nearest, padding, align_corners, points[2, j], d)
-    total = 0.0
-    for t in range(taps):
-        x, wx, dx = (x1, wx1, dx1) if t & 1 else (x0, wx0, dx0)
-        y, wy, dy = (y1, wy1, dy1) if t & 2 else (y0, wy0, dy0)
-        z, wz, dz = (z1, wz1, dz1) if t & 4 else (z0, wz0, dz0)
-        slowest = z if ndim == 3 else y
-        total += wz * wy * wx
-        tap[t, s] = np.uint32((z * h + y) * w + x)
-        weight[t, s] = wz * wy * wx if low <= slowest < high else 0.0
+def store_mixed(ndim, nearest, derivative, sizes, points, width, low, high, first, near, far, weight, slope):
+    """Both taps of each axis for a row, padding resolved: places, weights, and if `derivative` the weights' slopes."""
+    area, w, h, d = len(near) // 3, sizes.width, sizes.height, sizes.depth
+    set_ones(points, width)
+    for i in range(ndim):
+        n, pitch = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
+        at, slowest = i * area + first, i == ndim - 1
+        clear(near, at + width, at + width + LANES)
+        clear(far, at + width, at + width + LANES)
+        ends = (low, high) if slowest else (0, n)
+        if sizes.padding == REFLECTION:
+            by_reflection(nearest, sizes, points, i, width, n, pitch, ends, at, i * area, near, far, weight)
+        elif sizes.padding == WRAP:
+            by_wrapping(nearest, sizes, points, i, width, n, pitch, ends, at, i * area, near, far, weight)
+        else:
+            by_clamping(nearest, sizes, points, i, width, n, pitch, ends, at, i * area, near, far, weight)
         if derivative:
-            slope[t, 0, s], slope[t, 1, s], slope[t, 2, s] = wz * wy * dx, wz * dy * wx, dz * wy * wx
-    weight[taps, s] = 1.0 - total if total < NEARLY_ALL else 0.0  # else a fill value of NaN would spoil what lies inside
+            store_slopes(sizes.padding == ZEROS, points, i, width, n, at, i * area, slope)
+    store_rest(points, width, REST * area + first, weight)
+
+
+@inline
+def clamped(sizes, i, n):
+    return between(i, 0.0, n - 1.0)
+
+
+@inline
+def reflected(sizes, i, n):
+    """i and n are whole numbers below 2^31, whose quotient float64 rounds to no other whole number."""
+    period = max(2.0 * n - 2.0, 1.0) if sizes.align_corners else 2.0 * n
+    i = i - period * np.floor(i / period)
+    back = (period if sizes.align_corners else period - 1.0) - i
+    return i if i < back else back
+
+
+@inline
+def wrapped(sizes, i, n):
+    return i - n * np.floor(i / n)
+
+
+@inline
+def base_of(nearest, x):
+    """The lower tap, and how far x lies beyond it: NaN of NaN, which reaches the output through the weights."""
+    p = between(x, -FAR, FAR)
+    base = np.rint(p) if nearest else np.floor(p)
+    return base, (0.0 if nearest else p - base) if x == x else x
+
+
+def taps_by(padded: Any) -> Any:
+    """padded: the pixel of the image that stands in for a pixel of the plane."""
+
+    @loop
+    def store_taps(nearest, sizes, points, i, width, n, pitch, ends, at, before, near, far, weight):
+        zeros, (low, high), last = sizes.padding == ZEROS, ends, n - 1.0
+        for j in range(np.uint64(width)):
+            base, t = base_of(nearest, points[i, j])
+            a, b = padded(sizes, base, n), padded(sizes, base + 1.0, n)
+            # A pixel outside has no weight if zeros are around the image, nor has one outside the band.
+            keeps_a = 1.0 if ((not zeros) | (base >= 0.0) & (base <= last)) & (a >= low) & (a < high) else 0.0
+            keeps_b = 1.0 if ((not zeros) | (base >= -1.0) & (base < last)) & (b >= low) & (b < high) else 0.0
+            first, second = keeps_a * (1.0 - t), keeps_b * t
+            k = np.uint64(at) + j
+            near[k], far[k] = np.uint32(pitch * a), np.uint32(pitch * b)
+            weight[k + np.uint64(before)] = first
+            weight[k + np.uint64(before) + np.uint64(len(near) // 3)] = second
+            points[3, j] *= first + second
+
+    return store_taps
+
+
+by_clamping, by_reflection, by_wrapping = taps_by(clamped), taps_by(reflected), taps_by(wrapped)
+
+
+@loop
+def store_slopes(zeros, points, i, width, n, at, before, slope):
+    """Derivatives of both weights of an axis: 0 where the coordinate is clamped, and of taps without weight."""
+    last, area = n - 1.0, np.uint64(len(slope) // 6)
+    for j in range(np.uint64(width)):
+        x = points[i, j]
+        base, _ = base_of(False, x)
+        moves = (0.0 if (x < -FAR) | (x > FAR) else 1.0) if x == x else x
+        k = np.uint64(at + before) + j
+        slope[k] = -moves if (not zeros) | (base >= 0.0) & (base <= last) else 0.0 * moves
+        slope[k + area] = moves if (not zeros) | (base >= -1.0) & (base < last) else 0.0 * moves
+
+
+@loop
+def set_ones(points, width):
+    for j in range(np.uint64(width)):
+        points[3, j] = 1.0
+
+
+@loop
+def store_rest(points, width, at, weight):
+    """The fill value's weight: what those of the taps leave, and 0 rather than rounding, since the fill may be NaN."""
+    for j in range(np.uint64(width)):
+        total = points[3, j]
+        weight[np.uint64(at) + j] = 1.0 - total if total < NEARLY_ALL else 0.0

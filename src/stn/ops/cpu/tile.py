@@ -1,9 +1,6 @@
 """Tiles: what a kernel needs to know of a patch of the output, once for all channels.
 
-A pixel is *interior* if all its taps lie inside the image: its taps are then neighbors, and one offset with a fraction an
-axis says all. A row of a tile has one run of such pixels, nearly always. Towards its ends lie pixels that see nothing of
-the image (under zeros padding), and what is between goes on a list of taps with weights, where padding is resolved.
-Kernels are thus two loops without a branch, whatever the rule and the padding.
+Its rows are blocks of neighboring pixels, each of which lies inside the image, sees nothing of it, or is mixed: `taps.py`.
 
 Offsets are unsigned: signed ones make Numba emit branches for wrap-around.
 """
@@ -15,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stn.ops.cpu.compiling import INLINED, inline, loop
-from stn.ops.cpu.points import RULES, Affine, Basis, by_rule, is_shared, is_straight, row_points
+from stn.ops.cpu.lanes import LANES
+from stn.ops.cpu.points import RULES, Affine, Basis, by_rule, is_shared, row_points
 from stn.ops.cpu.radial import fill_table
-from stn.ops.cpu.taps import COLUMNS, STRIDE, find_blank, find_run, misses_band, store_run, store_taps
+from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, STRIDE, sort_blocks, store_inside, store_mixed
 
-# What stands in `Tile.at`: the look, where the tile begins and how large it is, its number within the look, how many pixels
-# are listed, and the number of the tile whose radial functions the table has.
-AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_LISTED, AT_TABLE = range(9)
+# What stands in `Tile.at`: the look, where the tile begins and how large it is, its number within the look, and the
+# number of the tile whose radial functions the table has.
+AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_TABLE = range(8)
 
 LINE = np.uint64(16)  # float32 numbers in 64 bytes
 
@@ -46,29 +44,29 @@ class Sizes(NamedTuple):
 class Tile(NamedTuple):
     """One tile: where it lies, then its pixels, at r * STRIDE + j. One a thread, filled again for each tile."""
 
-    at: Any  # (9,) int64, by the names above
+    at: Any  # (8,) int64, by the names above
     box: Any  # (4,) int64: first and last + 1 column, first and last + 1 row that its interior pixels read
     points: Any  # (3, COLUMNS) float64, source pixels of a row
     table: Any  # (T, rows * COLUMNS) float64, the radial functions
-    runs: Any  # (rows, 4) int64: where the first blank run ends, the interior run begins and ends, the last blank run begins
-    offset: Any  # (area,) uint32, of interior pixels
+    kind: Any  # (rows * BLOCKS,) uint8, INSIDE, MIXED or BLANK
+    offset: Any  # (area,) uint32, of pixels in blocks inside
     fraction: Any  # (3 * area,) float, theirs on each axis
-    listed: Any  # (area,) int64, which pixels are listed
-    tap: Any  # (taps, area) uint32, offsets of their taps
-    weight: Any  # (taps + 1, area) float, weights of their taps, then 1 - their sum, which is the fill value's
-    slope: Any  # (taps, 3, area) float, derivatives of the weights in x, y, z
+    near: Any  # (3 * area,) uint32, of pixels in mixed blocks: the lower tap on each axis, as an offset
+    far: Any  # (3 * area,) uint32, the upper tap
+    weight: Any  # (7 * area,) float, of the lower and the upper tap in x, in y, in z; then that of the fill value
+    slope: Any  # (6 * area,) float, derivatives of the former in x, y, z
     gradient: Any  # (3 * area,) float, the loss's derivative in the source pixel
     prefetched: Any  # (1,) float, the sum of what was prefetched, which keeps the loads from being optimized away
 
 
-def new_tiles(count: int, rows: int, taps: int, derivative: bool, knots: int, real: Any) -> Tile:
+def new_tiles(count: int, rows: int, derivative: bool, knots: int, real: Any) -> Tile:
     """The memory of `count` tiles, made here rather than in a kernel: for Numba each np.empty is a function to compile."""
     area, slopes = rows * STRIDE, rows * STRIDE if derivative else 0
     shapes = {
-        "at": ((9,), np.int64), "box": ((4,), np.int64), "points": ((3, COLUMNS), np.float64),
-        "table": ((knots, rows * COLUMNS), np.float64), "runs": ((rows, 4), np.int64), "offset": ((area,), np.uint32),
-        "fraction": ((3 * area,), real), "listed": ((area,), np.int64), "tap": ((taps, area), np.uint32),
-        "weight": ((taps + 1, area), real), "slope": ((taps, 3, slopes), real), "gradient": ((3 * slopes,), real),
+        "at": ((8,), np.int64), "box": ((4,), np.int64), "points": ((4, COLUMNS), np.float64),
+        "table": ((knots, rows * COLUMNS), np.float64), "kind": ((rows * BLOCKS,), np.uint8), "offset": ((area,), np.uint32),
+        "fraction": ((3 * area,), real), "near": ((3 * area,), np.uint32), "far": ((3 * area,), np.uint32),
+        "weight": ((7 * area,), real), "slope": ((6 * slopes,), real), "gradient": ((3 * slopes,), real),
         "prefetched": ((1,), real),
     }  # fmt: skip
     return Tile(**{name: np.empty((count, *shape), dtype) for name, (shape, dtype) in shapes.items()})
@@ -78,7 +76,7 @@ def new_tiles(count: int, rows: int, taps: int, derivative: bool, knots: int, re
 def tile_of(tiles, k):
     t = tiles
     return Tile(
-        t.at[k], t.box[k], t.points[k], t.table[k], t.runs[k], t.offset[k], t.fraction[k], t.listed[k], t.tap[k],
+        t.at[k], t.box[k], t.points[k], t.table[k], t.kind[k], t.offset[k], t.fraction[k], t.near[k], t.far[k],
         t.weight[k], t.slope[k], t.gradient[k], t.prefetched[k],
     )  # fmt: skip
 
@@ -118,7 +116,7 @@ def look_and_tile(grid, sizes, number):
 @inline
 def place_tile(sizes, look, within, at):
     columns, lines = -(-sizes.across // COLUMNS), -(-sizes.down // sizes.rows)
-    at[AT_LOOK], at[AT_NUMBER], at[AT_LISTED] = look, within, 0
+    at[AT_LOOK], at[AT_NUMBER] = look, within
     at[AT_X], at[AT_Y], at[AT_Z] = (
         within % columns * COLUMNS,
         within // columns % lines * sizes.rows,
@@ -140,12 +138,6 @@ def pixel_starts(sizes, at):
     """Channels last: the same in pixels."""
     plane = np.uint64(at[AT_LOOK] // sizes.looks * sizes.width * sizes.height * sizes.depth)
     return plane, ((at[AT_LOOK] * sizes.deep + at[AT_Z]) * sizes.down + at[AT_Y]) * sizes.across + at[AT_X]
-
-
-@inline
-def in_output(i, across):
-    """Where pixel i of a tile lies in the output, counted from the tile's first."""
-    return i // STRIDE * across + i % STRIDE
 
 
 @inline
@@ -174,39 +166,45 @@ fill_radial_table = by_rule(
 def fill_tile(ndim, nearest, derivative, grid, sizes, low, high, tile):
     """Fill in the tile that has been placed. Taps outside low .. high on the slowest axis are left out.
 
-    derivative: also of the taps' weights. The last pixel, x = n - 1, is then no interior one, because as the end of the
-    pixel before it, with fraction 1, it would have the derivative to the left.
+    derivative: also of the taps' weights. The last pixel, x = n - 1, then lies in no block inside, because as the end of
+    the pixel before it, with fraction 1, it would have the derivative to the left.
     """
     fill_radial_table(grid, sizes, tile)
     fill_rows(
-        ndim, nearest, derivative, grid, sizes, low, high, tile.at, tile.box, tile.points, tile.table, tile.runs,
-        tile.offset, tile.fraction, tile.listed, tile.tap, tile.weight, tile.slope,
+        ndim, nearest, derivative, grid, sizes, low, high, tile.at, tile.box, tile.points, tile.table, tile.kind,
+        tile.offset, tile.fraction, tile.near, tile.far, tile.weight, tile.slope,
     )  # fmt: skip
 
 
 @loop
 def fill_rows(
-    ndim, nearest, derivative, grid, sizes, low, high, at, box, points, table, runs,
-    offset, fraction, listed, tap, weight, slope,
+    ndim, nearest, derivative, grid, sizes, low, high, at, box, points, table, kind, offset, fraction, near, far, weight,
+    slope,
 ):  # fmt: skip
-    w, h, d, width = sizes.width, sizes.height, sizes.depth, at[AT_WIDTH]
+    w, h, d, width, closed = sizes.width, sizes.height, sizes.depth, at[AT_WIDTH], not derivative
     box[0], box[1], box[2], box[3] = w, 0, h, 0
     for r in range(at[AT_HEIGHT]):
         start, u0, u1, u2 = row_start(sizes, at, r)
         row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, width, table, r * COLUMNS, points)
-        a, b = find_run(is_straight(grid), ndim, nearest, not derivative, points, w, h, d, low, high, width)
-        left, right = find_blank(ndim, sizes.padding, points, w, h, d, a, b, width)
-        runs[r, 0], runs[r, 1], runs[r, 2], runs[r, 3] = left, a, b, right
-        store_run(ndim, nearest, points, a, b, w, h, d, r, offset, fraction)
-        if a < b:
-            widen_box(box, points[0, a], points[1, a], w, h)
-            widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
-        for k in range(left, right - (b - a)):
-            j = k if k < a else k + (b - a)  # before the run and after it
-            if not misses_band(points[ndim - 1, j], h if ndim == 2 else d, low, high):
-                s, at[AT_LISTED] = at[AT_LISTED], at[AT_LISTED] + 1
-                listed[s] = r * STRIDE + j
-                store_taps(ndim, nearest, derivative, sizes, points, j, low, high, s, tap, weight, slope)
+        first, block = r * STRIDE, r * BLOCKS
+        inside, mixed = sort_blocks(
+            ndim, nearest, closed, sizes.padding, points, w, h, d, low, high, width, block, kind
+        )  # fmt: skip
+        if inside > 0:
+            store_inside(ndim, nearest, points, width, w, h, d, first, offset, fraction)
+            widen_box(box, points, kind, block, width, w, h)
+        if mixed > 0:
+            store_mixed(ndim, nearest, derivative, sizes, points, width, low, high, first, near, far, weight, slope)
+
+
+@inline
+def run_from(kind, block, start, width):
+    """The kind of the block at pixel `start` of a row, and where the run of blocks of that kind ends."""
+    b, blocks = start // LANES, -(-width // LANES)
+    e = b + 1
+    while e < blocks and kind[block + e] == kind[block + b]:
+        e += 1
+    return kind[block + b], min(e * LANES, width)
 
 
 def affine_misses_band(grid, sizes, i, n, low, high, at):
@@ -231,7 +229,16 @@ tile_misses_band = by_rule(
 )
 
 
-@inline
-def widen_box(box, x, y, w, h):
-    box[0], box[1] = min(box[0], int(x)), max(box[1], min(int(x) + 2, w))
-    box[2], box[3] = min(box[2], int(y)), max(box[3], min(int(y) + 2, h))
+@loop
+def widen_box(box, points, kind, block, width, w, h):
+    """By the first and the last pixel of a row's blocks inside: the pixels between lie between, if few lines bend."""
+    blocks = -(-width // LANES)
+    first, last = 0, blocks - 1
+    while kind[block + first] != INSIDE:
+        first += 1
+    while kind[block + last] != INSIDE:
+        last -= 1
+    for j in (first * LANES, min(last * LANES + LANES, width) - 1):
+        x, y = int(points[0, j]), int(points[1, j])
+        box[0], box[1] = min(box[0], x), max(box[1], min(x + 2, w))
+        box[2], box[3] = min(box[2], y), max(box[3], min(y + 2, h))

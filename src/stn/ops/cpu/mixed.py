@@ -1,0 +1,227 @@
+"""Mixed blocks as vectors: each pixel with the taps and weights that `taps.store_mixed` found for it.
+
+A weight may be 0 for a pixel outside, whatever is stored there, and NaN times 0 is NaN. So the plain sum is made first;
+lanes of it that are NaN, which few ever are, are those of a sum without the taps of no weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from stn.ops.cpu.lanes import INT32, INT64, LANES, Code, Lanes
+from stn.ops.cpu.taps import REST
+
+Sides = list[list[Any]]  # for each axis x, y, z what belongs to its lower tap, and what to its upper
+
+
+# ---- formulas ----
+
+
+def contract(values: Sequence[Lanes], weights: Sides) -> Lanes:
+    """The sum of the taps' values by their weights. Taps count x fastest."""
+    for low, high in weights:
+        values = [low * values[k] + high * values[k + 1] for k in range(0, len(values), 2)]
+    return values[0]
+
+
+def contract_known(values: Sequence[Lanes], weights: Sides) -> Lanes:
+    """The same without the taps of no weight."""
+    products = weights[0]
+    for low, high in weights[1:]:
+        products = [w * side for side in (low, high) for w in products]
+    terms = [(weight * value).unless(weight, 0, weight) for weight, value in zip(products, values, strict=True)]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def unless_nan(value: Lanes, again: Callable[[], Lanes]) -> Lanes:
+    """`again` in the lanes that are NaN, computed if there is one."""
+    builder = value.builder
+    wrong = builder.fcmp_unordered("uno", value.value, value.value)
+    lanes = builder.bitcast(wrong, ir.IntType(LANES))
+    before = builder.basic_block
+    with builder.if_then(builder.icmp_unsigned("!=", lanes, ir.IntType(LANES)(0)), likely=False):
+        other = builder.select(wrong, again().value, value.value)
+        after = builder.basic_block
+    found = builder.phi(value.value.type)
+    found.add_incoming(value.value, before)
+    found.add_incoming(other, after)
+    return Lanes(builder, found)
+
+
+def replaced(weights: Sides, slopes: Sides, axis: int) -> Sides:
+    return [slopes[i] if i == axis else sides for i, sides in enumerate(weights)]
+
+
+# ---- where things lie in a tile ----
+
+
+class Block:
+    """The taps of a block's pixels, or of one pixel: arrays near, far, weight and slope from argument `k` on."""
+
+    def __init__(self, code: Code, ndim: int, k: int, i: Any, area: Any, one_pixel: bool) -> None:
+        self.code, self.ndim, self.k, self.i, self.area, self.one_pixel = code, ndim, k, i, area, one_pixel
+
+    def at(self, row: int) -> Any:
+        return self.code.builder.add(self.i, self.code.builder.mul(self.area, INT64(row)))
+
+    def numbers(self, k: int, row: int) -> Lanes:
+        if not self.one_pixel:
+            return self.code.load(k, self.at(row))
+        return self.code.broadcast(self.code.builder.load(self.code.pointer(k, self.at(row)), typ=self.code.real))
+
+    def sides(self, k: int) -> Sides:
+        return [[self.numbers(k, 2 * axis), self.numbers(k, 2 * axis + 1)] for axis in range(self.ndim)]
+
+    def places(self) -> list[Any]:
+        """The offsets of all taps, x fastest: a vector for each, or a number."""
+        b, kind = self.code.builder, INT32 if self.one_pixel else self.code.vector(INT32)
+        sums: list[Any] = []
+        for axis in range(self.ndim):
+            pointers = [self.code.pointer(self.k + side, self.at(axis), INT32) for side in (0, 1)]
+            ends = [b.load(pointer, typ=kind, align=4) for pointer in pointers]
+            sums = [b.add(s, end) for end in ends for s in sums] if sums else ends
+        return sums
+
+    def values(self, k: int, base: Any) -> list[Lanes]:
+        """The numbers of argument k at all taps of a block, one load each."""
+        b, found = self.code.builder, []
+        start = self.code.pointer(k, base)
+        for places in self.places():
+            vector = ir.Constant(self.code.vector(self.code.real), ir.Undefined)
+            for lane in range(LANES):
+                place = b.zext(b.extract_element(places, INT32(lane)), INT64)
+                number = b.load(b.gep(start, [place], source_etype=self.code.real), typ=self.code.real)
+                vector = b.insert_element(vector, number, INT32(lane))
+            found.append(Lanes(b, vector))
+        return found
+
+
+def mixed(values: list[Lanes], weights: Sides, rest: Lanes, fill: Lanes) -> Lanes:
+    value = contract(values, weights) + rest * fill
+    return unless_nan(value, lambda: contract_known(values, weights) + (rest * fill).unless(rest, 0, rest))
+
+
+def sloped(values: list[Lanes], weights: Sides, slopes: Sides, fill: Lanes, axis: int) -> Lanes:
+    factors, above = replaced(weights, slopes, axis), [value - fill for value in values]
+    return unless_nan(contract(above, factors), lambda: contract_known(above, factors))
+
+
+# ---- intrinsics: LANES pixels of a plane, from pixel i of a tile on, `count` of them real ----
+
+
+def mix_lanes(ndim: int) -> Any:
+    """out[to + k] = the sum of the taps of pixel i + k in the image from `at` on, and of the fill value."""
+
+    @intrinsic
+    def mix(typing, image, at, near, far, weight, i, area, out, to, count, fill):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature, arguments)
+            _, at, _, _, _, i, area, _, to, count, fill = arguments
+            block = Block(code, ndim, 2, i, area, False)
+            values, weights = block.values(0, at), block.sides(4)
+            value = mixed(values, weights, block.numbers(4, REST), code.broadcast(fill))
+            code.masked_store(value, 7, to, code.mask(count))
+            return context.get_dummy_value()
+
+        return types.void(image, at, near, far, weight, i, area, out, to, count, fill), generate
+
+    return mix
+
+
+def mix_slope_lanes(ndim: int) -> Any:
+    """Add grad[first + k] times the derivatives of the same to gradient[i + k], axis by axis."""
+
+    @intrinsic
+    def mix(typing, image, at, near, far, weight, slope, i, area, grad, first, count, gradient, fill):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature, arguments)
+            _, at, _, _, _, _, i, area, _, first, count, _, fill = arguments
+            block, mask = Block(code, ndim, 2, i, area, False), code.mask(count)
+            g, values, weights, slopes = code.masked_load(8, first, mask), block.values(0, at), block.sides(4), block.sides(5)
+            for axis in range(ndim):
+                place = block.at(axis)
+                found = code.load(11, place) + g * sloped(values, weights, slopes, code.broadcast(fill), axis)
+                code.masked_store(found, 11, place, mask)
+            return context.get_dummy_value()
+
+        return types.void(image, at, near, far, weight, slope, i, area, grad, first, count, gradient, fill), generate
+
+    return mix
+
+
+mix_plane, mix_volume = mix_lanes(2), mix_lanes(3)
+mix_slopes_plane, mix_slopes_volume = mix_slope_lanes(2), mix_slope_lanes(3)
+
+
+# ---- intrinsics over the n channels of one pixel, which lie side by side ----
+
+
+def channels_of(code: Code, k: int, starts: Sequence[Any], c: Any, mask: Any) -> list[Lanes]:
+    return [code.masked_load(k, code.builder.add(start, c), mask) for start in starts]
+
+
+def starts_of(code: Code, block: Block, base: Any, n: Any) -> list[Any]:
+    b = code.builder
+    return [b.add(base, b.mul(b.zext(place, INT64), n)) for place in block.places()]
+
+
+def mix_channel_lanes(ndim: int) -> Any:
+    """out[to + c] = the sum of the taps of pixel i in channel c of the image from `base` on, and of the fill values."""
+
+    @intrinsic
+    def mix(typing, image, base, n, near, far, weight, i, area, out, to, fill):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature, arguments)
+            _, base, n, _, _, _, i, area, _, to, _ = arguments
+            block = Block(code, ndim, 3, i, area, True)
+            starts, weights, rest = starts_of(code, block, base, n), block.sides(5), block.numbers(5, REST)
+            with cgutils.for_range_slice(builder, INT64(0), n, INT64(LANES), INT64) as (c, _):
+                mask = code.mask(builder.sub(n, c))
+                values = channels_of(code, 0, starts, c, mask)
+                value = mixed(values, weights, rest, code.masked_load(10, c, mask))
+                code.masked_store(value, 8, builder.add(to, c), mask)
+            return context.get_dummy_value()
+
+        return types.void(image, base, n, near, far, weight, i, area, out, to, fill), generate
+
+    return mix
+
+
+def mixed_channel_slope_lanes(ndim: int) -> Any:
+    """The sum over the channels of grad[to + c] times the derivatives of the same, in x, y, z."""
+
+    @intrinsic
+    def slopes_of(typing, image, base, n, near, far, weight, slope, i, area, grad, to, fill):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature, arguments)
+            _, base, n, _, _, _, _, i, area, _, to, _ = arguments
+            block = Block(code, ndim, 3, i, area, True)
+            starts, weights, slopes = starts_of(code, block, base, n), block.sides(5), block.sides(6)
+            sums = [cgutils.alloca_once_value(builder, ir.Constant(code.one.value.type, [0.0] * LANES)) for _ in range(3)]
+            with cgutils.for_range_slice(builder, INT64(0), n, INT64(LANES), INT64) as (c, _):
+                mask = code.mask(builder.sub(n, c))
+                values, fills = channels_of(code, 0, starts, c, mask), code.masked_load(11, c, mask)
+                g = code.masked_load(9, builder.add(to, c), mask)
+                for axis in range(ndim):
+                    found = Lanes(builder, builder.load(sums[axis])) + g * sloped(values, weights, slopes, fills, axis)
+                    builder.store(found.value, sums[axis])
+            totals = [code.total(Lanes(builder, builder.load(total))) for total in sums]
+            return context.make_tuple(builder, signature.return_type, totals)
+
+        real = types.UniTuple(image.dtype, 3)
+        return real(image, base, n, near, far, weight, slope, i, area, grad, to, fill), generate
+
+    return slopes_of
+
+
+mix_channels_plane, mix_channels_volume = mix_channel_lanes(2), mix_channel_lanes(3)
+mixed_channel_slopes_plane, mixed_channel_slopes_volume = mixed_channel_slope_lanes(2), mixed_channel_slope_lanes(3)
