@@ -59,9 +59,15 @@ def coordinates_chunk(slope_tile, chunk, ndim, grad, image, grid, sizes, fill, s
         look, within = look_and_tile(grid, sizes, number)
         place_tile(sizes, look, within, tile.at)
         fill_tile(ndim, False, True, grid, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
-        clear(tile.gradient, 0, len(tile.gradient))
+        clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)
         slope_tile(ndim, grad, image, sizes, tile, fill)
         reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
+
+
+@loop
+def clear_gradient(ndim, height, gradient):
+    for i in range(ndim):
+        clear(gradient, i * (len(gradient) // 3), i * (len(gradient) // 3) + height * STRIDE)
 
 
 @inline

@@ -10,10 +10,10 @@ import numpy as np
 from numba import prange
 
 from stn.ops.cpu.compiling import inline, loop, loop_fused
-from stn.ops.cpu.coordinates_backward import reduce_tile
+from stn.ops.cpu.coordinates_backward import clear_gradient, reduce_tile
 from stn.ops.cpu.cubic_taps import find_run, find_taps
 from stn.ops.cpu.points import row_points
-from stn.ops.cpu.taps import COLUMNS, STRIDE, clear
+from stn.ops.cpu.taps import COLUMNS, STRIDE
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
     AT_LOOK,
@@ -51,7 +51,7 @@ def cubic_coordinates(ndim, last, cubic, grad, image, grid, sizes, fill, sums, b
         start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
         for number in range(start, end):
             begin_tile(grid, sizes, tile, number)
-            clear(tile.gradient, 0, len(tile.gradient))
+            clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)
             slope_tile(
                 ndim, last, cubic, grad, image, grid, sizes, fill, tile.at, tile.points, tile.table, tile.gradient,
                 cubic_taps.pixel[chunk], cubic_taps.weight[chunk], cubic_taps.total[chunk],

@@ -9,7 +9,7 @@ import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop, loop_fused
 from stn.ops.cpu.padding import padded
-from stn.ops.cpu.taps import COLUMNS, count_outside
+from stn.ops.cpu.taps import COLUMNS
 from stn.ops.padding import ZEROS
 from stn.ops.reference import FAR
 
@@ -33,7 +33,7 @@ def find_taps(ndim, cubic, slopes, sizes, points, width, pixel, weight, total):
     pitch = 1
     for i in range(ndim):
         n = sizes.width if i == 0 else (sizes.height if i == 1 else sizes.depth)
-        if count_outside(points, i, 0, width, 1, n - 2, False, False) == 0:
+        if count_outside(points, i, width, 1, n - 2) == 0:
             taps_inside(cubic, points, i, width, pitch, pixel, weight, total)
             if slopes:
                 slopes_inside(cubic, points, i, width, weight)
@@ -41,6 +41,16 @@ def find_taps(ndim, cubic, slopes, sizes, points, width, pixel, weight, total):
             for j in range(width):
                 taps_anywhere(cubic, sizes, points[i, j], i, j, n, pitch, pixel, weight, total)
         pitch *= n
+
+
+@loop
+def count_outside(points, i, width, low, high):
+    """How many points of a row are not low <= p < high on axis i."""
+    end, outside = np.nextafter(np.float64(high), -1.0), 0
+    for j in range(np.uint64(width)):
+        p = points[i, j]
+        outside += 0 if (p >= low) & (p <= end) else 1
+    return outside
 
 
 @loop_fused

@@ -316,6 +316,25 @@ slope_channels_plane, slope_channels_volume = slope_channel_lanes(2), slope_chan
 
 
 @intrinsic
+def lanes_within(typing, points, at, low, high, rounded):
+    """Bits of the lanes whose number, or `rounded` the whole number next to it, is from low to high. NaN is not."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = Code(context, builder, signature, arguments)
+        _, at, low, high, rounded = arguments
+        p = code.load(0, at).value
+        kind = ir.FunctionType(p.type, [p.type])
+        name = f"llvm.rint.v{LANES}f64"
+        whole = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        p = builder.select(builder.trunc(rounded, ir.IntType(1)), builder.call(whole, [p]), p)
+        above = builder.fcmp_ordered(">=", p, code.broadcast(low).value)
+        below = builder.fcmp_ordered("<=", p, code.broadcast(high).value)
+        return builder.zext(builder.bitcast(builder.and_(above, below), ir.IntType(LANES)), INT64)
+
+    return types.int64(points, at, low, high, rounded), generate
+
+
+@intrinsic
 def add_channels(typing, target, at, weight, grad, to):
     """numbers[at + c] += weight grad[to + c], c < LANES."""
 

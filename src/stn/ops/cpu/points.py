@@ -77,8 +77,10 @@ def projective_points(grid, ndim, look, start, u0, u1, u2, width, table, first, 
 
 
 def field_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
-    for i in range(ndim):
-        field_row(grid.field, grid.axes, look, start, u0 if i == 0 else (u1 if i == 1 else u2), width, i, points)
+    if ndim == 2:
+        plane_row(grid.field, grid.axes, look, start, u0, u1, width, points)
+    else:
+        volume_row(grid.field, grid.axes, look, start, u0, u1, u2, width, points)
 
 
 def basis_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
@@ -124,11 +126,22 @@ def off_horizon(w):
 
 
 @loop
-def field_row(field, axes, look, start, u, width, i, points):
-    scale, step = axes[i, 0], axes[i, 1] if i == 0 else 0.0
-    rest = axes[i, 1] * u + axes[i, 2]
+def plane_row(field, axes, look, start, u0, u1, width, points):
+    """All axes in one loop, which reads a point at once: numbers that lie two or three apart are slow to load."""
+    step, x_rest, y_rest = axes[0, 1], axes[0, 1] * u0 + axes[0, 2], axes[1, 1] * u1 + axes[1, 2]
     for j in range(np.uint64(width)):
-        points[i, j] = scale * field[look, start + j, i] + (step * np.float64(np.int64(j)) + rest)
+        points[0, j] = axes[0, 0] * field[look, start + j, 0] + (step * np.float64(np.int64(j)) + x_rest)
+        points[1, j] = axes[1, 0] * field[look, start + j, 1] + y_rest
+
+
+@loop
+def volume_row(field, axes, look, start, u0, u1, u2, width, points):
+    step, x_rest = axes[0, 1], axes[0, 1] * u0 + axes[0, 2]
+    y_rest, z_rest = axes[1, 1] * u1 + axes[1, 2], axes[2, 1] * u2 + axes[2, 2]
+    for j in range(np.uint64(width)):
+        points[0, j] = axes[0, 0] * field[look, start + j, 0] + (step * np.float64(np.int64(j)) + x_rest)
+        points[1, j] = axes[1, 0] * field[look, start + j, 1] + y_rest
+        points[2, j] = axes[2, 0] * field[look, start + j, 2] + z_rest
 
 
 @loop_fused

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop
-from stn.ops.cpu.lanes import LANES
+from stn.ops.cpu.lanes import LANES, lanes_within
 from stn.ops.padding import REFLECTION, WRAP, ZEROS
 from stn.ops.reference import FAR
 
@@ -31,90 +31,79 @@ REST = 6  # of `weight`: two for each of three axes come before
 
 @loop
 def sort_blocks(ndim, nearest, closed, padding, points, w, h, d, low, high, width, first, kind):
-    """Write the kinds of a row's blocks; return how many are INSIDE, and how many MIXED. low, high: see `fill_tile`."""
-    blocks, n = -(-width // LANES), h if ndim == 2 else d
-    if count_outside_axes(ndim, nearest, closed, points, 0, width, w, h, d, low, high) == 0:
-        for b in range(blocks):
+    """Write the kinds of a row's blocks. closed: the last pixel is inside, see `fill_tile`; so for low, high."""
+    n, zeros = h if ndim == 2 else d, padding == ZEROS
+    part = (low > 0) | (high < n)
+    inside_x, inside_y, inside_z = bounds(0, w, nearest, closed), bounds(0, h, nearest, closed), (0.0, 0.0)
+    if ndim == 2:
+        inside_y = bounds(low, high, nearest, closed)
+    else:
+        inside_z = bounds(low, high, nearest, closed)
+    for b in range(-(-width // LANES)):
+        j = b * LANES
+        real = (1 << min(LANES, width - j)) - 1
+        if real & ~within(ndim, nearest, points, j, inside_x, inside_y, inside_z) == 0:
             kind[first + b] = INSIDE
-        return blocks, 0
-    blank, whole = padding == ZEROS, (low == 0) & (high == n)
-    inside = mixed = 0
-    for b in range(blocks):
-        start, end = b * LANES, min(width, b * LANES + LANES)
-        if count_outside_axes(ndim, nearest, closed, points, start, end, w, h, d, low, high) == 0:
-            kind[first + b] = INSIDE
-            inside += 1
-        elif (blank and count_blank(ndim, points, start, end, w, h, d) == end - start) or (
-            not whole and count_missing(points, ndim - 1, start, end, n, low, high) == end - start
+        elif (zeros and sees_nothing(ndim, points, j, w, h, d, real)) or (
+            part and real & ~misses_band(points, (ndim - 1) * COLUMNS + j, n, low, high) == 0
         ):
             kind[first + b] = BLANK
         else:
             kind[first + b] = MIXED
-            mixed += 1
-    return inside, mixed
 
 
 @inline
-def count_outside_axes(ndim, nearest, closed, points, start, end, w, h, d, low, high):
-    outside = 0
-    for i in range(ndim):
-        slowest = i == ndim - 1
-        least, n = low if slowest else 0, high if slowest else (w if i == 0 else h)
-        outside += count_outside(points, i, start, end, least, n - 1, nearest, closed)
-    return outside
-
-
-@loop
-def count_outside(points, i, start, end, low, high, nearest, closed):
-    """How many points are not low <= p <= high (< high unless closed), or have no neighbor between. NaN is not."""
-    least, most, outside = np.float64(low), np.float64(high), 0
+def bounds(low, high, nearest, closed):
+    """Between which numbers all taps lie in low .. high - 1: none if that has one pixel, and two are needed."""
+    last = high - 1.0
     if nearest:
-        for j in range(np.uint64(start), np.uint64(end)):
-            p = np.rint(points[i, j])
-            outside += 0 if (p >= least) & (p <= most) else 1
-        return outside
-    most = low - 1.0 if high <= low else (most if closed else np.nextafter(most, -1.0))
-    for j in range(np.uint64(start), np.uint64(end)):
-        p = points[i, j]
-        outside += 0 if (p >= least) & (p <= most) else 1
-    return outside
+        return np.float64(low), last
+    return np.float64(low), low - 1.0 if last <= low else (last if closed else np.nextafter(last, -1.0))
 
 
-@loop
-def count_blank(ndim, points, start, end, w, h, d):
-    """How many points have no tap in the image, and are known: under zeros padding they are the fill value."""
-    blank = 0
-    for j in range(np.uint64(start), np.uint64(end)):
-        x, y, z = points[0, j], points[1, j], points[2, j] if ndim == 3 else 0.0
-        beyond = (x <= -1) | (x >= w) | (y <= -1) | (y >= h) | (z <= -1) | (z >= d)
-        blank += 1 if beyond & (x == x) & (y == y) & (z == z) else 0
-    return blank
+@inline
+def within(ndim, nearest, points, j, x, y, z):
+    """Bits of the points j .. of a row that lie within the bounds of every axis."""
+    found = lanes_within(points, j, x[0], x[1], nearest) & lanes_within(points, COLUMNS + j, y[0], y[1], nearest)
+    return found & lanes_within(points, 2 * COLUMNS + j, z[0], z[1], nearest) if ndim == 3 else found
 
 
-@loop
-def count_missing(points, i, start, end, n, low, high):
-    """How many points inside the image have no tap in the band low .. high of axis i, whatever the padding."""
-    missing = 0
-    for j in range(np.uint64(start), np.uint64(end)):
-        p = points[i, j]
-        missing += 1 if (p >= 0) & (p <= n - 1) & ((p + 1 < low) | (p >= high)) else 0
-    return missing
+@inline
+def sees_nothing(ndim, points, j, w, h, d, real):
+    """Whether no point has a tap in the image, and all are known: under zeros padding they are the fill value."""
+    x, y, z = beyond(w), beyond(h), beyond(d)
+    ends = (-np.inf, np.inf)
+    known = within(ndim, False, points, j, ends, ends, ends)
+    return real & ~(known & ~within(ndim, False, points, j, x, y, z)) == 0
+
+
+@inline
+def beyond(n):
+    return np.nextafter(-1.0, 0.0), np.nextafter(np.float64(n), 0.0)
+
+
+@inline
+def misses_band(points, at, n, low, high):
+    """Bits of the points inside the image that have no tap in the band low .. high of this axis, whatever the padding."""
+    last = n - 1.0
+    before = lanes_within(points, at, 0.0, min(last, np.nextafter(low - 1.0, -1.0)), False)
+    return before | lanes_within(points, at, np.float64(high), last, False)
 
 
 # ---- pixels of blocks inside ----
 
 
 @loop
-def store_inside(ndim, nearest, points, width, w, h, d, first, offset, fraction):
-    """Offsets and fractions of a row. Offsets beyond it are 0, which a vector may read."""
+def store_inside(ndim, nearest, points, start, end, w, h, d, first, offset, fraction):
+    """Offsets and fractions of pixels of a row. Offsets beyond them are 0, which a vector may read."""
     area = len(offset)
-    clear(offset, first, first + width + LANES)
+    clear(offset, first + start, first + end + LANES)
     for i in range(ndim):
         n, pitch = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
         if nearest:
-            add_nearest(points, i, width, n - 1.0, pitch, first, offset)
+            add_nearest(points, i, start, end, n - 1.0, pitch, first, offset)
         else:
-            add_floor(points, i, width, n - 2.0, pitch, first, offset, i * area + first, fraction)
+            add_floor(points, i, start, end, n - 2.0, pitch, first, offset, i * area + first, fraction)
 
 
 @loop
@@ -125,15 +114,15 @@ def clear(array, start, end):
 
 
 @loop
-def add_nearest(points, i, width, most, pitch, first, offset):
-    for j in range(np.uint64(width)):
+def add_nearest(points, i, start, end, most, pitch, first, offset):
+    for j in range(np.uint64(start), np.uint64(end)):
         offset[np.uint64(first) + j] += np.uint32(pitch * between(np.rint(points[i, j]), 0.0, most))
 
 
 @loop
-def add_floor(points, i, width, most, pitch, first, offset, into, fraction):
+def add_floor(points, i, start, end, most, pitch, first, offset, into, fraction):
     """floor(p) is at most n - 2: the last pixel is the end of the one before it, with fraction 1."""
-    for j in range(np.uint64(width)):
+    for j in range(np.uint64(start), np.uint64(end)):
         base = between(np.floor(points[i, j]), 0.0, most)
         fraction[np.uint64(into) + j] = points[i, j] - base
         offset[np.uint64(first) + j] += np.uint32(pitch * base)
@@ -150,25 +139,25 @@ def between(x, low, high):
 
 
 @loop
-def store_mixed(ndim, nearest, derivative, sizes, points, width, low, high, first, near, far, weight, slope):
-    """Both taps of each axis for a row, padding resolved: places, weights, and if `derivative` the weights' slopes."""
+def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high, first, near, far, weight, slope):
+    """Both taps of each axis for pixels of a row, padding resolved: places, weights, and if `derivative` the weights' slopes."""
     area, w, h, d = len(near) // 3, sizes.width, sizes.height, sizes.depth
-    set_ones(points, width)
+    set_ones(points, start, end)
     for i in range(ndim):
         n, pitch = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
         at, slowest = i * area + first, i == ndim - 1
-        clear(near, at + width, at + width + LANES)
-        clear(far, at + width, at + width + LANES)
+        clear(near, at + end, at + end + LANES)
+        clear(far, at + end, at + end + LANES)
         ends = (low, high) if slowest else (0, n)
         if sizes.padding == REFLECTION:
-            by_reflection(nearest, sizes, points, i, width, n, pitch, ends, at, i * area, near, far, weight)
+            by_reflection(nearest, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
         elif sizes.padding == WRAP:
-            by_wrapping(nearest, sizes, points, i, width, n, pitch, ends, at, i * area, near, far, weight)
+            by_wrapping(nearest, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
         else:
-            by_clamping(nearest, sizes, points, i, width, n, pitch, ends, at, i * area, near, far, weight)
+            by_clamping(nearest, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
         if derivative:
-            store_slopes(sizes.padding == ZEROS, points, i, width, n, at, i * area, slope)
-    store_rest(points, width, REST * area + first, weight)
+            store_slopes(sizes.padding == ZEROS, points, i, start, end, n, at, i * area, slope)
+    store_rest(points, start, end, REST * area + first, weight)
 
 
 @inline
@@ -202,9 +191,9 @@ def taps_by(padded: Any) -> Any:
     """padded: the pixel of the image that stands in for a pixel of the plane."""
 
     @loop
-    def store_taps(nearest, sizes, points, i, width, n, pitch, ends, at, before, near, far, weight):
+    def store_taps(nearest, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight):
         zeros, (low, high), last = sizes.padding == ZEROS, ends, n - 1.0
-        for j in range(np.uint64(width)):
+        for j in range(np.uint64(start), np.uint64(end)):
             base, t = base_of(nearest, points[i, j])
             a, b = padded(sizes, base, n), padded(sizes, base + 1.0, n)
             # A pixel outside has no weight if zeros are around the image, nor has one outside the band.
@@ -224,10 +213,10 @@ by_clamping, by_reflection, by_wrapping = taps_by(clamped), taps_by(reflected), 
 
 
 @loop
-def store_slopes(zeros, points, i, width, n, at, before, slope):
+def store_slopes(zeros, points, i, start, end, n, at, before, slope):
     """Derivatives of both weights of an axis: 0 where the coordinate is clamped, and of taps without weight."""
     last, area = n - 1.0, np.uint64(len(slope) // 6)
-    for j in range(np.uint64(width)):
+    for j in range(np.uint64(start), np.uint64(end)):
         x = points[i, j]
         base, _ = base_of(False, x)
         moves = (0.0 if (x < -FAR) | (x > FAR) else 1.0) if x == x else x
@@ -237,14 +226,14 @@ def store_slopes(zeros, points, i, width, n, at, before, slope):
 
 
 @loop
-def set_ones(points, width):
-    for j in range(np.uint64(width)):
+def set_ones(points, start, end):
+    for j in range(np.uint64(start), np.uint64(end)):
         points[3, j] = 1.0
 
 
 @loop
-def store_rest(points, width, at, weight):
+def store_rest(points, start, end, at, weight):
     """The fill value's weight: what those of the taps leave, and 0 rather than rounding, since the fill may be NaN."""
-    for j in range(np.uint64(width)):
+    for j in range(np.uint64(start), np.uint64(end)):
         total = points[3, j]
         weight[np.uint64(at) + j] = 1.0 - total if total < NEARLY_ALL else 0.0

@@ -15,12 +15,13 @@ from stn.ops.cpu.compiling import INLINED, inline, loop
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.points import RULES, Affine, Basis, by_rule, is_shared, row_points
 from stn.ops.cpu.radial import fill_table
-from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, STRIDE, sort_blocks, store_inside, store_mixed
+from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, sort_blocks, store_inside, store_mixed
 
 # What stands in `Tile.at`: the look, where the tile begins and how large it is, its number within the look, and the
 # number of the tile whose radial functions the table has.
 AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_TABLE = range(8)
 
+FEW = 8  # pixels of the box that is read, to one of the tile
 LINE = np.uint64(16)  # float32 numbers in 64 bytes
 
 
@@ -187,14 +188,20 @@ def fill_rows(
         start, u0, u1, u2 = row_start(sizes, at, r)
         row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, width, table, r * COLUMNS, points)
         first, block = r * STRIDE, r * BLOCKS
-        inside, mixed = sort_blocks(
-            ndim, nearest, closed, sizes.padding, points, w, h, d, low, high, width, block, kind
-        )  # fmt: skip
-        if inside > 0:
-            store_inside(ndim, nearest, points, width, w, h, d, first, offset, fraction)
-            widen_box(box, points, kind, block, width, w, h)
-        if mixed > 0:
-            store_mixed(ndim, nearest, derivative, sizes, points, width, low, high, first, near, far, weight, slope)
+        sort_blocks(ndim, nearest, closed, sizes.padding, points, w, h, d, low, high, width, block, kind)
+        a = 0
+        while a < width:
+            what, b = run_from(kind, block, a, width)
+            if what == INSIDE:
+                store_inside(ndim, nearest, points, a, b, w, h, d, first, offset, fraction)
+                widen_box(box, points[0, a], points[1, a], w, h)
+                widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
+            elif what == MIXED:
+                store_mixed(ndim, nearest, derivative, sizes, points, a, b, low, high, first, near, far, weight, slope)
+            a = b
+    # Reading it beforehand is worth it if most of it is needed.
+    if (box[1] - box[0]) * (box[3] - box[2]) > FEW * width * at[AT_HEIGHT]:
+        box[0], box[1], box[2], box[3] = 0, 0, 0, 0
 
 
 @inline
@@ -229,16 +236,7 @@ tile_misses_band = by_rule(
 )
 
 
-@loop
-def widen_box(box, points, kind, block, width, w, h):
-    """By the first and the last pixel of a row's blocks inside: the pixels between lie between, if few lines bend."""
-    blocks = -(-width // LANES)
-    first, last = 0, blocks - 1
-    while kind[block + first] != INSIDE:
-        first += 1
-    while kind[block + last] != INSIDE:
-        last -= 1
-    for j in (first * LANES, min(last * LANES + LANES, width) - 1):
-        x, y = int(points[0, j]), int(points[1, j])
-        box[0], box[1] = min(box[0], x), max(box[1], min(x + 2, w))
-        box[2], box[3] = min(box[2], y), max(box[3], min(y + 2, h))
+@inline
+def widen_box(box, x, y, w, h):
+    box[0], box[1] = min(box[0], int(x)), max(box[1], min(int(x) + 2, w))
+    box[2], box[3] = min(box[2], int(y)), max(box[3], min(int(y) + 2, h))
