@@ -99,7 +99,9 @@ class Code:
             for k, (kind, value) in enumerate(zip(signature.args, arguments, strict=True))
             if isinstance(kind, types.Array)
         }
-        self.real = context.get_value_type(signature.args[0].dtype)
+        arrays = {k: kind.dtype for k, kind in enumerate(signature.args) if isinstance(kind, types.Array)}
+        self.kinds = {k: context.get_value_type(dtype) for k, dtype in arrays.items()}
+        self.real = self.kinds[0]
         self.align = 8 if isinstance(self.real, ir.DoubleType) else 4
         self.one = Lanes(builder, ir.Constant(self.vector(self.real), [1.0] * LANES))
 
@@ -117,6 +119,21 @@ class Code:
     def store(self, value: Lanes, k: int, at: Any) -> None:
         place = self.builder.bitcast(self.pointer(k, at), value.value.type.as_pointer())
         self.builder.store(value.value, place, align=self.align)
+
+    def kind(self, k: int) -> Any:
+        """Of the numbers of argument k."""
+        return self.kinds[k]
+
+    def put(self, value: Any, k: int, at: Any) -> None:
+        """Store a vector of whatever argument k holds."""
+        place = self.builder.bitcast(self.pointer(k, at, value.type.element), value.type.as_pointer())
+        self.builder.store(value, place, align=8 if isinstance(value.type.element, ir.DoubleType) else 4)
+
+    def each(self, name: str, value: Any) -> Any:
+        """llvm.floor or llvm.rint of a vector."""
+        name, kind = f"llvm.{name}.v{LANES}f64", ir.FunctionType(value.type, [value.type])
+        function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
+        return self.builder.call(function, [value])
 
     def total(self, lanes: Lanes) -> Any:
         """The sum of the lanes, half to half: always in this order."""
@@ -315,23 +332,61 @@ blend_channels_plane, blend_channels_volume = blend_channel_lanes(2), blend_chan
 slope_channels_plane, slope_channels_volume = slope_channel_lanes(2), slope_channel_lanes(3)
 
 
+def place_lanes(ndim: int) -> Any:
+    """Store offset and fractions of points j .. of a row as those of pixel i .. of a tile; return the bits of those inside.
+
+    points: rows of `columns` numbers. ends: for each axis between which numbers a point, or if `nearest` the whole number
+    next to it, is inside. most: the last lower tap of each axis, whose points are `pitch` apart. Offsets from `count` on
+    are 0, which a vector may read.
+    """
+
+    @intrinsic
+    def place_pixels(typing, points, columns, j, nearest, ends, most, pitch, count, offset, fraction, i, area):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature, arguments)
+            _, columns, j, nearest, ends, most, pitch, count, _, _, i, area = arguments
+            nearest, inside, places = builder.trunc(nearest, ir.IntType(1)), None, None
+            for axis in range(ndim):
+                p = code.load(0, builder.add(j, builder.mul(columns, INT64(axis)))).value
+                whole = builder.select(nearest, code.each("rint", p), code.each("floor", p))
+                q, last = builder.select(nearest, whole, p), builder.extract_value(most, axis)
+                low, high = (code.broadcast(builder.extract_value(ends, 2 * axis + side)).value for side in (0, 1))
+                between = builder.and_(builder.fcmp_ordered(">=", q, low), builder.fcmp_ordered("<=", q, high))
+                inside = between if inside is None else builder.and_(inside, between)
+                last = code.broadcast(last).value
+                whole = builder.select(builder.fcmp_ordered(">", whole, last), last, whole)
+                rest = builder.fsub(p, whole)
+                if code.kind(9) is not rest.type.element:
+                    rest = builder.fptrunc(rest, code.vector(code.kind(9)))
+                code.put(rest, 9, builder.add(i, builder.mul(area, INT64(axis))))
+                at = builder.fmul(whole, code.broadcast(builder.extract_value(pitch, axis)).value)
+                places = at if places is None else builder.fadd(places, at)
+            offsets, none = builder.fptoui(places, code.vector(INT32)), ir.Constant(code.vector(INT32), [0] * LANES)
+            code.put(builder.select(code.mask(count), offsets, none), 8, i)
+            return builder.zext(builder.bitcast(inside, ir.IntType(LANES)), INT64)
+
+        given = points, columns, j, nearest, ends, most, pitch, count, offset, fraction, i, area
+        return types.int64(*given), generate
+
+    return place_pixels
+
+
+place_plane, place_volume = place_lanes(2), place_lanes(3)
+
+
 @intrinsic
-def lanes_within(typing, points, at, low, high, rounded):
-    """Bits of the lanes whose number, or `rounded` the whole number next to it, is from low to high. NaN is not."""
+def lanes_within(typing, points, at, low, high):
+    """The bits of the LANES numbers that are from low to high. NaN is not."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = Code(context, builder, signature, arguments)
-        _, at, low, high, rounded = arguments
+        _, at, low, high = arguments
         p = code.load(0, at).value
-        kind = ir.FunctionType(p.type, [p.type])
-        name = f"llvm.rint.v{LANES}f64"
-        whole = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        p = builder.select(builder.trunc(rounded, ir.IntType(1)), builder.call(whole, [p]), p)
         above = builder.fcmp_ordered(">=", p, code.broadcast(low).value)
         below = builder.fcmp_ordered("<=", p, code.broadcast(high).value)
         return builder.zext(builder.bitcast(builder.and_(above, below), ir.IntType(LANES)), INT64)
 
-    return types.int64(points, at, low, high, rounded), generate
+    return types.int64(points, at, low, high), generate
 
 
 @intrinsic

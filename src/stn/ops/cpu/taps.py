@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop
-from stn.ops.cpu.lanes import LANES, lanes_within
+from stn.ops.cpu.lanes import LANES, lanes_within, place_plane, place_volume
 from stn.ops.padding import REFLECTION, WRAP, ZEROS
 from stn.ops.reference import FAR
 
@@ -30,26 +30,35 @@ REST = 6  # of `weight`: two for each of three axes come before
 
 
 @loop
-def sort_blocks(ndim, nearest, closed, padding, points, w, h, d, low, high, width, first, kind):
-    """Write the kinds of a row's blocks. closed: the last pixel is inside, see `fill_tile`; so for low, high."""
+def sort_blocks(
+    ndim, nearest, closed, padding, points, w, h, d, low, high, width, block, kind, first, offset, fraction
+):
+    """Write the kinds of a row's blocks, and offsets and fractions of those inside.
+
+    closed: the last pixel is inside, see `fill_tile`; so for low, high.
+    """
     n, zeros = h if ndim == 2 else d, padding == ZEROS
-    part = (low > 0) | (high < n)
-    inside_x, inside_y, inside_z = bounds(0, w, nearest, closed), bounds(0, h, nearest, closed), (0.0, 0.0)
-    if ndim == 2:
-        inside_y = bounds(low, high, nearest, closed)
-    else:
-        inside_z = bounds(low, high, nearest, closed)
+    part, area = (low > 0) | (high < n), len(offset)
+    x0, x1 = bounds(0, w, nearest, closed)
+    y0, y1 = bounds(0 if ndim == 3 else low, h if ndim == 3 else high, nearest, closed)
+    z0, z1 = bounds(low, high, nearest, closed)
+    taps = 1.0 if nearest else 2.0
+    most, pitch, ends = (w - taps, h - taps, d - taps), (1.0, 1.0 * w, 1.0 * w * h), (x0, x1, y0, y1, z0, z1)
     for b in range(-(-width // LANES)):
-        j = b * LANES
-        real = (1 << min(LANES, width - j)) - 1
-        if real & ~within(ndim, nearest, points, j, inside_x, inside_y, inside_z) == 0:
-            kind[first + b] = INSIDE
+        j, count = b * LANES, min(LANES, width - b * LANES)
+        i, real = first + j, (1 << count) - 1
+        if ndim == 2:
+            inside = place_plane(points, COLUMNS, j, nearest, ends, most, pitch, count, offset, fraction, i, area)
+        else:
+            inside = place_volume(points, COLUMNS, j, nearest, ends, most, pitch, count, offset, fraction, i, area)
+        if real & ~inside == 0:
+            kind[block + b] = INSIDE
         elif (zeros and sees_nothing(ndim, points, j, w, h, d, real)) or (
             part and real & ~misses_band(points, (ndim - 1) * COLUMNS + j, n, low, high) == 0
         ):
-            kind[first + b] = BLANK
+            kind[block + b] = BLANK
         else:
-            kind[first + b] = MIXED
+            kind[block + b] = MIXED
 
 
 @inline
@@ -62,48 +71,30 @@ def bounds(low, high, nearest, closed):
 
 
 @inline
-def within(ndim, nearest, points, j, x, y, z):
-    """Bits of the points j .. of a row that lie within the bounds of every axis."""
-    found = lanes_within(points, j, x[0], x[1], nearest) & lanes_within(points, COLUMNS + j, y[0], y[1], nearest)
-    return found & lanes_within(points, 2 * COLUMNS + j, z[0], z[1], nearest) if ndim == 3 else found
-
-
-@inline
 def sees_nothing(ndim, points, j, w, h, d, real):
     """Whether no point has a tap in the image, and all are known: under zeros padding they are the fill value."""
-    x, y, z = beyond(w), beyond(h), beyond(d)
-    ends = (-np.inf, np.inf)
-    known = within(ndim, False, points, j, ends, ends, ends)
-    return real & ~(known & ~within(ndim, False, points, j, x, y, z)) == 0
+    seen, known = within(points, j, w) & within(points, COLUMNS + j, h), is_known(points, j) & is_known(points, COLUMNS + j)
+    if ndim == 3:
+        seen, known = seen & within(points, 2 * COLUMNS + j, d), known & is_known(points, 2 * COLUMNS + j)
+    return real & ~(known & ~seen) == 0
 
 
 @inline
-def beyond(n):
-    return np.nextafter(-1.0, 0.0), np.nextafter(np.float64(n), 0.0)
+def within(points, at, n):
+    return lanes_within(points, at, np.nextafter(-1.0, 0.0), np.nextafter(np.float64(n), 0.0))
+
+
+@inline
+def is_known(points, at):
+    return lanes_within(points, at, -np.inf, np.inf)
 
 
 @inline
 def misses_band(points, at, n, low, high):
     """Bits of the points inside the image that have no tap in the band low .. high of this axis, whatever the padding."""
     last = n - 1.0
-    before = lanes_within(points, at, 0.0, min(last, np.nextafter(low - 1.0, -1.0)), False)
-    return before | lanes_within(points, at, np.float64(high), last, False)
-
-
-# ---- pixels of blocks inside ----
-
-
-@loop
-def store_inside(ndim, nearest, points, start, end, w, h, d, first, offset, fraction):
-    """Offsets and fractions of pixels of a row. Offsets beyond them are 0, which a vector may read."""
-    area = len(offset)
-    clear(offset, first + start, first + end + LANES)
-    for i in range(ndim):
-        n, pitch = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
-        if nearest:
-            add_nearest(points, i, start, end, n - 1.0, pitch, first, offset)
-        else:
-            add_floor(points, i, start, end, n - 2.0, pitch, first, offset, i * area + first, fraction)
+    before = lanes_within(points, at, 0.0, min(last, np.nextafter(low - 1.0, -1.0)))
+    return before | lanes_within(points, at, np.float64(high), last)
 
 
 @loop
@@ -111,21 +102,6 @@ def clear(array, start, end):
     """Not `numbers[start:end] = 0`: within prange that becomes a parallel loop of Numba's, which then runs too early."""
     for i in range(np.uint64(start), np.uint64(end)):
         array[i] = 0
-
-
-@loop
-def add_nearest(points, i, start, end, most, pitch, first, offset):
-    for j in range(np.uint64(start), np.uint64(end)):
-        offset[np.uint64(first) + j] += np.uint32(pitch * between(np.rint(points[i, j]), 0.0, most))
-
-
-@loop
-def add_floor(points, i, start, end, most, pitch, first, offset, into, fraction):
-    """floor(p) is at most n - 2: the last pixel is the end of the one before it, with fraction 1."""
-    for j in range(np.uint64(start), np.uint64(end)):
-        base = between(np.floor(points[i, j]), 0.0, most)
-        fraction[np.uint64(into) + j] = points[i, j] - base
-        offset[np.uint64(first) + j] += np.uint32(pitch * base)
 
 
 @inline

@@ -15,7 +15,7 @@ from stn.ops.cpu.compiling import INLINED, inline, loop
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.points import RULES, Affine, Basis, by_rule, is_shared, row_points
 from stn.ops.cpu.radial import fill_table
-from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, sort_blocks, store_inside, store_mixed
+from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, sort_blocks, store_mixed
 
 # What stands in `Tile.at`: the look, where the tile begins and how large it is, its number within the look, and the
 # number of the tile whose radial functions the table has.
@@ -188,12 +188,13 @@ def fill_rows(
         start, u0, u1, u2 = row_start(sizes, at, r)
         row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, width, table, r * COLUMNS, points)
         first, block = r * STRIDE, r * BLOCKS
-        sort_blocks(ndim, nearest, closed, sizes.padding, points, w, h, d, low, high, width, block, kind)
+        sort_blocks(
+            ndim, nearest, closed, sizes.padding, points, w, h, d, low, high, width, block, kind, first, offset, fraction
+        )  # fmt: skip
         a = 0
         while a < width:
             what, b = run_from(kind, block, a, width)
             if what == INSIDE:
-                store_inside(ndim, nearest, points, a, b, w, h, d, first, offset, fraction)
                 widen_box(box, points[0, a], points[1, a], w, h)
                 widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
             elif what == MIXED:
