@@ -17,7 +17,7 @@ from stn.ops.cpu.compiling import inline, loop, loop_sum
 from stn.ops.cpu.lanes import LANES, slope_channels_plane, slope_channels_volume, slope_plane, slope_volume
 from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
 from stn.ops.cpu.points import Affine, Basis, Field, Projective, by_rule, off_horizon, row_points
-from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, clear
+from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, clear, in_pairs
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
     AT_LOOK,
@@ -83,7 +83,7 @@ def slope_tile_planes(
     ndim, grad, image, sizes, at, box, kind, offset, fraction, near, far, weight, slope, fill, gradient,
     prefetched
 ):
-    w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
+    w, area, across, pairs = sizes.width, sizes.width * sizes.height, sizes.across, in_pairs(sizes.padding, sizes.width)
     for c in range(sizes.channels):
         plane, first = channel_starts(sizes, at, c)
         if ndim == 2:
@@ -95,7 +95,7 @@ def slope_tile_planes(
                 if what == INSIDE:
                     slope_row(ndim, image, plane, w, area, offset, fraction, r, start, end, grad, to, gradient)
                 elif what == MIXED:
-                    mix_row(ndim, image, plane, near, far, weight, slope, r, start, end, grad, to, gradient, fill[c])
+                    mix_row(ndim, image, plane, pairs, near, far, weight, slope, r, start, end, grad, to, gradient, fill[c])
                 start = end
 
 
@@ -112,15 +112,15 @@ def slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, firs
 
 
 @loop
-def mix_row(ndim, image, plane, near, far, weight, slope, r, a, b, grad, first, gradient, fill):
+def mix_row(ndim, image, plane, pairs, near, far, weight, slope, r, a, b, grad, first, gradient, fill):
     """Add one channel of the mixed blocks a .. b."""
     size = len(near) // 3
     for j in range(a, b, LANES):
         i, at, count = r * STRIDE + j, first + j, b - j
         if ndim == 2:
-            mix_slopes_plane(image, plane, near, far, weight, slope, i, size, grad, at, count, gradient, fill)
+            mix_slopes_plane(image, plane, pairs, near, far, weight, slope, i, size, grad, at, count, gradient, fill)
         else:
-            mix_slopes_volume(image, plane, near, far, weight, slope, i, size, grad, at, count, gradient, fill)
+            mix_slopes_volume(image, plane, pairs, near, far, weight, slope, i, size, grad, at, count, gradient, fill)
 
 
 @inline

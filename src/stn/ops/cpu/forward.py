@@ -8,7 +8,7 @@ from numba import prange
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.lanes import LANES, blend_channels_plane, blend_channels_volume, blend_plane, blend_volume
 from stn.ops.cpu.mixed import mix_channels_plane, mix_channels_volume, mix_plane, mix_volume
-from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE
+from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE, in_pairs
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
     AT_WIDTH,
@@ -62,6 +62,7 @@ def blend_tile_planes(
 ):
     """All channels of a tile, one plane after another: NCHW."""
     w, area, across, width = sizes.width, sizes.width * sizes.height, sizes.across, at[AT_WIDTH]
+    pairs = in_pairs(sizes.padding, w)
     for c in range(sizes.channels):
         plane, first = channel_starts(sizes, at, c)
         if ndim == 2:
@@ -77,7 +78,7 @@ def blend_tile_planes(
                 elif what == MIXED and nearest:
                     pick_row(ndim, image, plane, near, weight, r, start, end, out, to, fill[c])
                 elif what == MIXED:
-                    mix_row(ndim, image, plane, near, far, weight, r, start, end, out, to, fill[c])
+                    mix_row(ndim, image, plane, pairs, near, far, weight, r, start, end, out, to, fill[c])
                 else:
                     fill_row(out, to + start, to + end, fill[c])
                 start = end
@@ -108,15 +109,15 @@ def fill_row(out, start, end, value):
 
 
 @loop
-def mix_row(ndim, image, plane, near, far, weight, r, a, b, out, first, fill):
+def mix_row(ndim, image, plane, pairs, near, far, weight, r, a, b, out, first, fill):
     """The mixed blocks a .. b of one row and channel."""
     size = len(near) // 3
     for j in range(a, b, LANES):
         i, to, count = r * STRIDE + j, first + j, b - j
         if ndim == 2:
-            mix_plane(image, plane, near, far, weight, i, size, out, to, count, fill)
+            mix_plane(image, plane, pairs, near, far, weight, i, size, out, to, count, fill)
         else:
-            mix_volume(image, plane, near, far, weight, i, size, out, to, count, fill)
+            mix_volume(image, plane, pairs, near, far, weight, i, size, out, to, count, fill)
 
 
 @loop

@@ -180,8 +180,19 @@ class Code:
 
     def offsets(self, k: int, i: Any) -> list[Any]:
         b = self.builder
-        vector = b.load(self.pointer(k, i, INT32), typ=self.vector(INT32), align=4)
-        return [b.zext(b.extract_element(vector, INT32(lane)), INT64) for lane in range(LANES)]
+        return self.lanes_of(b.load(self.pointer(k, i, INT32), typ=self.vector(INT32), align=4))
+
+    def lanes_of(self, places: Any) -> list[Any]:
+        b = self.builder
+        return [b.zext(b.extract_element(places, INT32(lane)), INT64) for lane in range(LANES)]
+
+    def gathered(self, k: int, at: Any, offsets: Sequence[Any]) -> Any:
+        """One number a lane."""
+        b, base, vector = self.builder, self.pointer(k, at), ir.Constant(self.vector(self.real), ir.Undefined)
+        for lane, offset in enumerate(offsets):
+            number = b.load(b.gep(base, [offset], source_etype=self.real), typ=self.real)
+            vector = b.insert_element(vector, number, INT32(lane))
+        return vector
 
     def row_taps(self, k: int, at: Any, offsets: Sequence[Any]) -> tuple[Lanes, Lanes]:
         """Left and right tap in one row: one load of two neighbors a pixel."""

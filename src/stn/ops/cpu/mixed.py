@@ -91,18 +91,21 @@ class Block:
             sums = [b.add(s, end) for end in ends for s in sums] if sums else ends
         return sums
 
-    def values(self, k: int, base: Any) -> list[Lanes]:
-        """The numbers of argument k at all taps of a block, one load each."""
-        b, found = self.code.builder, []
-        start = self.code.pointer(k, base)
-        for places in self.places():
-            vector = ir.Constant(self.code.vector(self.code.real), ir.Undefined)
-            for lane in range(LANES):
-                place = b.zext(b.extract_element(places, INT32(lane)), INT64)
-                number = b.load(b.gep(start, [place], source_etype=self.code.real), typ=self.code.real)
-                vector = b.insert_element(vector, number, INT32(lane))
-            found.append(Lanes(b, vector))
-        return found
+    def values(self, k: int, base: Any, paired: Any) -> list[Lanes]:
+        """The numbers of argument k at all taps of a block: one load for both taps in x if they are `paired`, or each."""
+        b, code, places = self.code.builder, self.code, self.places()
+        kind = code.vector(code.real)
+        found = [cgutils.alloca_once(b, kind) for _ in places]
+        with b.if_else(b.trunc(paired, ir.IntType(1))) as (pairs, singles):
+            with pairs:
+                for t in range(0, len(places), 2):
+                    ends = code.row_taps(k, base, code.lanes_of(places[t]))
+                    for side in (0, 1):
+                        b.store(ends[side].value, found[t + side])
+            with singles:
+                for place, into in zip(places, found, strict=True):
+                    b.store(code.gathered(k, base, code.lanes_of(place)), into)
+        return [Lanes(b, b.load(into)) for into in found]
 
 
 def mixed(values: list[Lanes], weights: Sides, rest: Lanes, fill: Lanes) -> Lanes:
@@ -122,17 +125,17 @@ def mix_lanes(ndim: int) -> Any:
     """out[to + k] = the sum of the taps of pixel i + k in the image from `at` on, and of the fill value."""
 
     @intrinsic
-    def mix(typing, image, at, near, far, weight, i, area, out, to, count, fill):
+    def mix(typing, image, at, paired, near, far, weight, i, area, out, to, count, fill):
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = Code(context, builder, signature, arguments)
-            _, at, _, _, _, i, area, _, to, count, fill = arguments
-            block = Block(code, ndim, 2, i, area, False)
-            values, weights = block.values(0, at), block.sides(4)
-            value = mixed(values, weights, block.numbers(4, REST), code.broadcast(fill))
-            code.masked_store(value, 7, to, code.mask(count))
+            _, at, paired, _, _, _, i, area, _, to, count, fill = arguments
+            block = Block(code, ndim, 3, i, area, False)
+            values, weights = block.values(0, at, paired), block.sides(5)
+            value = mixed(values, weights, block.numbers(5, REST), code.broadcast(fill))
+            code.masked_store(value, 8, to, code.mask(count))
             return context.get_dummy_value()
 
-        return types.void(image, at, near, far, weight, i, area, out, to, count, fill), generate
+        return types.void(image, at, paired, near, far, weight, i, area, out, to, count, fill), generate
 
     return mix
 
@@ -141,19 +144,21 @@ def mix_slope_lanes(ndim: int) -> Any:
     """Add grad[first + k] times the derivatives of the same to gradient[i + k], axis by axis."""
 
     @intrinsic
-    def mix(typing, image, at, near, far, weight, slope, i, area, grad, first, count, gradient, fill):
+    def mix(typing, image, at, paired, near, far, weight, slope, i, area, grad, first, count, gradient, fill):
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = Code(context, builder, signature, arguments)
-            _, at, _, _, _, _, i, area, _, first, count, _, fill = arguments
-            block, mask = Block(code, ndim, 2, i, area, False), code.mask(count)
-            g, values, weights, slopes = code.masked_load(8, first, mask), block.values(0, at), block.sides(4), block.sides(5)
+            _, at, paired, _, _, _, _, i, area, _, first, count, _, fill = arguments
+            block, mask = Block(code, ndim, 3, i, area, False), code.mask(count)
+            g, values = code.masked_load(9, first, mask), block.values(0, at, paired)
+            weights, slopes = block.sides(5), block.sides(6)
             for axis in range(ndim):
                 place = block.at(axis)
-                found = code.load(11, place) + g * sloped(values, weights, slopes, code.broadcast(fill), axis)
-                code.masked_store(found, 11, place, mask)
+                found = code.load(12, place) + g * sloped(values, weights, slopes, code.broadcast(fill), axis)
+                code.masked_store(found, 12, place, mask)
             return context.get_dummy_value()
 
-        return types.void(image, at, near, far, weight, slope, i, area, grad, first, count, gradient, fill), generate
+        given = image, at, paired, near, far, weight, slope, i, area, grad, first, count, gradient, fill
+        return types.void(*given), generate
 
     return mix
 

@@ -114,9 +114,15 @@ def between(x, low, high):
 # ---- pixels of mixed blocks ----
 
 
+@inline
+def in_pairs(padding, w):
+    """Whether both taps in x of every pixel lie side by side, so that one load brings them."""
+    return (padding != WRAP) & (w > 1)
+
+
 @loop
 def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high, first, near, far, weight, slope):
-    """Both taps of each axis for pixels of a row, padding resolved: places, weights, and if `derivative` the weights' slopes."""
+    """Both taps of each axis for pixels of a row, padding resolved: places, weights, and if `derivative` their slopes."""
     area, w, h, d = len(near) // 3, sizes.width, sizes.height, sizes.depth
     set_ones(points, start, end)
     for i in range(ndim):
@@ -124,15 +130,19 @@ def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high,
         at, slowest = i * area + first, i == ndim - 1
         clear(near, at + end, at + end + LANES)
         clear(far, at + end, at + end + LANES)
-        ends = (low, high) if slowest else (0, n)
+        ends, paired = (low, high) if slowest else (0, n), (i == 0) & (not nearest) & in_pairs(sizes.padding, w)
         if sizes.padding == REFLECTION:
-            by_reflection(nearest, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
+            by_reflection(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
         elif sizes.padding == WRAP:
-            by_wrapping(nearest, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
+            by_wrapping(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
         else:
-            by_clamping(nearest, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
-        if derivative:
-            store_slopes(sizes.padding == ZEROS, points, i, start, end, n, at, i * area, slope)
+            by_clamping(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
+        if derivative and sizes.padding == REFLECTION:
+            slopes_by_reflection(paired, sizes, points, i, start, end, n, at + i * area, slope)
+        elif derivative and sizes.padding == WRAP:
+            slopes_by_wrapping(paired, sizes, points, i, start, end, n, at + i * area, slope)
+        elif derivative:
+            slopes_by_clamping(paired, sizes, points, i, start, end, n, at + i * area, slope)
     store_rest(points, start, end, REST * area + first, weight)
 
 
@@ -163,11 +173,27 @@ def base_of(nearest, x):
     return base, (0.0 if nearest else p - base) if x == x else x
 
 
+@inline
+def shared(first, second, a, b, place, paired):
+    """What the pixels at `place` and beside it get of two taps at a and b, if they are read in pairs."""
+    lower = (first if a == place else 0.0) + (second if b == place else 0.0)
+    upper = (first if a == place + 1.0 else 0.0) + (second if b == place + 1.0 else 0.0)
+    return (lower, upper) if paired else (first, second)
+
+
+@inline
+def pair_of(a, b, n, paired):
+    """The places that are read for taps at a and b: these, or if `paired` two neighbors within the image."""
+    lower = a if a < b else b
+    lower = lower if lower < n - 2.0 else n - 2.0
+    return (lower, lower + 1.0) if paired else (a, b)
+
+
 def taps_by(padded: Any) -> Any:
     """padded: the pixel of the image that stands in for a pixel of the plane."""
 
     @loop
-    def store_taps(nearest, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight):
+    def store_taps(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight):
         zeros, (low, high), last = sizes.padding == ZEROS, ends, n - 1.0
         for j in range(np.uint64(start), np.uint64(end)):
             base, t = base_of(nearest, points[i, j])
@@ -175,9 +201,10 @@ def taps_by(padded: Any) -> Any:
             # A pixel outside has no weight if zeros are around the image, nor has one outside the band.
             keeps_a = 1.0 if ((not zeros) | (base >= 0.0) & (base <= last)) & (a >= low) & (a < high) else 0.0
             keeps_b = 1.0 if ((not zeros) | (base >= -1.0) & (base < last)) & (b >= low) & (b < high) else 0.0
-            first, second = keeps_a * (1.0 - t), keeps_b * t
+            place, beside = pair_of(a, b, n, paired)
+            first, second = shared(keeps_a * (1.0 - t), keeps_b * t, a, b, place, paired)
             k = np.uint64(at) + j
-            near[k], far[k] = np.uint32(pitch * a), np.uint32(pitch * b)
+            near[k], far[k] = np.uint32(pitch * place), np.uint32(pitch * beside)
             weight[k + np.uint64(before)] = first
             weight[k + np.uint64(before) + np.uint64(len(near) // 3)] = second
             points[3, j] *= first + second
@@ -185,20 +212,27 @@ def taps_by(padded: Any) -> Any:
     return store_taps
 
 
+def slopes_by(padded: Any) -> Any:
+    @loop
+    def store_slopes(paired, sizes, points, i, start, end, n, at, slope):
+        """Derivatives of both weights: 0 where the coordinate is clamped, and of taps without weight."""
+        zeros, last, area = sizes.padding == ZEROS, n - 1.0, np.uint64(len(slope) // 6)
+        for j in range(np.uint64(start), np.uint64(end)):
+            x = points[i, j]
+            base, _ = base_of(False, x)
+            moves = (0.0 if (x < -FAR) | (x > FAR) else 1.0) if x == x else x
+            a, b = padded(sizes, base, n), padded(sizes, base + 1.0, n)
+            lower = -moves if (not zeros) | (base >= 0.0) & (base <= last) else 0.0 * moves
+            upper = moves if (not zeros) | (base >= -1.0) & (base < last) else 0.0 * moves
+            first, second = shared(lower, upper, a, b, pair_of(a, b, n, paired)[0], paired)
+            k = np.uint64(at) + j
+            slope[k], slope[k + area] = first, second
+
+    return store_slopes
+
+
 by_clamping, by_reflection, by_wrapping = taps_by(clamped), taps_by(reflected), taps_by(wrapped)
-
-
-@loop
-def store_slopes(zeros, points, i, start, end, n, at, before, slope):
-    """Derivatives of both weights of an axis: 0 where the coordinate is clamped, and of taps without weight."""
-    last, area = n - 1.0, np.uint64(len(slope) // 6)
-    for j in range(np.uint64(start), np.uint64(end)):
-        x = points[i, j]
-        base, _ = base_of(False, x)
-        moves = (0.0 if (x < -FAR) | (x > FAR) else 1.0) if x == x else x
-        k = np.uint64(at + before) + j
-        slope[k] = -moves if (not zeros) | (base >= 0.0) & (base <= last) else 0.0 * moves
-        slope[k + area] = moves if (not zeros) | (base >= -1.0) & (base < last) else 0.0 * moves
+slopes_by_clamping, slopes_by_reflection, slopes_by_wrapping = slopes_by(clamped), slopes_by(reflected), slopes_by(wrapped)
 
 
 @loop

@@ -21,6 +21,7 @@ from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, sort_blocks
 # number of the tile whose radial functions the table has.
 AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_TABLE = range(8)
 
+NEAR = 3  # blocks between two mixed runs whose taps are found together: fewer and longer loops are faster
 FEW = 8  # pixels of the box that is read, to one of the tile
 LINE = np.uint64(16)  # float32 numbers in 64 bytes
 
@@ -198,6 +199,7 @@ def fill_rows(
                 widen_box(box, points[0, a], points[1, a], w, h)
                 widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
             elif what == MIXED:
+                b = next_to_mixed(kind, block, b, width)
                 store_mixed(ndim, nearest, derivative, sizes, points, a, b, low, high, first, near, far, weight, slope)
             a = b
     # Reading it beforehand is worth it if most of it is needed.
@@ -213,6 +215,17 @@ def run_from(kind, block, start, width):
     while e < blocks and kind[block + e] == kind[block + b]:
         e += 1
     return kind[block + b], min(e * LANES, width)
+
+
+@inline
+def next_to_mixed(kind, block, end, width):
+    """Where the last mixed run ends that begins at most NEAR blocks behind another, the first of which ends at `end`."""
+    b, blocks, last = end // LANES, -(-width // LANES), end
+    while b < blocks and b * LANES < last + NEAR * LANES:
+        if kind[block + b] == MIXED:
+            last = min(b * LANES + LANES, width)
+        b += 1
+    return last
 
 
 def affine_misses_band(grid, sizes, i, n, low, high, at):
