@@ -30,6 +30,7 @@ from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
 
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
+SHORT = 32  # pixels of a row
 KEPT = 4  # memories for tiles, a thread: forward and backward of two layers
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 
@@ -62,8 +63,9 @@ class Call:
         self.grid = shifted(KINDS[kind](*arrays), margin)
         self.source_size = tuple(n + 2 * margin for n in image.shape[2:])
         ones = (1,) * (3 - self.ndim)
-        lengths = *self.source_size[::-1], *ones, *self.size[::-1], *ones
-        rows, looks = min(ROWS, -(-self.size[-2] // 4) * 4), data.shape[1]
+        walked = walked_as(self.size) if kind == "field" and not arrays[1][:, 1].any() else self.size
+        lengths = *self.source_size[::-1], *ones, *walked[::-1], *ones
+        rows, looks = min(ROWS, walked[-2]), data.shape[1]
         if isinstance(self.grid, Basis):
             rows = max(1, min(rows, TABLE // (COLUMNS * len(self.grid.knots))))
         self.sizes = Sizes._make((image.shape[0], looks, image.shape[1], *lengths, rows, padding.code, int(align_corners)))
@@ -172,6 +174,15 @@ class Call:
         if self.nearest:
             return grad_image, data.new_zeros(data.shape)
         return grad_image, self.coordinates_gradient(grad, fill)
+
+
+def walked_as(size: tuple[int, ...]) -> tuple[int, ...]:
+    """How stored points are walked, whose order does not matter: rows unlike a tile's as others, which fill tiles better."""
+    count = math.prod(size)
+    if size[-1] % COLUMNS == 0 and size[-2] >= ROWS or count == 0:
+        return size
+    width = next((w for w in (COLUMNS, 96, 64) if count % w == 0), count if size[-1] <= SHORT else size[-1])
+    return (*(1 for _ in size[2:]), count // width, width)
 
 
 def shifted(grid: Any, margin: int) -> Any:
