@@ -80,8 +80,7 @@ def slope_planes(ndim, grad, image, sizes, tile, fill):
 
 @loop
 def slope_tile_planes(
-    ndim, grad, image, sizes, at, box, kind, offset, fraction, near, far, weight, slope, fill, gradient,
-    prefetched
+    ndim, grad, image, sizes, at, box, kind, offset, fraction, near, far, weight, slope, fill, gradient, prefetched
 ):
     w, area, across, pairs = sizes.width, sizes.width * sizes.height, sizes.across, in_pairs(sizes.padding, sizes.width)
     for c in range(sizes.channels):
@@ -132,9 +131,7 @@ def slope_pixels(ndim, grad, image, sizes, tile, fill):
 
 
 @loop
-def slope_tile_pixels(
-    ndim, grad, image, sizes, at, kind, offset, fraction, near, far, weight, slope, fill, gradient
-):
+def slope_tile_pixels(ndim, grad, image, sizes, at, kind, offset, fraction, near, far, weight, slope, fill, gradient):
     """With the channels of a pixel side by side: dot products of the gradient with each tap, then their differences."""
     w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     base, first = pixel_starts(sizes, at)

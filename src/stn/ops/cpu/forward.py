@@ -76,7 +76,7 @@ def blend_tile_planes(
                 elif what == INSIDE:
                     blend_row(ndim, image, plane, w, area, offset, fraction, r, start, end, out, to)
                 elif what == MIXED and nearest:
-                    pick_row(ndim, image, plane, near, weight, r, start, end, out, to, fill[c])
+                    pick_row(image, plane, near, weight, r, start, end, out, to, fill[c])
                 elif what == MIXED:
                     mix_row(ndim, image, plane, pairs, near, far, weight, r, start, end, out, to, fill[c])
                 else:
@@ -121,22 +121,12 @@ def mix_row(ndim, image, plane, pairs, near, far, weight, r, a, b, out, first, f
 
 
 @loop
-def pick_row(ndim, image, plane, near, weight, r, a, b, out, first, fill):
+def pick_row(image, plane, near, weight, r, a, b, out, first, fill):
     """The same with one tap a pixel, whose weight is 1 or 0, or NaN."""
     for j in range(np.uint64(a), np.uint64(b)):
         i = np.uint64(r * STRIDE) + j
-        k, w = only_tap(ndim, near, weight, i)
+        k, w = np.uint64(near[i]), weight[i]
         out[np.uint64(first) + j] = image[plane + k] if w == 1 else (fill if w == 0 else w)
-
-
-@inline
-def only_tap(ndim, near, weight, i):
-    """Nearest neighbor: the place and the weight of a pixel's tap."""
-    size, one = np.uint64(len(near) // 3), np.uint64(1)
-    k, w = np.uint64(near[i]) + np.uint64(near[i + size]), weight[i] * weight[i + size * (one + one)]
-    if ndim == 3:
-        k, w = k + np.uint64(near[i + size + size]), w * weight[i + size * np.uint64(4)]
-    return k, w
 
 
 @inline
@@ -165,7 +155,7 @@ def blend_tile_pixels(
             elif what == INSIDE:
                 blend_run(ndim, image, plane, w, plane_in, offset, fraction, r, start, end, out, to, n)
             elif what == MIXED and nearest:
-                pick_pixels(ndim, image, plane, near, weight, r, start, end, out, to, n, fill)
+                pick_pixels(image, plane, near, weight, r, start, end, out, to, n, fill)
             elif what == MIXED:
                 mix_pixels(ndim, image, plane * channels, n, near, far, weight, r, start, end, out, to, fill)
             else:
@@ -186,11 +176,12 @@ def mix_pixels(ndim, image, base, n, near, far, weight, r, a, b, out, first, fil
 
 
 @loop
-def pick_pixels(ndim, image, plane, near, weight, r, a, b, out, first, channels, fill):
+def pick_pixels(image, plane, near, weight, r, a, b, out, first, channels, fill):
     n = np.uint64(channels)
     for j in range(np.uint64(a), np.uint64(b)):
-        k, w = only_tap(ndim, near, weight, np.uint64(r * STRIDE) + j)
-        at, to = (plane + k) * n, (np.uint64(first) + j) * n
+        i = np.uint64(r * STRIDE) + j
+        w = weight[i]
+        at, to = (plane + np.uint64(near[i])) * n, (np.uint64(first) + j) * n
         for c in range(n):
             out[to + c] = image[at + c] if w == 1 else (fill[c] if w == 0 else w)
 

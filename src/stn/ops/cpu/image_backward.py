@@ -188,9 +188,7 @@ def scatter_taps(grad, to, step, grad_image, tap, stride, count, right, down, v0
 
 
 @loop
-def scatter_mixed(
-    ndim, nearest, count, grad, to, step, grad_image, plane, stride, pitch, near, far, weight, first, a, b
-):
+def scatter_mixed(ndim, nearest, count, grad, to, step, grad_image, plane, stride, pitch, near, far, weight, first, a, b):
     """The mixed pixels a .. b of a row, as `scatter_row`. A tap without weight may stand for a pixel outside."""
     size = np.uint64(len(near) // 3)
     two, four = np.uint64(2), np.uint64(4)
@@ -198,9 +196,11 @@ def scatter_mixed(
         i, m = np.uint64(first) + j, to + j * pitch
         for t in range(1 if nearest else 1 << ndim):
             x, y, z = np.uint64(t & 1), np.uint64((t >> 1) & 1), np.uint64((t >> 2) & 1)
-            k = np.uint64((far if x else near)[i]) + np.uint64((far if y else near)[i + size])
-            w = weight[i + x * size] * weight[i + (two + y) * size]
-            if ndim == 3:
+            k, w = np.uint64(near[i]), weight[i]
+            if not nearest:
+                k = np.uint64((far if x else near)[i]) + np.uint64((far if y else near)[i + size])
+                w = weight[i + x * size] * weight[i + (two + y) * size]
+            if ndim == 3 and not nearest:
                 k, w = k + np.uint64((far if z else near)[i + two * size]), w * weight[i + (four + z) * size]
             if w != 0:
                 k = plane + k * pitch
@@ -217,9 +217,7 @@ def scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
 
 
 @loop
-def scatter_tile_pixels(
-    ndim, nearest, grad, grad_image, sizes, c0, c1, at, kind, offset, fraction, near, far, weight, one
-):
+def scatter_tile_pixels(ndim, nearest, grad, grad_image, sizes, c0, c1, at, kind, offset, fraction, near, far, weight, one):
     """Channels by vectors as long as whole ones are left, then as planes do."""
     w, area, across, n = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     (base, first), near_by = pixel_starts(sizes, at), np.uint64(1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.lanes import LANES, lanes_within, place_plane, place_volume
+from stn.ops.cpu.mixed import REST, place_hats
 from stn.ops.padding import REFLECTION, WRAP, ZEROS
 from stn.ops.reference import FAR
 
@@ -23,16 +24,13 @@ BLOCKS = COLUMNS // LANES
 NEARLY_ALL = 1 - 1e-12  # of the weight, in float64: the rest is rounding
 STRIDE = COLUMNS + LANES  # of a row: vectors reach beyond its end
 INSIDE, MIXED, BLANK = range(3)
-REST = 6  # of `weight`: two for each of three axes come before
 
 
 # ---- blocks ----
 
 
 @loop
-def sort_blocks(
-    ndim, nearest, closed, padding, points, w, h, d, low, high, width, block, kind, first, offset, fraction
-):
+def sort_blocks(ndim, nearest, closed, padding, points, w, h, d, low, high, width, block, kind, first, offset, fraction):
     """Write the kinds of a row's blocks, and offsets and fractions of those inside.
 
     closed: the last pixel is inside, see `fill_tile`; so for low, high.
@@ -123,86 +121,62 @@ def in_pairs(padding, w):
 @loop
 def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high, first, near, far, weight, slope):
     """Both taps of each axis for pixels of a row, padding resolved: places, weights, and if `derivative` their slopes."""
-    area, w, h, d, zeros = len(near) // 3, sizes.width, sizes.height, sizes.depth, sizes.padding == ZEROS
-    set_ones(points, start, end)
+    area, w, h, d = len(near) // 3, sizes.width, sizes.height, sizes.depth
+    zeros, padding = sizes.padding == ZEROS, sizes.padding
     for i in range(ndim):
         n, pitch = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
-        at, slowest = i * area + first, i == ndim - 1
-        clear(near, at + end, at + end + LANES)
-        clear(far, at + end, at + end + LANES)
-        ends, paired = (low, high) if slowest else (0, n), (i == 0) & (not nearest) & in_pairs(sizes.padding, w)
-        if (sizes.padding != REFLECTION) & (sizes.padding != WRAP) & (n > 1) & (not nearest):
-            by_hats(zeros, points, i, start, end, n, pitch, at, i * area, near, far, weight)
-            if slowest & ((low > 0) | (high < n)):
-                drop_beyond(points, i, start, end, n, ends, at + i * area, weight)
-            if derivative:
-                slopes_of_hats(zeros, points, i, start, end, n, at + i * area, slope)
-        elif sizes.padding == REFLECTION:
-            by_reflection(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
-            if derivative:
-                slopes_by_reflection(paired, sizes, points, i, start, end, n, at + i * area, slope)
-        elif sizes.padding == WRAP:
-            by_wrapping(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
-            if derivative:
-                slopes_by_wrapping(paired, sizes, points, i, start, end, n, at + i * area, slope)
+        ends = (1.0 * low, 1.0 * high) if i == ndim - 1 else (0.0, 1.0 * n)
+        if (padding != REFLECTION) & (padding != WRAP) & (n > 1) & (not nearest):
+            for j in range(start, end, LANES):
+                place_hats(
+                    points, j, COLUMNS, i, zeros, 1.0 * n, pitch, ends[0], ends[1], near, far, weight, first + j, area,
+                    slope, derivative,
+                )  # fmt: skip
         else:
-            by_clamping(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, i * area, near, far, weight)
-            if derivative:
-                slopes_by_clamping(paired, sizes, points, i, start, end, n, at + i * area, slope)
+            store_axis(
+                nearest, derivative, sizes, points, i, start, end, n, pitch, ends, first, near, far, weight, slope
+            )  # fmt: skip
     if zeros:
         store_rest(points, start, end, REST * area + first, weight)
     else:
         clear(weight, REST * area + first + start, REST * area + first + end)
-
-
-@inline
-def neighbors_of(x, n):
-    """The lower of the two neighbors within the image that lie next to x, and how far x is beyond it."""
-    place = between(np.floor(x), 0.0, n - 2.0)
-    return place, x - place
+    if nearest:
+        join_axes(ndim, start, end, first, near, weight)
 
 
 @loop
-def by_hats(zeros, points, i, start, end, n, pitch, at, before, near, far, weight):
-    """Zeros and border, of at least two pixels: the weight of each of the two falls from 1 to 0 at a distance of 1."""
+def store_axis(nearest, derivative, sizes, points, i, start, end, n, pitch, ends, first, near, far, weight, slope):
+    """One axis, however the padding is."""
+    area = len(near) // 3
+    at, before, paired = i * area + first, i * area, (i == 0) & (not nearest) & in_pairs(sizes.padding, n)
+    if i == 0:
+        set_ones(points, start, end)
+    clear(near, at + end, at + end + LANES)
+    clear(far, at + end, at + end + LANES)
+    if sizes.padding == REFLECTION:
+        by_reflection(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight)
+        if derivative:
+            slopes_by_reflection(paired, sizes, points, i, start, end, n, at + before, slope)
+    elif sizes.padding == WRAP:
+        by_wrapping(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight)
+        if derivative:
+            slopes_by_wrapping(paired, sizes, points, i, start, end, n, at + before, slope)
+    else:
+        by_clamping(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight)
+        if derivative:
+            slopes_by_clamping(paired, sizes, points, i, start, end, n, at + before, slope)
+
+
+@loop
+def join_axes(ndim, start, end, first, near, weight):
+    """Nearest neighbor: the place and the weight of a pixel's only tap, in the rows of x."""
     area = np.uint64(len(near) // 3)
-    for j in range(np.uint64(start), np.uint64(end)):
-        place, t = neighbors_of(points[i, j], n)
-        if not zeros:  # NaN stays
-            t = 0.0 if t < 0.0 else t
-            t = 1.0 if t > 1.0 else t
-        lower, upper = 1.0 - abs(t), 1.0 - abs(t - 1.0)
-        lower, upper = 0.0 if lower < 0.0 else lower, 0.0 if upper < 0.0 else upper
-        k = np.uint64(at) + j
-        near[k] = np.uint32(pitch * place)
-        far[k] = np.uint32(pitch * place + pitch)
-        weight[k + np.uint64(before)] = lower
-        weight[k + np.uint64(before) + area] = upper
-        points[3, j] *= lower + upper
-
-
-@loop
-def drop_beyond(points, i, start, end, n, ends, at, weight):
-    """Taps outside the band have no weight."""
-    area, (low, high) = np.uint64(len(weight) // 7), ends
-    for j in range(np.uint64(start), np.uint64(end)):
-        place, _ = neighbors_of(points[i, j], n)
-        k = np.uint64(at) + j
-        weight[k] = weight[k] if (place >= low) & (place < high) else 0
-        weight[k + area] = weight[k + area] if (place + 1.0 >= low) & (place + 1.0 < high) else 0
-
-
-@loop
-def slopes_of_hats(zeros, points, i, start, end, n, at, slope):
-    """To the right of each kink, as everywhere."""
-    area = np.uint64(len(slope) // 6)
-    for j in range(np.uint64(start), np.uint64(end)):
-        _, t = neighbors_of(points[i, j], n)
-        between_them = (1.0 if (t >= 0.0) & (t < 1.0) else 0.0) if t == t else t
-        before = 1.0 if zeros & (t >= -1.0) & (t < 0.0) else 0.0
-        behind = 1.0 if zeros & (t >= 1.0) & (t < 2.0) else 0.0
-        k = np.uint64(at) + j
-        slope[k], slope[k + area] = before - between_them, between_them - behind
+    for i in range(1, ndim):
+        beyond, above = np.uint64(i) * area, np.uint64(2 * i) * area
+        for j in range(np.uint64(start), np.uint64(end)):
+            k = np.uint64(first) + j
+            near[k] += near[k + beyond]
+            weight[k] *= weight[k + above]
 
 
 @inline
