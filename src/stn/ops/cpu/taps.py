@@ -79,7 +79,8 @@ def sees_nothing(ndim, points, j, w, h, d, real):
 
 @inline
 def within(points, at, n):
-    return lanes_within(points, at, np.nextafter(-1.0, 0.0), np.nextafter(np.float64(n), 0.0))
+    """At -1 exactly the first pixel has no weight yet, but its weight has a slope."""
+    return lanes_within(points, at, -1.0, np.nextafter(np.float64(n), 0.0))
 
 
 @inline
