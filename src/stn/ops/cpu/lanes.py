@@ -186,14 +186,6 @@ class Code:
         b = self.builder
         return [b.zext(b.extract_element(places, INT32(lane)), INT64) for lane in range(LANES)]
 
-    def gathered(self, k: int, at: Any, offsets: Sequence[Any]) -> Any:
-        """One number a lane."""
-        b, base, vector = self.builder, self.pointer(k, at), ir.Constant(self.vector(self.real), ir.Undefined)
-        for lane, offset in enumerate(offsets):
-            number = b.load(b.gep(base, [offset], source_etype=self.real), typ=self.real)
-            vector = b.insert_element(vector, number, INT32(lane))
-        return vector
-
     def row_taps(self, k: int, at: Any, offsets: Sequence[Any]) -> tuple[Lanes, Lanes]:
         """Left and right tap in one row: one load of two neighbors a pixel."""
         b, pair = self.builder, self.vector(self.real, 2)
@@ -341,63 +333,6 @@ def slope_channel_lanes(ndim: int) -> Any:
 
 blend_channels_plane, blend_channels_volume = blend_channel_lanes(2), blend_channel_lanes(3)
 slope_channels_plane, slope_channels_volume = slope_channel_lanes(2), slope_channel_lanes(3)
-
-
-def place_lanes(ndim: int) -> Any:
-    """Store offset and fractions of points j .. of a row as those of pixel i .. of a tile; return the bits of those inside.
-
-    points: rows of `columns` numbers. ends: for each axis between which numbers a point, or if `nearest` the whole number
-    next to it, is inside. most: the last lower tap of each axis, whose points are `pitch` apart. Offsets from `count` on
-    are 0, which a vector may read.
-    """
-
-    @intrinsic
-    def place_pixels(typing, points, columns, j, nearest, ends, most, pitch, count, offset, fraction, i, area):
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            code = Code(context, builder, signature, arguments)
-            _, columns, j, nearest, ends, most, pitch, count, _, _, i, area = arguments
-            nearest, inside, places = builder.trunc(nearest, ir.IntType(1)), None, None
-            for axis in range(ndim):
-                p = code.load(0, builder.add(j, builder.mul(columns, INT64(axis)))).value
-                whole = builder.select(nearest, code.each("rint", p), code.each("floor", p))
-                q, last = builder.select(nearest, whole, p), builder.extract_value(most, axis)
-                low, high = (code.broadcast(builder.extract_value(ends, 2 * axis + side)).value for side in (0, 1))
-                between = builder.and_(builder.fcmp_ordered(">=", q, low), builder.fcmp_ordered("<=", q, high))
-                inside = between if inside is None else builder.and_(inside, between)
-                last = code.broadcast(last).value
-                whole = builder.select(builder.fcmp_ordered(">", whole, last), last, whole)
-                rest = builder.fsub(p, whole)
-                if code.kind(9) is not rest.type.element:
-                    rest = builder.fptrunc(rest, code.vector(code.kind(9)))
-                code.put(rest, 9, builder.add(i, builder.mul(area, INT64(axis))))
-                at = builder.fmul(whole, code.broadcast(builder.extract_value(pitch, axis)).value)
-                places = at if places is None else builder.fadd(places, at)
-            offsets, none = builder.fptoui(places, code.vector(INT32)), ir.Constant(code.vector(INT32), [0] * LANES)
-            code.put(builder.select(code.mask(count), offsets, none), 8, i)
-            return builder.zext(builder.bitcast(inside, ir.IntType(LANES)), INT64)
-
-        given = points, columns, j, nearest, ends, most, pitch, count, offset, fraction, i, area
-        return types.int64(*given), generate
-
-    return place_pixels
-
-
-place_plane, place_volume = place_lanes(2), place_lanes(3)
-
-
-@intrinsic
-def lanes_within(typing, points, at, low, high):
-    """The bits of the LANES numbers that are from low to high. NaN is not."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = Code(context, builder, signature, arguments)
-        _, at, low, high = arguments
-        p = code.load(0, at).value
-        above = builder.fcmp_ordered(">=", p, code.broadcast(low).value)
-        below = builder.fcmp_ordered("<=", p, code.broadcast(high).value)
-        return builder.zext(builder.bitcast(builder.and_(above, below), ir.IntType(LANES)), INT64)
-
-    return types.int64(points, at, low, high), generate
 
 
 @intrinsic

@@ -104,83 +104,27 @@ class Block:
                         b.store(ends[side].value, found[t + side])
             with singles:
                 for place, into in zip(places, found, strict=True):
-                    b.store(code.gathered(k, base, code.lanes_of(place)), into)
+                    b.store(gathered(code, k, base, place), into)
         return [Lanes(b, b.load(into)) for into in found]
 
 
+def gathered(code: Code, k: int, base: Any, places: Any) -> Any:
+    """One number a lane. Gather instructions are slow on half of the CPUs."""
+    b, start, vector = code.builder, code.pointer(k, base), ir.Constant(code.vector(code.real), ir.Undefined)
+    for lane, place in enumerate(code.lanes_of(places)):
+        number = b.load(b.gep(start, [place], source_etype=code.real), typ=code.real)
+        vector = b.insert_element(vector, number, INT32(lane))
+    return vector
+
+
 def mixed(values: list[Lanes], weights: Sides, rest: Lanes, fill: Lanes) -> Lanes:
-    value = contract(values, weights) + rest * fill
-    return unless_nan(value, lambda: contract_known(values, weights) + (rest * fill).unless(rest, 0, rest))
+    filled = (rest * fill).unless(rest, 0, rest)  # the fill value may well be NaN
+    return unless_nan(contract(values, weights) + filled, lambda: contract_known(values, weights) + filled)
 
 
 def sloped(values: list[Lanes], weights: Sides, slopes: Sides, fill: Lanes, axis: int) -> Lanes:
     factors, above = replaced(weights, slopes, axis), [value - fill for value in values]
     return unless_nan(contract(above, factors), lambda: contract_known(above, factors))
-
-
-# ---- intrinsics: taps of LANES pixels along one axis ----
-
-
-@intrinsic
-def place_hats(
-    typing, points, j, columns, axis, zeros, n, pitch, low, high, near, far, weight, i, area, slope, derivative
-):  # fmt: skip
-    """Both taps of pixels i .. along an axis, where there are zeros around the image, or its border is continued.
-
-    They are neighbors within the image, of at least two pixels: the weight of each falls from 1 to 0 at a distance of 1.
-    Row 3 of the points is multiplied by their sum. Taps outside low .. high, see `fill_tile`, have no weight. Any number
-    is a place within the image, so lanes beyond the row need no care.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        b, code = builder, Code(context, builder, signature, arguments)
-        _, j, columns, axis, zeros, n, pitch, low, high, _, _, _, i, area, _, derivative = arguments
-        zeros, first = b.trunc(zeros, ir.IntType(1)), b.icmp_signed("==", axis, INT64(0))
-        nothing, one, two = (ir.Constant(code.vector(ir.DoubleType()), [x] * LANES) for x in (0.0, 1.0, 2.0))
-        minus = ir.Constant(nothing.type, [-1.0] * LANES)
-
-        def all_of(number: Any) -> Any:
-            return code.broadcast(number).value
-
-        def least(x: Any, bound: Any) -> Any:  # NaN stays
-            return b.select(b.fcmp_ordered(">", x, bound), bound, x)
-
-        def most(x: Any, bound: Any) -> Any:
-            return b.select(b.fcmp_ordered("<", x, bound), bound, x)
-
-        def within(x: Any, start: Any, end: Any) -> Any:
-            return b.and_(b.fcmp_ordered(">=", x, start), b.fcmp_ordered("<", x, end))
-
-        def narrow(x: Any) -> Any:
-            return x if isinstance(code.kind(11), ir.DoubleType) else b.fptrunc(x, code.vector(code.kind(11)))
-
-        x = code.load(0, b.add(j, b.mul(columns, axis))).value
-        floor = code.each("floor", x)
-        floor = b.select(b.fcmp_ordered(">=", floor, nothing), floor, nothing)
-        place = least(floor, all_of(b.fsub(n, ir.Constant(ir.DoubleType(), 2.0))))
-        beside, distance = b.fadd(place, one), b.fsub(x, place)
-        t = b.select(zeros, distance, least(most(distance, nothing), one))
-        weights = [most(b.fsub(one, code.each("fabs", b.fsub(t, shift))), nothing) for shift in (nothing, one)]
-        start, end = all_of(low), all_of(high)
-        weights = [b.select(within(k, start, end), w, nothing) for k, w in zip((place, beside), weights, strict=True)]
-        step, (lower, upper) = all_of(pitch), (b.add(i, b.mul(area, b.mul(axis, INT64(k)))) for k in (1, 2))
-        for k, at in ((9, place), (10, beside)):
-            code.put(b.fptoui(b.fmul(at, step), code.vector(INT32)), k, lower)
-        for side, w in enumerate(weights):
-            code.put(narrow(w), 11, b.add(upper, b.mul(area, INT64(side))))
-        total, row = b.fadd(*weights), b.add(j, b.mul(columns, INT64(3)))
-        code.put(b.select(first, total, b.fmul(total, code.load(0, row).value)), 0, row)
-        with b.if_then(b.trunc(derivative, ir.IntType(1))):
-            unknown = b.fcmp_unordered("uno", distance, distance)
-            middle = b.select(within(distance, nothing, one), one, nothing)
-            before = b.select(zeros, b.select(within(distance, minus, nothing), one, nothing), nothing)
-            behind = b.select(zeros, b.select(within(distance, one, two), one, nothing), nothing)
-            for side, slope in enumerate((b.fsub(before, middle), b.fsub(middle, behind))):
-                code.put(narrow(b.select(unknown, distance, slope)), 14, b.add(upper, b.mul(area, INT64(side))))
-        return context.get_dummy_value()
-
-    given = points, j, columns, axis, zeros, n, pitch, low, high, near, far, weight, i, area, slope, derivative
-    return types.void(*given), generate
 
 
 # ---- intrinsics: LANES pixels of a plane, from pixel i of a tile on, `count` of them real ----

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from stn.ops.cpu.blocks import lanes_within, place_hats, place_plane, place_volume
 from stn.ops.cpu.compiling import inline, loop
-from stn.ops.cpu.lanes import LANES, lanes_within, place_plane, place_volume
-from stn.ops.cpu.mixed import REST, place_hats
+from stn.ops.cpu.lanes import LANES
+from stn.ops.cpu.mixed import REST
 from stn.ops.padding import REFLECTION, WRAP, ZEROS
 from stn.ops.reference import FAR
 

@@ -1,0 +1,153 @@
+"""Where the pixels of a block lie, in vector code: whether inside the image, and their taps along an axis if not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from stn.ops.cpu.lanes import INT32, INT64, LANES, Code
+
+
+def place_lanes(ndim: int) -> Any:
+    """Store offset and fractions of points j .. of a row as those of pixel i .. of a tile; return the bits of those inside.
+
+    points: rows of `columns` numbers. ends: for each axis between which numbers a point, or if `nearest` the whole number
+    next to it, is inside. most: the last lower tap of each axis, whose points are `pitch` apart. Offsets from `count` on
+    are 0, which a vector may read.
+    """
+
+    @intrinsic
+    def place_pixels(typing, points, columns, j, nearest, ends, most, pitch, count, offset, fraction, i, area):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature, arguments)
+            _, columns, j, nearest, ends, most, pitch, count, _, _, i, area = arguments
+            nearest, inside, places = builder.trunc(nearest, ir.IntType(1)), None, None
+            for axis in range(ndim):
+                p = code.load(0, builder.add(j, builder.mul(columns, INT64(axis)))).value
+                whole = builder.select(nearest, code.each("rint", p), code.each("floor", p))
+                q, last = builder.select(nearest, whole, p), builder.extract_value(most, axis)
+                low, high = (code.broadcast(builder.extract_value(ends, 2 * axis + side)).value for side in (0, 1))
+                between = builder.and_(builder.fcmp_ordered(">=", q, low), builder.fcmp_ordered("<=", q, high))
+                inside = between if inside is None else builder.and_(inside, between)
+                last = code.broadcast(last).value
+                whole = builder.select(builder.fcmp_ordered(">", whole, last), last, whole)
+                rest = builder.fsub(p, whole)
+                if code.kind(9) is not rest.type.element:
+                    rest = builder.fptrunc(rest, code.vector(code.kind(9)))
+                code.put(rest, 9, builder.add(i, builder.mul(area, INT64(axis))))
+                at = builder.fmul(whole, code.broadcast(builder.extract_value(pitch, axis)).value)
+                places = at if places is None else builder.fadd(places, at)
+            offsets, none = builder.fptoui(places, code.vector(INT32)), ir.Constant(code.vector(INT32), [0] * LANES)
+            code.put(builder.select(code.mask(count), offsets, none), 8, i)
+            return builder.zext(builder.bitcast(inside, ir.IntType(LANES)), INT64)
+
+        given = points, columns, j, nearest, ends, most, pitch, count, offset, fraction, i, area
+        return types.int64(*given), generate
+
+    return place_pixels
+
+
+place_plane, place_volume = place_lanes(2), place_lanes(3)
+
+
+@intrinsic
+def lanes_within(typing, points, at, low, high):
+    """The bits of the LANES numbers that are from low to high. NaN is not."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = Code(context, builder, signature, arguments)
+        _, at, low, high = arguments
+        p = code.load(0, at).value
+        above = builder.fcmp_ordered(">=", p, code.broadcast(low).value)
+        below = builder.fcmp_ordered("<=", p, code.broadcast(high).value)
+        return builder.zext(builder.bitcast(builder.and_(above, below), ir.IntType(LANES)), INT64)
+
+    return types.int64(points, at, low, high), generate
+
+
+# ---- zeros around the image, or its border continued: taps along one axis ----
+
+
+class Hats:
+    """Two neighbors within the image, of at least two pixels: the weight of each falls from 1 to 0 at a distance of 1."""
+
+    def __init__(self, code: Code, x: Any, n: Any, zeros: Any) -> None:
+        self.code, self.builder, self.zeros = code, code.builder, zeros
+        self.nothing, self.one, two = (self.all_of(ir.Constant(ir.DoubleType(), number)) for number in (0.0, 1.0, 2.0))
+        b, floor = self.builder, code.each("floor", x)
+        floor = b.select(b.fcmp_ordered(">=", floor, self.nothing), floor, self.nothing)  # any number, as NaN, is a place
+        self.places = [self.least(floor, b.fsub(self.all_of(n), two))]
+        self.places.append(b.fadd(self.places[0], self.one))
+        self.distance = b.fsub(x, self.places[0])
+
+    def all_of(self, number: Any) -> Any:
+        return self.code.broadcast(number).value
+
+    def least(self, x: Any, bound: Any) -> Any:
+        """NaN stays."""
+        return self.builder.select(self.builder.fcmp_ordered(">", x, bound), bound, x)
+
+    def most(self, x: Any, bound: Any) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered("<", x, bound), bound, x)
+
+    def within(self, x: Any, start: Any, end: Any) -> Any:
+        return self.builder.and_(self.builder.fcmp_ordered(">=", x, start), self.builder.fcmp_ordered("<", x, end))
+
+    def weights(self, low: Any, high: Any) -> list[Any]:
+        """0 of a tap outside low .. high."""
+        b, start, end = self.builder, self.all_of(low), self.all_of(high)
+        t = b.select(self.zeros, self.distance, self.least(self.most(self.distance, self.nothing), self.one))
+        away = [self.code.each("fabs", b.fsub(t, shift)) for shift in (self.nothing, self.one)]
+        weights = [self.most(b.fsub(self.one, distance), self.nothing) for distance in away]
+        pairs = zip(self.places, weights, strict=True)
+        return [b.select(self.within(place, start, end), weight, self.nothing) for place, weight in pairs]
+
+    def slopes(self) -> list[Any]:
+        """Of the weights, to the right of each kink, as everywhere."""
+        b, t = self.builder, self.distance
+        minus, two = b.fsub(self.nothing, self.one), b.fadd(self.one, self.one)
+        before, middle, behind = (
+            b.select(self.within(t, *ends), self.one, self.nothing)
+            for ends in ((minus, self.nothing), (self.nothing, self.one), (self.one, two))
+        )
+        before, behind = (b.select(self.zeros, slope, self.nothing) for slope in (before, behind))
+        unknown = b.fcmp_unordered("uno", t, t)
+        return [b.select(unknown, t, slope) for slope in (b.fsub(before, middle), b.fsub(middle, behind))]
+
+
+def put_sides(code: Code, values: Sequence[Any], k: int, at: Any, area: Any) -> None:
+    """Store the lower and the upper tap's numbers in argument k, `area` apart."""
+    for side, value in enumerate(values):
+        real = code.vector(code.kind(k))
+        value = value if value.type == real else code.builder.fptrunc(value, real)
+        code.put(value, k, code.builder.add(at, code.builder.mul(area, INT64(side))))
+
+
+@intrinsic
+def place_hats(
+    typing, points, j, columns, axis, zeros, n, pitch, low, high, near, far, weight, i, area, slope, derivative
+):  # fmt: skip
+    """Both taps of pixels i .. along an axis. Row 3 of the points is multiplied by the sum of their weights."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        b, code = builder, Code(context, builder, signature, arguments)
+        _, j, columns, axis, zeros, n, pitch, low, high, _, _, _, i, area, _, derivative = arguments
+        x = code.load(0, b.add(j, b.mul(columns, axis))).value
+        hats = Hats(code, x, n, b.trunc(zeros, ir.IntType(1)))
+        weights, row = hats.weights(low, high), b.add(j, b.mul(columns, INT64(3)))
+        one_axis, two_axes = b.add(i, b.mul(area, axis)), b.add(i, b.mul(area, b.mul(axis, INT64(2))))
+        for k, place in zip((9, 10), hats.places, strict=True):
+            code.put(b.fptoui(b.fmul(place, hats.all_of(pitch)), code.vector(INT32)), k, one_axis)
+        put_sides(code, weights, 11, two_axes, area)
+        total, first = b.fadd(*weights), b.icmp_signed("==", axis, INT64(0))
+        code.put(b.select(first, total, b.fmul(total, code.load(0, row).value)), 0, row)
+        with b.if_then(b.trunc(derivative, ir.IntType(1))):
+            put_sides(code, hats.slopes(), 14, two_axes, area)
+        return context.get_dummy_value()
+
+    given = points, j, columns, axis, zeros, n, pitch, low, high, near, far, weight, i, area, slope, derivative
+    return types.void(*given), generate
