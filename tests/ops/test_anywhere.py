@@ -39,10 +39,8 @@ def points(kind: str, size: tuple[int, ...]) -> Tensor:
 def found_by(image: Tensor, grid: Tensor, **options: object) -> tuple[Tensor, ...]:
     """The value, and the gradients in the image and in the points."""
     image, grid = image.detach().requires_grad_(), grid.detach().requires_grad_()
-    out = stn.grid_sample(image, grid, units="pixel", **options)  # type: ignore[arg-type]
-    weight = (
-        torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(1)) if weight is None else weight
-    )
+    out = stn.grid_sample(image, grid, units="pixel", **options)  # type: ignore[call-overload]
+    weight = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(1))
     return out, *torch.autograd.grad(out, (image, grid), weight)
 
 
