@@ -145,7 +145,7 @@ BSPLINE = Cubic(2 / 3, -1.0, 1 / 2, 4 / 3, -2.0, 1.0, -1 / 6)
 KNOWN = (
     Interpolation("nearest", (0,), nearest, rounds=True, kernels=BOTH, volumes=BOTH, grid_sample=(2, 3)),
     Interpolation("bilinear", (0, 1), bilinear, kernels=BOTH, volumes=BOTH, grid_sample=(2, 3)),
-    # torch's and OpenCV's. Of volumes 64 taps take half a minute to compile for a GPU.
+    # torch's and OpenCV's. For volumes, 64 taps take too long to compile for a GPU.
     Interpolation("bicubic", FOUR, convolution(-0.75), cubic=keys(-0.75), kernels=BOTH, volumes=("cpu",), grid_sample=(2,)),
     # Pillow's bicubic
     Interpolation("catmull_rom", FOUR, convolution(-0.5), cubic=keys(-0.5), kernels=BOTH, volumes=("cpu",)),
