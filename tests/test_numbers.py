@@ -109,7 +109,7 @@ CHECKED: dict[str, dict[str, Numbers]] = {
     },
     "docs/sampling.md": {
         r"`antialias=True` \| ([\d.]+) / ([\d.]+); ": lambda: option_costs("antialias=True"),
-        r"; ([\d.]+) / ([\d.]+) if a `Pyramid`": lambda: option_costs("antialias=True, pyramid at hand"),
+        r"; ([\d.]+) / ([\d.]+) if a `Pyramid`": lambda: option_costs("antialias=True, existing pyramid"),
         r'`antialias="anisotropic"` \| ([\d.]+) / ([\d.]+), ': lambda: option_costs('antialias="anisotropic"'),
         r'`gradient="wide"` \| ([\d.]+) / (\d+) \|': lambda: option_costs('gradient="wide"'),
         r'`mode="bicubic"` or `"catmull_rom"` \| (\d) / ([\d.]+) \|': lambda: option_costs('mode="bicubic"'),

@@ -59,7 +59,7 @@ def test_rows_table_and_figure(tmp_path: Path) -> None:
     text = (tmp_path / "tiny.md").read_text()
     assert "- Not trained yet: fcn/r." in text and "- Above the paper's error: fcn/none." in text
     mixed = [row | {"error_percent": error} for row, error in zip(rows, (5.0, 6.0, 5.0, 4.0), strict=True)]
-    assert "below the one of the same seed: st-fcn-rigid/none 1 of 2." in markdown("tiny", TINY, mixed, "full")
+    assert "than the baseline of the same seed: st-fcn-rigid/none 1 of 2." in markdown("tiny", TINY, mixed, "full")
     assert "same seed" not in markdown("tiny", TINY, mixed[:3], "full")
     assert (
         "| ST-FCN rigid | **" in text

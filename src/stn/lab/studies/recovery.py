@@ -5,7 +5,8 @@
 The fixed image is the middle half of 400x400 pixels of a photograph (scikit-image, extra `bench`), shifted by so many
 pixels in several directions and rotated by up to 10 degrees. The search starts at the identity. It minimizes the mean
 squared error in 300 steps along theta's gradient; their length falls from 0.006 (1.2 pixels) to 0. "Adam" uses this
-length as the learning rate of Adam. "Look of a quarter" samples 50x50 pixels, not 200x200. Success means a mean error below one pixel.
+length as the learning rate of Adam. "Look of a quarter" samples 50x50 pixels instead of 200x200. Success means that the
+mean error is below one pixel.
 """
 
 from __future__ import annotations
