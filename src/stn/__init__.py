@@ -1,4 +1,4 @@
-"""Spatial transformers for PyTorch: layers that learn where to look."""
+"""Spatial transformers for PyTorch: layers that learn which region of an image to sample."""
 
 from stn import export
 from stn._check import InputError

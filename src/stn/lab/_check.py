@@ -14,7 +14,7 @@ from stn._check.values import integer
 
 def at_most(name: str, value: int, most: int) -> None:
     if value > most:
-        fail(f"{name} must be at most {most}, as many as there are to show; got {value}")
+        fail(f"{name} must be at most {most}, the number of images; got {value}")
 
 
 def device(name: str, value: str) -> None:
@@ -24,17 +24,17 @@ def device(name: str, value: str) -> None:
         fail(f"{name} must be cpu, cuda or cuda and a number, as in cuda:1; got {value!r}")
     count = torch.cuda.device_count()
     if kind == "cuda" and int(index or 0) >= count:
-        fail(f"{name} must be a device that torch sees, and it sees {count} of CUDA; got {value!r}")
+        fail(f"{name} must be an available device; torch finds {count} CUDA devices; got {value!r}")
 
 
 def divisible(name: str, value: int, parts: int) -> None:
     if value % parts:
-        fail(f"{name} must be a multiple of the {parts} processes that share it; got {value!r}")
+        fail(f"{name} must be a multiple of the {parts} processes; got {value!r}")
 
 
 def kind(name: str, value: object, like: object) -> None:
     """A setting of the type of its default; a whole number is a number, too."""
-    wanted = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}[type(like)]
+    wanted = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[type(like)]
     types = (int, float) if isinstance(like, float) else type(like)
     if not isinstance(value, types) or (isinstance(value, bool) and not isinstance(like, bool)):
         fail(f"{name} must be {wanted}; got {value!r}")
@@ -46,7 +46,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileError(f"{path} must be a file that can be read; {reason(error)}") from error
+        raise FileError(f"{path} must be a readable file; {reason(error)}") from error
 
 
 def seed(name: str, value: int) -> None:

@@ -77,7 +77,7 @@ class BSplineWarp(Warp):
         return (xy.to(dtype) + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
-        """Spread axis by axis: a matrix (pixels of the axis, control points of the axis), never one of all pixels."""
+        """Evaluate axis by axis, with a matrix (pixels of the axis, control points of the axis) per axis."""
         return spread(self.coefficients.to(self.working_dtype), size, align_corners)
 
 

@@ -76,11 +76,11 @@ class Velocity(Family["FlowWarp"]):
         return FlowWarp(velocity, self.squarings, theta.dtype)
 
 
-EXTENT = 1.5  # half a width of the lattice: what flows out of the image must be followed there, to find its way back
+EXTENT = 1.5  # half width of the lattice: points that leave the image are followed there, so that the inverse finds them
 
 
 class FlowWarp(Warp):
-    """The flow of a stationary velocity field after one unit of time: a stored field of displacements."""
+    """The flow of a stationary velocity field after one unit of time, stored as a field of displacements."""
 
     def __init__(self, velocity: Tensor, squarings: int, dtype: torch.dtype) -> None:  # (N[, K], *resolution, d)
         self.velocity, self.squarings = velocity, squarings

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Warp(ABC):
     """A batch of maps from target to source points. Families make warps, and `a @ b` composes them: first b, then a.
 
-    `batch` is (N,), or (N, K): K looks at each image. The tests hold every warp to these laws:
+    `batch` is (N,), or (N, K): K looks at each image. Every warp satisfies these laws, which the tests check:
 
     - `sample(image)` at a pixel is the image at `points` of that pixel's center;
     - `grid(size)` is `points` of the lattice of that size;
@@ -222,10 +222,10 @@ class ComposedWarp(Warp):
         return torch.where(lost, torch.inf, torch.where(lost, 0, outer) @ torch.where(lost, 0, inner))
 
     def _between(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the points that the outer warp maps, and whether the inner warp lost them on a horizon.
+        """Return the points for the outer warp, and whether the inner warp mapped them to infinity.
 
-        No outer warp brings a lost point back. The middle replaces it: infinity times zero would make the whole
-        gradient of both warps NaN.
+        Such a point stays infinite. The center replaces it, because infinity times zero would make the whole gradient of
+        both warps NaN.
         """
         between = over_batch(self.inner, self.inner._map, xy)
         lost = between.isinf().any(dim=-1, keepdim=True)

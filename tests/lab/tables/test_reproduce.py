@@ -87,7 +87,7 @@ def test_what_is_there_is_left_alone_and_a_changed_recipe_is_not(tmp_path: Path,
     changed = dataclasses.replace(TINY, cells=(dataclasses.replace(TINY.cells[1], run=dataclasses.replace(RUN, lr=1e-3)),))
     monkeypatch.setitem(TABLES, "tiny", changed)
     with pytest.raises(
-        InputError, match="cell fcn/none, seed 0: the run in .* has lr=0.003; give the same, or a new folder"
+        InputError, match="cell fcn/none, seed 0: the run in .* has lr=0.003; use the same settings, or a new folder"
     ):
         make(tmp_path, cells=["fcn/none"])
     rows = reproduce("tiny", root=None, out=tmp_path / "tiny", runs=tmp_path / "new")
@@ -156,7 +156,7 @@ def test_a_worker_that_is_killed_ends_the_command_with_a_sentence(tmp_path: Path
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(InputError, match="a worker was killed, .* the same command goes on where it was"):
+    with pytest.raises(InputError, match="a worker process was killed, .* the same command continues from there"):
         make(tmp_path, cells=["fcn/*"], workers=2)
     killer.join()
 

@@ -92,7 +92,7 @@ def begun(file: Path, document: Path, resume: bool) -> tuple[Row, list[Row]] | N
             markdown(header, rows)
             return header, rows
         except Exception as error:  # whatever a row of another form led to
-            _check.fail(f"{file} must hold rows of stn bench to go on; reading them ended in {type(error).__name__}")
+            _check.fail(f"{file} must hold rows of stn bench; reading them raised {type(error).__name__}")
     for path in (file, document):
         if path.exists():
             print(f"stn: {path} is kept as {aside(path)}", file=sys.stderr)

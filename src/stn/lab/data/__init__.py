@@ -43,7 +43,7 @@ def load(name: str, root: Path | str | None = None, *, download: bool = False) -
     if name == "mnist":
         return load_mnist(root, download=download)
     if download:
-        _check.fail(f"download must be False for data={name!r}, whose files are yours to fetch; got True")
+        _check.fail(f"download must be False for data={name!r}, whose files cannot be downloaded automatically; got True")
     splits, repairs = REPAIRED[name](root)
     if any(repairs.values()):
         warnings.warn(f"{root}: {describe(repairs)}", RepairWarning, stacklevel=2)

@@ -245,7 +245,7 @@ def _table(path: Path, *kinds: Callable[[str], Any]) -> dict[int, tuple[Any, ...
     table: dict[int, tuple[Any, ...]] = {}
     for number, *values in _rows(path, int, *kinds):
         if number in table:
-            _check.fail(f"{path} must have each id once; it has {number} again")
+            _check.fail(f"{path} must have each id once; {number} occurs again")
         table[number] = tuple(values)
     return table
 

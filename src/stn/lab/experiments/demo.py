@@ -31,7 +31,7 @@ def replaceable(folder: RunFolder) -> None:
     there = {path.name for path in folder.path.iterdir() if path.suffix != ".partial"}
     if there and MARK not in there:
         _check.fail(
-            f"out must be a folder for the demonstration's runs; {folder.path} is there, and stn demo did not make it"
+            f"out must be a folder for the demonstration's runs; {folder.path} exists, and stn demo did not create it"
         )
     if strange := sorted(there - MADE):
         _check.fail(f"out must be a folder for the demonstration's runs; {folder.path} also holds {strange[0]}")

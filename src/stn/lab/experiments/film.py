@@ -98,7 +98,7 @@ def developed(folder: RunFolder) -> tuple[AbstractSpatialTransformer, Tensor, li
         with torch.inference_mode():
             return layer, film["images"], list(scenes(layer, film["images"], film["frames"]))
     except Exception as error:  # whatever a film of another form led to
-        _check.fail(f"{folder.checkpoint} must hold the film of its run; showing it ended in {type(error).__name__}")
+        _check.fail(f"{folder.checkpoint} must hold the film of its run; drawing it raised {type(error).__name__}")
 
 
 # ---- a small picture without a plotting library ----

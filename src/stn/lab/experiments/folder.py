@@ -51,15 +51,15 @@ class RunFolder:
         if resume and self.exists():
             differing = [f"{name}={there!r}" for name, (_, there) in run.differences(self.run()).items()]
             if differing:
-                _check.fail(f"the run in {self.path} has {', '.join(differing)}; give the same, or a new folder")
+                _check.fail(f"the run in {self.path} has {', '.join(differing)}; use the same settings, or a new folder")
             rows, bad = parsed(self._rows, is_row)
             if not self.checkpoint.exists() and len(rows) + bad:
                 _check.fail(
-                    f"the run in {self.path} must have checkpoints/last.pt to go on; it has {len(rows) + bad} rows and no "
-                    "checkpoint. Put it back, or train in a new folder"
+                    f"the run in {self.path} must have checkpoints/last.pt to continue; it has {len(rows) + bad} rows and "
+                    "no checkpoint. Restore it, or train in a new folder"
                 )
         elif self.path.exists() and (not self.path.is_dir() or self._in_use()):
-            _check.fail(f"out must be a new or an empty folder, or that of a run to resume; got {self.path}")
+            _check.fail(f"out must be a new or an empty folder, or the folder of a run with resume=True; got {self.path}")
         elif not self.path.exists():
             _check.writable_folder("out", self.path.parent)
 
@@ -108,7 +108,7 @@ class RunFolder:
         writer = values.pop("written_by", {})
         number = writer.get("format", 0) if isinstance(writer, dict) else None
         if not isinstance(number, int):
-            _check.fail(f"{self.config} must say by which version it was written; got {writer!r}")
+            _check.fail(f"{self.config} must name the version that wrote it; got {writer!r}")
         if number > FORMAT:
             newer(self.config, writer)
         try:
@@ -159,8 +159,8 @@ class RunFolder:
             raise
         except Exception as error:  # whatever a part of another form led torch to
             _check.fail(
-                f"{self.checkpoint} must hold the network that this version of the library builds for its run; taking it "
-                f"over ended in {type(error).__name__}. Train anew, in another folder or after deleting this one"
+                f"{self.checkpoint} must hold the network that this version of the library builds for its run; loading it "
+                f"raised {type(error).__name__}. Train again, in another folder or after deleting this one"
             )
 
 

@@ -19,7 +19,7 @@ def present(accelerator: str, devices: int) -> None:
     if accelerator == "cuda":
         lab_check.device("accelerator", f"cuda:{devices - 1}" if devices > 1 else "cuda")
     if accelerator == "mps" and not torch.backends.mps.is_available():
-        _check.fail("accelerator must be a device that torch sees; got 'mps'")
+        _check.fail("accelerator must be an available device; got 'mps'")
 
 
 def processor() -> str:

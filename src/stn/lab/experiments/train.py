@@ -80,8 +80,8 @@ def _trained(run: Run, folder: RunFolder, resume: bool, quiet: bool) -> list[Row
             raise
         rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")  # the process group may never have come to be
         raise ProcessLost(
-            f"process {rank} of {devices * machines} lost another one, and ends. What {folder.path} holds is kept: the same "
-            "command with --resume goes on from there"
+            f"process {rank} of {devices * machines} lost contact with another one and exits. The files in {folder.path} "
+            "are kept; the same command with --resume continues from there"
         ) from error
 
 

@@ -149,7 +149,7 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Generator[R
                 bar.update(task, completed=sum(map(_epochs_done, jobs)))
             complete = True
         except BrokenProcessPool:
-            _check.fail("a worker was killed, perhaps for want of memory; the same command goes on where it was")
+            _check.fail("a worker process was killed, perhaps because memory ran out; the same command continues from there")
         finally:  # ended by hand, too: a broken pool may wait forever for a worker that was just being started
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children() if not complete else []:  # what they did is in their folders

@@ -57,9 +57,9 @@ class Results(NamedTuple):
             with lab_check.reading(self.document):
                 ours = COMMAND.encode() in self.document.read_bytes()
             if not ours:
-                _check.fail(f"out must be free, or a table of this command; {self.document} is another document")
+                _check.fail(f"out must be a new file, or a table of this command; {self.document} is another document")
         elif self.picture.exists() and not self.file.exists():
-            _check.fail(f"out must be free, or a table of this command; {self.picture} is another picture")
+            _check.fail(f"out must be a new file, or a table of this command; {self.picture} is another picture")
 
     def rows(self) -> list[Row]:
         return [row for row in read_rows(self.file, self.is_row) if self.is_current(row)]
