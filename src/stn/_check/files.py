@@ -20,6 +20,7 @@ REASONS = {
     errno.EPERM: "permission is denied",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOTDIR: "a part of its path is a file",
+    errno.EEXIST: "a file has the name of its folder",
     errno.EISDIR: "it is a folder",
     errno.ENOENT: "its folder does not exist",
     errno.EMFILE: "too many files are open",

@@ -11,6 +11,7 @@ from torch import Tensor
 from stn import _check
 from stn.grid import axis
 from stn.transforms.base import Family, numbers_of_lattice
+from stn.transforms.batches import by
 from stn.transforms.warp import Warp
 
 
@@ -66,6 +67,9 @@ class BSplineWarp(Warp):
         self.ndim = coefficients.shape[-1]
         self.batch = tuple(coefficients.shape[: -self.ndim - 1])
         self.dtype, self.device = coefficients.dtype, coefficients.device
+
+    def _details(self) -> Sequence[str]:
+        return (f"{by(self.coefficients.shape[len(self.batch) : -1])} control points",)
 
     def _map(self, xy: Tensor) -> Tensor:
         dtype = torch.promote_types(self.working_dtype, xy.dtype)

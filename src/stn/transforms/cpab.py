@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from stn import _check
 from stn.transforms.base import Family, numbers_of_lattice
+from stn.transforms.batches import by
 from stn.transforms.warp import Warp
 
 
@@ -84,6 +85,10 @@ class CPABWarp(Warp):
         self.ndim = nodes.shape[-1]
         self.batch = tuple(nodes.shape[: -self.ndim - 1])
         self.dtype, self.device = nodes.dtype, nodes.device
+
+    def _details(self) -> Sequence[str]:
+        cells = [n - 1 for n in self.nodes.shape[len(self.batch) : -1]]
+        return (f"{by(cells)} cells", f"steps={self.steps}")
 
     def inverse(self) -> CPABWarp:
         """Return the flow of the negated velocity."""

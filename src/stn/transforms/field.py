@@ -15,6 +15,7 @@ from stn.grid import half_extent
 from stn.ops.context import coordinate_dtype
 from stn.ops.sample import affine_sample, grid_sample
 from stn.transforms.base import Family, numbers_of_lattice
+from stn.transforms.batches import by
 from stn.transforms.warp import Warp
 
 
@@ -87,6 +88,9 @@ class FieldWarp(Warp):
         self.ndim = field.shape[-1]
         self.batch = tuple(field.shape[: -self.ndim - 1])
         self.dtype, self.device = dtype or field.dtype, field.device
+
+    def _details(self) -> Sequence[str]:
+        return (f"{by(self.field.shape[len(self.batch) : -1])} displacements", f"align_corners={self.align_corners}")
 
     def _as_image(self) -> Tensor:
         """(N * K, d, *shape)."""

@@ -44,6 +44,9 @@ class MatrixWarp(Warp):
     def is_affine(self) -> bool:
         return self.matrix.shape[-2] == self.ndim
 
+    def _details(self) -> Sequence[str]:
+        return ("affine" if self.is_affine else "projective",)
+
     def inverse(self, *, check: bool = True) -> MatrixWarp:
         """Return the warp of the inverse matrix, from source to target points.
 

@@ -113,6 +113,9 @@ class ThinPlateWarp(Warp):
         self.ndim = coefficients.shape[-1]
         self.dtype, self.device = dtype, coefficients.device
 
+    def _details(self) -> Sequence[str]:
+        return (f"{len(self.control_points)} control points",)
+
     def _map(self, xy: Tensor) -> Tensor:
         precise = xy.to(self.coefficients.dtype)
         moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients

@@ -12,6 +12,7 @@ from stn import _check
 from stn.ops.options import CallOptions
 from stn.ops.sample import displaced_sample
 from stn.transforms.base import Family, numbers_of_lattice
+from stn.transforms.batches import by
 from stn.transforms.bspline import spread
 from stn.transforms.field import FieldWarp
 from stn.transforms.warp import Warp
@@ -87,6 +88,9 @@ class FlowWarp(Warp):
         displacement = flow(velocity / EXTENT, squarings) * EXTENT
         self.stored = FieldWarp(displacement, align_corners=True, extent=EXTENT, dtype=dtype)
         self.batch, self.ndim, self.dtype, self.device = self.stored.batch, self.stored.ndim, dtype, self.stored.device
+
+    def _details(self) -> Sequence[str]:
+        return (f"{by(self.velocity.shape[len(self.batch) : -1])} velocities", f"squarings={self.squarings}")
 
     def inverse(self) -> FlowWarp:
         """Return the flow of the negated velocity."""
