@@ -77,7 +77,7 @@ class Birds(Dataset[tuple[Tensor, int]]):
 
 
 class BirdSplits(NamedTuple):
-    """What is learned from, what decisions are made on, and what is only ever reported."""
+    """Training, validation and test images."""
 
     train: Birds
     valid: Birds

@@ -1,4 +1,4 @@
-"""Checkpoints: written with their run's settings, the versions and a checksum, and believed only if all of them fit."""
+"""Checkpoints, with the settings of the run, the versions and a checksum, which are all verified when reading."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stn.lab.experiments.rows import Row, is_row
 from stn.lab.experiments.runs import Run
 
 State = dict[str, Any]
-FORMAT = 1  # of run folders; of those that earlier versions wrote without saying so, 0
+FORMAT = 1  # format of run folders; 0 for earlier versions, which did not store it
 PARTS: dict[str, Any] = dict.fromkeys(("network", "average", "optimizer", "schedule", "evaluated"), Mapping)
 PROGRESS: dict[str, Any] = {"epoch": int, "step": int, "seconds": int | float, "rows": list}
 WEIGHTS = ("network", "average", "evaluated")
 
 
 def written_by() -> Row:
-    """What a run folder says of the versions that wrote it."""
+    """Return the versions that a run folder stores."""
     return {"format": FORMAT, "stn": stn_version(), "torch": str(torch.__version__)}
 
 
@@ -42,9 +42,9 @@ def write_checkpoint(path: Path, state: State, run: Run) -> None:
 
 
 def read_checkpoint(path: Path, run: Run) -> State:
-    """The checkpoint of this run.
+    """Read the checkpoint of this run.
 
-    Raises: InputError if it is damaged, another run's, or a newer version's.
+    Raises: InputError if it is damaged, from another run, or from a newer version.
     """
     state = _loaded(path)
     if not isinstance(state, dict):
@@ -60,7 +60,7 @@ def read_checkpoint(path: Path, run: Run) -> State:
 def _loaded(path: Path) -> Any:
     try:
         return read_tensors(path)
-    except Exception as error:  # whatever the damaged bytes led it to
+    except Exception as error:  # damaged bytes can raise anything
         _check.fail(f"{path} must be a checkpoint of a run; reading it raised {type(error).__name__}")
 
 
@@ -124,7 +124,7 @@ def _check_settings(path: Path, state: State, run: Run) -> None:
 
 
 def checksum(value: object) -> str:
-    """SHA-256 of tensors, numbers and names in lists and dictionaries, in their order."""
+    """Return the SHA-256 of tensors, numbers and names in lists and dictionaries, in their order."""
     sha256 = hashlib.sha256()
     for piece in _pieces(value):
         sha256.update(piece)
