@@ -30,13 +30,13 @@ TRAIN = ["train", "--model", "fcn", "--distortion", "none", "--epochs", 2, "--dr
         ("train", "batch_size must be", "--batch-size must be"),
         ("train", "accelerator must be one of", "--device must be one of"),
         ("train", "a is not there (download=True fetches it)", "a is not there (--download fetches it)"),
-        ("train", "the run in x has epochs=3, lr=0.1; give", "the run in x has --epochs 3, --lr 0.1; give"),
+        ("train", "the run in x has epochs=3, lr=0.1; use", "the run in x has --epochs 3, --lr 0.1; use"),
         ("train", "Lower lr (now 3.0) or localization_lr (now 1)", "Lower --lr (now 3.0) or --localization-lr (now 1)"),
         ("train", "runs/lr/config.json: lr must be positive", "runs/lr/config.json: lr must be positive"),
-        ("warp", "corners goes without shear; got shear too", "--corners goes without --shear; got --shear too"),
+        ("warp", "corners cannot be combined with shear;", "--corners cannot be combined with --shear;"),
         ("warp", "out must end in .npy", "OUT must end in .npy"),
         ("report", "out must end in .html", "--out must end in .html"),
-        ("register", "moving must show something", "MOVING must show something"),
+        ("register", "moving must not be constant", "MOVING must not be constant"),
         ("reproduce", "cell fcn/r, seed 0: root must name x", "cell fcn/r, seed 0: --root must name x"),
         ("stn", "lr must be positive", "lr must be positive"),
     ],
@@ -56,7 +56,7 @@ def raising(error: BaseException) -> Any:
     "error, code, said",
     [
         (InputError("draws must be an integer"), 2, "stn: --draws must be an integer\n"),
-        (MemoryError(), 2, "stn: evaluate needs more memory than there is\n"),
+        (MemoryError(), 2, "stn: evaluate needs more memory than is available\n"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 2, "stn: evaluate needs more memory"),
         (OSError(errno.ENOSPC, "No space left on device", "f.txt"), 2, "stn: f.txt: the disk is full\n"),
         (OSError(errno.EMFILE, "Too many open files"), 2, "stn: evaluate: too many files are open\n"),
@@ -78,7 +78,7 @@ def test_an_error_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
         command("evaluate", "run")
 
 
-@pytest.mark.parametrize("name, way", (("train", "with --resume goes on"), ("reproduce", "the same command goes on")))
+@pytest.mark.parametrize("name, way", (("train", "with --resume continues"), ("reproduce", "the same command continues")))
 def test_who_can_go_on_says_how(name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stn.lab.experiments.train.train", raising(KeyboardInterrupt()))
     monkeypatch.setattr("stn.lab.tables.reproduce.train", raising(KeyboardInterrupt()))
@@ -106,7 +106,7 @@ def test_a_signal_between_two_steps_loses_nothing(
     assert command(*TRAIN, "--out", tmp_path / "whole")[0] == 0
     monkeypatch.setattr(Trainer, "_step", signalled)
     ended, _, error = command(*TRAIN, "--out", tmp_path / "run")
-    assert ended == code and "interrupted; the same command with --resume goes on" in error
+    assert ended == code and "interrupted; the same command with --resume continues" in error
     assert not list((tmp_path / "run").rglob("*.partial")) and len(RunFolder(tmp_path / "run").rows()) == 1
     assert command(*TRAIN, "--out", tmp_path / "run", "--resume")[0] == 0
     assert results(tmp_path / "run") == results(tmp_path / "whole")

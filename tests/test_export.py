@@ -170,7 +170,7 @@ class Inverts(nn.Module):
 
 
 def test_an_operator_that_onnx_lacks_is_named() -> None:
-    with pytest.raises(stn.InputError, match="the model must be made of operators that ONNX has; .*"):
+    with pytest.raises(stn.InputError, match="the model must consist of operators that ONNX has; .*"):
         to_onnx(Inverts(), torch.eye(3).expand(2, 3, 3))
 
 
@@ -180,7 +180,7 @@ def test_older_opsets_refuse_what_they_cannot_do() -> None:
         x, axis = onnx_ir.val("x", onnx_ir.DataType.INT64, [2]), onnx_ir.val("axis", onnx_ir.DataType.INT64, [2])
         node = onnx_ir.node(kind, [x, axis])
         graph = onnx_ir.Graph([x, axis], node.outputs, nodes=[node], opset_imports={"": 18}, name="graph")
-        with pytest.raises(stn.InputError, match=f"opset must be at least {least} for a model that needs {kind}"):
+        with pytest.raises(stn.InputError, match=f"opset must be at least {least} for a model with the operator {kind}"):
             older.rewrite(onnx_ir.Model(graph, ir_version=10), opset)
 
 

@@ -155,15 +155,15 @@ def test_a_full_disk_ends_in_a_sentence_and_keeps_what_is_there(
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        (["warp", "in.png", "in.png"], "OUT must be another file than those that are read"),
-        (["warp", "in.png", "./in.png"], "OUT must be another file than those that are read"),
-        (["register", "in.png", "in.png", "in.png"], "OUT must be another file than those that are read"),
-        (["register", "in.png", "in.png", "o.npy", "--theta", "o.npy"], "--theta must be another file than out"),
+        (["warp", "in.png", "in.png"], "OUT must not be an input file"),
+        (["warp", "in.png", "./in.png"], "OUT must not be an input file"),
+        (["register", "in.png", "in.png", "in.png"], "OUT must not be an input file"),
+        (["register", "in.png", "in.png", "o.npy", "--theta", "o.npy"], "--theta must be a different file from out"),
         (["register", "in.png", "in.png", "o.png", "--theta", "o.png"], "--theta must end in .npy"),
-        (["register", "in.png", "in.png", "o.xyz"], "the output's name must end like a picture's"),
-        (["register", "in.png", "in.png", "o"], "the output's name must end like a picture's"),
+        (["register", "in.png", "in.png", "o.xyz"], "the output must have the ending of a picture"),
+        (["register", "in.png", "in.png", "o"], "the output must have the ending of a picture"),
         (["register", "volume.npy", "volume.npy", "o.png"], "OUT must end in .npy for a volume"),
-        (["warp", "in.png", "o.psd"], "the output's name must end like a picture's"),
+        (["warp", "in.png", "o.psd"], "the output must have the ending of a picture"),
         (["export", "run", "model.txt"], "OUT must end in .onnx"),
         (["export", "run", "run/checkpoints/last.pt"], "OUT must end in .onnx"),
         (["report", "run", "--out", "run/rows.jsonl"], "--out must end in .html or .htm"),
@@ -189,7 +189,7 @@ def test_the_demonstration_replaces_its_own_runs_alone(tmp_path: Path, monkeypat
     mine = RunFolder(tmp_path / RUNS[0].name)
     mine.open(RUNS[0])
     said = refused("demo", ["demo", "--out", tmp_path], monkeypatch)
-    assert "stn demo did not make" in said and mine.exists()
+    assert "stn demo did not create" in said and mine.exists()
     (mine.path / MARK).touch()
     (mine.path / "notes.txt").write_text("mine")
     assert "also holds notes.txt" in refused("demo", ["demo", "--out", tmp_path], monkeypatch)
@@ -227,7 +227,7 @@ def test_a_table_does_not_replace_other_documents(
 ) -> None:
     (tmp_path / f"README{ending}").write_text(text)
     words: list[object] = ["reproduce", "seeds", "--out", tmp_path / "README", "--runs", tmp_path / "runs"]
-    assert "--out must be free, or a table of this command" in refused("reproduce", words, monkeypatch)
+    assert "--out must be a new file, or a table of this command" in refused("reproduce", words, monkeypatch)
     assert (tmp_path / f"README{ending}").read_text() == text
 
 
@@ -237,7 +237,7 @@ def test_the_benchmark_keeps_its_old_rows(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "cpu.json").write_text("old rows")
     (tmp_path / "cpu.md").write_text("old table")
     words = ["bench", "--trial", "--suites", "affine", "--threads", 1, "--out", tmp_path / "cpu"]
-    assert "cpu.json must hold rows of stn bench to go on" in command(*words, "--resume")[2]
+    assert "cpu.json must hold rows of stn bench" in command(*words, "--resume")[2]
     code, _, error = command(*words)
     assert code == 0 and "is kept as" in error
     assert (tmp_path / "cpu.old-1.json").read_text() == "old rows" and (tmp_path / "cpu.old-1.md").read_text() == "old table"

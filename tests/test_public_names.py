@@ -8,8 +8,8 @@ NAMES = """
 Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError
 InverseCompositionalTransformer InverseWarp Kernel MatrixWarp MovedCorners Projective Pyramid Registration Rigid
 SharedTrunkTransformer Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp affine_sample bounded export
-from_pixel_matrix grid_sample off_image_loss param_groups projective_sample register spatial_transformer_network text_edges
-thin_plate_sample
+from_pixel_matrix grid_sample load_warp off_image_loss param_groups projective_sample register
+spatial_transformer_network text_edges thin_plate_sample
 """
 
 

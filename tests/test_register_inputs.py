@@ -138,9 +138,9 @@ def test_what_shows_nothing_is_refused_or_warned_of() -> None:
     moving, fixed = (image.float() for image in pair(TRUE))
     flat = torch.full_like(moving, 0.5)
     for name, images in {"moving": (flat, fixed), "fixed": (moving, flat)}.items():
-        with pytest.raises(stn.InputError, match=f"{name} must show something"):
+        with pytest.raises(stn.InputError, match=f"{name} must not be constant"):
             stn.register(*images, steps=1)
-    with pytest.warns(UserWarning, match="moving shows nothing at sample 1: all pixels are equal"):
+    with pytest.warns(UserWarning, match="moving is constant at sample 1: all pixels are equal"):
         stn.register(torch.cat([moving, flat]), torch.cat([fixed, fixed]), steps=1)
     for bending in (math.inf, math.nan):
         with pytest.raises(stn.InputError, match="bending must be finite"):

@@ -1,4 +1,4 @@
-"""Spatial transformers for PyTorch: layers that learn where to look."""
+"""Spatial transformers for PyTorch: layers that learn which region of an image to sample."""
 
 from stn import export
 from stn._check import InputError
@@ -41,6 +41,7 @@ from stn.transforms import (
     Warp,
     bounded,
     from_pixel_matrix,
+    load_warp,
     text_edges,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "export",
     "from_pixel_matrix",
     "grid_sample",
+    "load_warp",
     "off_image_loss",
     "param_groups",
     "projective_sample",

@@ -8,7 +8,7 @@ from stn import _check
 
 
 def main() -> None:
-    """The command line, or a sentence where what it is made of is not installed."""
+    """Run the command line, or print a sentence if a package for it is not installed."""
     try:
         _check.installed("tyro", "cli")
         from stn.cli import main as command_line
@@ -16,7 +16,7 @@ def main() -> None:
         command_line()
     except _check.InputError as error:
         sys.exit(f"stn: {error}")
-    except KeyboardInterrupt:  # while it was still being loaded
+    except KeyboardInterrupt:  # while the command line was still loading
         leave(130)
     except SystemExit as end:
         if end.code in (130, 143):
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def leave(code: int) -> None:
-    """End at once, as who asked for it expects: not after workers that are ending, too, have been waited for."""
+    """Exit at once, without waiting for worker processes, which end too."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -5,7 +5,7 @@ Order:   a point is (x, y) or (x, y, z); x runs along the last axis of an image,
 Range:   normalized coordinates span the image by [-1, 1]. With `align_corners=False` (the default) -1 and 1 are the
          outer edges of the outer pixels, with `align_corners=True` their centers.
 Pixels:  pixel coordinates are 0 at the center of the first pixel and n - 1 at the center of the last.
-Motion:  a transform maps target (output) points to source (input) points: it says where to look.
+Motion:  a transform maps target (output) points to source (input) points: it gives the sampling point of each output pixel.
 
 All formulas use *centered* pixel coordinates u = i - (n - 1) / 2, which are exact half-integers, and the half extent
 h, the number of pixels in one normalized unit: pixel = h x + (n - 1) / 2. The identity between equal sizes is then
@@ -24,20 +24,20 @@ from stn import _check
 
 
 def half_extent(n: int, align_corners: bool) -> float:
-    """Pixels per normalized unit along an axis of n pixels."""
+    """Return the pixels per normalized unit along an axis of n pixels."""
     return (n - 1) / 2 if align_corners else n / 2
 
 
 class Axes(NamedTuple):
-    """How an output's axes lie over an image's, one entry an axis in (x, y, ..) order: all arithmetic of extents."""
+    """The extents of an image and an output, one entry per axis in (x, y, ..) order."""
 
-    half: tuple[float, ...]  # h: pixels of the image in one normalized unit, 0 of a single pixel whose corners are aligned
-    center: tuple[float, ...]  # c: the middle of the image, in pixels
-    unit: tuple[float, ...]  # g: pixels of the output in one normalized unit, 1 where that would be 0
+    half: tuple[float, ...]  # h: pixels of the image per normalized unit, 0 for a single pixel with aligned corners
+    center: tuple[float, ...]  # c: the center of the image, in pixels
+    unit: tuple[float, ...]  # g: pixels of the output per normalized unit, 1 instead of 0
 
 
 def axes(in_size: Sequence[int], out_size: Sequence[int], align_corners: bool) -> Axes:
-    """Of an image and an output of these sizes: u / g is a target point, and h x + c a source pixel."""
+    """Build the extents of an image and an output of these sizes: u / g is a target point, h x + c a source pixel."""
     half = tuple(half_extent(n, align_corners) for n in reversed(in_size))
     unit = tuple(half_extent(n, align_corners) or 1.0 for n in reversed(out_size))
     return Axes(half, tuple((n - 1) / 2 for n in reversed(in_size)), unit)
@@ -160,7 +160,7 @@ def _checked(points: Tensor, size: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _per_axis(size: Sequence[int], align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Half extent and middle of each axis in (x, y, ..) order: (d,), (d,)."""
+    """Return the half extent and the center of each axis in (x, y, ..) order: (d,), (d,)."""
     half = [half_extent(n, align_corners) for n in reversed(size)]
     middle = [(n - 1) / 2 for n in reversed(size)]
     return like.new_tensor(half), like.new_tensor(middle)

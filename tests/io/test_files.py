@@ -40,7 +40,7 @@ def test_a_refused_write_leaves_the_old_file_and_nothing_else(
     write_text(file, "old")
     if at != "write":
         monkeypatch.setattr(os, at, refusing(number))
-    with pytest.raises(FileError, match=f"{file} must be a file that can be written; .*{REFUSALS[number]}"):
+    with pytest.raises(FileError, match=f"{file} must be a writable file; .*{REFUSALS[number]}"):
         write_atomically(file, refusing(number) if at == "write" else lambda stream: stream.write(b"new"))
     assert file.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 

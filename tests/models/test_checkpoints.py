@@ -150,16 +150,16 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
     ):
         load_benchmark_rectifier({"FeatureExtraction.weight": torch.zeros(1)})
     with pytest.raises(
-        stn.InputError, match=r"it lacks LocalizationNetwork.conv.9.bias, .* and 2 more, and has nothing besides"
+        stn.InputError, match=r"it lacks LocalizationNetwork.conv.9.bias, .* and 2 more, and also has nothing"
     ):
         load_benchmark_rectifier(without("conv.9"))
-    with pytest.raises(stn.InputError, match="lacks nothing, and has LocalizationNetwork.conv.99.weight besides"):
+    with pytest.raises(stn.InputError, match="lacks nothing, and also has LocalizationNetwork.conv.99.weight"):
         load_benchmark_rectifier(state | {"Transformation.LocalizationNetwork.conv.99.weight": torch.zeros(1)})
     with pytest.raises(
         stn.InputError, match=r"GridGenerator.P_hat must be \(6400, 23\) for size=\(32, 200\); got \(3200, 23\)"
     ):
         load_benchmark_rectifier(state, (32, 200))
-    with pytest.raises(stn.InputError, match=r"GridGenerator.P_hat must be that of .* size=\(100, 32\); it differs"):
+    with pytest.raises(stn.InputError, match=r"GridGenerator.P_hat must match .* size=\(100, 32\); it does not"):
         load_benchmark_rectifier(state, (100, 32))
     with pytest.raises(stn.InputError, match="checkpoint must be a file; .*none.pth does not exist"):
         load_benchmark_rectifier(tmp_path / "none.pth")
@@ -192,5 +192,5 @@ def test_files_that_hold_no_rectifier(held: object, tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", (b"", b"junk", b"PK\x03\x04", b"\x80\x02", b"\x00" * 100))
 def test_files_that_are_no_checkpoint(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "other.pth").write_bytes(data)
-    with pytest.raises(InputError, match="checkpoint must be a whole file that torch.save wrote"):
+    with pytest.raises(InputError, match="checkpoint must be a complete file of torch.save"):
         load_benchmark_rectifier(tmp_path / "other.pth")

@@ -23,7 +23,10 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "theta": (lambda: stn.BSpline(shape=(4, 5))(torch.zeros(2, 20)), r"theta must be \(N, 40\) or \(N, K, 40\) for BSpline"),
     "field": (lambda: stn.Displacement.from_field(torch.zeros(4, 5, 2)), r"field must be \(N, H, W, 2\) or"),
     "field d": (lambda: stn.Displacement.from_field(torch.zeros(1, 4, 5, 4)), r"field must be \(N, H, W, 2\) or"),
-    "cells": (lambda: stn.CPAB(cells=(1, 4)), r"cells must have at least 2 along each axis, or no node moves"),
+    "cells": (
+        lambda: stn.CPAB(cells=(1, 4)),
+        "cells must have at least 2 along each axis with boundary='fixed'",
+    ),
     "boundary": (lambda: stn.CPAB(boundary="open"), "boundary must be one of fixed, free; got 'open'"),
     "steps": (lambda: stn.CPAB(steps=0), "steps must be an integer of at least 1; got 0"),
     "resolution": (lambda: stn.Velocity(resolution=1), "resolution must be an integer of at least 2; got 1"),
@@ -31,7 +34,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "parameters": (lambda: stn.ThinPlateSpline(parameters="x"), "parameters must be one of offsets, positions; got 'x'"),
     "batches": (
         lambda: WARP @ LOOKS,
-        r"both warps of a composition must be of the same batch, or one of them of one sample; got \(2,\) and \(3, 4\)",
+        r"both warps of a composition must have the same batch, or one of them a batch of 1; got \(2,\) and \(3, 4\)",
     ),
     "images": (
         lambda: LOOKS.sample(torch.zeros(8, 1, 4, 5)),
@@ -39,7 +42,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "point sets": (
         lambda: LOOKS.points(torch.zeros(8, 4, 5, 2)),
-        r"xy must be \(P, 2\) or lead with the warp's batch \(3, 4\); got \(8, 4, 5, 2\)",
+        r"xy must be \(P, 2\), or begin with the batch \(3, 4\) of the warp; got \(8, 4, 5, 2\)",
     ),
     "tolerance": (
         lambda: stn.InverseWarp(WARP).solved((4, 5), tolerance=0.0),

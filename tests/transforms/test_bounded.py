@@ -59,8 +59,11 @@ def test_a_layer_takes_it() -> None:
     "bounds, message",
     [
         ({"size": (0.0, 2.0)}, "bounds must be among angle, scale, translation; got 'size'"),
-        ({"scale": (1.0, 2.0)}, r"scale must have bounds \(low, high\) around the identity's \[1.0\]; got \(1.0, 2.0\)"),
-        ({"angle": (0.5, -0.5)}, "angle must have bounds"),
+        (
+            {"scale": (1.0, 2.0)},
+            r"scale must be bounds \(low, high\) with \[1.0\], the identity's, between them; got",
+        ),
+        ({"angle": (0.5, -0.5)}, "angle must be bounds"),
     ],
 )
 def test_bad_bounds(bounds: dict[str, tuple[float, float]], message: str) -> None:

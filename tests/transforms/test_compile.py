@@ -96,5 +96,5 @@ def test_an_inverse_matrix_is_found_where_no_number_can_be_seen(name: str) -> No
         assert torch.equal(function(broken).isnan().flatten(1).all(dim=1), torch.tensor([False, False, True]))
     torch.testing.assert_close(torch.func.jacrev(run)(theta), gradient, atol=1e-12, rtol=0)
     torch.testing.assert_close(torch.func.jacfwd(run)(theta), gradient, atol=1e-12, rtol=0)
-    with pytest.raises(stn.InputError, match="must not be singular; it is at sample 2"):
+    with pytest.raises(stn.InputError, match="must not be singular; it is singular at sample 2"):
         run(broken)

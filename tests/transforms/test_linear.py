@@ -146,7 +146,7 @@ def test_corners_on_a_line_spoil_no_other_sample() -> None:
     assert warp.matrix.isfinite().all()
     warp.sample(noise(3, 1, 8, 8)).sum().backward()
     assert theta.grad is not None and theta.grad.isfinite().all()
-    with pytest.raises(InputError, match="the warp's matrix must not be singular; it is at sample 1 of"):
+    with pytest.raises(InputError, match="the warp's matrix must not be singular; it is singular at sample 1 of"):
         warp.inverse()
     inverse = warp.inverse(check=False)
     assert inverse.matrix[1].isnan().all() and inverse.matrix[[0, 2]].isfinite().all()
@@ -157,7 +157,7 @@ def test_a_singular_matrix_is_named(name: str, theta: list[float]) -> None:
     transform = family(name)
     rows = transform.identity().repeat(2, 3, 1)
     rows[1, 2] = torch.tensor(theta)
-    with pytest.raises(InputError, match=r"must not be singular; it is at sample \(1, 2\) of \(2, 3\)"):
+    with pytest.raises(InputError, match=r"must not be singular; it is singular at sample \(1, 2\) of \(2, 3\)"):
         transform(rows).inverse()
     tiny = transform.identity()[None].clone()
     tiny[0, 0] = 1e-3

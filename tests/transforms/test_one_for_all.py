@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.transforms.warp import ComposedWarp, over_batch
+from stn.transforms.batches import over_batch
+from stn.transforms.warp import ComposedWarp
 from tests.helpers import near_identity, noise
 from tests.transforms.test_laws import CASES, OUT, SIZE, small
 

@@ -107,5 +107,5 @@ def test_bad_input() -> None:
         look("affine").to_pixel_matrix((3, 4, 5))
     with pytest.raises(_check.InputError, match=r"matrix must be \(N, d, d\+1\)"):
         stn.from_pixel_matrix(torch.eye(5), IN)
-    with pytest.raises(_check.InputError, match="must not be singular; it is at sample 0 of"):
+    with pytest.raises(_check.InputError, match="must not be singular; it is singular at sample 0 of"):
         stn.from_pixel_matrix(torch.zeros(2, 3), IN)

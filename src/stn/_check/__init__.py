@@ -1,4 +1,4 @@
-"""Every error about an argument is raised here, as a sentence: which argument, what was expected, what came."""
+"""All errors about arguments. Each message is a sentence with the name, the expected value and the given one."""
 
 from stn._check.errors import InputError, fail
 from stn._check.files import (

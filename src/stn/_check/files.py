@@ -1,4 +1,4 @@
-"""Files and folders: what can be read, what can be written, and what must not be overwritten. Asked before the work."""
+"""Checks of files and folders before the work: readable, writable, and not to be overwritten."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ REASONS = {
     errno.EPERM: "permission is denied",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOTDIR: "a part of its path is a file",
+    errno.EEXIST: "a file has the name of its folder",
     errno.EISDIR: "it is a folder",
     errno.ENOENT: "its folder does not exist",
     errno.EMFILE: "too many files are open",
@@ -28,26 +29,26 @@ REASONS = {
 
 
 class FileError(InputError):
-    """The system refuses a file: the disk is full, the folder read-only, .."""
+    """The system reports an error for a file: the disk is full, the folder is read-only, .."""
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused, in words."""
+    """Return the reason of a system error in words."""
     return REASONS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around what writes a file. Raises: FileError, a sentence, for every error of the system."""
+    """Wrap code that writes a file. Raises: FileError for every error of the system."""
     try:
         yield
     except OSError as error:
-        raise FileError(f"{path} must be a file that can be written; {reason(error)}") from error
+        raise FileError(f"{path} must be a writable file; {reason(error)}") from error
 
 
 def outputs(given: Mapping[str, Path | None], inputs: Sequence[Path] = (), *, endings: Mapping[str, Sequence[str]]) -> None:
-    """Files to write, by the name of their argument, before the work: an ending that is known, a folder that can be made
-    and written, and neither another output, nor an input, nor a file of a run."""
+    """Check output files, by argument name: a known ending, a writable folder, and a path that is not another output, an
+    input, or a file of a run."""
     seen: dict[Path, str] = {}
     sources = [source.resolve() for source in inputs]
     for name, path in given.items():
@@ -59,14 +60,14 @@ def outputs(given: Mapping[str, Path | None], inputs: Sequence[Path] = (), *, en
         writable(name, path)
         place = path.resolve()
         if place in seen:
-            fail(f"{name} must be another file than {seen[place]}; got {path} for both")
+            fail(f"{name} must be a different file from {seen[place]}; got {path} for both")
         if place in sources:
-            fail(f"{name} must be another file than those that are read; got {path}")
+            fail(f"{name} must not be an input file; got {path}")
         seen[place] = name
 
 
 def writable(name: str, path: Path) -> None:
-    """A file that may be made or replaced; its folder is made. A run's own files are not overwritten."""
+    """Check a file to create or replace, and create its folder. The files of a run must not be overwritten."""
     if path.is_dir():
         fail(f"{name} must be a file; {path} is a folder")
     own_folder = path.parent.parent if path.name == "last.pt" else path.parent
@@ -74,11 +75,11 @@ def writable(name: str, path: Path) -> None:
         fail(f"{name} must not be a file of a run; got {path}")
     writable_folder(name, path.parent)
     if path.exists() and not os.access(path, os.W_OK):
-        fail(f"{name} must be a file that can be written; permission is denied for {path}")
+        fail(f"{name} must be a writable file; permission is denied for {path}")
 
 
 def writable_folder(name: str, folder: Path) -> None:
-    """A folder that is there, or can be made, and in which files can be written."""
+    """Check that a folder exists or can be created, and that files can be written in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial = folder / f".{os.getpid()}.partial"
@@ -87,4 +88,4 @@ def writable_folder(name: str, folder: Path) -> None:
     except FileExistsError:
         fail(f"{name} must lie in a folder; {folder} is a file")
     except OSError as error:
-        fail(f"{name} must lie in a folder that can be written; {folder} cannot: {reason(error)}")
+        fail(f"{name} must lie in a writable folder; {folder} is not: {reason(error)}")

@@ -1,4 +1,4 @@
-"""Numbers that are finite, and sizes within what the user allows."""
+"""Checks of finite numbers and of the largest size."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def finite_number(name: str, *values: float) -> None:
 
 
 def pixels(name: str, size: tuple[int, ...], most: int) -> None:
-    """A size of no more pixels than the user allows."""
+    """Check that a size has at most the allowed number of pixels."""
     if math.prod(size) > most:
         fail(f"{name} must have at most max_pixels={most} pixels; got {' x '.join(map(str, size))} = {math.prod(size)}")

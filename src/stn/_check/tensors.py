@@ -1,4 +1,4 @@
-"""Tensors: their kind, shape, device and values."""
+"""Checks of the kind, shape, device and values of tensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def floating(name: str, value: object) -> None:
 
 
 def image(name: str, value: Tensor) -> int:
-    """An image batch (N, C, H, W) or (N, C, D, H, W) whose pixels exist. Returns its number of spatial dimensions."""
+    """Check a nonempty image batch (N, C, H, W) or (N, C, D, H, W). Returns its number of spatial dimensions."""
     tensor(name, value)
     if not (value.is_floating_point() or value.is_complex() or value.dtype == torch.uint8):
         raise TypeError(f"{name} must have a floating-point dtype, a complex one, or uint8; got {value.dtype}")
@@ -41,13 +41,13 @@ def pyramid_fits(name: str, value: Any, image: Tensor, align_corners: bool, padd
         fail(f"{name} must be made of this very image; got one of another {tuple(value.image.shape)}")
     if value.align_corners != align_corners:
         fail(f"{name} must have align_corners={align_corners} as the call; got {value.align_corners}")
-    if value.how.wraps != (padding_mode == "wrap"):  # the others read the same levels
+    if value.how.wraps != (padding_mode == "wrap"):  # all other paddings use the same levels
         got = "'wrap'" if value.how.wraps else "one that does not wrap"
         fail(f"{name} must have padding_mode={padding_mode!r} as the call; got {got}")
 
 
 def channels_last(name: str, value: Tensor) -> None:
-    """An image batch (B, H, W, C) whose pixels exist."""
+    """Check a nonempty image batch (B, H, W, C)."""
     floating(name, value)
     if value.ndim != 4 or 0 in value.shape[1:3]:
         fail(f"{name} must be (B, H, W, C) with at least one pixel along each axis; got {tuple(value.shape)}")
@@ -65,17 +65,17 @@ def same_device(name: str, value: Tensor, image: Tensor) -> None:
 
 
 def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
-    """Matrices (rows, d+1) for all, (N, rows, d+1) one an image, or (N, K, rows, d+1) K an image."""
+    """Check matrices (rows, d+1) for all images, (N, rows, d+1), or (N, K, rows, d+1) for K looks per image."""
     floating(name, value)
     same_device(name, value, image)
     _one_or_each(name, value, image, (rows, image.ndim - 1))
 
 
 def _one_or_each(name: str, value: Tensor, image: Tensor, core: tuple[int, ...]) -> None:
-    """Of this shape for all, or with N or (N, K) before it: N as in image, or 1."""
+    """Check a tensor of this shape for all images, or with N or (N, K) before it; N as in image, or 1."""
     lead, n = value.ndim - len(core), image.shape[0]
     fits = lead in (0, 1, 2) and value.shape[-len(core) :] == core
-    if not fits or (lead and value.shape[0] != 1 and value.shape[0] != n):  # Dynamo looks in no tuple for a symbol
+    if not fits or (lead and value.shape[0] != 1 and value.shape[0] != n):  # Dynamo cannot look up a symbol in a tuple
         shape = ", ".join(map(str, core))
         fail(
             f"{name} must be ({shape}), (N, {shape}) or (N, K, {shape}) with N = {n} as in image, or N = 1; "
@@ -84,7 +84,7 @@ def _one_or_each(name: str, value: Tensor, image: Tensor, core: tuple[int, ...])
 
 
 def coefficients(name: str, value: Tensor, control_points: Tensor, image: Tensor) -> None:
-    """Weights of a thin-plate spline (T+3, 2) for all, (N, T+3, 2) one an image, or (N, K, T+3, 2) K an image."""
+    """Check weights of a thin-plate spline: (T+3, 2) for all images, (N, T+3, 2), or (N, K, T+3, 2)."""
     floating(name, value)
     same_device(name, value, image)
     if image.ndim != 4:
@@ -93,7 +93,7 @@ def coefficients(name: str, value: Tensor, control_points: Tensor, image: Tensor
 
 
 def grid(name: str, value: Tensor, image: Tensor) -> None:
-    """Points (N, *size, d) or (N, K, *size, d)."""
+    """Check points (N, *size, d) or (N, K, *size, d)."""
     floating(name, value)
     same_device(name, value, image)
     d, n = image.ndim - 2, image.shape[0]
@@ -109,26 +109,26 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
 
 
 def points_last(name: str, value: Tensor, image: Tensor) -> None:
-    """Say how a field (N, d, *in), its axes in the other order, was understood where its sizes happen to fit."""
+    """Warn how a field is read if its shape also fits (N, d, *in), the other order of axes."""
     size, d = image.shape[2:], image.ndim - 2
     if value.ndim == d + 2 and value.shape[1] == d and value.shape[2:] == size and value.shape[1:-1] != size:
         if value.numel() and not torch.compiler.is_compiling():
             warnings.warn(
                 f"{name} of shape {tuple(value.shape)} is read as (N, *size, {d}), points in the last axis, for an output "
-                f"of {tuple(value.shape[1:-1])}. If it is (N, {d}, *size), hand in {name}.movedim(1, -1)",
+                f"of {tuple(value.shape[1:-1])}. If it is (N, {d}, *size), pass {name}.movedim(1, -1)",
                 stacklevel=3,
             )
 
 
 REAL, NUMPY = (int, float), (np.number, np.ndarray)
-NUMBERS = (*REAL, *NUMPY, complex, Tensor, torch.SymInt, torch.SymFloat)  # that fill_value may have
+NUMBERS = (*REAL, *NUMPY, complex, Tensor, torch.SymInt, torch.SymFloat)  # types of a fill_value
 
 
 def fill_value(value: Any, image: Tensor, padding_mode: str) -> Tensor:
-    """A number, or one for each channel: () or (C,), on the image's device, in its precision and at least float32."""
+    """Return a number, or one per channel: () or (C,), on the device of the image, in at least float32."""
     if isinstance(value, REAL):
         dtype = torch.promote_types(image.dtype, torch.float32)
-        fill = torch.full((), value, dtype=dtype, device=image.device)  # no copy from the host, which would wait
+        fill = torch.full((), value, dtype=dtype, device=image.device)  # no copy from the host, which would block
     else:
         fill = _fill(value, image)
     if padding_mode != "zeros" and not (isinstance(value, (*REAL, *NUMPY)) and fill.ndim == 0 and value == 0):
@@ -137,7 +137,7 @@ def fill_value(value: Any, image: Tensor, padding_mode: str) -> Tensor:
 
 
 def _fill(value: Any, image: Tensor) -> Tensor:
-    """Of anything but a plain real number."""
+    """Convert a fill value that is not a plain real number."""
     expected = f"fill_value must be a number or have C = {image.shape[1]} numbers as image"
     several = isinstance(value, Sequence) and not isinstance(value, str)
     if not all(_is_number(number) for number in (value if several else (value,))):
@@ -155,7 +155,7 @@ def _fill(value: Any, image: Tensor) -> Tensor:
 
 
 def _is_number(value: Any) -> bool:
-    """Or an array of numbers."""
+    """Return True for a number or an array of numbers."""
     return isinstance(value, NUMBERS) and not (isinstance(value, np.ndarray) and _kind(value) not in "biufc")
 
 
@@ -166,7 +166,7 @@ def _is_complex(number: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Of a dtype of numpy's. torch.compile knows none, and takes all as tensors."""
+    """Return the kind of a numpy dtype. torch.compile has none, and converts all values to tensors."""
     return "f" if torch.compiler.is_compiling() else value.dtype.kind
 
 
@@ -177,10 +177,11 @@ def points(name: str, value: Tensor, ndim: int) -> None:
 
 
 def batched_points(name: str, value: Tensor, batch: Sequence[int]) -> torch.Size:
-    """Points (N[, K], .., d), lengths of 1 for all, also in the batch. Returns the shape of each point set."""
+    """Check points (N[, K], .., d), where lengths of 1 broadcast. Returns the shape of each point set."""
     lead = value.shape[: len(batch)]
     if value.ndim <= len(batch) or any(m != 1 and n != 1 and m != n for m, n in zip(lead, batch, strict=True)):
-        fail(f"{name} must be (P, {value.shape[-1]}) or lead with the warp's batch {tuple(batch)}; got {tuple(value.shape)}")
+        expected = f"(P, {value.shape[-1]}), or begin with the batch {tuple(batch)} of the warp"
+        fail(f"{name} must be {expected}; got {tuple(value.shape)}")
     return value.shape[len(batch) : -1]
 
 
@@ -197,13 +198,13 @@ def control_points(name: str, value: Tensor) -> None:
 
 
 def finite(name: str, value: Tensor) -> None:
-    """Looks at the numbers: not for what is called in a training step."""
+    """Check that all values are finite. This reads values, so it must not run in a training step."""
     if not value.isfinite().all():
         fail(f"{name} must be finite; got {value.tolist()}")
 
 
 def theta(value: Tensor, num_params: int, family: str) -> None:
-    """Parameters (N, P), or (N, K, P) for K looks at each image."""
+    """Check parameters (N, P), or (N, K, P) for K looks at each image."""
     floating("theta", value)
     if value.ndim not in (2, 3) or value.shape[-1] != num_params:
         fail(f"theta must be (N, {num_params}) or (N, K, {num_params}) for {family}; got {tuple(value.shape)}")
@@ -217,23 +218,23 @@ def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
 
 
 def localized(value: Tensor, image: Tensor, features: int) -> None:
-    """What a localization network returned."""
+    """Check the output of a localization network."""
     expected = (image.shape[0], features)
     if value.shape != expected:
         fail(f"the localization network must return (N, features) = {expected}; got {tuple(value.shape)}")
 
 
 def regular(name: str, value: Tensor) -> None:
-    """A flag for each sample (N,) or (N, K). Looks at the numbers: not for what is called in a training step."""
+    """Check flags per sample (N,) or (N, K). This reads values, so it must not run in a training step."""
     bad = (~value).nonzero().tolist()
     if bad:
         places = ", ".join(str(tuple(place)) if len(place) > 1 else str(place[0]) for place in bad[:8])
         more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
-        fail(f"{name} must not be singular; it is at sample {places}{more} of {tuple(value.shape)}")
+        fail(f"{name} must not be singular; it is singular at sample {places}{more} of {tuple(value.shape)}")
 
 
 def start(name: str, value: object, ndim: int, looks: int) -> None:
-    """One matrix for all samples, or one for each look at them."""
+    """Check one matrix for all samples, or one per look."""
     floating(name, value)
     assert isinstance(value, Tensor)
     one = (ndim, ndim + 1)
@@ -249,7 +250,7 @@ def pixel_matrix(name: str, value: Tensor) -> None:
 
 
 def field(name: str, value: Tensor) -> None:
-    """Displacements (N, *shape, d), or (N, K, *shape, d)."""
+    """Check displacements (N, *shape, d), or (N, K, *shape, d)."""
     floating(name, value)
     d = value.shape[-1] if value.ndim else 0
     if d not in (2, 3) or value.ndim - d not in (2, 3):

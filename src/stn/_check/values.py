@@ -1,4 +1,4 @@
-"""Names, numbers, sizes and settings."""
+"""Checks of names, numbers, sizes and settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stn._check.errors import fail
 
 
 def integer(value: Any) -> int | None:
-    """An integer of any kind, such as numpy's, as Python's; None if it is none. A symbol of torch's compilers stays one."""
+    """Return an integer of any kind, such as numpy's, as an int; None for other values. Symbols are kept."""
     if type(value) is int or isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]  # a SymInt stands for an int
     if isinstance(value, bool) or (isinstance(value, torch.Tensor) and value.dtype == torch.bool):
@@ -26,11 +26,11 @@ def integer(value: Any) -> int | None:
 
 
 def integers(value: Any) -> tuple[int, ...] | None:
-    """Each of a list, a tuple, an array or the like; None if one is no integer, or the value no sequence."""
+    """Return the integers of a sequence or an array; None if one is not an integer, or the value not a sequence."""
     if not isinstance(value, LISTS) and (isinstance(value, str) or not isinstance(value, Sequence)):
         return None
     found = [integer(n) for n in value]
-    return None if None in found else tuple(found)  # type: ignore[arg-type]  # mypy does not see that there is no None
+    return None if None in found else tuple(found)  # type: ignore[arg-type]  # mypy cannot see that there is no None
 
 
 LISTS = (tuple, list, np.ndarray)
@@ -43,7 +43,7 @@ def choice(name: str, value: object, allowed: Iterable[object]) -> None:
 
 
 def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
-    """A size in torch's order, every length a positive integer. One integer is the length along each of `ndim` axes."""
+    """Check a size in the order of torch, of positive integers. A single integer is the length along all `ndim` axes."""
     wanted = f"{ndim}" if ndim else "2 or 3"
     found = integers(size)
     if found is None and ndim is not None and (side := integer(size)) is not None:
@@ -59,7 +59,7 @@ def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
 
 def some(name: str, given: Sequence[object]) -> None:
     if not given:
-        fail(f"{name} must be given, once or more often; got none")
+        fail(f"{name} must be given at least once; got none")
 
 
 def lattice_shape(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ def not_negative(name: str, value: float) -> None:
 
 
 def input_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """The shape of one image without its batch: (C, H, W)."""
+    """Check the shape of one image without its batch: (C, H, W)."""
     found = integers(shape)
     if found is None or len(found) != 3 or min(found) < 1:
         fail(f"{name} must be (C, H, W), positive integers; got {shape!r}")
@@ -103,7 +103,7 @@ def at_least(name: str, value: int, least: int) -> int:
 
 
 def features(localization: object, given: int | None) -> int:
-    """How many features a localization network returns: as given, or as it says itself."""
+    """Return the number of features of a localization network: as given, or from its attribute."""
     count = integer(getattr(localization, "out_features", None) if given is None else given)
     if count is None or count < 1:
         fail(
@@ -114,7 +114,7 @@ def features(localization: object, given: int | None) -> int:
 
 
 def network_features(name: str, value: Any, count: int) -> None:
-    """What a network returned for so many images."""
+    """Check the output of a network for `count` images."""
     if not isinstance(value, torch.Tensor):
         fail(f"{name} must return features (N, ..); got {type(value).__name__}")
     if value.ndim < 2 or value.shape[0] != count or value.numel() == 0:
@@ -129,7 +129,7 @@ def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
 
 
 def installed(module: str, extra: str) -> None:
-    """A package that only an extra of this library needs."""
+    """Check that a package of an extra is installed."""
     if importlib.util.find_spec(module) is None:
         fail(f"the package {module} is needed here: pip install 'torch-stn[{extra}]'")
 
@@ -140,14 +140,14 @@ def angle(name: str, degrees: float) -> None:
 
 
 def alone(name: str, others: dict[str, Any]) -> None:
-    """An option that cannot be combined with these, where they are set."""
+    """Check that none of the other options is set."""
     given = [other for other, value in others.items() if value]
     if given:
-        fail(f"{name} goes without {', '.join(others)}; got {', '.join(given)} too")
+        fail(f"{name} cannot be combined with {', '.join(others)}; got {', '.join(given)} too")
 
 
 def unmapped(name: str, dim: int | None) -> None:
-    """An argument that vmap may not map: it is one for the whole call."""
+    """Check that vmap does not map an argument, which is the same for the whole call."""
     if dim is not None:
         fail(f"{name} must be the same for all that vmap maps over; got one mapped over dimension {dim}")
 
@@ -157,11 +157,11 @@ def composable(outer: Sequence[int], inner: Sequence[int], outer_ndim: int, inne
         fail(f"both warps of a composition must have the same number of dimensions; got {outer_ndim} and {inner_ndim}")
     if any(a != b and a != 1 and b != 1 for a, b in zip(outer, inner, strict=False)):
         got = f"{tuple(outer)} and {tuple(inner)}"
-        fail(f"both warps of a composition must be of the same batch, or one of them of one sample; got {got}")
+        fail(f"both warps of a composition must have the same batch, or one of them a batch of 1; got {got}")
 
 
 def lattice_of(name: str, value: int | Sequence[int], ndim: int, *, least: int) -> tuple[int, ...]:
-    """Nodes or cells along each axis of a lattice over the image."""
+    """Check the numbers of nodes or cells along each axis of a lattice."""
     shape = lengths(name, value, ndim)
     if min(shape) < least:
         fail(f"{name} must have at least {least} along each axis; got {shape}")
@@ -180,11 +180,11 @@ def share(name: str, value: float, most: float) -> None:
 
 def inner_nodes(name: str, cells: Sequence[int], boundary: str) -> None:
     if boundary == "fixed" and min(cells) < 2:
-        fail(f"{name} must have at least 2 along each axis, or no node moves with boundary='fixed'; got {tuple(cells)}")
+        fail(f"{name} must have at least 2 along each axis with boundary='fixed', or no node moves; got {tuple(cells)}")
 
 
 def within(name: str, bounds: tuple[float, float], values: Sequence[float]) -> None:
-    """Bounds (low, high) with all values of the identity strictly inside."""
+    """Check that bounds (low, high) strictly contain all values of the identity."""
     low, high = bounds
     if not all(low < value < high for value in values):
-        fail(f"{name} must have bounds (low, high) around the identity's {sorted(set(values))}; got {bounds}")
+        fail(f"{name} must be bounds (low, high) with {sorted(set(values))}, the identity's, between them; got {bounds}")

@@ -1,4 +1,4 @@
-"""The command line: parse and call. One small module a subcommand, loaded when it is typed; `ending` says how they end."""
+"""The command line: parse and call. Each subcommand has a small module, loaded on use; `ending` ends a command."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ import tyro
 from stn.cli.ending import prepare_output, well_ended
 
 COMMANDS = ("train", "evaluate", "figures", "report", "export", "warp", "register", "bench", "reproduce", "demo")
-DESCRIPTION = """Spatial transformers for PyTorch: layers that learn where to look.
+DESCRIPTION = """Spatial transformers for PyTorch: layers that learn which region of an image to sample.
 
 Examples:
   stn demo                                                a CNN without and with the layer, in two minutes
-  stn train --distortion r --epochs 6 --out runs/r        train a network; killed, it goes on with --resume
-  stn report runs/r --out r.html                          one page: results, diagnosis, curves, looks
+  stn train --distortion r --epochs 6 --out runs/r        train a network; --resume continues after a kill
+  stn report runs/r --out r.html                          one page: results, diagnosis, curves, pictures
   stn warp photo.jpg out.png --rotate 45 --scale 0.8
   stn register moved.jpg photo.jpg out.png --transform affine
   stn reproduce table1 --root data --download --cells st-cnn-affine/* --budget quick
 
-stn COMMAND -h tells of a command's options, stn --version of the versions. Completion of commands and options for bash, zsh
-or tcsh: stn --tyro-write-completion bash ~/.local/share/bash-completion/completions/stn"""
+stn COMMAND -h describes the options of a command. stn --version prints the versions. To complete commands and options in
+bash, zsh or tcsh: stn --tyro-write-completion bash ~/.local/share/bash-completion/completions/stn"""
 
 
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
 
 def flowing(text: str) -> str:
-    """A docstring with each paragraph and each argument on one line: help breaks lines where the terminal ends."""
+    """Join each paragraph and each argument of a docstring to one line; the help wraps lines at the terminal width."""
     paragraphs = re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.cleandoc(text))
     return re.sub(r"(?<=\S)\n {8,}", " ", paragraphs)
 
 
 @cache
 def loaded(command: str) -> Callable[..., None]:
-    """The function of a command, from the module of its name: `stn warp` loads nothing of the laboratory."""
+    """Return the function of a command from its module, so that `stn warp` does not load `stn.lab`."""
     function: Callable[..., None] = getattr(importlib.import_module(f"stn.cli.{command}"), command)
     function.__doc__ = flowing(function.__doc__ or "")
     return function
 
 
 def main() -> None:
-    """The command line that this process was started with."""
+    """Run the command line of this process."""
     prepare_output()
     words = sys.argv[1:]
     command = next((word for word in words if word in COMMANDS), "stn")
@@ -70,7 +70,7 @@ def _print_versions() -> None:
 
 
 def names_of(command: str) -> dict[str, str]:
-    """Arguments of a command -> what the command line calls them."""
+    """Return the arguments of a command and their names on the command line."""
     if command not in COMMANDS:
         return {}
     given = inspect.signature(loaded(command)).parameters

@@ -24,16 +24,18 @@ def bench(
     trial: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False,
     resume: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False,
 ) -> None:
-    """Measure the operators beside torch, torch.compile, kornia and OpenCV (about half an hour; nothing else should run).
+    """Compare the speed of the operators with torch, torch.compile, kornia and OpenCV.
+
+    This takes about half an hour, and nothing else should run on the machine.
 
     Args:
-        out: Where to write the rows (.json) and the table (.md), without the suffix. Older ones of that name are kept aside.
-        suites: What to measure.
-        threads: Numbers of threads to measure with, on the CPU.
-        device: Where to compute; on cuda for the time between events beside a copy on the device (no opencv, no costs).
-        rounds: How often every contender is measured, in turns.
-        trial: Small images, to try the machinery.
-        resume: Keep the rows that --out has, and measure the rest.
+        out: Output path of the rows (.json) and the tables (.md), without the suffix. Existing files are renamed and kept.
+        suites: Suites to measure.
+        threads: Numbers of CPU threads to measure with.
+        device: Device to measure on. On cuda, times are measured between events; opencv and costs are not available.
+        rounds: Number of rounds. In each round every library is measured once.
+        trial: Use small images, to test the setup.
+        resume: Keep the rows in --out, and measure the missing ones.
     """
     from stn.io.files import beside
     from stn.lab.bench.run import bench as measure

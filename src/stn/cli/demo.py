@@ -9,11 +9,11 @@ import tyro
 
 
 def demo(out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/demo"), seed: int = 0) -> None:
-    """Watch a CNN with a spatial transformer beat the same CNN without one (about two minutes on two cores).
+    """Train a CNN without and with a spatial transformer, and compare them (about two minutes on two cores).
 
     Args:
-        out: Folder of the two runs; those of an earlier demonstration are replaced, and no others.
-        seed: Of the initial weights, the order of the images and their distortions.
+        out: Folder for the two runs. Runs of an earlier demonstration are replaced; nothing else is overwritten.
+        seed: Seed of the initial weights, the order of the images and their distortions.
     """
     from stn.lab.experiments.demo import demo as show
     from stn.lab.experiments.machine import keep_memory

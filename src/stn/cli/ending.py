@@ -1,4 +1,4 @@
-"""How a command ends: in a sentence that speaks of its options, or in silence; never in a traceback for what a user did."""
+"""The end of a command: an error of the user is one sentence about the options, never a traceback."""
 
 from __future__ import annotations
 
@@ -17,24 +17,29 @@ from typing import Any, NoReturn
 from stn import _check
 from stn.io.files import DamagedFile
 
-WRONG, PIPE, INTERRUPTED, TERMINATED = 2, 141, 130, 143  # exit codes; the last three as of a program that a signal ends
-PATIENCE = 15  # seconds from a signal to the end
-GOES_ON = {  # command: how to go on with what was interrupted
-    "train": "the same command with --resume goes on",
-    "reproduce": "the same command goes on",
-    "bench": "the same command with --resume goes on",
+WRONG, PIPE, INTERRUPTED, TERMINATED = (
+    2,
+    141,
+    130,
+    143,
+)  # exit codes; the last three as for a signal
+PATIENCE = 15  # seconds from a signal to the forced end
+GOES_ON = {  # command -> how to continue after an interruption
+    "train": "the same command with --resume continues",
+    "reproduce": "the same command continues",
+    "bench": "the same command with --resume continues",
 }
 NO_MEMORY = re.compile("allocate memory|not enough memory|out of memory|Storage size calculation overflowed|SIZE_MAX", re.I)
 PLAIN = {"±": "+-", "–": "-", "…": "..", "×": "x", "—": "-"}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a command as Ctrl-C does."""
+    """SIGTERM, which ends a command like Ctrl-C."""
 
 
 @contextmanager
 def well_ended(command: str, names: Mapping[str, str]) -> Iterator[None]:
-    """Around a command. names: of its arguments in sentences, as the command line has them."""
+    """Wrap a command. names: the names of its arguments on the command line."""
     rest = f"; {GOES_ON[command]}" if command in GOES_ON else ""
     with _signals() as asked, _plain_warnings():
         try:
@@ -45,20 +50,20 @@ def well_ended(command: str, names: Mapping[str, str]) -> Iterator[None]:
         except KeyboardInterrupt as error:
             end(f"interrupted{rest}", TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
         except Exception as error:
-            if asked:  # what an interruption became in a library that did not expect one there, as compilers do not
+            if asked:  # an interruption inside a library can turn into another error, for example in compilers
                 end(f"interrupted{rest}", asked[0])
             _explain(error, command, names)
 
 
 def _explain(error: Exception, command: str, names: Mapping[str, str]) -> NoReturn:
-    """End in the sentence for an error of the user's or the machine's; any other is ours, and raised again."""
+    """Exit with a sentence for an error of the user or the machine; raise any other error again."""
     if isinstance(error, _check.InputError):
         end(spoken(str(error), names), WRONG)
     if isinstance(error, BrokenPipeError):
         _forget_output()
         sys.exit(PIPE)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
-        end(f"{command} needs more memory than there is", WRONG)
+        end(f"{command} needs more memory than is available", WRONG)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("stn"):
         end(f"the package {error.name.partition('.')[0]} is needed here: pip install 'torch-stn[train]'", WRONG)
     if isinstance(error, OSError):
@@ -73,7 +78,7 @@ def end(sentence: str, code: int) -> NoReturn:
 
 
 def spoken(sentence: str, names: Mapping[str, str]) -> str:
-    """A sentence about arguments, with their names as the command line has them. Those in a file keep theirs."""
+    """Replace the names of arguments in a sentence by the names of options, except for sentences about a file."""
     if re.match(r"\S*(config\.json|last\.pt)\b", sentence):
         return sentence
     for name in sorted(names, key=len, reverse=True):
@@ -82,13 +87,13 @@ def spoken(sentence: str, names: Mapping[str, str]) -> str:
         sentence = re.sub(rf"{word}='?([^\s',;]+)'?", rf"{names[name]} \1", sentence)
         sentence = re.sub(rf"(^|seed \d+: ){name}(?= )", rf"\1{names[name]}", sentence)
         sentence = re.sub(rf"{word}(?= \(now )", names[name], sentence)
-        if " goes without " in sentence:
+        if " cannot be combined with " in sentence:
             sentence = re.sub(rf"{word}(?=[,; ])", names[name], sentence)
     return sentence
 
 
 def prepare_output() -> None:
-    """A terminal that lacks a sign gets a plain one: ± is no reason to end after an hour of training."""
+    """Print a plain replacement for signs that the terminal cannot show, such as ±, instead of failing."""
 
     def plain(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeEncodeError)
@@ -103,10 +108,10 @@ def prepare_output() -> None:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """SIGTERM ends a command like Ctrl-C: what it wrote is whole, what it started ends. Yields the exit codes asked for.
+    """Let SIGTERM end a command like Ctrl-C: files are complete, and child processes end. Yields the exit codes.
 
-    Python hands a signal on as an exception, which may come where none can be raised and is dropped there, in a callback
-    from a compiler's C code. So whoever is not gone in time ends as by a kill, which all files survive.
+    Python turns a signal into an exception, which is lost if it occurs in a callback from C code. A process that has not
+    ended in time is therefore forced to exit, which all files survive.
     """
     asked: list[int] = []
     late: list[threading.Timer] = []
@@ -135,7 +140,7 @@ def _signals() -> Iterator[list[int]]:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """This library's warnings as sentences, without the place in its source."""
+    """Print the warnings of this library as sentences, without the source line."""
     show = warnings.showwarning
 
     def plain(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
@@ -145,7 +150,7 @@ def _plain_warnings() -> Iterator[None]:
             show(message, category, *place, **rest)
 
     def silent(failed: threading.ExceptHookArgs) -> None:
-        """The thread that writes for TensorBoard ends on a full disk; the main one then meets the same error."""
+        """Hide the error of the TensorBoard thread for a full disk; the main thread gets the same error."""
         if not issubclass(failed.exc_type, OSError):
             hook(failed)
 
@@ -160,6 +165,6 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def _forget_output() -> None:
-    """Nobody reads any more: what is still in the buffer must not end in another error when the interpreter does."""
+    """Discard the output buffer after a broken pipe, which would raise another error at exit."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

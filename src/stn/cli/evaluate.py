@@ -6,14 +6,14 @@ from stn.cli.options import Device, Download, Folder, Root
 
 
 def evaluate(run: Folder, draws: int = 3, device: Device = "cpu", root: Root = None, download: Download = False) -> None:
-    """Test a run's network on distorted test digits.
+    """Measure the test error of the network of a run.
 
     Args:
         run: Folder of the run.
-        draws: How many independent distortions of the test set; the first are those of the training's own test.
-        device: Where to compute.
+        draws: Number of independent distortions of the test set. The first ones are the same as after training.
+        device: Device to compute on.
         root: Folder of the data files.
-        download: Fetch data files that are missing from --root.
+        download: Download data files that are missing in --root.
     """
     from stn.lab.experiments.evaluate import evaluate as measure
     from stn.lab.experiments.evaluate import mean_and_spread

@@ -18,14 +18,16 @@ def export(
     opset: int = 20,
     lowering: Literal["grid_sample", "gather"] = "grid_sample",
 ) -> None:
-    """Write a run's network as ONNX, of standard operators, for batches of any size; and compare it with the network.
+    """Export the network of a run as ONNX, and print the largest difference between the two.
+
+    The file contains standard operators only and accepts batches of any size.
 
     Args:
         run: Folder of the run.
         out: The file to write (model.onnx).
-        opset: Of ONNX, 16 to 20. Volumes have GridSample from 20 on.
-        lowering: What looks become: grid_sample (one operator), or gather, for runtimes that lack it, and for volumes
-            before opset 20.
+        opset: ONNX opset, 16 to 20. GridSample accepts volumes from opset 20 on.
+        lowering: Form of a sampling call in the file: grid_sample (one operator), or gather, for runtimes without GridSample
+            and for volumes below opset 20.
     """
     from stn.export import largest_difference, to_onnx
     from stn.io.files import write_atomically
@@ -38,4 +40,4 @@ def export(
     exported = to_onnx(network, images, opset=opset, lowering=lowering)
     difference = largest_difference(exported, network, images)
     write_atomically(out, lambda file: file.write(exported.model_proto.SerializeToString()))
-    print(f"{out}: opset {opset}, at most {difference:.1e} from the network")
+    print(f"{out}: opset {opset}, largest difference from the network {difference:.1e}")

@@ -15,16 +15,16 @@ def figures(
     root: Root = None,
     download: Download = False,
 ) -> None:
-    """Draw runs: error by epoch, where the transformer looks, mean images, folds, control points, a film of the training.
+    """Draw runs: error by epoch, sampled regions, mean images, folds, control points, and a film of the training.
 
-    Without a RUN: the weights of the sampling kernels, standing and in motion.
+    Without a RUN: draw the weights of the interpolation kernels, as a picture and as a film.
 
     Args:
-        runs: Folders of runs. The pictures of each go into its figures/.
-        count: How many test images to show.
-        out: Folder of pictures that are of no single run: of several runs their errors.
+        runs: Folders of runs. The pictures of a run are written to its folder figures/.
+        count: Number of test images to show.
+        out: Folder for pictures that do not belong to a single run, such as the errors of several runs.
         root: Folder of the data files.
-        download: Fetch data files that are missing from --root.
+        download: Download data files that are missing in --root.
     """
     from stn.lab.experiments.folder import RunFolder
     from stn.lab.figures import draw_kernels, draw_run, draw_runs

@@ -1,4 +1,4 @@
-"""A warp of a picture in terms that a person thinks in: what happens to the content, in pixels."""
+"""Warps of pictures, described by the motion of their content in pixels."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from stn.transforms.linear import corners_to_matrix
 def motion_to_theta(
     size: Sequence[int],  # (H, W) of the picture
     *,
-    rotate: float = 0.0,  # degrees, counter-clockwise
+    rotate: float = 0.0,  # degrees, counterclockwise
     scale: float = 1.0,
     shear: float = 0.0,  # degrees
     translate: tuple[float, float] = (0.0, 0.0),  # pixels, right and down
 ) -> Tensor:  # (2, 3)
-    """The look under which the content is sheared, scaled, turned about the middle, then moved: its inverse, normalized.
+    """Return the theta that shears, scales and rotates the content about the center, and then translates it.
 
-    A turn is a turn in pixels, on pictures that are not square too: with half extents H = diag(W, H) / 2, the content moves
-    by F = (A, t) in centered pixels, and theta = (H^-1 A^-1 H, -H^-1 A^-1 t).
+    Rotations are in pixels, also for pictures that are not square: with half extents H = diag(W, H) / 2, the content moves
+    by F = (A, t) in centered pixels, and theta = (H^-1 A^-1 H, -H^-1 A^-1 t), the normalized inverse.
     """
     for name, given in (("rotate", rotate), ("scale", scale), ("shear", shear)):
         _check.finite_number(name, given)
@@ -33,19 +33,19 @@ def motion_to_theta(
     _check.angle("shear", shear)
     angle = math.radians(rotate)
     c, s, k = math.cos(angle), math.sin(angle), math.tan(math.radians(shear))
-    turn = torch.tensor([[c, s], [-s, c]], dtype=torch.float64)  # counter-clockwise where y points down
+    turn = torch.tensor([[c, s], [-s, c]], dtype=torch.float64)  # counterclockwise, because y points down
     lean = torch.tensor([[1, -k], [0, 1]], dtype=torch.float64)  # a positive shear leans to the right
     inverse = torch.linalg.inv(scale * turn @ lean)
     half = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64)
     moved = -inverse @ torch.tensor(translate, dtype=torch.float64)
     theta = torch.cat([inverse * half, moved[:, None]], dim=1) / half[:, None]
     if not theta.isfinite().all() or not inverse.any():
-        _check.fail(f"scale must leave something to be seen; got {scale!r}")
+        _check.fail(f"scale must leave a visible image; got {scale!r}")
     return theta
 
 
 def corners_to_homography(size: Sequence[int], corners: Sequence[float]) -> Tensor:
-    """The look (3, 3) whose corners are these pixels (x y, top left, top right, bottom right, bottom left)."""
+    """Return the homography (3, 3) of the look with these corners, in pixels (x y, clockwise from the top left)."""
     _check.finite_number("corners", *corners)
     pixels = torch.tensor(corners, dtype=torch.float64).view(4, 2)
     _check_convex(pixels)
@@ -53,11 +53,11 @@ def corners_to_homography(size: Sequence[int], corners: Sequence[float]) -> Tens
 
 
 def _check_convex(corners: Tensor) -> None:  # (4, 2)
-    """In turn around a convex quadrilateral: at every corner the edges turn the same way, and not by nothing."""
+    """Check that corners go around a convex quadrilateral: the edges turn in the same direction at every corner."""
     edges = corners.roll(-1, 0) - corners
     following = edges.roll(-1, 0)
     turns = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
     lengths = edges.norm(dim=1) * following.norm(dim=1)
     if not ((turns > 1e-9 * lengths).all() or (turns < -1e-9 * lengths).all()):
         given = tuple(corners.flatten().tolist())
-        _check.fail(f"corners must be those of a quadrilateral, convex and in turn around it; got {given}")
+        _check.fail(f"corners must be those of a convex quadrilateral, in order around it; got {given}")

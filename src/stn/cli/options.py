@@ -1,4 +1,4 @@
-"""Options that several commands have, with one name and one meaning."""
+"""Options shared by several commands, with the same name and meaning."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tyro.conf import Positional, arg
 
 Folder = Annotated[Positional[Path], arg(metavar="RUN", help_behavior_hint="(required)")]
 Folders = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ..]", help_behavior_hint="")]
-Root = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: as the run was trained)")]
+Root = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: that of the training)")]
 Device = Annotated[str, arg(metavar="{cpu,cuda,cuda:1,..}")]
 MaxPixels = Annotated[int, arg(metavar="INT")]
 Download = Annotated[bool, arg(help_behavior_hint="")]
 
 
 def one_of(names: Any) -> str:
-    """How help lists what an option may be."""
+    """Format the choices of an option for the help."""
     return "{" + ",".join(names) + "}"

@@ -28,22 +28,22 @@ def register(
     theta: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npy", help_behavior_hint="")] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Warp MOVING so that it looks like FIXED: find the transform between two pictures, or two volumes.
+    """Register two pictures or volumes: find the transform that aligns MOVING with FIXED, and write the result.
 
-    Found by descent on its parameters, from coarse copies of both images to the images themselves.
+    The parameters are found by gradient descent, from coarse to full resolution.
 
     Args:
-        moving: The picture to warp, or a numpy file (.npy) of (H, W), (H, W, C), or a volume (D, H, W).
-        fixed: The picture that it is to look like.
+        moving: The picture to warp, or a numpy file (.npy) of shape (H, W), (H, W, C), or (D, H, W) for a volume.
+        fixed: The target picture.
         out: The warped picture to write; .npy for volumes.
-        transform: What may happen between them.
-        loss: How unlike they are: ncc (correlation: whatever brightness and contrast), mse (the same exposure), lncc
-            (light that changes over the image), mi (mutual information: other kinds of image).
-        bending: Weight against bending; nothing for affine maps.
-        levels: Resolutions, each half of the one before.
-        steps: At most, on each level.
-        theta: A numpy file to write the transform's parameters to.
-        max_pixels: The largest picture that is read.
+        transform: Transform family.
+        loss: Loss to minimize: ncc (correlation, for any brightness and contrast), mse (for equal exposure), lncc (for
+            brightness that varies over the image), mi (mutual information, for different kinds of images).
+        bending: Weight of the penalty on bending; it has no effect on affine maps.
+        levels: Number of resolutions; each has half the size of the previous one.
+        steps: Largest number of steps per level.
+        theta: A numpy file to write the parameters of the transform to.
+        max_pixels: Largest number of pixels of a picture that is read.
     """
     from stn.io.images import check_output, read_source, write_array, write_source
 
@@ -63,7 +63,7 @@ def _found(picture: Source, goal: Source, transform: str, **options: Any) -> Reg
     from stn.registration import register as find
 
     a, b = picture.pixels, goal.pixels
-    if a.shape[1] != b.shape[1]:  # one is gray, or transparent
+    if a.shape[1] != b.shape[1]:  # one is gray or transparent, the other not
         a, b = picture.gray(), goal.gray()
     found = find(a.float(), b.float(), transform, **options)
     for level, losses in found.losses.items():

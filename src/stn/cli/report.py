@@ -17,15 +17,15 @@ def report(
     root: Root = None,
     download: Download = False,
 ) -> None:
-    """Write one page about a run, or about several side by side: results, diagnosis in words, curves, looks, settings, rows.
+    """Write one HTML page about one or several runs: results, diagnosis, curves, sampled regions, settings and rows.
 
-    The page is one file, and needs no network. Pictures that a run does not have yet are drawn first.
+    The page is a single file and loads nothing from the network. Missing pictures of a run are drawn first.
 
     Args:
         runs: Folders of runs.
         out: The HTML file to write.
         root: Folder of the data files.
-        download: Fetch data files that are missing from --root.
+        download: Download data files that are missing in --root.
     """
     from stn.lab.experiments.folder import RunFolder
     from stn.lab.page import write_report

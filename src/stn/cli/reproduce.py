@@ -32,25 +32,25 @@ def reproduce(
     ] = None,
     names: Annotated[bool, tyro.conf.arg(name="list", help_behavior_hint="")] = False,
 ) -> None:
-    """Reproduce a table of the paper: train its networks, and set our errors beside the paper's.
+    """Reproduce a table of the paper: train its networks, and compare our errors with those of the paper.
 
-    Rows, the table and a figure are written as results come. Stopped at any moment, the same command goes on where it was.
+    Rows, the table and a figure are updated after each result. After an interruption the same command continues.
 
     Args:
-        table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits. seeds: two of them from several
-            starts, in few passes. addition: the sum of two digits. alignment: one step or several under large perturbation.
-            strings: house numbers made of digits. svhn: house numbers. cub: birds. parts: two looks in parallel. volumes:
-            3-D looks. text: curved strings, rectified. colocalization: what images have in common.
+        table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits. seeds: two networks with several
+            seeds, few epochs. addition: the sum of two digits. alignment: one or several steps under large perturbation.
+            strings: house numbers made of digits. svhn: house numbers. cub: birds. parts: two sampled regions in parallel.
+            volumes: 3-D. text: rectified curved strings. colocalization: the object that images share.
         root: Folder of the data files.
-        download: Fetch data files that are missing from --root.
-        seeds: How often to train each cell.
-        budget: full, as in the published table, or quick: a part of the epochs, to see that all runs.
-        cells: Names or patterns of cells, such as st-cnn-affine/rts or cnn/*, in the order to train them.
-        workers: How many cells to train at once, each on its share of the processor's cores.
-        out: Where to write rows (.jsonl), table (.md) and figure (.png), without a suffix. Rows of other settings that are
-            there are kept aside.
-        runs: Folder of the run folders.
-        names: Print the names of the table's cells, and train nothing.
+        download: Download data files that are missing in --root.
+        seeds: Number of trainings per cell.
+        budget: full: as in the published table. quick: a fraction of the epochs, as a test.
+        cells: Names or patterns of cells, such as st-cnn-affine/rts or cnn/*, in the order of training.
+        workers: Number of cells to train at the same time; they share the processor cores.
+        out: Output path of rows (.jsonl), table (.md) and figure (.png), without the suffix. Existing rows of other settings
+            are renamed and kept.
+        runs: Folder for the run folders.
+        names: Print the names of the cells of the table, and exit.
     """
     if names:
         print("\n".join(_names(table)))

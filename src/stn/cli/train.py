@@ -15,20 +15,20 @@ def train(
     run: Annotated[Run, tyro.conf.arg(name="")],
     out: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/ and a name made of the settings)"),
+        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/ and a name from the settings)"),
     ] = None,
     resume: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False,
 ) -> None:
-    """Train one of the paper's networks on distorted digits, then test it.
+    """Train one of the paper's networks on distorted digits, and measure its test error.
 
-    The run's folder then holds config.json, rows.jsonl, checkpoints/ and tensorboard/. Killed at any moment, the same
-    command with --resume goes on to the same result.
+    The folder of the run contains config.json, rows.jsonl, checkpoints/ and tensorboard/. After an interruption the same
+    command with --resume continues and gives the same result.
 
     Args:
-        run: What to train, and how.
+        run: The settings of the run.
         out: Folder of the run.
-        resume: Continue the run in --out from its last epoch; start it if there is none. The data and the device may be
-            others than before.
+        resume: Continue the run in --out after its last complete epoch, or start it if there is none. The folder of the data
+            and the device may differ from before.
     """
     from stn.lab.experiments.evaluate import mean_and_spread
     from stn.lab.experiments.folder import RunFolder
@@ -39,5 +39,5 @@ def train(
     folder = RunFolder(out or Path("runs") / run.name)
     rows = fit(run, folder, resume=resume)
     mean, spread = mean_and_spread(rows)
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes speaks
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # only one of several processes prints
         print(f"{run.label}: test error {mean:.2f} ± {spread:.2f} % ({run.draws} draws). Run: {folder.path}")

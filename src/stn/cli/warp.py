@@ -28,28 +28,28 @@ def warp(
     translate: tuple[float, float] = (0.0, 0.0),
     shear: float = 0.0,
     corners: Annotated[Four | None, tyro.conf.arg(metavar="X Y X Y X Y X Y", help_behavior_hint="")] = None,
-    size: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="H W", help_behavior_hint="(default: as it is)")] = None,
+    size: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="H W", help_behavior_hint="(default: unchanged)")] = None,
     mode: Annotated[str, tyro.conf.arg(metavar=one_of(INTERPOLATIONS))] = "bilinear",
     padding_mode: Annotated[str, tyro.conf.arg(metavar=one_of(PADDINGS))] = "zeros",
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
-    """Warp a picture: the library's sampler on a photograph of yours.
+    """Warp a picture: shear, scale and rotate it about its center, then translate it.
 
-    The content is sheared, scaled and turned about the middle, then moved. Or --corners cuts a quadrilateral out of the
-    picture and makes it upright. Transparency, and 16-bit, 32-bit and floating-point pixels, keep their meaning.
+    Or --corners cuts a quadrilateral out of the picture and makes it a rectangle. Transparency and the bit depth (16-bit,
+    32-bit, floating point) are preserved.
 
     Args:
-        image: The picture to read, or an array: a numpy file (.npy) of (H, W) or (H, W, C).
-        out: The picture or array to write.
-        rotate: Degrees, counter-clockwise.
-        scale: Factor; 2 shows the middle twice as large.
-        translate: Pixels to the right and down.
-        shear: Degrees by which upright lines lean to the right.
-        corners: The top left, top right, bottom right and bottom left corner of what to cut out, in pixels.
+        image: The picture to read, or a numpy file (.npy) of shape (H, W) or (H, W, C).
+        out: The picture or numpy file to write.
+        rotate: Rotation in degrees, counterclockwise.
+        scale: Scale factor; 2 doubles the size of the content.
+        translate: Translation in pixels, to the right and down.
+        shear: Shear in degrees; vertical lines lean to the right.
+        corners: Corners of the region to cut out, in pixels: top left, top right, bottom right, bottom left.
         size: Height and width of the result.
-        mode: How pixels are interpolated.
-        padding_mode: What lies outside the picture.
-        max_pixels: The largest picture that is read or made.
+        mode: Interpolation.
+        padding_mode: Rule for values outside the picture.
+        max_pixels: Largest number of pixels of a picture that is read or written.
     """
     from stn.io.images import check_output, read_source, write_source
 

@@ -19,12 +19,12 @@ from stn.ops.context import LOWERINGS, Target, exporting
 
 __all__ = ["largest_difference", "to_onnx", "to_program"]
 
-OPSETS = range(16, 21)  # GridSample is there from the first
+OPSETS = range(16, 21)  # the first has GridSample
 
 
 def to_program(
     model: nn.Module,
-    *example: Tensor,  # (N, ..) each: what the model takes
+    *example: Tensor,  # (N, ..) each: the arguments of the model
     lowering: str = "grid_sample",
     dynamic_batch: bool = True,
 ) -> ExportedProgram:
@@ -57,7 +57,7 @@ def to_program(
 
 def to_onnx(
     model: nn.Module,
-    *example: Tensor,  # (N, ..) each: what the model takes
+    *example: Tensor,  # (N, ..) each: the arguments of the model
     path: Path | str | None = None,
     opset: int = 20,
     lowering: str = "grid_sample",
@@ -98,8 +98,8 @@ def to_onnx(
                 program, (), **_names(program, len(example)), opset_version=max(opset, older.WRITTEN), verbose=False
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            _check.fail(f"the model must be made of operators that ONNX has; {error}")
-    assert found is not None  # it is with dynamo=True, the default
+            _check.fail(f"the model must consist of operators that ONNX has; {error}")
+    assert found is not None  # always, with dynamo=True, the default
     _stripped(found.model)
     if opset < older.WRITTEN:
         older.rewrite(found.model, opset)
@@ -140,7 +140,7 @@ def largest_difference(exported: torch.onnx.ONNXProgram, model: nn.Module, *exam
 
 
 def _names(program: ExportedProgram, inputs: int) -> dict[str, Any]:
-    """Of the outputs and the batch; inputs are called as the model's arguments are."""
+    """Name the outputs and the batch; inputs have the names of the arguments of the model."""
     count = len(program.graph_signature.user_outputs)
     outputs = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
     batch = {"dynamic_shapes": ({0: "batch"},) * inputs} if program.range_constraints else {}
@@ -148,7 +148,7 @@ def _names(program: ExportedProgram, inputs: int) -> dict[str, Any]:
 
 
 def _stripped(model: Any) -> None:  # an onnx_ir.Model
-    """Without the notes at each node, larger than all else: pieces of the source and where it lay on this machine."""
+    """Remove the notes at each node, which are large and contain source lines and paths of this machine."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     ClearMetadataAndDocStringPass()(model)
@@ -163,7 +163,7 @@ def _traced(model: nn.Module, example: Sequence[Tensor], target: Target, dynamic
     for number, tensor in enumerate(example):
         _check.tensor(f"example {number}", tensor)
     shapes = None
-    if dynamic_batch:  # torch takes a batch of one for one that is always one
+    if dynamic_batch:  # torch treats a batch of 1 as constant
         example = [torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor for tensor in example]
         batch = Dim("batch", min=1)
         shapes = tuple({0: batch} for _ in example)
@@ -185,7 +185,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on its own workings, which reach the user as warnings."""
+    """Hide the internal notes of the exporter, which would appear as warnings."""
     logger: Any = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Opsets 16 and 17: the exporter writes 18 at least, and onnx's own converter gives up on several of its operators."""
+"""Opsets 16 and 17: the exporter writes at least 18, and the converter of onnx fails for several operators."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from stn import _check
 if TYPE_CHECKING:
     import onnx_ir
 
-WRITTEN = 18  # the oldest opset that torch writes
+WRITTEN = 18  # the oldest opset of the exporter of torch
 
 
 def rewrite(model: onnx_ir.Model, opset: int) -> None:
-    """Make a model of opset 18 one of `opset`: nodes whose operator has changed since are written as it was.
+    """Convert a model from opset 18 to `opset`: rewrite the nodes whose operator has changed.
 
-    Raises: InputError, which names an operator that did not exist or could do less.
+    Raises: InputError, which names an operator that did not exist or had fewer features.
     """
     import onnx
     import onnx_ir
@@ -30,15 +30,15 @@ def rewrite(model: onnx_ir.Model, opset: int) -> None:
             CHANGED.get(kind, refuse)(node, opset)
         node.version = opset
     model.opset_imports[""] = opset
-    onnx.checker.check_model(onnx_ir.to_proto(model), full_check=True)  # an attribute that did not exist would be found
+    onnx.checker.check_model(onnx_ir.to_proto(model), full_check=True)  # the checker would find an unknown attribute
 
 
 def refuse(node: onnx_ir.Node, opset: int, *, least: int = WRITTEN) -> None:
-    _check.fail(f"opset must be at least {least} for a model that needs {node.op_type} as it is there; got {opset}")
+    _check.fail(f"opset must be at least {least} for a model with the operator {node.op_type}; got {opset}")
 
 
 def axes_as_attribute(node: onnx_ir.Node, opset: int) -> None:
-    """Of a reduction: they became an input in 18."""
+    """Move the axes of a reduction to an attribute; they became an input in opset 18."""
     import onnx_ir
 
     axes = node.inputs[1] if len(node.inputs) > 1 else None
@@ -53,18 +53,18 @@ def axes_as_attribute(node: onnx_ir.Node, opset: int) -> None:
 
 
 def parts_by_outputs(node: onnx_ir.Node, opset: int) -> None:
-    """Of Split: that it is into equal parts was said by their number alone."""
+    """Remove num_outputs of Split; before opset 18 equal parts were the default."""
     node.attributes.pop("num_outputs", None)
 
 
 def all_axes(node: onnx_ir.Node, opset: int) -> None:
-    """Of Pad: it had one pair of numbers for every axis."""
+    """Raise an error for Pad with an input of axes, which before opset 18 did not exist."""
     if len(node.inputs) > 3 and node.inputs[3] is not None:
         refuse(node, opset)
 
 
 def unchanged(node: onnx_ir.Node, opset: int) -> None:
-    """What was added is an attribute, which the checker would find."""
+    """Keep the node; the checker would find a new attribute."""
 
 
 REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")

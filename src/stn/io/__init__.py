@@ -1,4 +1,4 @@
-"""Images from outside as tensors, and back: arrays and PIL images, the modes of pictures, image files, and safe writing."""
+"""Conversion of arrays, PIL images and image files to tensors and back, and safe writing of files."""
 
 from stn.io.arrays import to_images
 from stn.io.images import read_picture, write_picture

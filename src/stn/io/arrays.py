@@ -1,4 +1,4 @@
-"""numpy arrays and PIL images at the edges: to batches of one, and a result back to the kind that came in."""
+"""Conversion of numpy arrays and PIL images to batches of one, and of a result back to the original kind."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from stn import _check
 from stn.io.pictures import closed, opened, premultiplied, straight
 
-CHANNELS = (1, 3, 4)  # of a last axis that is one of colors
-Restore = Callable[[Tensor], Any]  # (1, C, *size) -> as what came in
+CHANNELS = (1, 3, 4)  # lengths of a last axis that holds colors
+Restore = Callable[[Tensor], Any]  # (1, C, *size) -> the original kind
 
 
 def to_images(name: str, value: Any) -> tuple[Tensor, Restore]:
-    """Images (N, C, *size) in floating point, and the way back to the kind, the axes and the dtype of `value`.
+    """Return images (N, C, *size) in floating point, and the function back to the kind, axes and dtype of `value`.
 
-    value: a tensor (N, C, H, W) or (N, C, D, H, W), handed through if it is floating; an array (H, W), (H, W, C) with
-    C = 1, 3 or 4, or a volume (D, H, W); or a PIL image. Integers become shares of their dtype's largest number, in float64
-    where float32 would not hold all of them; negative ones stay negative, there and back.
+    value: a tensor (N, C, H, W) or (N, C, D, H, W), unchanged if it is floating point; an array (H, W), (H, W, C) with
+    C = 1, 3 or 4, or a volume (D, H, W); or a PIL image. Integers are divided by the maximum of their dtype, in float64
+    if float32 cannot represent all of them; the sign is kept.
 
     Raises: InputError or TypeError, which name the argument.
     """
@@ -30,7 +30,7 @@ def to_images(name: str, value: Any) -> tuple[Tensor, Restore]:
         _check.image(name, value)
         images = value.float() / 255 if value.dtype == torch.uint8 else value
         return images, lambda found: _in_range(found, torch.uint8) if value.dtype == torch.uint8 else found
-    pillow = sys.modules.get("PIL.Image")  # whoever holds such an image has imported it
+    pillow = sys.modules.get("PIL.Image")  # a PIL image exists only if PIL is imported
     if pillow is not None and isinstance(value, pillow.Image):
         return _from_picture(name, value)
     if not isinstance(value, np.ndarray):
@@ -39,7 +39,7 @@ def to_images(name: str, value: Any) -> tuple[Tensor, Restore]:
 
 
 def _from_picture(name: str, picture: Any) -> tuple[Tensor, Restore]:
-    """As `stn.io.pictures` reads it, colors times opacity; the way back makes a picture of the same mode, or L, RGB, .."""
+    """Convert like `stn.io.pictures`, colors times opacity; the way back makes a picture of the same mode, or L, RGB, .."""
     pixels, kind = opened(name, picture)
     images = premultiplied(pixels[None]) if kind.transparent else pixels[None]
 
@@ -54,7 +54,7 @@ def _from_array(name: str, array: np.ndarray) -> tuple[Tensor, Restore]:
         _check.fail(f"{name} must be an array of real numbers; got one of {array.dtype}")
     if array.ndim not in (2, 3) or 0 in array.shape:
         _check.fail(f"{name} must be (H, W), (H, W, C) with C = 1, 3 or 4, or a volume (D, H, W); got {array.shape}")
-    wide = array.dtype.itemsize > (2 if array.dtype.kind in "ui" else 4)  # whichever way their bytes lie
+    wide = array.dtype.itemsize > (2 if array.dtype.kind in "ui" else 4)  # for any byte order
     pixels = torch.from_numpy(array.astype(np.float64 if wide else np.float32))
     if array.dtype.kind in "ui":
         pixels /= float(np.iinfo(array.dtype).max)
@@ -76,7 +76,7 @@ def _of_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return values.round().clip(0, 1).astype(dtype)
     least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
     numbers = (values.astype(np.float64) * most).round()
-    inside = numbers.clip(float(least), np.nextafter(float(most), 0))  # 2^63 and 2^64 are no longer in their dtype
+    inside = numbers.clip(float(least), np.nextafter(float(most), 0))  # 2^63 and 2^64 exceed their dtype
     return np.where(numbers >= most, np.array(most, dtype), inside.astype(dtype)).astype(dtype)
 
 

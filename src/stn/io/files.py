@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that one process at a time writes."""
+"""Atomic writing of files, and locks for folders that one process at a time may write."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ import torch
 
 from stn import _check
 
-fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None  # not on Windows: no locks
+fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None  # None on Windows
 
 LOCK = ".lock"
 
 
 class DamagedFile(UserWarning):
-    """A part of a file cannot be read; the rest counts."""
+    """A warning: a part of a file cannot be read; the rest is used."""
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a file that takes the name `path` only when it is whole and on disk.
+    """Let `write` fill a file that gets the name `path` only when it is complete and on disk.
 
-    Until then it has a name of its own, `.<name>.<process>-<token>.partial`: two writers never share one. Whatever ends the
-    writing removes it, so that a full disk has its room again; only a kill leaves it behind.
+    Until then it has a unique name, `.<name>.<process>-<token>.partial`. It is removed if the writing fails, which frees a
+    full disk; only a killed process leaves it behind.
 
     Raises: FileError, a sentence, if the system refuses.
     """
@@ -58,7 +58,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_tensors(path: Path, value: object) -> None:
-    """As torch.save does, which on a full disk ends in an error of its own that does not say so."""
+    """Write like torch.save, whose error for a full disk does not name the cause."""
 
     def write(file: IO[bytes]) -> None:
         told: Any = Telling(file)
@@ -73,7 +73,7 @@ def write_tensors(path: Path, value: object) -> None:
 
 
 class Telling(io.RawIOBase):
-    """A file to write, which keeps the error that the system gave."""
+    """A file to write, which keeps the error of the system."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -88,8 +88,8 @@ class Telling(io.RawIOBase):
 
 
 def read_tensors(path: Path) -> Any:
-    """As torch.load does, tensors and plain values alone, on the CPU. Each part of the file is held to the checksum that the
-    zip format has for it, which torch itself does not do. Raises: whatever damaged bytes lead to."""
+    """Read like torch.load, tensors and plain values only, on the CPU. Each part of the file is compared with its checksum
+    in the zip format, which torch does not do. Raises: any exception for damaged bytes."""
     with zipfile.ZipFile(path) as file:
         damaged = file.testzip()
     if damaged is not None:
@@ -100,13 +100,13 @@ def read_tensors(path: Path) -> Any:
 
 
 def beside(out: Path, suffix: str) -> Path:
-    """The file of this suffix among several of one name; `out` may name any of them. A dot in the name is no suffix."""
+    """Return the path with this suffix; `out` may have another one. A dot in the name is no suffix."""
     stem = out.with_suffix("") if out.suffix in (".json", ".jsonl", ".md", ".png") else out
     return stem.with_name(stem.name + suffix)
 
 
 def aside(path: Path) -> Path:
-    """Give an old file another name, beside it, that is free; returns that."""
+    """Rename an old file to an unused name beside it; returns that name."""
     number = 1
     while (kept := path.with_name(f"{path.stem}.old-{number}{path.suffix}")).exists():
         number += 1
@@ -116,7 +116,7 @@ def aside(path: Path) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left behind in a folder that is locked. Another's files stay if they cannot be removed."""
+    """Remove the partial files of killed writers in a locked folder, if the system permits."""
     for partial in folder.rglob(".*.partial"):
         process = re.search(r"\.(\d+)-[0-9a-f]{8}\.partial$", partial.name)
         if process is None or not alive(int(process[1])):
@@ -125,28 +125,28 @@ def sweep(folder: Path) -> None:
 
 
 def alive(process: int) -> bool:
-    """Return whether a process of this machine still runs. On Windows, where signal 0 is Ctrl-C, every process counts."""
+    """Return True if a process of this machine still runs. Always True on Windows, where signal 0 is Ctrl-C."""
     if not hasattr(os, "fork"):
         return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is another user's
+    except OSError:  # the process of another user
         return True
     return True
 
 
 @contextmanager
 def locked(file: Path, sentence: str = "") -> Iterator[None]:
-    """Hold the lock `file`, into which the owner's process and machine are written; the system frees it when that ends.
+    """Hold the lock `file`, which contains the process and the machine of the owner; the system frees it at their end.
 
-    sentence: of the InputError if another holds it, with {owner} for who that is; without one, wait for it.
+    sentence: the message of the InputError if another process holds it, with {owner} for its name. None: wait.
     """
     handle = _acquired(file, sentence)
     try:
         owner = json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode()
-        with suppress(OSError):  # on a full disk the lock holds, and only does not say whose it is
+        with suppress(OSError):  # on a full disk the lock works, but does not name its owner
             os.ftruncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
             os.write(handle, owner)
@@ -158,7 +158,7 @@ def locked(file: Path, sentence: str = "") -> Iterator[None]:
 
 
 def _acquired(file: Path, sentence: str) -> int:
-    """A handle on the file of this name that holds its lock: the owner before may have removed the one that was opened."""
+    """Open and lock the file of this name. It is opened again if the previous owner has removed it."""
     while True:
         with _check.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)

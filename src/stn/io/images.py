@@ -1,4 +1,4 @@
-"""Picture files and numpy files as tensors, and back: what is written means what was read, or is refused before the work."""
+"""Reading and writing of picture and numpy files. The meaning of pixel values is preserved, or an error is raised first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stn.io.arrays import to_images
 from stn.io.files import write_atomically
 from stn.io.pictures import DEEP, FULL, Kind, closed, on_white, opened, premultiplied, straight
 
-MAX_PIXELS = 178_956_970  # where Pillow itself takes a file for an attack
+MAX_PIXELS = 178_956_970  # the limit above which Pillow refuses a file
 INTEGERS = {
     np.dtype(np.bool_): ("L", "RGB", "RGBA"),
     np.dtype(np.uint8): ("L", "RGB", "RGBA"),
@@ -28,20 +28,20 @@ INTEGERS = {
 
 @dataclass(frozen=True)
 class Source:
-    """An image as it is warped, and what its file was."""
+    """An image to warp, and the kind of its file."""
 
-    pixels: Tensor  # (1, C, *size); colors times opacity where a picture has one
-    kind: Kind | None  # of a picture
-    restore: Callable[[Tensor], Any]  # of an array: to its axes and its dtype
-    dtype: Any = None  # of an array
-    inside: bool = True  # whether all is in [0, 1]
+    pixels: Tensor  # (1, C, *size); colors times opacity if there is an opacity
+    kind: Kind | None  # for a picture
+    restore: Callable[[Tensor], Any]  # for an array: back to its axes and its dtype
+    dtype: Any = None  # for an array
+    inside: bool = True  # whether all values are in [0, 1]
 
     @property
     def transparent(self) -> bool:
         return self.kind is not None and self.kind.transparent
 
     def gray(self) -> Tensor:
-        """The mean of the colors (1, 1, *size): what images of other channels are compared by."""
+        """Return the mean of the colors (1, 1, *size), to compare images with different channels."""
         colors = self.pixels[:, :-1] if self.transparent else self.pixels[:, :3]
         return colors.mean(dim=1, keepdim=True)
 
@@ -50,7 +50,7 @@ class Source:
 
 
 def read_source(path: Path | str, *, name: str = "the image", max_pixels: int = MAX_PIXELS) -> Source:
-    """A picture file, or a numpy file (.npy) of (H, W), (H, W, C) or a volume (D, H, W).
+    """Read a picture file, or a numpy file (.npy) of (H, W), (H, W, C) or a volume (D, H, W).
 
     Raises: InputError if there is no such file, it is not an image, or of more than `max_pixels` pixels.
     """
@@ -59,7 +59,7 @@ def read_source(path: Path | str, *, name: str = "the image", max_pixels: int = 
         return _array_source(path)
     pixels, kind = _read_picture(path, name, max_pixels)
     if kind.mode == "I" and pixels.min() >= 0 and pixels.max() <= 1:
-        pixels, kind = pixels.float(), Kind("I;16", kind.profile)  # as some versions of Pillow read 16 bits
+        pixels, kind = pixels.float(), Kind("I;16", kind.profile)  # some versions of Pillow read 16 bits like this
     images = premultiplied(pixels[None]) if kind.transparent else pixels[None]
     return Source(images, kind, lambda found: found, inside=bool(((images >= 0) & (images <= 1)).all()))
 
@@ -73,10 +73,10 @@ def _array_source(path: Path) -> Source:
 
 
 def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """An image file as (C, H, W), float32 in [0, 1]: C is 1 (gray), 3 (color), and one more with transparency.
+    """Read an image file as (C, H, W), float32 in [0, 1]: C is 1 (gray) or 3 (color), plus one with transparency.
 
-    A numpy file (.npy) holds (H, W), (H, W, C), or a volume (D, H, W), read as (1, D, H, W); integers become shares of
-    their dtype's largest number. Floating-point pictures and arrays stay as they are.
+    A numpy file (.npy) holds (H, W), (H, W, C), or a volume (D, H, W), read as (1, D, H, W); integers are divided by
+    the maximum of their dtype. Floating-point pictures and arrays are not changed.
 
     Raises: InputError if there is no such file, or it is not an image.
     """
@@ -104,14 +104,14 @@ def _read_picture(path: Path, name: str, max_pixels: int) -> tuple[Tensor, Kind]
     except IsADirectoryError:
         _check.fail(f"the image must be a file; {path} is a folder")
     except PermissionError:
-        _check.fail(f"the image must be a file that can be read; permission is denied for {path}")
+        _check.fail(f"the image must be a readable file; permission is denied for {path}")
     except Exception as error:  # whatever damaged bytes lead Pillow to
         _check.fail(f"the image must be a whole picture file (PNG, JPEG, ..); {path} is not ({error})")
 
 
 @contextmanager
 def _without_limit() -> Iterator[None]:
-    """Pillow's own limit is a warning, then an error of its own kind; `max_pixels` is checked in its place."""
+    """Replace the limit of Pillow, which warns or raises its own error, by `max_pixels`."""
     from PIL import Image
 
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -129,7 +129,7 @@ def _read_array(path: Path | str) -> Any:
     except IsADirectoryError:
         _check.fail(f"the image must be a file; {path} is a folder")
     except MemoryError:
-        _check.fail(f"the image must fit into memory; {path} says of itself that it does not")
+        _check.fail(f"the image must fit into memory; {path} declares a larger size")
     except Exception as error:  # whatever damaged bytes lead to
         _check.fail(f"the image must be a whole array of numbers; {path} is not ({error})")
 
@@ -138,10 +138,9 @@ def _read_array(path: Path | str) -> Any:
 
 
 def check_output(name: str, path: Path, source: Source) -> str:
-    """Before the work: whether what `source` becomes can be written to `path` as it is meant. Returns a note for the user,
-    or nothing.
+    """Check before the work that `path` can hold the result of `source`. Returns a note for the user, or "".
 
-    Raises: InputError, which says in what it could be written.
+    Raises: InputError, which names a suitable file ending.
     """
     if path.suffix.lower() == ".npy":
         return ""
@@ -158,8 +157,8 @@ def check_output(name: str, path: Path, source: Source) -> str:
 
 
 def write_source(found: Tensor, path: Path, source: Source) -> None:  # (1, C, *size)
-    """Write a warped `source`, whole or not at all. As a numpy file a picture is float32 in [0, 1], its colors straight,
-    floating-point and 32-bit pictures are their numbers, and an array has the axes and the dtype that it came with."""
+    """Write a warped `source` atomically. In a numpy file a picture is float32 in [0, 1] with colors not multiplied by the
+    opacity, floating-point and 32-bit pictures keep their values, and an array keeps its axes and dtype."""
     if path.suffix.lower() == ".npy":
         write_numbers(_numbers(found, source), path)
         return
@@ -186,7 +185,7 @@ def _axes(image: Tensor) -> np.ndarray:  # (C, *size)
 
 
 def _written_as(name: str, path: Path, source: Source) -> Kind:
-    """The kind of the picture that a source becomes. Raises: InputError if an array has none."""
+    """Return the kind of the picture for a source. Raises: InputError if there is none for an array."""
     if source.kind is not None:
         return source.kind
     if source.pixels.ndim != 4:
@@ -216,12 +215,12 @@ def _format(path: Path) -> str:
     formats = Image.registered_extensions()
     found = formats.get(path.suffix.lower())
     if found is None or found not in Image.SAVE:
-        _check.fail(f"the output's name must end like a picture's (.png, .jpg, ..); got {path.name}")
+        _check.fail(f"the output must have the ending of a picture (.png, .jpg, ..); got {path.name}")
     return found
 
 
 def _keeps(path: Path, kind: Kind) -> bool:
-    """Whether this format can hold such pixels: tried on two of them."""
+    """Return True if the format can store such pixels; tested on two pixels."""
     from PIL import Image
 
     form, file = _format(path), io.BytesIO()
@@ -246,7 +245,7 @@ def _save(image: Tensor, path: Path, kind: Kind) -> None:
 
 
 def write_picture(image: Tensor, path: Path | str) -> None:
-    """Write (C, H, W) in [0, 1], of 1 to 4 channels, in the format that the file's ending names, whole or not at all.
+    """Write (C, H, W) in [0, 1], with 1 to 4 channels, atomically, in the format of the file ending.
 
     As a numpy file (.npy) it is float32, unrounded, (H, W) or (H, W, C); and (1, D, H, W) a volume (D, H, W).
 
@@ -263,7 +262,7 @@ def write_picture(image: Tensor, path: Path | str) -> None:
 
 
 def write_array(values: Tensor, path: Path) -> None:
-    """Write float32 numbers as a numpy file, whole or not at all."""
+    """Write float32 numbers as a numpy file, atomically."""
     write_numbers(values.detach().cpu().float().contiguous().numpy(), path)
 
 

@@ -1,7 +1,7 @@
-"""Pictures of Pillow's modes as tensors, and back: depth, opacity and orientation keep their meaning, or a sentence says no.
+"""Conversion of PIL pictures to tensors and back. Depth, opacity and orientation are preserved, or an error is raised.
 
-Pixels are shares of the largest number, (C, H, W) in [0, 1], with the opacity as the last channel where there is one; those
-of floating-point pictures are the numbers themselves.
+Pixels are (C, H, W) in [0, 1], relative to the largest number, with the opacity as the last channel if there is one.
+Floating-point pictures keep their values.
 """
 
 from __future__ import annotations
@@ -18,15 +18,23 @@ from stn import _check
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FULL = {"L": 255.0, "LA": 255.0, "RGB": 255.0, "RGBA": 255.0, "I;16": 65535.0, "I": 65535.0, "F": 1.0}  # mode: the largest
-AS_RGB = ("CMYK", "YCbCr", "HSV", "RGBX", "P")  # modes that Pillow turns into it
+FULL = {
+    "L": 255.0,
+    "LA": 255.0,
+    "RGB": 255.0,
+    "RGBA": 255.0,
+    "I;16": 65535.0,
+    "I": 65535.0,
+    "F": 1.0,
+}  # mode -> largest
+AS_RGB = ("CMYK", "YCbCr", "HSV", "RGBX", "P")  # modes that Pillow converts to it
 PLAIN = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "I;16B": "I;16", "I;16L": "I;16", "I;16N": "I;16"}
 DEEP = ("I;16", "I", "F")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a picture's pixels are: one of the modes of FULL, and the color profile that they are meant for."""
+    """The kind of the pixels: one of the modes of FULL, and their color profile."""
 
     mode: str
     profile: bytes | None = None
@@ -37,16 +45,16 @@ class Kind:
 
 
 def opened(name: str, picture: Image) -> tuple[Tensor, Kind]:
-    """The pixels (C, H, W), upright as its EXIF data says, and their kind. 32-bit integers are float64.
+    """Return the pixels (C, H, W), upright by the EXIF data, and their kind. 32-bit integers become float64.
 
-    Raises: InputError for pictures whose pixels Pillow cannot hand out as they are.
+    Raises: InputError for pictures whose pixels Pillow cannot return unchanged.
     """
     from PIL import ImageOps
 
     _check_depth(name, picture)
     try:
         picture = ImageOps.exif_transpose(picture)
-    except (ValueError, TypeError, KeyError, SyntaxError):  # EXIF data that cannot be read orders nothing
+    except (ValueError, TypeError, KeyError, SyntaxError):  # unreadable EXIF data is ignored
         pass
     mode = _mode(name, picture)
     if mode == picture.mode or mode in DEEP:
@@ -61,27 +69,27 @@ def opened(name: str, picture: Image) -> tuple[Tensor, Kind]:
 
 
 def _mode(name: str, picture: Image) -> str:
-    """The one of FULL that says the same."""
+    """Return the equivalent mode of FULL."""
     mode = "RGB" if picture.mode in AS_RGB else PLAIN.get(picture.mode, picture.mode)
     if mode not in FULL:
         _check.fail(f"{name} must be gray or of RGB colors; got a picture of mode {picture.mode}")
     if "transparency" in picture.info and mode in ("L", "RGB"):
         return {"L": "LA", "RGB": "RGBA"}[mode]
     if "transparency" in picture.info and mode in DEEP:
-        _check.fail(f"{name} must have 8 bits a channel to be transparent; got a picture of mode {picture.mode}")
+        _check.fail(f"{name} must have 8 bits per channel to be transparent; got a picture of mode {picture.mode}")
     return mode
 
 
 def _check_depth(name: str, picture: Image) -> None:
-    """Pillow reads 8 of the 16 bits that a channel of a colored picture may have, and does not say so."""
+    """Raise an error for 16 bits per channel in a colored picture, of which Pillow silently reads 8."""
     tiles = getattr(picture, "tile", None) or ()
     stored = " ".join(str(part) for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],)))
     if ";16" in stored and picture.mode not in DEEP and not picture.mode.startswith("I"):
-        _check.fail(f"{name} must have 8 bits a channel where it is colored; got 16, of which Pillow reads 8")
+        _check.fail(f"{name} must have 8 bits per channel if it is colored; got 16, of which Pillow reads only 8")
 
 
 def closed(pixels: Tensor, kind: Kind) -> Image:  # (C, H, W)
-    """A picture of this kind. Integers are rounded, and held to what the mode can hold."""
+    """Return a picture of this kind. Integers are rounded and clamped to the range of the mode."""
     from PIL import Image as pillow
 
     values = pixels.detach().cpu().permute(1, 2, 0).squeeze(-1).double()
@@ -95,12 +103,12 @@ def closed(pixels: Tensor, kind: Kind) -> Image:  # (C, H, W)
 
 
 def premultiplied(images: Tensor) -> Tensor:  # (.., C, H, W), the last channel the opacity
-    """Colors times opacity: what may be averaged without a transparent pixel's color showing at an edge."""
+    """Multiply colors by the opacity, so that averages contain no color of transparent pixels."""
     return torch.cat([images[..., :-1, :, :] * images[..., -1:, :, :], images[..., -1:, :, :]], dim=-3)
 
 
 def straight(images: Tensor) -> Tensor:  # (.., C, H, W)
-    """Colors again; black where nothing is left of them."""
+    """Divide colors by the opacity; black where it is 0."""
     opacity = images[..., -1:, :, :].clamp(0, 1)
     some = opacity > 1e-4
     colors = torch.where(some, images[..., :-1, :, :] / torch.where(some, opacity, 1), 0)
@@ -108,6 +116,6 @@ def straight(images: Tensor) -> Tensor:  # (.., C, H, W)
 
 
 def on_white(images: Tensor) -> Tensor:  # (.., C, H, W) -> (.., C - 1, H, W)
-    """Colors over a white ground."""
+    """Blend colors with a white background."""
     opacity = images[..., -1:, :, :].clamp(0, 1)
     return images[..., :-1, :, :] * opacity + (1 - opacity)

@@ -1,1 +1,1 @@
-"""The laboratory: what was measured and drawn with the library. The library imports none of it."""
+"""Experiments, measurements and figures made with the library, which does not import this package."""

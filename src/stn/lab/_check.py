@@ -1,4 +1,4 @@
-"""What only the laboratory checks: settings of a run, devices, files that are read. The errors are the library's."""
+"""Checks for `stn.lab`: settings of a run, devices, readable files. The errors are those of the library."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from stn._check.values import integer
 
 def at_most(name: str, value: int, most: int) -> None:
     if value > most:
-        fail(f"{name} must be at most {most}, as many as there are to show; got {value}")
+        fail(f"{name} must be at most {most}, the number of images; got {value}")
 
 
 def device(name: str, value: str) -> None:
-    """cpu, or a CUDA device that is there."""
+    """Check a device: cpu, or an available CUDA device."""
     kind, _, index = value.partition(":")
     if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
         fail(f"{name} must be cpu, cuda or cuda and a number, as in cuda:1; got {value!r}")
     count = torch.cuda.device_count()
     if kind == "cuda" and int(index or 0) >= count:
-        fail(f"{name} must be a device that torch sees, and it sees {count} of CUDA; got {value!r}")
+        fail(f"{name} must be an available device; torch finds {count} CUDA devices; got {value!r}")
 
 
 def divisible(name: str, value: int, parts: int) -> None:
     if value % parts:
-        fail(f"{name} must be a multiple of the {parts} processes that share it; got {value!r}")
+        fail(f"{name} must be a multiple of the {parts} processes; got {value!r}")
 
 
 def kind(name: str, value: object, like: object) -> None:
-    """A setting of the type of its default; a whole number is a number, too."""
-    wanted = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}[type(like)]
+    """Check that a setting has the type of its default; an integer is a number too."""
+    wanted = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[type(like)]
     types = (int, float) if isinstance(like, float) else type(like)
     if not isinstance(value, types) or (isinstance(value, bool) and not isinstance(like, bool)):
         fail(f"{name} must be {wanted}; got {value!r}")
@@ -42,21 +42,21 @@ def kind(name: str, value: object, like: object) -> None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Around what reads a file that is there. Raises: FileError, a sentence, for every error of the system."""
+    """Wrap code that reads an existing file. Raises: FileError for every error of the system."""
     try:
         yield
     except OSError as error:
-        raise FileError(f"{path} must be a file that can be read; {reason(error)}") from error
+        raise FileError(f"{path} must be a readable file; {reason(error)}") from error
 
 
 def seed(name: str, value: int) -> None:
-    """What torch and numpy both take."""
+    """Check a seed for torch and numpy."""
     if not isinstance(value, int) or not 0 <= value < 2**32:
         fail(f"{name} must be an integer from 0 to 2^32 - 1; got {value!r}")
 
 
 def side(name: str, value: int, allowed: Iterable[int]) -> int:
-    """The side of a square image, one of those that a network is laid out for."""
+    """Check the side of a square image, one of those that a network supports."""
     found = integer(value)
     if found is None or found not in allowed:
         fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {value!r}")

@@ -1,4 +1,4 @@
-"""Complete networks: a rectifier of text, and one whose weights others have trained."""
+"""Complete networks: a text rectifier, and one with published weights."""
 
 from stn.models.checkpoints import BenchmarkRectifier, load_benchmark_rectifier
 from stn.models.text import text_rectifier

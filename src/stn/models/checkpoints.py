@@ -1,6 +1,6 @@
-"""Weights that others have trained: the rectifier of `deep-text-recognition-benchmark` (Baek et al. 2019, ICCV).
+"""Published weights: the rectifier of `deep-text-recognition-benchmark` (Baek et al. 2019, ICCV).
 
-The names of its modules are those of the checkpoints, so that state dicts load in both directions.
+Its modules have the names of the checkpoints, so that state dicts load in both directions.
 """
 
 from __future__ import annotations
@@ -185,15 +185,15 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         _check.fail(f"checkpoint must be a file; {path} does not exist")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever other bytes lead torch to
-        _check.fail(f"checkpoint must be a whole file that torch.save wrote, of tensors alone; {path} is not ({error})")
+    except Exception as error:  # damaged bytes can raise anything
+        _check.fail(f"checkpoint must be a complete file of torch.save with tensors only; {path} is not ({error})")
     if not isinstance(state, Mapping):
         _check.fail(f"checkpoint must hold a state dict; {path} holds a {type(state).__name__}")
     return state
 
 
 def _rectifier_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the rectifier's part of a state dict, under its own names."""
+    """Return the part of a state dict that belongs to the rectifier, with its names."""
     bare = {str(name).removeprefix("module."): value for name, value in state.items()}
     for name, value in bare.items():
         if name.startswith(PREFIX) and not isinstance(value, Tensor):
@@ -205,16 +205,16 @@ def _check_state(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], size: 
     missing, unknown = ours.keys() - state.keys(), state.keys() - ours.keys()
     if missing or unknown:
         _check.fail(
-            f"checkpoint must hold a TPS rectifier's weights; it lacks {_some(missing)}, and has {_some(unknown)} besides"
+            f"checkpoint must hold a TPS rectifier's weights; it lacks {_some(missing)}, and also has {_some(unknown)}"
         )
     for name, value in ours.items():
         if state[name].is_floating_point() and not state[name].isfinite().all():
             _check.fail(f"checkpoint must hold finite weights; {PREFIX}{name} is not")
         if state[name].shape != value.shape:
             _check.fail(f"{PREFIX}{name} must be {tuple(value.shape)} for size={size}; got {tuple(state[name].shape)}")
-        # 1e-4: its radial functions are r^2 log(r + 1e-6), and its numbers float32.
+        # 1e-4, because its radial functions are r^2 log(r + 1e-6) in float32.
         if name.startswith("GridGenerator.") and not torch.allclose(state[name].to(value), value, rtol=1e-4, atol=1e-4):
-            _check.fail(f"{PREFIX}{name} must be that of control points on the two edges and size={size}; it differs")
+            _check.fail(f"{PREFIX}{name} must match control points on the two edges and size={size}; it does not")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""A layer that straightens a line of text before it is read (Shi et al. 2016, RARE; Shi et al. 2018, ASTER)."""
+"""A layer that straightens a line of text before recognition (Shi et al. 2016, RARE; Shi et al. 2018, ASTER)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from stn.transforms import ThinPlateSpline, text_edges
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SIZE = (32, 100)  # height and width of what is recognized
-REDUCED = (32, 64)  # of what the localization network sees, as in ASTER
+SIZE = (32, 100)  # height and width of the output
+REDUCED = (32, 64)  # size of the input of the localization network, as in ASTER
 
 
 def text_rectifier(
@@ -70,7 +70,7 @@ class Resize(nn.Module):
         self.size = _check.lengths("size", size, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        full = x if torch.finfo(x.dtype).bits > 16 else x.float()  # torch has no CPU kernel for less
+        full = x if torch.finfo(x.dtype).bits > 16 else x.float()  # torch has no CPU kernel for half precision
         return F.interpolate(full, self.size, mode="bilinear", antialias=True).to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -80,8 +80,8 @@ class Resize(nn.Module):
 class TextLocalization(nn.Sequential):
     """Localization network for a line of text: four convolutions on a reduced image, (N, C, H, W) -> (N, features).
 
-    It has 0.1 M parameters, and is half as deep as ASTER's and at most half as wide. Its map of 2x4 (of 32x64) keeps
-    positions.
+    It has 0.1 M parameters, half the depth of the one in ASTER and at most half the width. Its map of 2x4 (for 32x64)
+    keeps positions.
     """
 
     def __init__(self, in_channels: int = 1, reduced: Sequence[int] = REDUCED, *, features: int = 64) -> None:
@@ -91,7 +91,7 @@ class TextLocalization(nn.Sequential):
             layers += [*_conv(in_channels, after), nn.MaxPool2d(2, ceil_mode=True)]
             in_channels = after
         layers += [nn.AdaptiveAvgPool2d((2, 4)), nn.Flatten(), nn.Linear(8 * in_channels, features)]
-        layers += [nn.LayerNorm(features), nn.ReLU()]  # without the norm nine in ten of these units die in the first epochs
+        layers += [nn.LayerNorm(features), nn.ReLU()]  # without the norm 90 % of these units die in the first epochs
         super().__init__(*layers)
         self.out_features = features
 

@@ -26,7 +26,7 @@ ParamGroup = dict[str, list[nn.Parameter] | float]  # of an optimizer: "params",
 
 
 class LayerCall(Protocol):
-    """The call of a module that returns its warp on request. Annotate `__call__` with it: for torch a call returns Any."""
+    """The type of the call of a module that returns its warp on request. Torch itself types every call as Any."""
 
     @overload
     def __call__(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
@@ -40,8 +40,8 @@ class AbstractSpatialTransformer(nn.Module, ABC):
     """A layer that finds theta from its input, and samples the input through the warp of theta.
 
     It is the base of `SpatialTransformer`, whose arguments it has, of `InverseCompositionalTransformer` and of
-    `SharedTrunkTransformer`. A layer is abstract or concrete: no concrete layer is the base of another. Each defines in
-    `_output_and_warp` how it looks.
+    `SharedTrunkTransformer`. No concrete layer is the base of another one. Each layer defines in `_output_and_warp` how it
+    samples its input.
 
     Example:
         >>> model = nn.Sequential(stn.SpatialTransformer.for_input((1, 28, 28)), nn.Flatten())

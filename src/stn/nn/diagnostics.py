@@ -41,7 +41,7 @@ def look_diagnostics(
     size = points_of(warp, size)
     points = warp.grid(size, align_corners=align_corners)
     determinant = warp.jacobian_determinant(size, align_corners=align_corners)
-    known = determinant.isfinite() | points.isnan().any(dim=-1)  # NaN in theta is to be seen
+    known = determinant.isfinite() | points.isnan().any(dim=-1)  # keep NaN in theta visible
     scale = torch.where(known, determinant, 0).abs().pow(1 / warp.ndim)
     return {
         "off_image_share": (~(points.abs() <= 1)).any(dim=-1).to(warp.working_dtype).mean(),

@@ -13,7 +13,7 @@ from torch import nn
 
 from stn import _check
 
-DIGIT_SIDE = 64  # images of up to this many pixels a side are looked at as digits, larger ones as photographs
+DIGIT_SIDE = 64  # images of up to this side, in pixels, get the network for digits, larger ones that for photographs
 
 
 class DenseLocalization(nn.Sequential):

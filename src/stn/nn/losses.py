@@ -1,4 +1,4 @@
-"""Losses that keep a look where it can learn."""
+"""Losses that keep a look where it gets a gradient."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stn.ops.context import readable
 from stn.transforms import Warp
 
 LATTICE = 8  # points along each axis
-NEAR = 8.0  # half widths: squared distances are what they are up to here
+NEAR = 8.0  # half widths up to which squared distances are unchanged
 
 
 def off_image_loss(warp: Warp, size: int | Sequence[int] | None = None, *, align_corners: bool = False) -> Tensor:
-    """Measure how far a warp looks beyond the image, as a loss: 0 where every look lies inside.
+    """Measure how far looks extend beyond the image, as a loss: 0 if every look lies inside.
 
     A look with no pixel on the image gets no gradient from its pixels, but one from this loss. It is the mean, over
     looks and a lattice of points, of the squared normalized distance of each point to the image. Beyond 8 half widths
@@ -45,7 +45,7 @@ def off_image_loss(warp: Warp, size: int | Sequence[int] | None = None, *, align
 
 
 def points_of(warp: Warp, size: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Return the size of the lattice at which a warp is judged."""
+    """Return the size of the lattice on which a warp is measured."""
     return (LATTICE,) * warp.ndim if size is None else _check.lengths("size", size, warp.ndim)
 
 

@@ -1,4 +1,4 @@
-"""SpatialTransformer: the layer that learns where to look (Jaderberg et al. 2015, section 3)."""
+"""SpatialTransformer: the layer of Jaderberg et al. 2015, section 3."""
 
 from __future__ import annotations
 

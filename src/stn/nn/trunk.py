@@ -123,8 +123,8 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
 def look_at_zeros(name: str, network: nn.Module, in_shape: Sequence[int]) -> Tensor:  # (2, ..)
     """Return the features of two black images, for their shape and dtype.
 
-    The network is in evaluation mode meanwhile, so that no running mean moves; each of its modules has its own mode
-    afterwards.
+    The network is in evaluation mode meanwhile, so that running means stay unchanged. The mode of each module is
+    restored.
     """
     weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
     modes = {module: module.training for module in network.modules()}

@@ -1,4 +1,4 @@
-"""From one level of a pyramid to the next: which pixels are averaged along each axis, and with which weights."""
+"""From one level of a pyramid to the next: the pixels that are averaged along each axis, and their weights."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ MOST = 4  # taps
 
 
 class Averaging(NamedTuple):
-    """How a level follows from the finer one."""
+    """The rule that computes a level from the finer one."""
 
-    aligned: bool  # whether the outer pixels of both lie on the same points
-    wraps: bool  # whether an image goes on round its border, where the average ends otherwise
+    aligned: bool  # whether the outer pixels of both levels coincide
+    wraps: bool  # whether the average continues at the opposite border
 
 
 def averaging(align_corners: bool, padding_mode: str) -> Averaging:
-    """Pixels whose corners are aligned cannot go round: a period of n pixels is n - 1 steps and one more."""
+    """Return the rule. Pixels with aligned corners cannot wrap: n pixels have n - 1 steps, one fewer than a period."""
     wraps = PADDINGS[padding_mode].wraps
     return Averaging(align_corners and not wraps, wraps)
 
 
 def halved(n: int, aligned: bool) -> int:
-    """Between aligned corners two pixels stay two."""
+    """Return the next length. With aligned corners two pixels stay two."""
     return (n // 2 + 1 if n > 2 else n) if aligned else (n + 1) // 2
 
 
 def taps(n: int, how: Averaging, back: bool) -> tuple[Tensor, Tensor]:
-    """What each pixel of the coarse axis reads of the n fine ones: pixels (m, MOST) and weights, 0 where there is no tap.
+    """Return the fine pixels (m, MOST) of each coarse pixel of an axis, and their weights, 0 for a missing tap.
 
-    back: what each of the n receives in the gradient, (n, MOST).
+    back: the same for the gradient of the n fine pixels, (n, MOST).
     """
     m = halved(n, how.aligned)
     step = max((n - 1) / max(m - 1, 1) if how.aligned else n / m, 1.0)
@@ -54,7 +54,7 @@ def transposed(pixel: Tensor, weight: Tensor, n: int) -> tuple[Tensor, Tensor]:
     for i, row in enumerate(zip(pixel.tolist(), weight.tolist(), strict=True)):
         for j, w in zip(*row, strict=True):
             if w > 0:
-                found[j][i] = found[j].get(i, 0.0) + w  # a small image is gone round more than once
+                found[j][i] = found[j].get(i, 0.0) + w  # a small image wraps more than once
     rows = [[*row.items(), *[(0, 0.0)] * (MOST - len(row))] for row in found]
     weights = [[w for _, w in row] for row in rows]
     pixels = torch.tensor([[i for i, _ in row] for row in rows], device="cpu")
@@ -62,7 +62,7 @@ def transposed(pixel: Tensor, weight: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def average(image: Tensor, fine: Sequence[int], how: Averaging, back: bool) -> Tensor:
-    """The oracle: between images of the size `fine` and the next level. Differentiable to any order."""
+    """The reference: from images of the size `fine` to the next level. Differentiable to any order."""
     for axis, n in enumerate(fine, start=2):
         pixel, weight = taps(n, how, back)
         read = image.index_select(axis, pixel.flatten().to(image.device)).unflatten(axis, pixel.shape)

@@ -1,7 +1,7 @@
-"""What surrounds a call: who records it, who differentiates it, the export it is part of, and autocast.
+"""The context of a call: recording, differentiation, export, and autocast.
 
-Kernels read pixels from memory directly. Compilers, tracers, dispatch modes, torch.func and forward mode would record
-nothing of that, and their tensors may have no memory at all: calls under these use the operators of `library.py`.
+Kernels read pixels from memory directly. Compilers, tracers, dispatch modes, torch.func and forward mode cannot record this,
+and their tensors may have no memory. Calls under these therefore use the operators of `library.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stn import _check
 from stn.ops import torch_private as private
 
-PLAIN = (Tensor, nn.Parameter)  # types of tensors that have nothing but memory
+PLAIN = (Tensor, nn.Parameter)  # plain tensor types
 
 
 def differentiated(*tensors: Tensor) -> bool:
@@ -35,7 +35,7 @@ def observed(*tensors: Tensor) -> bool:
     That is so under a compiler, tracer, dispatch mode or transform, and for tensors that are fake, functional, of a
     subclass, or batched by autograd's own vmap.
     """
-    if torch.compiler.is_compiling():  # first, because Dynamo cannot trace the checks below
+    if torch.compiler.is_compiling():  # first, because Dynamo cannot trace the other checks
         return True
     if private.is_transformed() or private.count_dispatch_modes() or private.tracing_state() is not None:
         return True
@@ -57,15 +57,15 @@ def refuse_lost_tangents() -> None:
         _check.fail("forward mode must begin inside the compiled function: torch.compile loses the tangents of its inputs")
 
 
-# ---- export for a runtime that has none of our operators ----
+# ---- export for a runtime without our operators ----
 
 LOWERINGS = ("grid_sample", "gather")
-VOLUMES_FROM = 20  # the opset of ONNX whose GridSample takes volumes
+VOLUMES_FROM = 20  # first ONNX opset whose GridSample accepts volumes
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a sampling call becomes: one operator of the runtime, or gathers and sums. `opset`: of ONNX, None for torch."""
+    """The form of a sampling call in an export: one operator, or gathers and sums. `opset`: of ONNX, None for torch."""
 
     lowering: str
     opset: int | None = None
@@ -76,7 +76,7 @@ _target: ContextVar[Target | None] = ContextVar("target", default=None)
 
 @contextmanager
 def exporting(target: Target) -> Iterator[None]:
-    """Lower whatever torch.export traces in here for this target."""
+    """Lower all calls that torch.export traces in this context for the target."""
     token = _target.set(target)
     try:
         yield
@@ -85,7 +85,7 @@ def exporting(target: Target) -> Iterator[None]:
 
 
 def export_target() -> Target | None:
-    # Dynamo cannot read a context variable. It folds the first condition into its graph, and then does not read one.
+    # Dynamo cannot read a context variable. It evaluates the first condition, and then skips the read.
     return _target.get() if torch.compiler.is_exporting() else None
 
 
@@ -93,14 +93,14 @@ def export_target() -> Target | None:
 
 
 def coordinate_dtype(device: torch.device) -> torch.dtype:
-    """float64: at 2048 pixels float32 costs 1e-3 in the output and 1e-2 in theta's gradient. Apple's GPUs have no float64,
-    nor have most runtimes that a network is exported to."""
+    """Return the dtype of coordinates: float64, because at 2048 pixels float32 has errors of 1e-3 in the output and 1e-2 in
+    theta's gradient. Apple GPUs and most export runtimes have no float64."""
     return torch.float32 if device.type == "mps" or export_target() else torch.float64
 
 
 def unrounded(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which autocast, which is meant for features, rounds no product on this device: in bfloat16 the sampled
-    region of an image of 512 pixels moves in steps of two."""
+    """Return a context without autocast, which is meant for features: with coordinates in bfloat16, the sampled region of
+    an image of 512 pixels would move in steps of two."""
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

@@ -1,4 +1,4 @@
-"""Derivatives that the kernels lack, computed from the oracle: second derivatives and forward derivatives.
+"""Derivatives that the kernels lack, computed with the reference: second and forward derivatives.
 
 Forward derivatives use reverse mode twice, because forward mode does not nest, and torch.func cannot be entered from the
 forward rule of an operator.
@@ -22,7 +22,7 @@ Pull = Callable[[Function, Sequence[Tensor], Sequence[Tensor | None]], tuple[Ten
 
 
 def pulled_back(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-    """J^T w, one an input: differentiable itself where autograd records. A weight of None is zeros."""
+    """Return J^T w for each input, differentiable if autograd records. A weight of None is zero."""
     recorded = _is_recorded(*inputs, *weights)
     with torch.enable_grad(), private.enable_inplace_requires_grad(True):
         inputs = [_tracked(value) for value in inputs]
@@ -32,7 +32,7 @@ def pulled_back(function: Function, inputs: Sequence[Tensor], weights: Sequence[
 
 
 def pulled_within(function: Function, inputs: Sequence[Tensor], weights: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-    """The same under torch.func, in a level of its own, which leaves no graph behind."""
+    """Compute the same under torch.func, in a separate level, which leaves no graph behind."""
     outputs, pull, *_ = torch.func.vjp(function, *inputs)
     found: tuple[Tensor, ...] = pull(
         tuple(torch.zeros_like(o) if w is None else w for o, w in zip(outputs, weights, strict=True))
@@ -43,7 +43,7 @@ def pulled_within(function: Function, inputs: Sequence[Tensor], weights: Sequenc
 def oracle_gradient(
     rule: Rule, fill: Tensor, need: Sequence[bool], sampling: Sampling, pull: Pull = pulled_back
 ) -> Function:
-    """(grad, image, data) -> the oracle's gradients in image and data, those that are needed."""
+    """Return the needed gradients in image and data from (grad, image, data), with the reference."""
 
     def gradient(grad: Tensor, image: Tensor, data: Tensor) -> tuple[Tensor, ...]:
         def sample(image: Tensor, data: Tensor) -> tuple[Tensor, ...]:
@@ -56,9 +56,9 @@ def oracle_gradient(
 
 
 def pushed_forward(function: Function, inputs: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-    """J t by two backward passes: J^T u is linear in u, and its transpose at t is J t. A tangent of None is zeros.
+    """Return J t by two backward passes: J^T u is linear in u, and its transpose at t is J t. A tangent of None is zero.
 
-    Called below torch.func, which cannot be entered from there, and which forbids its users to track tensors.
+    It is called below torch.func, which cannot be entered from there and forbids tracking tensors.
     """
     recorded = _is_recorded(*inputs, *tangents)
     with torch.enable_grad(), private.enable_inplace_requires_grad(True):
@@ -70,10 +70,10 @@ def pushed_forward(function: Function, inputs: Sequence[Tensor], tangents: Seque
         moved = _gradients(pairs, u, True)
     if recorded:
         return moved
-    batched = any(private.is_legacy_batched(out) for out in moved)  # which cannot be detached
+    batched = any(private.is_legacy_batched(out) for out in moved)  # an input that cannot be detached
     if not private.in_torch_func() and not batched:
         return tuple(out.detach() for out in moved)
-    with private.below_autograd():  # at this level nothing is left behind; those below record as they do
+    with private.below_autograd():  # no graph at this level; the levels below record as before
         return tuple(out.view_as(out) for out in moved)
 
 
@@ -89,8 +89,8 @@ def _gradients(pairs: Sequence[tuple[Tensor, Tensor]], inputs: Sequence[Tensor],
 
 
 def _tracked(value: Tensor) -> Tensor:
-    """The same numbers, as an input of its own: a node after whatever `value` comes from, or a leaf. Not detached, which
-    would cut the levels of torch.func below this one too."""
+    """Return the same values as a separate input: a new node, or a leaf. Detaching would also cut the levels of torch.func
+    below this one."""
     if value.requires_grad and (view := value.view_as(value)).requires_grad:
         return view
     with private.below_autograd():
@@ -99,7 +99,7 @@ def _tracked(value: Tensor) -> Tensor:
 
 
 def autograd_allowed() -> ExitStack:
-    """Within it autograd runs in the body of an operator, which torch calls below autograd."""
+    """Enable autograd in the body of an operator, which torch calls below autograd."""
     stack = ExitStack()
     stack.enter_context(torch.inference_mode(False))
     stack.enter_context(private.without_keys(private.AUTOGRAD, False))

@@ -1,11 +1,11 @@
-"""Which code samples: a device's kernels, the operator in torch's registry, an export's target, or the oracle. All calls, of
-any rule, are decided here.
+"""Choose the code for a call: kernels of a device, the operator in the registry of torch, an export target, or the
+reference.
 
-- An image of bytes or complex numbers is brought to real floating-point channels first.
-- An export for another runtime gets `lowering.py`'s operators.
-- Where no kernels serve the rule, the interpolation or the dtype, the oracle samples (`reference.py`).
-- A call that something records (`context.observed`) becomes one operator of `library.py`.
-- A plain call goes straight to the kernels, as the node `Sample` of autograd's graph if a gradient may be wanted.
+- An image of bytes or complex numbers is converted to real floating-point channels first.
+- An export for another runtime uses the operators of `lowering.py`.
+- The reference (`reference.py`) samples if there is no kernel for the rule, the interpolation or the dtype.
+- A recorded call (`context.observed`) becomes one operator of `library.py`.
+- Any other call goes directly to the kernels, as the autograd node `Sample` if it may need a gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stn.ops.sampling import Sampling
 
 
 class Kernels(Protocol):
-    """What a device registers: a module or an object."""
+    """The functions that a device registers: a module or an object."""
 
     def supports(self, rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> bool: ...
 
@@ -40,7 +40,7 @@ KERNELS: dict[str, Kernels] = {"cpu": cast(Kernels, cpu), "cuda": cast(Kernels, 
 
 
 def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Kernels | None:
-    """The kernels of the image's device, if they cover the call."""
+    """Return the kernels of the device of the image, if they support the call."""
     device = image.device.type
     known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
     kernels = KERNELS.get(device) if device in known and device in rule.kernels else None
@@ -48,7 +48,7 @@ def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> 
 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
-    """image (N, C, *in), data (N, K, ..) -> (N, K, C, *size), of one image. A gradient in `fill` is the oracle's."""
+    """Sample: image (N, C, *in), data (N, K, ..) -> (N, K, C, *size). The reference computes a gradient in `fill`."""
     refuse_lost_tangents()
     if not image.is_floating_point():
         return _as_real(rule, image, data, fill, sampling)
@@ -66,9 +66,9 @@ def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Samp
 
 
 def inside(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Tensor:
-    """The sum of the weights of the taps inside the image, without a prefilter: (N, K, 1, *size).
+    """Return the sum of the weights of the taps inside the image, without a prefilter: (N, K, 1, *size).
 
-    All looks are taken at one image of ones with zeros around it.
+    It is sampled from one image of ones with zeros around it.
     """
     dtype = torch.promote_types(image.real.dtype if image.is_complex() else image.dtype, torch.float32)
     ones = torch.ones((1, 1, *image.shape[2:]), dtype=dtype, device=image.device)
@@ -106,7 +106,7 @@ class Sample(torch.autograd.Function):
 
 
 def call(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
-    """torch.ops.stn.<rule>_sample: image (N, C, *in), data (N, K, ..) -> (N, K, C, *size)."""
+    """Run torch.ops.stn.<rule>_sample: image (N, C, *in), data (N, K, ..) -> (N, K, C, *size)."""
     out: Tensor = getattr(torch.ops.stn, f"{rule.name}_sample")(image, data, fill, *rule.arguments, *sampling.names)
     return out
 
@@ -114,7 +114,7 @@ def call(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampli
 def call_gradient(
     rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, need: Sequence[bool], sampling: Sampling
 ) -> tuple[Tensor | None, ...]:
-    """torch.ops.stn.<rule>_sample_backward: the gradients in image and data, those that are needed."""
+    """Run torch.ops.stn.<rule>_sample_backward: return the needed gradients in image and data."""
     operator = getattr(torch.ops.stn, f"{rule.name}_sample_backward")
     found = operator(grad, image, data, fill, list(need), *rule.arguments, *sampling.names)
     return tuple(g if needed else None for g, needed in zip(found, need, strict=True))
@@ -124,7 +124,7 @@ def call_gradient(
 
 
 def _as_real(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
-    """Bytes are rounded; the real and imaginary parts of a complex image are channels of one that is not."""
+    """Sample bytes, with rounding, or complex numbers, whose real and imaginary parts become channels."""
     if not image.is_complex():
         return as_bytes(sample(rule, image.float(), data, fill, sampling))
     channels = image.shape[1]

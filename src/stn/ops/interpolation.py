@@ -1,8 +1,8 @@
-"""Sampling kernels k of the paper's eq. 3: which pixels are reached along an axis, and with what weights. A new one is an
-entry of `KNOWN`, which everything reads: checks, command line, oracle, kernels, export.
+"""Interpolation kernels k of eq. 3 of the paper: the pixels along an axis, and their weights. A new one is an entry of
+`KNOWN`, which the checks, the command line, the reference, the kernels and the export use.
 
-Weights are functions of t = x - floor(x) in [0, 1), for the derivative at whole pixels (every pixel of an identity start)
-must be the one to the right, as torch has it, and not the 0 that autograd gives |.| at 0.
+Weights are functions of t = x - floor(x) in [0, 1). At whole pixels (every pixel of an identity initialization) the
+derivative must be the one from the right, as in torch, and not 0, which autograd gives for |.| at 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Weights = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Cubic(NamedTuple):
-    """Both pieces of a cubic: inner_0 + s^2 (inner_2 + inner_3 s) for |s| <= 1, then outer_0 + .. + outer_3 s^3 up to 2."""
+    """The two pieces of a cubic: inner_0 + s^2 (inner_2 + inner_3 s) for |s| <= 1, outer_0 + .. + outer_3 s^3 up to 2."""
 
     inner_0: float
     inner_2: float
@@ -34,17 +34,17 @@ class Cubic(NamedTuple):
 
 @dataclass(frozen=True)
 class Interpolation:
-    """A sampling kernel: all that the oracle, the kernels of each device, the export and the checks know of it."""
+    """An interpolation kernel, as used by the reference, the kernels of each device, the export and the checks."""
 
     name: str
-    offsets: tuple[int, ...]  # of the pixels reached, from floor(x)
-    weights: Weights  # of t, one an offset
-    rounds: bool = False  # count from round(x) instead
-    prefilter: bool = False  # the weights are those of B-spline coefficients, found from the pixels first
-    cubic: Cubic | None = None  # the same weights as numbers, for devices' kernels
-    kernels: tuple[str, ...] = ()  # device types whose kernels have it
+    offsets: tuple[int, ...]  # of the taps, relative to floor(x)
+    weights: Weights  # functions of t, one per offset
+    rounds: bool = False  # offsets are relative to round(x) instead
+    prefilter: bool = False  # the weights apply to B-spline coefficients, computed from the pixels first
+    cubic: Cubic | None = None  # the same weights as numbers, for the kernels of devices
+    kernels: tuple[str, ...] = ()  # device types with kernels for it
     volumes: tuple[str, ...] = ()  # the same, for volumes
-    grid_sample: tuple[int, ...] = ()  # the dimensions in which torch's and ONNX's GridSample has it under this name
+    grid_sample: tuple[int, ...] = ()  # the dimensions in which GridSample of torch and ONNX supports it under this name
 
 
 class Kernel:
@@ -83,7 +83,7 @@ class Kernel:
 
 
 def nearest(t: Tensor) -> tuple[Tensor, ...]:
-    return (1 + 0 * t,)  # 1, or NaN where the coordinate is; no gradient to the coordinate
+    return (1 + 0 * t,)  # 1, or NaN for a NaN coordinate; no gradient to the coordinate
 
 
 def bilinear(t: Tensor) -> tuple[Tensor, ...]:
@@ -112,7 +112,7 @@ def bspline(t: Tensor) -> tuple[Tensor, ...]:
 
 
 def lanczos3(t: Tensor) -> tuple[Tensor, ...]:
-    """sinc(s) sinc(s / 3), and divided by the sum, which is not quite 1: Duchon 1979."""
+    """sinc(s) sinc(s / 3), divided by the sum, which is not exactly 1: Duchon 1979."""
     return normalized([sinc(t - offset) * sinc((t - offset) / 3) for offset in range(-2, 4)])
 
 
@@ -122,11 +122,11 @@ def normalized(weights: list[Tensor]) -> tuple[Tensor, ...]:
 
 
 def sinc(s: Tensor) -> Tensor:
-    """sin(pi s) / (pi s). torch's has no second derivative at 0."""
+    """sin(pi s) / (pi s). The function of torch has no second derivative at 0."""
     return sine_quotient((math.pi * s) ** 2)
 
 
-NEAR = 1e-2  # the square of an angle below which a series replaces the quotient, whose derivatives at 0 are 0 / 0
+NEAR = 1e-2  # square of the angle below which a series replaces the quotient, whose derivatives at 0 are 0 / 0
 
 
 def sine_quotient(square: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ BSPLINE = Cubic(2 / 3, -1.0, 1 / 2, 4 / 3, -2.0, 1.0, -1 / 6)
 KNOWN = (
     Interpolation("nearest", (0,), nearest, rounds=True, kernels=BOTH, volumes=BOTH, grid_sample=(2, 3)),
     Interpolation("bilinear", (0, 1), bilinear, kernels=BOTH, volumes=BOTH, grid_sample=(2, 3)),
-    # torch's and OpenCV's. Of volumes 64 taps take half a minute to compile for a GPU.
+    # torch's and OpenCV's. For volumes, 64 taps take too long to compile for a GPU.
     Interpolation("bicubic", FOUR, convolution(-0.75), cubic=keys(-0.75), kernels=BOTH, volumes=("cpu",), grid_sample=(2,)),
     # Pillow's bicubic
     Interpolation("catmull_rom", FOUR, convolution(-0.5), cubic=keys(-0.5), kernels=BOTH, volumes=("cpu",)),

@@ -1,4 +1,4 @@
-"""How tensors lie in memory."""
+"""Memory layout of tensors."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 
 def is_channels_last(image: Tensor) -> bool:
-    """Whether the result keeps this format: the image is in it, and in no other."""
+    """Return True if the result keeps this format: the image has it, and no other."""
     form = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
     return image.shape[1] > 1 and not image.is_contiguous() and image.is_contiguous(memory_format=form)
 
 
 def order_of(ndim: int, lead: int, last: bool) -> Sequence[int]:
-    """The axes of (.., C, *size) with `lead` before C from the slowest to the fastest: for torch.empty_permuted."""
+    """Return the axes of (.., C, *size), with `lead` axes before C, slowest first, for torch.empty_permuted."""
     before, channels, spatial = range(lead), lead, range(lead + 1, lead + 1 + ndim)
     return (*before, *spatial, channels) if last else (*before, channels, *spatial)
 
 
 def flat(tensor: Tensor, last: bool) -> Any:
-    """(N, C, *in) as one array of numbers: planes one after the other, or channels last."""
+    """Return (N, C, *in) as one array: planes in sequence, or channels last."""
     return (tensor.movedim(1, -1) if last else tensor).reshape(-1).numpy()
 
 
@@ -33,7 +33,7 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def numbers(tensor: Tensor) -> Any:
-    """Of (N, K, ..), flat over looks: float64."""
+    """Return the data (N, K, ..), flat over looks, in float64."""
     tensor = plain(tensor)
     tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
     return tensor.flatten(0, 1).numpy().astype(np.float64)

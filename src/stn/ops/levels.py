@@ -1,4 +1,4 @@
-"""Looks at a pyramid: averages over what each output pixel covers, and gradients that reach further than one pixel."""
+"""Sampling from a pyramid: anti-aliasing, and gradients from a larger neighborhood."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from stn.ops.reference import without_nan
 from stn.ops.rules import PIXELS, Field, Rule, stored
 from stn.ops.sampling import Sampling
 
-LEAST_SIDE = 4  # pixels of the longer side of the coarsest level that a wide gradient reads
+LEAST_SIDE = 4  # longer side, in pixels, of the coarsest level for a wide gradient
 
 
 @dataclass(frozen=True)
 class Request:
-    """One call of an operator, but for the image."""
+    """One call of an operator, without the image."""
 
     rule: Rule
     data: Tensor  # (N, K, ..)
@@ -39,7 +39,7 @@ class Request:
         return dispatch.inside(self.rule, image, self.data, self.sampling)
 
     def exact(self) -> Request:
-        """Without a gradient that reaches further, and without one at all in where it looks."""
+        """Return the request without a wide gradient and without any gradient in the coordinates."""
         return replace(self, data=self.data.detach(), sampling=self.sampling._replace(gradient="exact"))
 
 
@@ -47,7 +47,7 @@ Read = Callable[[Request, Tensor], Tensor]  # (N, K, C, *size) from one level: `
 
 
 def pyramid_of(image: Tensor, sampling: Sampling) -> Pyramid:
-    """What such a call reads."""
+    """The inputs of such a call."""
     return Pyramid(image, align_corners=sampling.align_corners, padding_mode=sampling.padding.name)
 
 
@@ -92,12 +92,13 @@ def over_footprints(request: Request, pyramid: Pyramid, read: Read) -> Tensor:
 
 
 def widened(request: Request, pyramid: Pyramid) -> Tensor:
-    """A mean over the levels from fine to coarse, for the sake of its derivative in where the looks are; nothing of it
-    goes to the image. Each level has twice the weight of the finer one, which undoes that its slopes are half as steep.
+    """Return a mean over the levels, used only for its derivative in the coordinates; the image gets no gradient from it.
+
+    Each level has twice the weight of the finer one, because its slopes are half as steep.
     """
     levels = [k for k, size in enumerate(pyramid.sizes) if k == 0 or max(size) >= LEAST_SIDE]
     least = request.data.new_zeros((1,) * (2 + len(pyramid.sizes[0])))
-    if request.sampling.antialias:  # no level below that of the footprint
+    if request.sampling.antialias:  # no level finer than that of the footprint
         jacobian = footprint.jacobian(request.rule, request.data, request.axes(pyramid.sizes[0]))
         least = footprint.level_of(footprint.squared_distance(jacobian)).clamp(max=len(pyramid) - 1)
 
@@ -113,11 +114,11 @@ def widened(request: Request, pyramid: Pyramid) -> Tensor:
 
 
 class Levels:
-    """What a request reads from each level of a pyramid, at least in float32."""
+    """Sample a request from each level of a pyramid, at least in float32."""
 
     def __init__(self, request: Request, pyramid: Pyramid, read: Read) -> None:
         self.request, self.pyramid, self.read = request, pyramid, read
-        self.below: Request | None = None  # the same, in the units that the levels below the image share
+        self.below: Request | None = None  # the same, in units that are valid for all levels
 
     def __len__(self) -> int:
         return len(self.pyramid)
@@ -138,10 +139,10 @@ class Levels:
 
 
 def blend(levels: Levels, level: Tensor) -> Tensor:
-    """Linear between the two levels next to `level`, (N, K, *size), with lengths of 1."""
+    """Interpolate linearly between the two levels next to `level`, (N, K, *size), with lengths of 1."""
     level = level.clamp(max=len(levels) - 1)
     used = levels_in_use(level, len(levels))
-    if len(used) == 2:  # by far the most common, and one step
+    if len(used) == 2:  # the most common case, in one step
         fine, coarse = (levels[k] for k in used)
         share = over_channels(level - used[0]).to(fine.real.dtype)
         fine, coarse = without_nan(fine, share == 1), without_nan(coarse, share == 0)
@@ -170,7 +171,7 @@ def over_channels(weight: Tensor) -> Tensor:  # (N, K, *size) -> (N, K, 1, *size
 
 
 def levels_in_use(level: Tensor, count: int) -> range:
-    """Those next to any of the numbers. In a graph, and under torch.func, numbers cannot be asked: all `count`."""
+    """Return the levels next to any of the values; all `count` in a graph and under torch.func, where values are unknown."""
     if observed(level):
         return range(count)
     if level.numel() == 0:
@@ -189,7 +190,7 @@ def taps_ahead(ahead: Tensor) -> int:
 
 
 def normalized(request: Request, size: tuple[int, ...]) -> Request:
-    """Of stored pixels: the same in normalized units, which hold for every level."""
+    """Convert a request in pixels to normalized units, which are valid for every level."""
     if not isinstance(request.rule, Field):
         return request
     rule, data = request.rule.normalized(request.data, request.axes(size))
@@ -197,5 +198,5 @@ def normalized(request: Request, size: tuple[int, ...]) -> Request:
 
 
 def in_pixels(request: Request, size: tuple[int, ...]) -> Request:
-    """The same places, stored."""
+    """Return the same sampling points as a stored field."""
     return replace(request, rule=PIXELS, data=stored(request.rule, request.data, request.axes(size)))

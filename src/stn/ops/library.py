@@ -27,7 +27,7 @@ SAMPLING = "str mode, str padding_mode, bool align_corners"  # `Sampling.names`
 
 
 def parsed(rule: type[Rule], constants: Sequence[Any]) -> tuple[Rule, Sampling]:
-    """What `rule.arguments` and `sampling.names` were, as an operator receives them."""
+    """`rule.arguments` and `sampling.names` as an operator receives them."""
     arguments, names = constants[:-3], constants[-3:]
     return rule.of(arguments), named(*names)
 
@@ -53,7 +53,7 @@ class Sample(Operator):
         return torch.empty_permuted(shape, tuple(order), dtype=image.dtype, device=image.device)
 
     def differentiable(self, keys: Any, image: Tensor, data: Tensor, fill: Tensor, *constants: Any) -> Any:
-        """Use the oracle where the fill value needs a gradient: the kernels have none for it."""
+        """Use the reference if the fill value needs a gradient, which the kernels lack."""
         if fill.requires_grad and torch.is_grad_enabled():
             rule, sampling = parsed(self.rule, constants)
             return reference.sample(rule, image, data, fill, sampling)

@@ -1,6 +1,6 @@
-"""Looks for other runtimes: the coordinates in plain operators of torch, then one GridSample, or gathers and sums.
+"""Sampling for other runtimes: coordinates in plain operators of torch, then one GridSample, or gathers and sums.
 
-All in float32: few runtimes besides ONNX Runtime on a CPU have float64.
+All in float32, because few runtimes besides ONNX Runtime on a CPU support float64.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from stn.ops.sampling import Sampling
 
 
 def sample(target: Target, rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
-    """`dispatch.sample` for a runtime: image (N, C, *in), data (N, K, ..) -> (N, K, C, *size).
+    """Run `dispatch.sample` for a runtime: image (N, C, *in), data (N, K, ..) -> (N, K, C, *size).
 
-    Raises: InputError where the target has no operator for it.
+    Raises: InputError if the target has no operator for the call.
     """
     coordinates = rule.coordinates(data, rule.axes(data, image.shape[2:], sampling.align_corners))
     if target.lowering == "gather":
@@ -34,7 +34,7 @@ def sample(target: Target, rule: Rule, image: Tensor, data: Tensor, fill: Tensor
 
 
 def check_kept(target: Target, ndim: int, sampling: Sampling) -> None:
-    """Refuse what GridSample would do otherwise, or cannot do."""
+    """Raise an error for options that GridSample lacks or computes differently."""
     instead, interpolation = "ask for lowering='gather'", sampling.interpolation
     if ndim == 3 and target.opset is not None and target.opset < VOLUMES_FROM:
         _check.fail(
@@ -55,13 +55,13 @@ def through_grid_sample(
     fill: Tensor,  # () or (C,)
     sampling: Sampling,
 ) -> Tensor:  # (N, K, C, *size)
-    """One GridSample for all K looks, one below the other, so that the image is not copied."""
+    """Sample all K looks with one GridSample, stacked vertically, so that the image is not copied."""
     interpolation, padding, align_corners = sampling[:3]
     grid = torch.stack(torch.broadcast_tensors(*normalized(coordinates, image.shape[2:], align_corners)), dim=-1)
     looks, height = grid.shape[1:3]
     source = image.to(torch.promote_types(image.dtype, torch.float32))
     fill = fill.to(source.dtype).view(-1, *(1,) * (image.ndim - 2))
-    # Weights sum to 1, so zeros outside an image less its fill value are that value outside.
+    # Weights sum to 1, so sampling (image - fill) with zeros outside, plus fill, gives the fill value outside.
     inner = source - fill if padding.fills else source
     grid = grid.flatten(1, 2).to(source.dtype)
     out = F.grid_sample(inner, grid, interpolation.name, padding.name, align_corners)
@@ -70,6 +70,6 @@ def through_grid_sample(
 
 
 def normalized(coordinates: Sequence[Tensor], size: Sequence[int], align_corners: bool) -> list[Tensor]:
-    """Source pixels as GridSample counts them: `stn.grid`, an axis of one pixel without extent at 0."""
+    """Return source pixels in the units of GridSample; an axis of one pixel without extent lies at 0."""
     _, center, unit = axes(size, size, align_corners)
     return [(x.clamp(-FAR, FAR) - c) / h for x, c, h in zip(coordinates, center, unit, strict=True)]

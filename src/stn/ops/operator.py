@@ -26,7 +26,7 @@ def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
     disabled: list[Callable[..., Any]] = []
 
     def run(*arguments: Any) -> Any:
-        dynamo = sys.modules.get("torch._dynamo")  # whose import takes a second, and which most never need
+        dynamo = sys.modules.get("torch._dynamo")  # its import takes a second, and most users never need it
         if dynamo is None:
             return function(*arguments)
         if not disabled:
@@ -62,7 +62,7 @@ class Level(private.SingleLevelFunction):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        with private.set_tangents_recorded(True):  # the levels below have tangents of their own
+        with private.set_tangents_recorded(True):  # the levels below have separate tangents
             inputs = [forward_ad.unpack_dual(i).primal if isinstance(i, Tensor) else i for i in _inputs(ctx)]
             return ctx.operator.push(tangents[2:], *inputs)
 

@@ -24,17 +24,17 @@ ANTIALIAS, GRADIENT = (False, True, "anisotropic"), ("exact", "wide")
 OPTIONS = """
         mode: nearest, bilinear (trilinear in 3-D), bicubic, catmull_rom, bspline, lanczos3, or a `stn.Kernel`.
         padding_mode: zeros, border, reflection or wrap.
-        fill_value: What stands outside with padding_mode="zeros": a number, or one for each channel.
+        fill_value: The value outside the image with padding_mode="zeros": a number, or one per channel.
         align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
         antialias: True averages over the area that an output pixel covers where the image shrinks; "anisotropic" averages
             over the shorter axis of that area, with several samples along the longer one.
         gradient: "wide" gives theta a gradient from a larger neighborhood. No pixel changes.
         pyramid: `stn.Pyramid(image)`, to share it between several calls with antialias or gradient="wide".
-"""  # as an entry of a docstring's arguments
+"""  # formatted as entries of `Args`
 
 
 class SamplingOptions(TypedDict, total=False):
-    """The keywords that every sampling call takes and hands down, as `OPTIONS` describes them."""
+    """The keywords that every sampling call accepts and passes on: see `OPTIONS`."""
 
     mode: str | Kernel
     padding_mode: str
@@ -45,7 +45,7 @@ class SamplingOptions(TypedDict, total=False):
 
 
 class CallOptions(SamplingOptions, total=False):
-    """Those of a single call, which may bring the pyramid."""
+    """The keywords of a single call, which may include a pyramid."""
 
     pyramid: Pyramid | None
 
@@ -57,12 +57,12 @@ def parse(
     antialias: bool | str = False,
     gradient: str = "exact",
 ) -> Sampling:
-    """Raises: InputError, which names the option."""
-    if torch.compiler.is_compiling():  # Dynamo warns of a cache, and knows the answer anyway
+    """Parse the keywords. Raises: InputError, which names the option."""
+    if torch.compiler.is_compiling():  # Dynamo warns about a cache, and does not need it
         return _parsed(mode, padding_mode, align_corners, antialias, gradient)
     try:
         return _cached(mode, padding_mode, align_corners, antialias, gradient)
-    except TypeError:  # one of them has no hash: it is nothing that is allowed
+    except TypeError:  # an unhashable value, which is never valid
         return _parsed(mode, padding_mode, align_corners, antialias, gradient)
 
 
@@ -80,8 +80,8 @@ _cached = lru_cache(maxsize=256, typed=True)(_parsed)
 
 
 def shows_options(function: F) -> F:
-    """Let `help` and `inspect.signature` name each option of `**options`, with its default and what it does."""
-    if function.__doc__ is not None:  # it is, under python -OO
+    """Make `help` and `inspect.signature` list each option of `**options`, with its default and its description."""
+    if function.__doc__ is not None:  # None under python -OO
         function.__doc__ = re.sub(r"\n *\*\*options: .*\n", lambda _: OPTIONS, function.__doc__)
     signature, defaults = inspect.signature(function), inspect.signature(parse).parameters
     known = {name: entry.default for name, entry in defaults.items()} | {"fill_value": 0.0, "pyramid": None}
@@ -96,11 +96,11 @@ PARSED = frozenset(inspect.signature(parse).parameters)  # the options that `par
 
 
 def check_options(options: SamplingOptions) -> None:
-    """Refuse an option that no sampling call would take: a layer asks when it is made, not at its first image."""
+    """Raise an error for an invalid option, so that a layer fails when it is built and not at its first image."""
     _check.unknown("sampling options", options, SamplingOptions.__annotations__)
     parse(**{key: value for key, value in options.items() if key in PARSED})  # type: ignore[arg-type]  # as parse checks
 
 
 def reads_levels(sampling: Sampling) -> bool:
-    """Return whether a call reads a pyramid, and not the image alone."""
+    """Return True if a call reads a pyramid, and not the image alone."""
     return bool(sampling.antialias) or sampling.gradient == "wide"

@@ -1,4 +1,4 @@
-"""Paddings: the pixel of the image that stands in for pixel `index` of the plane. A new one is an entry of `KNOWN`."""
+"""Paddings: the pixel of the image that replaces pixel `index` of the plane. A new one is an entry of `KNOWN`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Padding:
     name: str
-    code: int  # by which devices' kernels know it
+    code: int  # identifier in the kernels of devices
     pixel: Callable[[Tensor, int, bool], Tensor]  # (index, length, align_corners) -> index within the image
-    fills: bool = False  # what lies outside is the fill value, whichever pixel is read
-    wraps: bool = False  # the image goes on round its border
-    continues: bool = False  # the coefficients of a B-spline go on beyond the border as the pixels do
-    grid_sample: bool = True  # torch's and ONNX's GridSample has it under this name
+    fills: bool = False  # pixels outside have the fill value, for any index
+    wraps: bool = False  # the image continues at the opposite border
+    continues: bool = False  # the coefficients of a B-spline continue beyond the border like the pixels
+    grid_sample: bool = True  # GridSample of torch and ONNX supports it under this name
 
 
 def nearest_pixel(index: Tensor, n: int, align_corners: bool) -> Tensor:
@@ -25,7 +25,7 @@ def nearest_pixel(index: Tensor, n: int, align_corners: bool) -> Tensor:
 
 
 def mirrored_pixel(index: Tensor, n: int, align_corners: bool) -> Tensor:
-    """Mirror at the image's corners: the centers (.. 2 1 0 1 2 ..) or the edges (.. 1 0 0 1 ..) of the outer pixels."""
+    """Mirror at the centers (.. 2 1 0 1 2 ..) or at the edges (.. 1 0 0 1 ..) of the outer pixels."""
     period = max(2 * n - 2, 1) if align_corners else 2 * n
     index = index.remainder(period)
     return torch.minimum(index, (period if align_corners else period - 1) - index)

@@ -1,9 +1,9 @@
-"""An image at halved and halved again resolution: what shrinking and coarse gradients read.
+"""Image pyramid: an image at full, half, quarter resolution and so on, for anti-aliasing and wide gradients.
 
-Each level spans the same [-1, 1] as the image, so a look at any of them has the same theta. From level to level pixels are
-averaged by a triangle as wide as a coarse pixel is far from its neighbors, divided by the sum of its weights inside the
-image, or going round where the looks wrap. Between even sizes that is (1, 3, 3, 1) / 8 along each axis, and is
-`interpolate(antialias=True)` of torch.
+Each level spans the same [-1, 1] as the image, so the same theta applies to all levels. Each level averages the finer one
+under a triangle whose half width is the distance between coarse pixels, divided by the sum of its weights inside the image;
+with wrap padding the average continues at the opposite border. Between even sizes the weights are (1, 3, 3, 1) / 8 along
+each axis, as in `interpolate(antialias=True)` of torch.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Pyramid:
         return self._levels[level]
 
     def _is_stale(self) -> bool:
-        if torch.compiler.is_compiling():  # a graph makes its own
+        if torch.compiler.is_compiling():  # a graph builds its own
             return False
         if self._version != _version(self.image):
             return True
@@ -81,12 +81,12 @@ class Pyramid:
 
 
 def _version(image: Tensor) -> int | None:
-    """How often it has changed in place, where torch counts that."""
+    """Return the number of in-place changes, if torch counts them."""
     return None if torch.compiler.is_compiling() or image.is_inference() else image._version
 
 
 def shrunk(image: Tensor, how: Averaging) -> Tensor:
-    """The next level of (N, C, *in)."""
+    """Compute the next level of (N, C, *in)."""
     if image.is_complex():
         return torch.complex(shrunk(image.real, how), shrunk(image.imag, how))
     image = image.to(torch.promote_types(image.dtype, torch.float32))
@@ -106,7 +106,7 @@ def average_by_kernel(image: Tensor, fine: tuple[int, ...], how: Averaging, back
 
 
 class Average(torch.autograd.Function):
-    """The CPU's kernel for the same. It is linear: its gradient is the same with transposed taps, and so on."""
+    """The CPU kernel for the same. It is linear, so its gradient is the same kernel with transposed taps."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool) -> Tensor:

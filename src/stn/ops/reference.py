@@ -1,13 +1,12 @@
-"""The oracle: sampling written to be read, in plain PyTorch. Every fast kernel is held to it.
+"""The reference implementation of sampling, in plain PyTorch. Every fast kernel is compared with it.
 
-An op is a *coordinate rule* (for each output pixel, where to look: `Rule.coordinates` in `rules/`) followed by the *sampling
-rule* (`sample_at`), which is the paper's eq. 3 over the few pixels that the kernel k reaches:
+An operator is a *coordinate rule* (the sampling point of each output pixel: `Rule.coordinates` in `rules/`) followed by the
+*sampling rule* (`sample_at`), which is the paper's eq. 3 over the few pixels that the kernel k reaches:
 
     V_i = sum_nm U_nm k(x_i - m) k(y_i - n)
 
-Everything is made of differentiable torch operations, so derivatives of any order, forward mode and vmap come for free.
-Coordinates are float64 whatever the dtypes of image and theta (`context.py`). Sums run in the image's dtype, at least
-float32.
+All operations are differentiable torch operations, so derivatives of any order, forward mode and vmap need no extra code.
+Coordinates are float64 for all dtypes of image and theta (`context.py`). Sums have the dtype of the image, at least float32.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ from stn.ops.padding import Padding
 from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
 
-# Coordinates are clamped to +-FAR pixels: far enough to be padding in every image, near enough for exact integers.
+# Coordinates are clamped to +-FAR pixels: padding in every image, and small enough for exact integers.
 FAR = 2.0**30
 
 
 def sample(
     rule: Rule,
     image: Tensor,  # (N, C, *in)
-    data: Tensor,  # (N, K, ..): where to look, as the rule has it
+    data: Tensor,  # (N, K, ..): the data of the rule
     fill: Tensor,  # () or (C,)
     sampling: Sampling,
 ) -> Tensor:  # (N, K, C, *size)
-    """Sample `image` where the rule says."""
+    """Sample `image` at the coordinates of the rule."""
     axes = rule.axes(data, image.shape[2:], sampling.align_corners)
     return sample_at(image, rule.coordinates(data, axes), fill, sampling)
 
@@ -46,10 +45,10 @@ def sample(
 
 
 class Tap(NamedTuple):
-    """One of the pixels that the kernel reaches along one axis, for every output pixel: three tensors (N, K, *size)."""
+    """One tap of the kernel along one axis, for every output pixel: three tensors (N, K, *size)."""
 
     pixel: Tensor  # int64, in 0 .. n-1
-    inside: Tensor  # bool: it was in the image before padding
+    inside: Tensor  # bool: inside the image before padding
     weight: Tensor  # k(x - pixel)
 
 
@@ -59,10 +58,10 @@ def sample_at(
     fill: Tensor,  # () or (C,)
     sampling: Sampling,
 ) -> Tensor:  # (N, K, C, *size)
-    """Weighted sum of the kernel's taps. Pixels outside follow the padding; a NaN coordinate gives NaN."""
+    """Return the weighted sum of the taps. Pixels outside follow the padding; a NaN coordinate gives NaN."""
     n, channels = image.shape[:2]
     size = torch.broadcast_shapes(*(x.shape for x in coordinates))  # (N, K, *size)
-    count = math.prod(size[1:])  # K * Q output pixels an image
+    count = math.prod(size[1:])  # K * Q output pixels per image
     kernel, padding, align_corners = sampling[:3]
     dtype, margin = torch.promote_types(image.dtype, torch.float32), 0
     fill = fill.to(dtype).view(-1, 1)  # (C or 1, 1)
@@ -100,7 +99,7 @@ def without_nan(value: Tensor, weightless: Tensor) -> Tensor:
 
 
 def _taps(x: Tensor, n: int, kernel: Interpolation, padding: Padding, align_corners: bool) -> list[Tap]:
-    x = x.clamp(-FAR, FAR)  # NaN passes, and reaches the output through the weights
+    x = x.clamp(-FAR, FAR)  # NaN stays, and reaches the output through the weights
     finite = x.detach().nan_to_num(nan=0.0)
     base = finite.round() if kernel.rounds else finite.floor()
     first = base.long()
@@ -118,9 +117,10 @@ POLE = math.sqrt(3) - 2
 
 
 def prefilter_reach(padding: Padding, dtype: torch.dtype) -> tuple[int, int]:
-    """How many pixels off the response is below the rounding, and as many coefficients as are found beyond the border.
+    """Return the distance beyond which the response is below rounding, and the margin of coefficients, in pixels.
 
-    Those of a mirrored or a wrapped image go on as it does; others need a margin, beyond which they are constant.
+    The coefficients of a mirrored or wrapped image continue like the image. Others need a margin, beyond which they are
+    constant.
     """
     reach = 14 if dtype == torch.float32 else 28
     return reach, 0 if padding.continues else reach
@@ -132,10 +132,10 @@ def prefiltered(
     fill: Tensor,  # () or (C,)
     align_corners: bool,
 ) -> tuple[Tensor, int]:  # (N, C, *in + 2 margin), margin
-    """Coefficients whose cubic B-spline passes through the pixels: Unser, Aldroubi, Eden 1993, part I, box 2.
+    """Return coefficients whose cubic B-spline passes through the pixels: Unser, Aldroubi, Eden 1993, part I, box 2.
 
-    c = h * image, h_k = -6 z / (1 - z^2) z^|k|: the recursive filter's response, cut at its reach. The image goes on
-    beyond its border as the padding says.
+    c = h * image, h_k = -6 z / (1 - z^2) z^|k|: the response of the recursive filter, cut off below rounding. The image
+    is continued beyond its border by the padding.
     """
     reach, margin = prefilter_reach(padding, image.dtype)
     k = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)

@@ -1,4 +1,4 @@
-"""The public operators: check, bring to one canonical shape, hand on."""
+"""The public operators: check the arguments, bring them to a canonical shape, and dispatch."""
 
 from __future__ import annotations
 
@@ -257,11 +257,11 @@ def _size(size: int | Sequence[int] | None, image: Tensor) -> tuple[int, ...]:
 
 
 def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options: CallOptions) -> Sampled:
-    """data: of one look for all, or with N or (N, K) before it, N as in image or 1."""
+    """Run a call. data: of one look for all images, or with N or (N, K) before it; N as in image, or 1."""
     fill_value, pyramid = options.pop("fill_value", 0.0), options.pop("pyramid", None)
     if not options.keys() <= PARSED:
         _check.unknown("options", options, CallOptions.__annotations__)
-    sampling = parse(**options)  # type: ignore[misc]  # mypy does not see what was popped
+    sampling = parse(**options)  # type: ignore[misc]  # mypy cannot follow the pop
     fill = _check.fill_value(fill_value, image, sampling.padding.name)
     if pyramid is not None:
         _check.pyramid_fits("pyramid", pyramid, image, sampling.align_corners, sampling.padding.name)
@@ -291,7 +291,7 @@ def _sampled(
 
 
 def displaced_sample(image: Tensor, displacements: Tensor, return_mask: bool, options: CallOptions) -> Sampled:
-    """`grid_sample` with relative=True of displacements that a warp made, the order of whose axes is known."""
+    """Run `grid_sample` with relative=True on displacements of a warp, whose axes have a known order."""
     _check.image("image", image)
     _check.grid("displacements", displacements, image)
     return sampled(image, DISPLACED, displacements, return_mask, options)

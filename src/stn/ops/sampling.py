@@ -1,4 +1,4 @@
-"""How an image is sampled: `Sampling`, the meaning of the options of a call."""
+"""`Sampling`: the parsed options of a sampling call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stn.ops.padding import PADDINGS, Padding
 
 
 class Sampling(NamedTuple):
-    """What the options mean, but for the fill value and the pyramid, which are tensors."""
+    """The parsed options except the fill value and the pyramid, which are tensors."""
 
     interpolation: Interpolation
     padding: Padding
@@ -19,7 +19,7 @@ class Sampling(NamedTuple):
 
     @property
     def names(self) -> tuple[str, str, bool]:
-        """As torch's registry has it: `named(*sampling.names)` is this, but for anti-aliasing and the gradient."""
+        """The arguments for the registry of torch: `named(*sampling.names)` is this, without anti-aliasing and gradient."""
         return self.interpolation.name, self.padding.name, self.align_corners
 
 

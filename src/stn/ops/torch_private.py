@@ -1,5 +1,5 @@
-"""The names of torch that are private, in one place, under names of ours. They hold for torch 2.13 and 2.14:
-`tests/ops/test_torch_private.py` says which of them another version has changed."""
+"""All private names of torch that this library uses, under its own names, for torch 2.13 and 2.14.
+`tests/ops/test_torch_private.py` finds those that another version has changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 
 __all__ = ["enable_inplace_requires_grad", "enable_single_level_autograd_function", "unwrap_dead_wrappers"]
 
-SingleLevelFunction: Any = torch.autograd.function._SingleLevelFunction  # its stub has no apply
+SingleLevelFunction: Any = torch.autograd.function._SingleLevelFunction  # apply is missing in its stub
 in_torch_func = torch._C._are_functorch_transforms_active
 count_dispatch_modes = torch._C._len_torch_dispatch_stack
 tracing_state = torch._C._get_tracing_state  # of torch.jit.trace
@@ -24,7 +24,7 @@ AFTER_AUTOGRAD = torch._C._after_autograd_keyset
 records_tangents = torch._C._is_fwd_grad_enabled
 set_tangents_recorded = forward_ad._set_fwd_grad_enabled
 
-# How many tensors and other owners in C++ a storage has: with this name a dead one is used again, without it never.
+# The number of owners of a storage. With this name unused memory is reused, without it never.
 storage_use_count: Any = getattr(torch._C, "_storage_Use_Count", None)
 
 # The vmap behind `is_grads_batched` and `vectorize=True`, older than torch.func's.
@@ -36,12 +36,12 @@ add_batch_dim = torch._add_batch_dim
 
 
 def is_transformed() -> bool:
-    """Inside forward mode or torch.func: torch has no public name for it, and its own Function.apply asks the latter so."""
+    """Return True inside forward mode or torch.func. There is no public name; Function.apply of torch uses this one."""
     return forward_ad._current_level >= 0 or in_torch_func()
 
 
 def in_forward_mode() -> bool:
-    """Dynamo makes a new graph when this changes."""
+    """Return the level; a change makes Dynamo build a new graph."""
     return forward_ad._current_level >= 0
 
 

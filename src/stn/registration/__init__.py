@@ -1,4 +1,4 @@
-"""Registration: find the warp under which one image looks like another, by gradient descent from coarse to fine."""
+"""Registration: find the warp that aligns one image with another, by gradient descent from coarse to fine."""
 
 from stn.registration.fit import Registration, register
 from stn.registration.losses import LOSSES

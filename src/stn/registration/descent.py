@@ -1,21 +1,21 @@
-"""Gradient descent on many small problems at once, each at its own pace."""
+"""Gradient descent on many small, independent problems at once."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-MEMORY = 8  # steps whose curvature is remembered
-ARMIJO = 1e-4  # the share of the fall that the slope promises with which a step is content
-BACK = 0.3  # of a step that fell too little, what is tried next
-RESTS = 2  # short steps in a row after which a row is at rest: one may be an accident
+MEMORY = 8  # number of remembered steps
+ARMIJO = 1e-4  # sufficient decrease, relative to the slope
+BACK = 0.3  # factor of the next trial after an insufficient decrease
+RESTS = 2  # consecutive short steps until a row is at rest
 
 
 class Descent:
-    """L-BFGS (Nocedal 1980) with backtracking, on each row of x by itself: no row's path depends on another's.
+    """L-BFGS (Nocedal 1980) with backtracking, on each row of x independently.
 
-    Ask for `trial`, find the losses and gradients there, and `update`. No number of x moves by more than `most` in a
-    step; a row whose steps are shorter than `least` is at rest.
+    Evaluate the losses and gradients at `trial`, and call `update`. No entry of x changes by more than `most` in a step.
+    A row whose steps are shorter than `least` is at rest.
     """
 
     def __init__(self, x: Tensor, most: float, least: float) -> None:  # (N, P)
@@ -48,14 +48,14 @@ class Descent:
         self.length = torch.where(fell, 1.0, BACK * self.length)
 
     def _remember(self, step: Tensor, bend: Tensor, rows: Tensor) -> None:
-        """A pair without positive curvature says nothing of the valley's shape."""
+        """Store a step and its change of gradient, if the curvature is positive."""
         rows = rows & ((step * bend).sum(dim=1) > 1e-8 * step.norm(dim=1) * bend.norm(dim=1))
         for name, new in (("steps", step), ("bends", bend)):
             old = getattr(self, name)
             setattr(self, name, torch.where(rows[:, None], torch.cat([new[None], old[:-1]]), old))
 
     def _downhill(self) -> Tensor:
-        """-H g by the two loops over the memory, an empty place of which counts for nothing; not further than `most`."""
+        """Return -H g by the two-loop recursion over the memory, without its empty entries, limited to `most`."""
         product = (self.steps * self.bends).sum(dim=-1, keepdim=True)  # (MEMORY, N, 1)
         inverse = torch.where(product > 0, 1 / product, 0.0)
         q, shares = self.gradient, []

@@ -20,17 +20,16 @@ from stn.registration.losses import ANY_CONTRAST, LOSSES, Loss
 from stn.transforms import Family, Warp, family
 from stn.transforms.base import identity_of
 
-COARSEST = 16  # pixels of the shortest side, or more
-# Pixels of a level: how far a step goes along each parameter, and when a level is done. On photographs of 128 pixels, turned
-# by up to 20 degrees, 2 and 0.002 took more steps and came no nearer (0.005 pixels).
+COARSEST = 16  # smallest side, in pixels
+# In pixels of a level: the largest step along each parameter, and the step length at which a level is done. On photographs
+# of 128 pixels, rotated by up to 20 degrees, 2 and 0.002 took more steps for the same accuracy (0.005 pixels).
 MOST, LEAST = 1.0, 0.01
-BENDING = 1e-3  # 0.01 kept splines of 16 and of 49 points 0.13 to 0.36 pixels off, this 0.02 to 0.05
-# How many descents a pair begins with at random places, up to REACH half widths off, and how many of them there are for each
-# that goes on to the next level. Of families with more than FEW parameters none would begin near what is looked for.
-# Of 39 pairs of photographs and affine maps one start loses 7, 32 lose one. On a coarsest level of more than SMALL pixels
-# they would cost more than they are worth: there is one.
+BENDING = 1e-3  # with 0.01, splines of 16 and 49 points had errors of 0.13 to 0.36 pixels; with this value 0.02 to 0.05
+# The number of random initial guesses per pair, up to REACH half widths away, and how many of them compete for each place on
+# the next level. With more than FEW parameters no random guess would be near the solution. With one guess, 7 of 39 pairs of
+# photographs and affine maps fail, with 32 guesses one. Coarsest levels of more than SMALL pixels use one guess, for speed.
 STARTS, KEPT, REACH, FEW, SMALL = 32, 8, 0.35, 15, 2**15
-POINTS = 12  # a side, of the lattice on which bending and the reach of a parameter are found
+POINTS = 12  # points per side of the lattice for the bending and the reach of a parameter
 Report = Callable[[int, int, Tensor], None]  # level, step, losses (N,)
 
 
@@ -71,7 +70,7 @@ def register(
     steps: int = 200,
     report: Report | None = None,
 ) -> Registration:
-    """Find the warp under which `moving` looks like `fixed`, for each of N pairs by itself.
+    """Find the warp that aligns `moving` with `fixed`, for each of N pairs independently.
 
     A pair whose largest value is below 1/64 or above 65536 is compared on [0, 1]. A sample of a batch whose pixels are
     all equal causes a warning.
@@ -116,7 +115,7 @@ def register(
 
 
 class Problem:
-    """A pair of batches, a family, and what is to be small."""
+    """A pair of batches, a family, and the objective."""
 
     def __init__(
         self, moving: Tensor, fixed: Tensor, transform: Family, loss: Loss, start: Warp | None, bending: float
@@ -139,18 +138,18 @@ class Problem:
         return found if self.start is None else self.start @ found
 
     def losses(self, theta: Tensor, moving: Tensor, fixed: Tensor) -> Tensor:
-        """(N,), what the descent is on: N thetas, and as many pairs of a level."""
+        """Return the objective (N,) for N thetas and N pairs of a level."""
         new: Warp = self.family(theta)
         size = tuple(fixed.shape[2:])
-        # With zeros beyond the border the outermost pixels would be too dark, which was worth 0.5 pixels of error. And a
-        # weight that is to be learned lets images slide apart to where little of them is left.
+        # Zero padding would darken the outermost pixels, which caused errors of 0.5 pixels. The weight gets no gradient,
+        # which would move the images apart until they hardly overlap.
         warped, weight = self.warp(new).sample(moving, size, padding_mode="border", return_mask=True)
         found = self.loss(warped, fixed, weight.detach().to(warped.dtype))
         return found + self.bending * bent(new) if self.bending else found
 
 
 def descend(problem: Problem, levels: range, steps: int, report: Report | None) -> tuple[Tensor, dict[int, list[float]]]:
-    """theta (N, P), and the mean of the pairs' least losses by level and step."""
+    """Return theta (N, P), and the mean over pairs of the smallest losses, by level and step."""
     count, unit = len(problem.pyramids[1].image), problem.unit
     x = starts(problem, levels[0]).expand(count, -1, -1)  # (N, S, P)
     history: dict[int, list[float]] = {}
@@ -179,7 +178,7 @@ def descend(problem: Problem, levels: range, steps: int, report: Report | None) 
 
 
 def starts(problem: Problem, level: int) -> Tensor:  # (S, P)
-    """The identity, and maps about it; for a family of many parameters or a level of many pixels the identity alone."""
+    """Return the identity and random maps near it; only the identity for many parameters or a large level."""
     small = all(image[0, 0].numel() <= SMALL for image in problem.level(level))
     few = len(problem.identity) <= FEW and problem.start is None and small
     generator = torch.Generator().manual_seed(0)
@@ -190,7 +189,7 @@ def starts(problem: Problem, level: int) -> Tensor:  # (S, P)
 
 
 def levels_of(problem: Problem, count: int | None) -> range:
-    """From the coarsest to 0: so many, or as many as leave COARSEST pixels along each axis of both images."""
+    """Return the levels, coarsest first: as many as given, or as leave COARSEST pixels along each axis of both images."""
     shared = min(len(pyramid) for pyramid in problem.pyramids)
     if count is None:
         wide = [k for k in range(shared) if all(min(p.sizes[k]) >= COARSEST for p in problem.pyramids)]
@@ -200,9 +199,9 @@ def levels_of(problem: Problem, count: int | None) -> range:
 
 
 def unit_parameters(transform: Family, identity: Tensor) -> Tensor:  # (P,)
-    """How far to go along each parameter for the point that moves most to move by one half width.
+    """Return the change of each parameter that moves some point by one half width, and no point by more.
 
-    So a step means the same for an angle, a scale and a control point. One of each name stands for all of that name.
+    Steps are then comparable for an angle, a scale and a control point. One parameter of each name represents the others.
     """
     xy = lattice((POINTS,) * transform.ndim, dtype=identity.dtype, device=identity.device).flatten(0, -2)
     unit = torch.ones_like(identity)
@@ -216,8 +215,8 @@ def unit_parameters(transform: Family, identity: Tensor) -> Tensor:  # (P,)
 
 
 def bent(warp: Warp) -> Tensor:  # (N,)
-    """The mean square of second differences along each axis, in half widths: 0 for affine maps."""
-    points = within_reach(warp.grid((POINTS,) * warp.ndim))  # a homography may have some on its horizon
+    """Return the mean square of second differences along each axis, in half widths: 0 for affine maps."""
+    points = within_reach(warp.grid((POINTS,) * warp.ndim))  # a homography may have infinite values on its horizon
     step = 2 / POINTS
     total = torch.zeros((), dtype=points.dtype, device=points.device)
     for axis in range(1, 1 + warp.ndim):
@@ -227,7 +226,7 @@ def bent(warp: Warp) -> Tensor:  # (N,)
 
 
 def _family(transform: str | Family, ndim: int) -> Family:
-    """As without a default device: what it makes goes where the images are when it is needed."""
+    """Ignore the default device of torch: tensors are moved to the device of the images when needed."""
     with torch.device("cpu"):
         return family(transform, ndim)
 

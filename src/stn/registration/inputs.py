@@ -1,4 +1,4 @@
-"""What `register` is given, as a descent can take it: on a usual scale, and open to autograd."""
+"""Prepare the inputs of `register`: a usual range of values, and tensors that autograd accepts."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from stn.transforms.base import Constants, trainable
 
 T = TypeVar("T")
 
-# Largest values of a pair that are left alone. The losses take fourth powers of them, in float32: a photograph of 1/128 has
-# squared variances of 1e-11, beside the 1e-12 that keep a division from zero by zero; of 1e9, 1e34.
+# The range of the largest value of a pair without rescaling. The losses contain fourth powers in float32: at 1/128 a
+# photograph has squared variances of 1e-11, near the 1e-12 that avoid a division by zero; at 1e9 they are 1e34.
 LEAST, MOST = 1 / 64, 2.0**16
 
 
 def check_pair(moving: Tensor, fixed: Tensor) -> None:
     if moving.ndim != fixed.ndim or moving.shape[:2] != fixed.shape[:2]:
-        _check.fail(f"moving must have N, C and dimensions as fixed {tuple(fixed.shape)}; got {tuple(moving.shape)}")
+        _check.fail(f"moving must have the N, C and dimensions of fixed {tuple(fixed.shape)}; got {tuple(moving.shape)}")
     for name, image in (("moving", moving), ("fixed", fixed)):
         _check.floating(name, image)
         _check.same_device(name, image, fixed)
         if not image.isfinite().all():
-            _check.fail(f"{name} must be finite; got {int((~image.isfinite()).sum())} pixels that are not")
+            _check.fail(f"{name} must be finite; got {int((~image.isfinite()).sum())} pixels that are not finite")
         flat = image.flatten(1).amin(dim=1) == image.flatten(1).amax(dim=1)
         if flat.all():
-            _check.fail(f"{name} must show something; all of its pixels are equal")
+            _check.fail(f"{name} must not be constant; all of its pixels are equal")
         if flat.any():
             samples = ", ".join(map(str, flat.nonzero().flatten().tolist()))
-            warnings.warn(f"{name} shows nothing at sample {samples}: all pixels are equal", stacklevel=3)
+            warnings.warn(f"{name} is constant at sample {samples}: all pixels are equal", stacklevel=3)
 
 
 def comparable(moving: Tensor, fixed: Tensor, *, apart: bool) -> tuple[Tensor, Tensor]:
-    """Both in float32 at least. A pair whose largest value is unusual goes to [0, 1], both images by the same map.
+    """Return both in at least float32. A pair with an unusual largest value is mapped to [0, 1], both images alike.
 
-    apart: each image by a map of its own, for a loss to which contrast is nothing.
+    apart: map each image separately, for a loss that ignores contrast.
     """
     moving, fixed = (image.to(torch.promote_types(image.dtype, torch.float32)) for image in (moving, fixed))
     if apart:
@@ -52,7 +52,7 @@ def comparable(moving: Tensor, fixed: Tensor, *, apart: bool) -> tuple[Tensor, T
 
 
 def on_a_usual_scale(*images: Tensor) -> Sequence[Tensor]:
-    """Each sample by itself, for no pair of a batch depends on another."""
+    """Rescale each sample separately, because pairs of a batch are independent."""
     precise = coordinate_dtype(images[0].device)
     low = torch.stack([image.flatten(1).amin(dim=1).to(precise) for image in images]).amin(dim=0)
     high = torch.stack([image.flatten(1).amax(dim=1).to(precise) for image in images]).amax(dim=0)
@@ -67,7 +67,7 @@ def on_a_usual_scale(*images: Tensor) -> Sequence[Tensor]:
 
 @contextmanager
 def learning() -> Iterator[None]:
-    """In inference mode, too, tensors that autograd may save; the only graph is still the descent's own."""
+    """Make tensors that autograd can save, also in inference mode; no graph leaves the descent."""
     if not torch.is_inference_mode_enabled():
         yield
         return
@@ -76,7 +76,7 @@ def learning() -> Iterator[None]:
 
 
 def ordinary(value: T) -> T:
-    """The value, or a copy if it is, or holds, a tensor that was made in inference mode."""
+    """Return the value, or a copy if it is or contains an inference tensor."""
     if isinstance(value, Tensor):
         return trainable(value)  # type: ignore[return-value]  # a Tensor is a T here
     return copy.deepcopy(value) if _holds_inference(value) else value

@@ -1,7 +1,7 @@
-"""How unlike two images are, one number a pair: 0 or less is alike. All are differentiable in the warped image.
+"""Losses between two images, one number per pair, at most 0 for equal images. All are differentiable in the warped image.
 
-warped, fixed: (N, C, *size). weight: (N, 1, *size), the share of each pixel of the warped image that lay inside: what lies
-outside says nothing.
+warped, fixed: (N, C, *size). weight: (N, 1, *size), the share of each pixel of the warped image that lay inside the moving
+image. Pixels outside have no influence.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from stn.transforms.bspline import cubic_weights
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # warped, fixed, weight -> (N,)
 
-FLAT = 1e-5  # a variance, as a share of the square of the largest value, below which there is nothing to correlate
-WINDOW = 9  # pixels: that of VoxelMorph and of ANTs, whose radius is 4
-BINS = 8, 32  # of a histogram, at least and at most
-COUNT = 4  # pixels for each cell of the joint histogram: with one for four, turns of 20 degrees of 64 pixels were lost
-SAMPLES = 2**17  # pixels of a histogram at most, in steps: a volume of 96^3 takes every 7th
+FLAT = 1e-5  # variance, relative to the square of the largest value, below which a window counts as constant
+WINDOW = 9  # pixels, as in VoxelMorph and ANTs (radius 4)
+BINS = 8, 32  # smallest and largest number of bins of a histogram
+COUNT = 4  # pixels per cell of the joint histogram; with fewer, rotations of 20 degrees at 64 pixels failed
+SAMPLES = 2**17  # largest number of pixels in a histogram; a volume of 96^3 uses every 7th
 _TINY = 1e-12
 
 
 def mean_squared_error(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
-    """For images of the same kind and exposure."""
+    """Return the mean squared error, for images of the same kind and exposure."""
     return _mean((warped - fixed).square(), weight, _all_axes(fixed))
 
 
 def cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
-    """1 - r, r the correlation of all pixels, channel by channel: for the same kind, whatever contrast and brightness."""
+    """Return 1 - r, r the correlation of all pixels per channel, for the same kind, any contrast and brightness."""
     axes = tuple(range(2, fixed.ndim))
     a, b = (image - _mean(image, weight, axes, keepdim=True) for image in (warped, fixed))
     covariance, *variances = (_mean(product, weight, axes) for product in (a * b, a * a, b * b))
@@ -39,10 +39,10 @@ def cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
 
 
 def local_cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
-    """1 - r, r the correlation within a window about each pixel: for light that changes over the image."""
+    """Return 1 - r, r the correlation within a window around each pixel, for brightness that varies over the image."""
     pool = F.avg_pool2d if fixed.ndim == 4 else F.avg_pool3d
 
-    def mean(image: Tensor) -> Tensor:  # the divisors' common factor cancels
+    def mean(image: Tensor) -> Tensor:  # the common factor of the divisors cancels
         return pool(image, WINDOW, stride=1, padding=WINDOW // 2)
 
     inside = mean(weight) + _TINY
@@ -56,9 +56,9 @@ def local_cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Te
 
 
 def mutual_information(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
-    """Minus the mutual information of the two images' histograms, in nats, mean over channels: for different kinds.
+    """Return minus the mutual information of two images in nats, mean over channels, for images of different kinds.
 
-    Pixels are counted with cubic B-splines, not in bins with edges, so that it has a gradient (Mattes et al. 2003).
+    Pixels are counted with cubic B-splines instead of bins, so that there is a gradient (Mattes et al. 2003).
     """
     stride = math.ceil(fixed[0, 0].numel() / SAMPLES)
     a, b, w = (image.flatten(2)[..., ::stride] for image in (warped, fixed.to(warped.dtype), weight))
@@ -72,13 +72,13 @@ def mutual_information(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
 
 
 def _shares_of_bins(values: Tensor, bins: int) -> Tensor:  # (N, C, P) -> (N, C, P, bins)
-    """How much each pixel counts for each bin between the darkest and the brightest one."""
+    """Return the weight of each pixel in each bin between the darkest and the brightest value."""
     least, most = (bound.unsqueeze(-1) for bound in values.detach().aminmax(dim=-1))
     return cubic_weights(2 * (values - least) / (most - least).clamp_min(_TINY) - 1, bins)
 
 
 def _mean(values: Tensor, weight: Tensor, axes: tuple[int, ...], *, keepdim: bool = False) -> Tensor:
-    """Over pixels by their weights, and plainly over channels where those are among the axes."""
+    """Return the mean over pixels by their weights, and over channels without weights if they are among the axes."""
     total = (weight * values).sum(dim=axes, keepdim=keepdim)
     count = weight.expand_as(values).sum(dim=axes, keepdim=keepdim)
     return total / (count + _TINY)

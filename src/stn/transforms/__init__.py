@@ -19,6 +19,7 @@ from stn.transforms.linear import (
     Similarity,
     Translation,
 )
+from stn.transforms.load import load_warp
 from stn.transforms.matrix import MatrixWarp, from_pixel_matrix
 from stn.transforms.spline import ThinPlateSpline, text_edges
 from stn.transforms.velocity import Velocity
@@ -89,5 +90,6 @@ __all__ = [
     "bounded",
     "family",
     "from_pixel_matrix",
+    "load_warp",
     "text_edges",
 ]

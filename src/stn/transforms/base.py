@@ -16,7 +16,7 @@ from stn.ops.context import coordinate_dtype, unrounded
 from stn.ops.torch_private import count_dispatch_modes
 from stn.transforms.warp import Warp
 
-W = TypeVar("W", bound=Warp, default=Warp, covariant=True)  # the warps that a family makes
+W = TypeVar("W", bound=Warp, default=Warp, covariant=True)  # the type of warps that a family builds
 
 
 class Family(ABC, Generic[W]):
@@ -69,7 +69,7 @@ class Family(ABC, Generic[W]):
     def _warp(self, theta: Tensor) -> W: ...
 
     def _set(self, **fields: object) -> None:
-        """For the constructor of a frozen dataclass, whose fields are not quite its arguments."""
+        """Set fields in the constructor of a frozen dataclass whose fields differ from its arguments."""
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -86,9 +86,9 @@ class Constants:
             self._copies = {tensors[0].device: tuple(tensor.clone() for tensor in tensors)}  # those given may change
 
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
-        if torch.compiler.is_exporting():  # what is made now belongs to the graph
+        if torch.compiler.is_exporting():  # a tensor made now belongs to the graph
             return self._copied(device)
-        # A mode makes its own kind of tensor, which is not to be kept. Dynamo knows no modes.
+        # Dispatch modes create special tensors, which must not be kept. Dynamo does not support the query.
         if not torch.compiler.is_compiling() and count_dispatch_modes():
             return tuple(torch.ops.aten.lift_fresh_copy(tensor) for tensor in self._copied(device))
         if device not in self._copies:
@@ -110,7 +110,7 @@ def trainable(tensor: Tensor) -> Tensor:
 
 
 def identity_of(family: Family, like: Tensor) -> Tensor:  # (P,)
-    """The theta of the identity with the dtype and device of `like`, whatever torch's default device is."""
+    """Return the theta of the identity with the dtype and device of `like`, for any default device of torch."""
     if torch.compiler.is_compiling():  # Dynamo cannot trace the context
         return family.identity().to(like)
     with torch.device("cpu"):
@@ -118,10 +118,10 @@ def identity_of(family: Family, like: Tensor) -> Tensor:  # (P,)
 
 
 def eye(ndim: int) -> Tensor:
-    """The identity as an affine matrix: (d, d+1)."""
+    """Return the identity as an affine matrix: (d, d+1)."""
     return torch.eye(ndim, ndim + 1)
 
 
 def numbers_of_lattice(shape: Sequence[int]) -> range:
-    """Places in theta of a vector of d numbers at each node of a lattice (*shape), d = len(shape)."""
+    """Return the indices in theta of a vector of d numbers at each node of a lattice (*shape), d = len(shape)."""
     return range(math.prod(shape) * len(shape))

@@ -11,6 +11,7 @@ from torch import Tensor
 from stn import _check
 from stn.grid import axis
 from stn.transforms.base import Family, numbers_of_lattice
+from stn.transforms.batches import by
 from stn.transforms.warp import Warp
 
 
@@ -67,6 +68,9 @@ class BSplineWarp(Warp):
         self.batch = tuple(coefficients.shape[: -self.ndim - 1])
         self.dtype, self.device = coefficients.dtype, coefficients.device
 
+    def _details(self) -> Sequence[str]:
+        return (f"{by(self.coefficients.shape[len(self.batch) : -1])} control points",)
+
     def _map(self, xy: Tensor) -> Tensor:
         dtype = torch.promote_types(self.working_dtype, xy.dtype)
         shape, coordinates = self.coefficients.shape[len(self.batch) : -1], xy.to(dtype).unbind(dim=-1)[::-1]
@@ -77,7 +81,7 @@ class BSplineWarp(Warp):
         return (xy.to(dtype) + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
-        """Spread axis by axis: a matrix (pixels of the axis, control points of the axis), never one of all pixels."""
+        """Evaluate axis by axis, with a matrix (pixels of the axis, control points of the axis) per axis."""
         return spread(self.coefficients.to(self.working_dtype), size, align_corners)
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from stn import _check
 from stn.transforms.base import Family, numbers_of_lattice
+from stn.transforms.batches import by
 from stn.transforms.warp import Warp
 
 
@@ -59,7 +60,7 @@ class CPAB(Family["CPABWarp"]):
 
     @property
     def nodes(self) -> tuple[int, ...]:
-        """The number of nodes that move along each axis."""
+        """Return the number of movable nodes along each axis."""
         return tuple(n - 1 if self.boundary == "fixed" else n + 1 for n in self.cells)
 
     @property
@@ -84,6 +85,10 @@ class CPABWarp(Warp):
         self.ndim = nodes.shape[-1]
         self.batch = tuple(nodes.shape[: -self.ndim - 1])
         self.dtype, self.device = nodes.dtype, nodes.device
+
+    def _details(self) -> Sequence[str]:
+        cells = [n - 1 for n in self.nodes.shape[len(self.batch) : -1]]
+        return (f"{by(cells)} cells", f"steps={self.steps}")
 
     def inverse(self) -> CPABWarp:
         """Return the flow of the negated velocity."""
@@ -118,13 +123,13 @@ class CPABWarp(Warp):
         return x.to(torch.promote_types(self.dtype, xy.dtype))
 
 
-# Each box is cut along the paths from its lowest to its highest corner (Kuhn's triangulation, which fits its neighbors'):
-# a point lies in the simplex of the path that goes along the axes in the order of its fractions, the largest first. Which
-# one is said by comparing each pair of axes, (x, y)[, (x, z), (y, z)], as the digits of a binary number.
+# Each box is cut along the paths from its lowest to its highest corner (Kuhn's triangulation, which matches at common
+# faces). A point lies in the simplex whose path follows the axes in the order of the point's fractions, the largest first.
+# The code of the simplex has one binary digit per pair of axes, (x, y)[, (x, z), (y, z)]: the comparison of their fractions.
 
 
 def path(code: int, ndim: int) -> list[int]:
-    """The axes in the order in which simplex `code` of a box goes along them. Some codes of 3-D are of no simplex."""
+    """Return the order of the axes on the path of simplex `code` of a box. Some codes in 3-D have no simplex."""
     pairs = list(itertools.combinations(range(ndim), 2))
     wins = [0] * ndim
     for bit, (i, j) in enumerate(pairs):
@@ -155,14 +160,14 @@ def affine_maps(nodes: Tensor) -> Tensor:  # (.., *nodes, d) -> (.., simplices, 
 
 
 def at_corner(nodes: Tensor, offset: Sequence[int]) -> Tensor:  # (.., *nodes, d) -> (.., *cells, d)
-    """The node at this corner, (0 or 1) in x, y[, z], of each box."""
+    """Return the node at this corner, (0 or 1) in x, y[, z], of each box."""
     for i, o in enumerate(offset):
         nodes = nodes.narrow(-2 - i, o, nodes.shape[-2 - i] - 1)
     return nodes
 
 
 def simplices_of(xy: Tensor, nodes: Sequence[int]) -> Tensor:  # (.., d) within [-1, 1] -> (..)
-    """The place in `affine_maps` of the simplex around each point."""
+    """Return the index in `affine_maps` of the simplex around each point."""
     place = torch.zeros_like(xy[..., 0], dtype=torch.int64)
     fractions: list[Tensor] = []
     for axis, n in reversed(list(enumerate(reversed(nodes)))):  # the slowest first

@@ -308,7 +308,7 @@ class MovedCorners(Linear):
         return torch.zeros(8)
 
     def matrix(self, theta: Tensor) -> Tensor:
-        i = torch.arange(4, device=theta.device)  # of the corners; no list of numbers, which would wait for a device
+        i = torch.arange(4, device=theta.device)  # of the corners; indexing with a list would wait for the device
         corners = torch.stack([(i + 1) // 2 % 2, i // 2], dim=-1) * 2 - 1
         return corners_to_matrix(theta.unflatten(-1, (4, 2)) + corners)
 
@@ -318,7 +318,7 @@ LEAST_AREA = 1e-6  # of the triangle at a homography's third corner: no division
 
 def rows_of(ndim: int) -> dict[str, Sequence[int]]:
     """Return which numbers of (A | t), row by row, are A and which are t."""
-    places = range(ndim * (ndim + 1))  # by remainders: torch.compile(dynamic=True) looks in no list for a symbol
+    places = range(ndim * (ndim + 1))  # by remainders, because torch.compile(dynamic=True) cannot look up a symbol in a list
     linear = [i for i in places if i % (ndim + 1) != ndim]
     return {"matrix": linear, "translation": [i for i in places if i % (ndim + 1) == ndim]}
 

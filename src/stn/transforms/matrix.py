@@ -1,4 +1,4 @@
-"""MatrixWarp: warps that are one small matrix, and the same matrix as OpenCV, scipy and scikit-image define it."""
+"""MatrixWarp: warps that are one small matrix, and their conversion to the matrices of OpenCV, scipy and scikit-image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stn.ops.rules.matrix import HORIZON, Matrix
 from stn.ops.sample import Sampled, sampled
 from stn.transforms.warp import Warp
 
-# name -> (does it map from target to source, are its axes in the order of the image's: rows first)
+# name -> (maps from target to source, axes in the order of the image, rows first)
 CONVENTIONS = {"opencv": (False, False), "opencv-inverse": (True, False), "scipy": (True, True)}
 
 
@@ -43,6 +43,9 @@ class MatrixWarp(Warp):
     @property
     def is_affine(self) -> bool:
         return self.matrix.shape[-2] == self.ndim
+
+    def _details(self) -> Sequence[str]:
+        return ("affine" if self.is_affine else "projective",)
 
     def inverse(self, *, check: bool = True) -> MatrixWarp:
         """Return the warp of the inverse matrix, from source to target points.
@@ -126,13 +129,13 @@ class MatrixWarp(Warp):
         return mapped if self.is_affine else _projected(mapped[..., :-1], mapped[..., -1:])
 
     def _linear(self, xy: Tensor) -> Tensor:
-        """M (x, 1), with w last if it is a homography: (*batch, P, d), or (*batch, P, d+1)."""
+        """Return M (x, 1), for a homography with w last: (*batch, P, d), or (*batch, P, d+1)."""
         dtype = torch.promote_types(self.dtype, xy.dtype)
         matrix = self.matrix.to(dtype)
         return xy.to(dtype) @ matrix[..., :-1].mT + matrix[..., None, :, -1]
 
     def _jacobian(self, xy: Tensor) -> Tensor:
-        """A, or d/dx (A x + t) / w = (A - x' v^T) / w with w = v x + 1: infinite on the horizon, and a constant there."""
+        """Return A, or d/dx (A x + t) / w = (A - x' v^T) / w with w = v x + 1: infinite and constant on the horizon."""
         dtype = torch.promote_types(self.dtype, xy.dtype)
         a = self.matrix[..., None, : self.ndim, :-1].to(dtype)  # (*batch, 1, d, d)
         if self.is_affine:
@@ -202,7 +205,7 @@ def _projected(above: Tensor, w: Tensor) -> Tensor:  # (.., d), (.., 1)
     if w.numel() and readable(w) and w.detach().abs().amin() >= _horizon(w.dtype):
         return above / w
     near = _near_horizon(w)
-    beyond = (above.detach() / w.detach()).nan_to_num(torch.inf, torch.inf, -torch.inf)  # 0 / 0 is no place either
+    beyond = (above.detach() / w.detach()).nan_to_num(torch.inf, torch.inf, -torch.inf)  # 0 / 0 is not a point either
     return torch.where(near, beyond, above / torch.where(near, 1, w))
 
 
@@ -211,20 +214,20 @@ def _near_horizon(w: Tensor) -> Tensor:
 
 
 def _horizon(dtype: torch.dtype) -> float:
-    """Where second derivatives, which take 1 / w^3, do not fit the dtype: below 1/32 in float16."""
+    """Return the smallest w whose second derivatives, in 1 / w^3, fit the dtype: 1/32 in float16."""
     return max(HORIZON, float(torch.finfo(dtype).max ** (-1 / 3)))
 
 
 def _inverse_where(regular: Tensor, square: Tensor) -> Tensor:
-    """Return the inverse, or NaN with zero gradient for a singular matrix: other samples of a batch keep theirs."""
+    """Return the inverse; NaN with zero gradient for a singular matrix, without effect on other samples."""
     identity = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
     return torch.where(regular, torch.linalg.inv_ex(torch.where(regular, square, identity))[0], torch.nan)
 
 
 def _scaled(square: Tensor, affine: bool, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Scale a matrix so that its last entry is 1, as others write it, or its norm is 1 where that entry is nearly 0.
+    """Scale a matrix so that its last entry is 1, as in other libraries, or its norm is 1 if that entry is nearly 0.
 
-    It is 0 where the horizon of a homography goes through the first pixel, or through the middle of the image.
+    The entry is 0 if the horizon of a homography goes through the first pixel or the center of the image.
     """
     last = square[..., -1:, -1:]
     if affine:
@@ -246,7 +249,7 @@ def _check_sizes(
 
 
 def _to_pixels(size: Sequence[int], align_corners: bool, like: Tensor) -> Tensor:
-    """pixel = h x + (n - 1) / 2 as a matrix (d+1, d+1)."""
+    """Return pixel = h x + (n - 1) / 2 as a matrix (d+1, d+1)."""
     half = [half_extent(n, align_corners) or 0.5 for n in reversed(size)]
     matrix = torch.diag(like.new_tensor([*half, 1.0]))
     matrix[:-1, -1] = like.new_tensor([(n - 1) / 2 for n in reversed(size)])
@@ -254,7 +257,7 @@ def _to_pixels(size: Sequence[int], align_corners: bool, like: Tensor) -> Tensor
 
 
 def _to_normalized(size: Sequence[int], align_corners: bool, like: Tensor) -> Tensor:
-    """x = (pixel - (n - 1) / 2) / h."""
+    """Return x = (pixel - (n - 1) / 2) / h as a matrix (d+1, d+1)."""
     half = [half_extent(n, align_corners) or 0.5 for n in reversed(size)]
     matrix = torch.diag(like.new_tensor([*(1 / h for h in half), 1.0]))
     matrix[:-1, -1] = like.new_tensor([-(n - 1) / 2 / h for n, h in zip(reversed(size), half, strict=True)])

@@ -1,4 +1,4 @@
-"""What linear maps are made of: rotations, the exponential of a matrix, and both put together with scale and shear."""
+"""Parts of linear maps: rotations, the matrix exponential, and their composition with scale and shear."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def about_axis(w: Tensor) -> Tensor:  # (.., 3) -> (.., 3, 3)
         return torch.eye(3, dtype=w.dtype, device=w.device) + first * k + second * (k @ k)
 
 
-SQUARINGS, DEGREE = 7, 9  # the exponential of a matrix of norm 16 is right to 3e-16 of its terms
+SQUARINGS, DEGREE = 7, 9  # accurate to 3e-16, relative to its terms, up to a norm of 16
 
 
 def matrix_exponential(matrix: Tensor) -> Tensor:  # (.., n, n)
-    """By scaling and squaring a Taylor series, in a fixed number of steps: torch's looks at the norms and so waits for
-    the device. At zero it is the identity, exactly."""
+    """Return the matrix exponential, by scaling and squaring a Taylor series in a fixed number of steps. The one of torch
+    reads the norms, so it waits for the device. At zero the result is exactly the identity."""
     scaled = matrix.to(coordinate_dtype(matrix.device)) / 2**SQUARINGS
     eye = torch.eye(matrix.shape[-1], dtype=scaled.dtype, device=scaled.device)
-    less = torch.zeros_like(scaled)  # the identity: what float32 would lose next to it is not squared seven times
+    less = torch.zeros_like(scaled)  # without the identity, for the sake of rounding
     for k in range(DEGREE, 0, -1):
         less = scaled @ (eye + less) / k
     for _ in range(SQUARINGS):
@@ -53,7 +53,7 @@ def matrix_exponential(matrix: Tensor) -> Tensor:  # (.., n, n)
 def affine_parts(
     ndim: int, angle: Number, scale: Number, shear: Number, translation: Number, center: Number
 ) -> Tensor:  # (N, d, d+1) or (N, K, d, d+1)
-    """R S D (x - c) + c + t: `Affine.from_parts`."""
+    """Return the matrix of R S D (x - c) + c + t: `Affine.from_parts`."""
     given = {"angle": angle, "scale": scale, "shear": shear, "translation": translation, "center": center}
     tensors = {name: part for name, part in given.items() if isinstance(part, Tensor)}
     for name, part in tensors.items():
@@ -75,7 +75,7 @@ def affine_parts(
 
 
 def _vector(name: str, value: Number, length: int, like: Tensor, *, scalar: bool = False) -> Tensor:
-    """(.., length), from a number, from a tensor of this shape, or (`scalar`) from one without the last axis."""
+    """Return (.., length) from a number, from a tensor of this shape, or (`scalar`) from one without the last axis."""
     if not isinstance(value, Tensor):
         return torch.full_like(like, value).expand(length)
     value = value.unsqueeze(-1) if scalar else value
@@ -85,7 +85,7 @@ def _vector(name: str, value: Number, length: int, like: Tensor, *, scalar: bool
 
 
 def _shear(shear: Tensor) -> Tensor:  # (.., 1) or (.., 3)
-    """Ones on the diagonal, the numbers above it, row by row."""
+    """Return a matrix with ones on the diagonal and the numbers above it, row by row."""
     d = 2 if shear.shape[-1] == 1 else 3
     numbers, one, zero = iter(shear.unbind(dim=-1)), torch.ones_like(shear[..., 0]), torch.zeros_like(shear[..., 0])
     rows = [[one if i == j else (next(numbers) if j > i else zero) for j in range(d)] for i in range(d)]

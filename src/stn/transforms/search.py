@@ -1,4 +1,4 @@
-"""The search for the x that a map takes to y, point by point: `InverseWarp` is made of it."""
+"""The search for the x that a map takes to y, point by point, for `InverseWarp`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from torch import Tensor
 from stn.grid import lattice
 from stn.ops.context import observed
 
-# Chosen on 1,301 fields without folds, 200 points each: random displacements, B-splines and thin plates, many just short of
-# folding, swirls, and shears along x of up to two image widths. After 32 steps from one start 2 of the 260,200 points
-# are more than 0.01 of 128 pixels off, with STUCK = 0 they are 36; after one start more, none. (The 16 steps of the first
-# version, of which Newton's were never shortened: 1,186.)
-FIRST_STEPS = 2  # of the plain iteration, which costs a quarter of Newton's: 0 to 3 take the same time within 10 %
-STEPS, MORE_STEPS = 8, 24  # of Newton's: for all points, and for those which are left
-STUCK = 0.1  # a step length below which the next step takes the Jacobian from where the last one went
-STARTS = 8  # where a field folds, they leave 0.4 % of the points, four 0.8 % in 0.8 times the time
+# Chosen on 1,301 fields without folds, 200 points each: random displacements, B-splines and thin plates, many nearly
+# folding, swirls, and shears along x of up to two image widths. After 32 steps from one initial point, 2 of the 260,200
+# points have an error above 0.01 pixels (of 128); with STUCK = 0 there are 36; after a second initial point there are none.
+FIRST_STEPS = 2  # steps of the plain iteration, each a quarter of the cost of a Newton step; 0 to 3 take equal time
+STEPS, MORE_STEPS = 8, 24  # Newton steps: for all points, and for the unsolved ones
+STUCK = 0.1  # step length below which the next step uses the Jacobian at the rejected point
+STARTS = 8  # for fields that fold: 0.4 % of the points remain unsolved, with four 0.8 % in 0.8 times the time
 LATTICE = {2: 33, 3: 13}  # points along each axis, over 1.25 times the width of the image
-PLAIN_STEPS = 12  # of the plain iteration, for the last start
-TRACED_STEPS = 8  # 0.15 % of those points are left, with 6 0.33 %; the 16 steps of the first version left 0.46 %
+PLAIN_STEPS = 12  # steps of the plain iteration, for the last initial point
+TRACED_STEPS = 8  # 0.15 % of those points remain, with 6 steps 0.33 %
 SOLVED = 1e-5  # half widths from y, relative beyond the image: 0.005 pixels of 1,000
-FLAT = 1e-6  # a Jacobian's determinant below which its inverse is noise in float32
+FLAT = 1e-6  # determinant of a Jacobian below which its inverse is noise in float32
 
 
 class PointMap(Protocol):
@@ -38,28 +37,28 @@ class PointMap(Protocol):
 
 
 def is_traced(y: Tensor) -> bool:
-    """Whether numbers cannot be looked at: in a graph, and under torch.func."""
+    """Return True if values cannot be read: in a graph, and under torch.func."""
     return observed(y) or (y.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 class Search(NamedTuple):
-    """Where the search for each point is, (*batch, P, ..)."""
+    """The state of the search for each point, (*batch, P, ..)."""
 
     x: Tensor  # (.., d)
     rest: Tensor  # y - warp(x): (.., d)
     off: Tensor  # its length: (..)
-    jacobian: Tensor  # that the next step takes: (.., d, d)
-    length: Tensor  # of the next step, as a share of Newton's: (..)
+    jacobian: Tensor  # Jacobian of the next step: (.., d, d)
+    length: Tensor  # length of the next step, relative to the Newton step: (..)
 
 
 def search(warp: PointMap, y: Tensor) -> Search:  # (*batch, P, d)
-    """Look at the numbers: leave a point when it is solved, and start again where it is not."""
+    """Search with access to the values: stop at solved points, and restart unsolved ones."""
     now = refine(warp, y, start(warp, y, contract(warp, y, FIRST_STEPS)), STEPS)
     return where_open(y, now, SOLVED, lambda y, now: start_again(warp, y, now))
 
 
 def follow(warp: PointMap, y: Tensor) -> Search:
-    """The same steps for every point, for a graph that is traced."""
+    """Search with the same steps for every point, for a traced graph."""
     now = start(warp, y, contract(warp, y, FIRST_STEPS))
     for _ in range(TRACED_STEPS):
         now = advance(warp, y, now)
@@ -67,7 +66,7 @@ def follow(warp: PointMap, y: Tensor) -> Search:
 
 
 def contract(warp: PointMap, y: Tensor, steps: int) -> Tensor:
-    """The plain iteration x <- x + (y - warp(x)), with a step that halves where it does not help."""
+    """Run the plain iteration x <- x + (y - warp(x)), and halve the step where it does not help."""
     x, rest = y, y - warp._map(y)
     off, length = rest.norm(dim=-1), torch.ones_like(rest[..., 0])
     for _ in range(steps):
@@ -88,8 +87,8 @@ def start(warp: PointMap, y: Tensor, x: Tensor) -> Search:
 
 
 def advance(warp: PointMap, y: Tensor, now: Search) -> Search:
-    """A step of Newton's that is kept where it helps. A step that is stuck at a kink needs the Jacobian beyond it: where
-    the map does not fold, that one leads across."""
+    """Take a Newton step, and keep it where it reduces the error. A step stuck at a kink uses the Jacobian beyond the
+    kink, which leads across if the map does not fold."""
     trial = start(warp, y, now.x + now.length.unsqueeze(-1) * newton_step(now.jacobian, now.rest))
     better = trial.off < now.off
     length = torch.where(better, (2 * now.length).clamp_max(1), now.length / 2)
@@ -99,7 +98,7 @@ def advance(warp: PointMap, y: Tensor, now: Search) -> Search:
 
 
 def refine(warp: PointMap, y: Tensor, now: Search, steps: int) -> Search:
-    """Advance the points that are not solved to rounding; once these are half or less, alone."""
+    """Advance the points that are not solved up to rounding; only these, once they are at most half of all."""
     tolerance = 8 * torch.finfo(y.dtype).eps
     for k in range(steps):
         count = most_open(y, now, tolerance)
@@ -112,7 +111,7 @@ def refine(warp: PointMap, y: Tensor, now: Search, steps: int) -> Search:
 
 
 def start_again(warp: PointMap, y: Tensor, now: Search) -> Search:
-    """More steps, then other starts, the nearest first; the last is where the plain iteration ends."""
+    """Take more steps, then try other initial points, the nearest first; the last comes from the plain iteration."""
     now = refine(warp, y, now, MORE_STEPS)
     if most_open(y, now, SOLVED) == 0:
         return now
@@ -127,7 +126,7 @@ def start_again(warp: PointMap, y: Tensor, now: Search) -> Search:
 
 
 def nearest(warp: PointMap, y: Tensor) -> list[Tensor]:  # STARTS times (*batch, P, d)
-    """The points of a lattice that `warp` takes nearest to y."""
+    """Return the points of a lattice that `warp` maps nearest to y."""
     xs = 1.25 * lattice((LATTICE[warp.ndim],) * warp.ndim, align_corners=True, dtype=y.dtype, device=y.device)
     xs = xs.flatten(0, -2)
     mapped = warp._map(xs.expand(*warp.batch, *xs.shape))
@@ -137,14 +136,14 @@ def nearest(warp: PointMap, y: Tensor) -> list[Tensor]:  # STARTS times (*batch,
 
 
 def newton_step(jacobian: Tensor, rest: Tensor) -> Tensor:
-    """J^-1 rest, no longer than an image and `rest` are: what is nearly singular sends points off otherwise."""
+    """Return J^-1 rest, limited in length, because a nearly singular J would give a huge step."""
     step = solve(jacobian, rest)
     most = 1 + rest.norm(dim=-1, keepdim=True)
     return step * (most / torch.maximum(step.norm(dim=-1, keepdim=True), most))
 
 
 def solve(matrix: Tensor, right: Tensor) -> Tensor:  # (.., d, d), (.., d), d = 2 or 3
-    """Cramer's rule, with a determinant of at least FLAT: for matrices this small ten times as quick as a factorization."""
+    """Solve by Cramer's rule, with a determinant of at least FLAT: ten times as fast as a factorization at this size."""
     size = determinant(matrix)
     size = torch.where(size.abs() < FLAT, torch.where(size < 0, -FLAT, FLAT), size)
     if matrix.shape[-1] == 2:
@@ -156,7 +155,7 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:  # (.., d, d), (.., d), d = 
 
 
 def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
-    """Return the determinant by its formula: torch's factorizes, and has no second derivative at singular matrices."""
+    """Return the determinant by its formula. The one of torch has no second derivative at singular matrices."""
     if matrix.shape[-1] == 2:
         return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
     a, b, c = matrix.unbind(dim=-2)
@@ -164,7 +163,7 @@ def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
 
 
 def scale(y: Tensor) -> Tensor:  # (.., d) -> (..)
-    """What a distance from y is measured by: rounding grows with the coordinates."""
+    """Return the unit of distances from y, because rounding grows with the coordinates."""
     return y.norm(dim=-1).clamp_min(1)
 
 
@@ -172,12 +171,12 @@ def scale(y: Tensor) -> Tensor:  # (.., d) -> (..)
 
 
 def most_open(y: Tensor, now: Search, tolerance: float) -> int:
-    """How many points of a sample are further off than that, at most. Not those that are NaN."""
+    """Return the largest number of points per sample with a larger error. NaN does not count."""
     return int((now.off > tolerance * scale(y)).sum(dim=-1).max()) if now.off.numel() else 0
 
 
 def where_open(y: Tensor, now: Search, tolerance: float, improve: Callable[[Tensor, Search], Search]) -> Search:
-    """Improve the points that are further off than that, as many of each sample as the sample with most of them has."""
+    """Improve the points with a larger error; each sample has as many as the sample with the most."""
     count = most_open(y, now, tolerance)
     if count == 0:
         return now
@@ -191,7 +190,7 @@ def pick(tensor: Tensor, index: Tensor) -> Tensor:  # (*batch, P, ..), (*batch, 
 
 
 def over(index: Tensor, tensor: Tensor) -> Tensor:
-    """The same for all that a point has: (*batch, Q) -> (*batch, Q, ..)."""
+    """Expand indices to all values of a point: (*batch, Q) -> (*batch, Q, ..)."""
     rest = tensor.shape[index.ndim :]
     return index.view(*index.shape, *(1,) * len(rest)).expand(*index.shape, *rest)
 

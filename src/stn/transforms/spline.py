@@ -17,8 +17,8 @@ from stn.transforms.base import Constants, Family
 from stn.transforms.matrix import MatrixWarp
 from stn.transforms.warp import Warp
 
-# Singular values of the spline's system below this share of the largest are zero: two control points that coincide, or
-# points on one line. The system of 400 scattered points reaches down to 1e-8, that of 16 to 1e-3.
+# Singular values of the system below this share of the largest count as zero: coincident control points, or points on one
+# line. The smallest share for 400 scattered points is 1e-8, for 16 points 1e-3.
 RANK_TOLERANCE = 1e-12
 
 
@@ -83,7 +83,7 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
         return hash(self._settings())
 
     def _settings(self) -> tuple[object, ...]:
-        """Numbers, which compare as tensors do not. Found when needed: a tensor without data has none."""
+        """Return the points as numbers, which can be compared; computed on demand, because fake tensors have no data."""
         return self.ndim, tuple(self.control_points.flatten().tolist()), self.smoothing, self.kind
 
     @property
@@ -98,13 +98,13 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
     def _warp(self, theta: Tensor) -> ThinPlateWarp:
         control_points, solution = self._constants.on(theta.device)
         offsets = theta.unflatten(-1, (-1, 2))
-        if self.kind == "positions":  # float32 as in `identity`, so that its offsets are zeros exactly
+        if self.kind == "positions":  # float32 as in `identity`, so that its offsets are exactly zero
             offsets = offsets - control_points.float().to(theta.dtype)
         return ThinPlateWarp(control_points, solution @ offsets.to(solution.dtype), theta.dtype)
 
 
 class ThinPlateWarp(Warp):
-    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions about control points that the whole batch shares."""
+    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions around control points, shared by the batch."""
 
     def __init__(self, control_points: Tensor, coefficients: Tensor, dtype: torch.dtype) -> None:
         self.control_points = control_points  # (T, 2)
@@ -113,13 +113,16 @@ class ThinPlateWarp(Warp):
         self.ndim = coefficients.shape[-1]
         self.dtype, self.device = dtype, coefficients.device
 
+    def _details(self) -> Sequence[str]:
+        return (f"{len(self.control_points)} control points",)
+
     def _map(self, xy: Tensor) -> Tensor:
         precise = xy.to(self.coefficients.dtype)
         moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
         return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
     def before(self, outer: Warp) -> Warp:
-        """An affine map of a spline is a spline: A (x + U w) + t = x + U w A' + (A - I) x + t."""
+        """Compose with an affine map, which gives a spline: A (x + U w) + t = x + U w A' + (A - I) x + t."""
         if not isinstance(outer, MatrixWarp) or not outer.is_affine or len(outer.batch) > len(self.batch):
             return super().before(outer)
         _check.composable(outer.batch, self.batch, outer.ndim, self.ndim)
@@ -153,7 +156,7 @@ def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:
     system[count:, :count] = phi[:, count:].mT
     system[:count, :count] += smoothing * torch.eye(count, dtype=phi.dtype, device="cpu")
     inverse: Tensor = torch.linalg.pinv(system, hermitian=True, rtol=RANK_TOLERANCE)
-    return inverse[:, :count].contiguous()  # not a piece of something larger, which would be saved with it
+    return inverse[:, :count].contiguous()  # a copy: a view would be saved with its whole base
 
 
 def text_edges(count: int, *, margin: float = 0.0) -> Tensor:  # (count, 2), float64

@@ -12,6 +12,7 @@ from stn import _check
 from stn.ops.options import CallOptions
 from stn.ops.sample import displaced_sample
 from stn.transforms.base import Family, numbers_of_lattice
+from stn.transforms.batches import by
 from stn.transforms.bspline import spread
 from stn.transforms.field import FieldWarp
 from stn.transforms.warp import Warp
@@ -76,17 +77,20 @@ class Velocity(Family["FlowWarp"]):
         return FlowWarp(velocity, self.squarings, theta.dtype)
 
 
-EXTENT = 1.5  # half a width of the lattice: what flows out of the image must be followed there, to find its way back
+EXTENT = 1.5  # half width of the lattice: points that leave the image are followed there, so that the inverse finds them
 
 
 class FlowWarp(Warp):
-    """The flow of a stationary velocity field after one unit of time: a stored field of displacements."""
+    """The flow of a stationary velocity field after one unit of time, stored as a field of displacements."""
 
     def __init__(self, velocity: Tensor, squarings: int, dtype: torch.dtype) -> None:  # (N[, K], *resolution, d)
         self.velocity, self.squarings = velocity, squarings
         displacement = flow(velocity / EXTENT, squarings) * EXTENT
         self.stored = FieldWarp(displacement, align_corners=True, extent=EXTENT, dtype=dtype)
         self.batch, self.ndim, self.dtype, self.device = self.stored.batch, self.stored.ndim, dtype, self.stored.device
+
+    def _details(self) -> Sequence[str]:
+        return (f"{by(self.velocity.shape[len(self.batch) : -1])} velocities", f"squarings={self.squarings}")
 
     def inverse(self) -> FlowWarp:
         """Return the flow of the negated velocity."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 import torch
@@ -16,6 +17,8 @@ from stn.ops.context import unrounded
 from stn.ops.options import CallOptions
 from stn.ops.sample import Sampled, displaced_sample
 from stn.ops.torch_private import is_transformed
+from stn.transforms.batches import joint_batch, over_batch
+from stn.transforms.saved import write_warp
 from stn.transforms.search import FLAT, SOLVED, determinant, follow, is_traced, scale, search, solve
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 class Warp(ABC):
     """A batch of maps from target to source points. Families make warps, and `a @ b` composes them: first b, then a.
 
-    `batch` is (N,), or (N, K): K looks at each image. The tests hold every warp to these laws:
+    `batch` is (N,), or (N, K): K looks at each image. Every warp satisfies these laws, which the tests check:
 
     - `sample(image)` at a pixel is the image at `points` of that pixel's center;
     - `grid(size)` is `points` of the lattice of that size;
@@ -167,6 +170,25 @@ class Warp(ABC):
         folds = self.jacobian_determinant(size, align_corners=align_corners) <= 0
         return folds.to(self.working_dtype).flatten(len(self.batch)).mean(dim=-1)
 
+    def save(self, path: str | Path) -> None:
+        """Write the warp to a file for `stn.load_warp`. An existing file is replaced. Gradients are not kept.
+
+        Args:
+            path: File to write, such as "warp.pt". It holds tensors and plain values: `torch.load` reads it too.
+
+        Raises:
+            InputError: The file cannot be written, or the class of the warp is not one of this library.
+        """
+        write_warp(self, Path(path))
+
+    def __repr__(self) -> str:
+        details = [*self._details(), f"batch={self.batch}", f"ndim={self.ndim}", f"dtype={self.dtype}"]
+        return f"{type(self).__name__}({', '.join([*details, f'device={str(self.device)!r}'])})"
+
+    def _details(self) -> Sequence[str]:
+        """Return what `repr` says besides the batch, the dimensions, the dtype and the device."""
+        return ()
+
     @property
     def working_dtype(self) -> torch.dtype:
         """The dtype in which coordinates are computed: float32 at least."""
@@ -206,6 +228,9 @@ class ComposedWarp(Warp):
         self.ndim, self.device = outer.ndim, outer.device
         self.dtype = torch.promote_types(outer.dtype, inner.dtype)
 
+    def __repr__(self) -> str:
+        return f"{self.outer!r} @ {self.inner!r}"
+
     def inverse(self) -> Warp:
         return self.inner.inverse().after(self.outer.inverse())
 
@@ -222,10 +247,10 @@ class ComposedWarp(Warp):
         return torch.where(lost, torch.inf, torch.where(lost, 0, outer) @ torch.where(lost, 0, inner))
 
     def _between(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the points that the outer warp maps, and whether the inner warp lost them on a horizon.
+        """Return the points for the outer warp, and whether the inner warp mapped them to infinity.
 
-        No outer warp brings a lost point back. The middle replaces it: infinity times zero would make the whole
-        gradient of both warps NaN.
+        Such a point stays infinite. The center replaces it, because infinity times zero would make the whole gradient of
+        both warps NaN.
         """
         between = over_batch(self.inner, self.inner._map, xy)
         lost = between.isinf().any(dim=-1, keepdim=True)
@@ -254,6 +279,9 @@ class InverseWarp(Warp):
     def __init__(self, warp: Warp) -> None:
         self.warp = warp
         self.batch, self.ndim, self.dtype, self.device = warp.batch, warp.ndim, warp.dtype, warp.device
+
+    def __repr__(self) -> str:
+        return f"InverseWarp({self.warp!r})"
 
     def inverse(self) -> Warp:
         """Return the warp of which this is the inverse."""
@@ -320,30 +348,3 @@ class InverseWarp(Warp):
             step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - self.warp._map(x), 0))
             x = x + (step - step.detach())
         return x
-
-
-def joint_batch(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
-    """Return the batch of both, (N,) or (N, K). A length of 1, or a missing K, is taken from the other."""
-    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
-    padded = (*shorter, *(1,) * (len(longer) - len(shorter)))
-    return tuple(m if n == 1 else n for n, m in zip(longer, padded, strict=True))
-
-
-def over_batch(warp: Warp, function: Callable[[Tensor], Tensor], xy: Tensor) -> Tensor:
-    """Apply a warp's function of points (*batch, P, d) to points (*lead, P, d) of a larger batch.
-
-    The warp's batch broadcasts to the larger one. Samples and looks that share a map are joined into one set of points,
-    and the map is not repeated.
-    """
-    lead = xy.shape[:-2]
-    own = (*warp.batch, *(0,) * (len(lead) - len(warp.batch)))  # 0: it has no such dimension
-    shared = [i for i, (n, m) in enumerate(zip(own, lead, strict=True)) if n == 0 or (n == 1 and m != 1)]
-    if not shared:
-        return function(xy)
-    order = [i for i in range(len(lead)) if i not in shared] + shared
-    back = [order.index(i) for i in range(len(lead))]
-    sets = xy.permute(*order, -2, -1)
-    count = math.prod(sets.shape[len(lead) - len(shared) : -1])
-    out = function(sets.reshape(*warp.batch, count, xy.shape[-1]))
-    out = out.reshape(*sets.shape[:-1], *out.shape[len(warp.batch) + 1 :])
-    return out.permute(*back, *range(len(lead), out.ndim))

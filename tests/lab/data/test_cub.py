@@ -242,7 +242,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "image without a box": (replace("bounding_boxes.txt", 1, ""), "bounding_boxes.txt must have a row .* first 12"),
     "an id twice": (
         replace("train_test_split.txt", 1, "5 0"),
-        "train_test_split.txt must have each id once; it has 5 again",
+        "train_test_split.txt must have each id once; 5 occurs again",
     ),
     "words for numbers": (
         replace("bounding_boxes.txt", 2, "19 4.5 x 2 2"),

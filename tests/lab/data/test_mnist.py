@@ -276,6 +276,6 @@ def test_a_full_disk_is_not_the_mirrors_fault(
         return open(self, mode, *rest, **options)
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(InputError, match="file.part must be a file that can be written; the disk is full"):
+    with pytest.raises(InputError, match="file.part must be a writable file; the disk is full"):
         fetch(tmp_path / "file", [served, served], CHECKSUM)
     assert len(mirror.asked) == 1

@@ -166,7 +166,7 @@ def test_a_film_that_does_not_fit_its_run_is_told_in_a_sentence(
     assert state is not None
     film = {"images": state["film"]["images"], "frames": [(0, torch.zeros(1, 6, 99))]}
     folder.save(state | {"film": film}, state["rows"])
-    with pytest.raises(InputError, match="last.pt must hold the film of its run; showing it ended in"):
+    with pytest.raises(InputError, match="last.pt must hold the film of its run; drawing it raised"):
         developed(folder)
-    with pytest.raises(InputError, match="count must be at most 64, as many as there are to show; got 65"):
+    with pytest.raises(InputError, match="count must be at most 64, the number of images; got 65"):
         draw_run(folder, count=65)

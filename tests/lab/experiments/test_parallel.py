@@ -66,7 +66,10 @@ def test_a_killed_process_ends_the_job_with_a_message_and_the_run_resumes(victim
     finally:
         job.kill()
     assert job.returncode != 0
-    assert f"stn: process {1 - victim} of 2 lost another one, and ends" in said and "with --resume goes on" in said
+    assert (
+        f"stn: process {1 - victim} of 2 lost contact with another one and exits" in said
+        and "with --resume continues" in said
+    )
     assert 0 < len(folder.rows()) < 5
     if victim == 0:
         train(dataclasses.replace(folder.run(), devices=1), folder, resume=True, quiet=True)  # by fewer processes

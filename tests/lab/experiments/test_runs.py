@@ -28,7 +28,7 @@ def test_names_tell_runs_apart() -> None:
         ({"distortion": "x"}, "distortion must be one of addition, .*, rts, .*; got 'x'"),
         ({"model": "vit"}, "model must be one of cnn, fcn, st-cnn, st-fcn; got 'vit'"),
         ({"distortion": "pairs"}, "model must be one of 2xlook, look; got 'st-cnn'"),
-        ({"distortion": "curved", "model": "crnn", "label_smoothing": 0.1}, "label_smoothing must be 0 where letters"),
+        ({"distortion": "curved", "model": "crnn", "label_smoothing": 0.1}, "label_smoothing must be 0 for the loss"),
         ({"transform": "afine"}, "transform must be one of affine, .*; got 'afine'"),
         ({"epochs": 0}, "epochs must be an integer of at least 1; got 0"),
         ({"lr": 0.0}, "lr must be positive; got 0.0"),
@@ -37,7 +37,7 @@ def test_names_tell_runs_apart() -> None:
         ({"identity_weight": -1.0}, "identity_weight must not be negative; got -1.0"),
         ({"averaging": 1.0}, "averaging must be at least 0 and less than 1; got 1.0"),
         ({"label_smoothing": -0.1}, "label_smoothing must be at least 0 and less than 1; got -0.1"),
-        ({"devices": 3}, "batch_size must be a multiple of the 3 processes that share it; got 128"),
+        ({"devices": 3}, "batch_size must be a multiple of the 3 processes; got 128"),
         ({"precision": "8-bit"}, "precision must be one of .*; got '8-bit'"),
     ],
 )

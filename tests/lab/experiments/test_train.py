@@ -169,10 +169,12 @@ def test_a_rate_that_is_far_too_high_diverges(small: Run, folder: RunFolder) -> 
 
 def test_folders_that_do_not_fit(small: Run, folder: RunFolder, tmp_path: Path) -> None:
     folder.open(small)
-    with pytest.raises(InputError, match="out must be a new or an empty folder, or that of a run to resume; got .*run"):
+    with pytest.raises(
+        InputError, match="out must be a new or an empty folder, or the folder of a run with resume=True; got .*run"
+    ):
         train(small, folder, quiet=True)
     other = Run(**{**small.__dict__, "epochs": 9})
-    with pytest.raises(InputError, match="the run in .*run has epochs=3; give the same, or a new folder"):
+    with pytest.raises(InputError, match="the run in .*run has epochs=3; use the same settings, or a new folder"):
         train(other, folder, resume=True, quiet=True)
     with pytest.raises(InputError, match="the run folder must hold a checkpoint; .* has not completed an epoch"):
         evaluate(folder)
@@ -207,5 +209,7 @@ def test_a_folder_of_another_versions_network(small: Run, folder: RunFolder, tak
     for part in ("network", "evaluated"):
         state[part].popitem()
     folder.save(state, state["rows"])
-    with pytest.raises(InputError, match="last.pt must hold the network that .* builds .* RuntimeError. Train anew, in ano"):
+    with pytest.raises(
+        InputError, match="last.pt must hold the network that .* builds .* RuntimeError. Train again, in ano"
+    ):
         take_over(folder)

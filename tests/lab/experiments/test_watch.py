@@ -21,11 +21,11 @@ WELL = {"epoch": 2, "off_image_share": 0.2, "mean_scale": 0.8, "fold_share": 0.0
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"off_image_share": 0.9}, "90 % of its samples lie off the image (epoch 2). Lower localization_lr"),
-        ({"mean_scale": 0.001}, "it looks at a patch of 0.001 times the image's side"),
-        ({"mean_scale": 40.0}, "it sees the image 40 times reduced"),
-        ({"mean_scale": math.nan}, "it looks at a patch of nan times"),
-        ({"fold_share": 0.75}, "75 % of its samples are folded"),
+        ({"off_image_share": 0.9}, "90 % of its sampling points lie outside the image (epoch 2). Lower localization_lr"),
+        ({"mean_scale": 0.001}, "its mean scale is 0.001, a single point"),
+        ({"mean_scale": 40.0}, "its mean scale is 40, many times the image"),
+        ({"mean_scale": math.nan}, "its mean scale is nan, a single point"),
+        ({"fold_share": 0.75}, "75 % of its sampling points are folded"),
         ({"theta_gradient": 0.0}, "theta gets no gradient"),
     ],
 )
@@ -103,7 +103,7 @@ def test_rows_hold_the_diagnostics_and_a_collapse_is_announced(
         return sums
 
     monkeypatch.setattr(Trainer, "_step", push)
-    with pytest.warns(CollapseWarning, match=re.escape("100 % of its samples lie off the image")):
+    with pytest.warns(CollapseWarning, match=re.escape("100 % of its sampling points lie outside the image")):
         row = train(away, RunFolder(folder.path.parent / "away"), quiet=True)[0]
     assert row["warning"].startswith("the spatial transformer has collapsed")
 

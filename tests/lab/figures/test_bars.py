@@ -20,7 +20,7 @@ def test_ratios_are_those_of_the_benchmark_table() -> None:
     table = (ROOT / "benchmarks" / "results" / "cpu.md").read_text().split("## affine, 1 thread")[1].split("##")[0]
     for task, values in found["affine"].items():
         line = next(line for line in table.splitlines() if line.startswith(f"| geometric mean | {task} "))
-        assert f"{geometric_mean(values):.2f} (least {min(values):.2f})" in line
+        assert f"{geometric_mean(values):.2f} (smallest {min(values):.2f})" in line
     assert {len(values) for values in found["affine"].values()} == {7}
 
 
@@ -50,7 +50,7 @@ def test_comparisons_are_means_of_committed_rows() -> None:
     found = {c.name: c for c in front.comparisons(ROOT / "results")}
     assert set(found) == set(front.COMPARED)
     assert found["strings of digits on an arc"][1:] == pytest.approx((6.88, 3.93), abs=0.005)
-    assert found["distorted digits, by turns"].without > found["distorted digits, by turns"].with_layer
+    assert found["rotated digits"].without > found["rotated digits"].with_layer
 
 
 def test_a_similarity_through_two_points() -> None:

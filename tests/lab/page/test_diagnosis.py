@@ -31,15 +31,15 @@ def test_a_run_that_is_well_is_left_in_peace() -> None:
 @pytest.mark.parametrize(
     "change, level, words",
     [
-        ({"off_image_share": 0.9}, "bad", "90 % of what the looks sample lies off the image. The layer has collapsed"),
-        ({"off_image_share": 0.5}, "watch", "50 % of what the looks sample"),
+        ({"off_image_share": 0.9}, "bad", "90 % of the sampling points lie outside the image. The layer has collapsed"),
+        ({"off_image_share": 0.5}, "watch", "50 % of the sampling points"),
         ({"mean_scale": 0.01}, "bad", "collapsed to a point"),
         ({"mean_scale": math.nan}, "bad", "collapsed to a point"),
-        ({"mean_scale": 9.0}, "bad", "shrunk to a few pixels"),
-        ({"fold_share": 0.6}, "bad", "60.0 % of the looks' points are folded. There the warp turns over"),
+        ({"mean_scale": 9.0}, "bad", "reduced to a few pixels"),
+        ({"fold_share": 0.6}, "bad", "60.0 % of the sampling points are folded. There the warp reverses"),
         ({"fold_share": 0.05}, "watch", "a family that cannot fold: velocity"),
         ({"theta_gradient": 0.0}, "bad", "theta gets no gradient"),
-        ({"error_percent": 6.0}, "watch", "by 4.5 points. The network learns its training images by heart"),
+        ({"error_percent": 6.0}, "watch", "is 4.5 percentage points above the training error. The network overfits"),
     ],
 )
 def test_each_sign_has_a_meaning_and_a_remedy(change: Row, level: str, words: str) -> None:
@@ -55,7 +55,7 @@ def test_the_worst_comes_first() -> None:
 
 def test_the_course_of_a_training() -> None:
     assert "No epoch is complete" in first()[1]
-    assert "2 of 5 epochs are done" in findings(Run(epochs=5), [WELL])[0].seen
+    assert "2 of 5 epochs are complete" in findings(Run(epochs=5), [WELL])[0].seen
     better = WELL | {"epoch": 1, "error_percent": 0.5}
     assert "Epoch 1 was better than the last one: 0.50 %, now 2.00 %" in first(better, WELL, TEST)[1]
     plain = {key: WELL[key] for key in ("split", "epoch", "error_percent", "train_error_percent")}

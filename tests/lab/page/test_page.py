@@ -107,7 +107,7 @@ def test_what_is_written_by_others_is_escaped(page: Path) -> None:
 
 def test_words_for_results_and_for_what_is_missing(read: Reader) -> None:
     text = " ".join(" ".join(read.texts).split())
-    assert "2 runs side by side" in text and "not tested yet" in text and "3 of 4 epochs are done" in text
+    assert "2 runs side by side" in text and "not tested yet" in text and "3 of 4 epochs are complete" in text
     assert "Pictures could not be drawn: the run folder must hold a checkpoint" in text
 
 

@@ -59,7 +59,7 @@ def test_rows_table_and_figure(tmp_path: Path) -> None:
     text = (tmp_path / "tiny.md").read_text()
     assert "- Not trained yet: fcn/r." in text and "- Above the paper's error: fcn/none." in text
     mixed = [row | {"error_percent": error} for row, error in zip(rows, (5.0, 6.0, 5.0, 4.0), strict=True)]
-    assert "below the one of the same seed: st-fcn-rigid/none 1 of 2." in markdown("tiny", TINY, mixed, "full")
+    assert "than the baseline of the same seed: st-fcn-rigid/none 1 of 2." in markdown("tiny", TINY, mixed, "full")
     assert "same seed" not in markdown("tiny", TINY, mixed[:3], "full")
     assert (
         "| ST-FCN rigid | **" in text
@@ -87,7 +87,7 @@ def test_what_is_there_is_left_alone_and_a_changed_recipe_is_not(tmp_path: Path,
     changed = dataclasses.replace(TINY, cells=(dataclasses.replace(TINY.cells[1], run=dataclasses.replace(RUN, lr=1e-3)),))
     monkeypatch.setitem(TABLES, "tiny", changed)
     with pytest.raises(
-        InputError, match="cell fcn/none, seed 0: the run in .* has lr=0.003; give the same, or a new folder"
+        InputError, match="cell fcn/none, seed 0: the run in .* has lr=0.003; use the same settings, or a new folder"
     ):
         make(tmp_path, cells=["fcn/none"])
     rows = reproduce("tiny", root=None, out=tmp_path / "tiny", runs=tmp_path / "new")
@@ -156,7 +156,7 @@ def test_a_worker_that_is_killed_ends_the_command_with_a_sentence(tmp_path: Path
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(InputError, match="a worker was killed, .* the same command goes on where it was"):
+    with pytest.raises(InputError, match="a worker process was killed, .* the same command continues from there"):
         make(tmp_path, cells=["fcn/*"], workers=2)
     killer.join()
 

@@ -1,4 +1,4 @@
-"""What is measured, as data: suites of cases."""
+"""The cases of the benchmark, by suite."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Case:
         return tuple(n // self.shrink for n in self.shape[2:])
 
     def inputs(self, image: Tensor, theta: Tensor) -> tuple[Tensor, ...]:
-        """Those that the task asks the gradient of, made ready for it."""
+        """Return the tensors whose gradient the task needs, prepared for autograd."""
         found = {"forward": (), "theta": (theta,), "both": (image, theta)}[self.task]
         return tuple(tensor.requires_grad_() for tensor in found)
 
     def image(self) -> Tensor:
-        """White noise, which hides no error."""
+        """Return white noise, which hides no error."""
         image = torch.randn(self.shape, generator=torch.Generator().manual_seed(0))
         return self.laid_out(image)
 
     def weight(self) -> Tensor:
-        """The gradient that arrives at the output."""
+        """Return the gradient of the output."""
         weight = torch.randn(*self.shape[:2], *self.size, generator=torch.Generator().manual_seed(2))
         return self.laid_out(weight)
 
@@ -74,7 +74,7 @@ SHAPES = (
     (1, 3, 2048, 2048),
     (2, 1, 96, 96, 96),
 )
-SMALL = (  # digits, feature maps, one photograph: what a call costs beside its pixels
+SMALL = (  # digits, feature maps, one photograph: the overhead of a call
     (1, 1, 28, 28),
     (8, 1, 28, 28),
     (128, 1, 28, 28),
@@ -107,8 +107,8 @@ SUITES: dict[str, tuple[Case, ...]] = {
 
 
 def traffic(case: Case) -> int:
-    """Bytes that a call must move at least, float32: forward, the image and the result once; backward, the arriving gradient
-    and the image once, and the image's gradient if it is asked for."""
+    """Return the bytes that a call must at least move in float32: the image and the result once, in backward the gradient
+    of the output and the image once, and the gradient of the image if needed."""
     image = math.prod(case.shape)
     result = math.prod((*case.shape[:2], *case.size))
     passes = {"forward": 1, "theta": 2, "both": 2}[case.task]
@@ -116,6 +116,6 @@ def traffic(case: Case) -> int:
 
 
 def quick(case: Case) -> Case:
-    """The same on 1/8 of the length of each axis and at most two images: to try the machinery."""
+    """Return the case with 1/8 of the length of each axis and at most two images, for a trial."""
     n, c, *size = case.shape
     return replace(case, shape=(min(n, 2), c, *(max(8, length // 8) for length in size)))

@@ -1,4 +1,4 @@
-"""Who is measured: each is asked for a case and answers with a function to call, or None where it has no such operator."""
+"""The contenders of the benchmark: each returns a function to call for a case, or None without such an operator."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def torch_eager(case: Case) -> Operator | None:
 
 
 def matmul_and_grid_sample(case: Case) -> Operator:
-    """Thin-plate warping as it is done: the basis at every pixel, found beforehand, times the offsets."""
+    """Thin-plate warping in the usual way: a precomputed basis at every pixel, times the offsets."""
     xy = lattice(case.shape[2:], dtype=torch.float64).flatten(0, 1)
     solution = coefficients_of_offsets(SPLINE.control_points, SPLINE.smoothing)  # (T+3, T)
     basis = (radial_and_linear(xy, SPLINE.control_points) @ solution).float().to(case.device)  # (H W, T)
@@ -55,7 +55,7 @@ def matmul_and_grid_sample(case: Case) -> Operator:
 
 
 def torch_compiled(case: Case) -> Operator | None:
-    """For this shape alone: with dynamic shapes the compilation of affine_grid's gradient fails."""
+    """Compile for this shape only, because the gradient of affine_grid does not compile with dynamic shapes."""
     eager = torch_eager(case)
     torch.compiler.reset()
     return None if eager is None else torch.compile(eager, dynamic=False)
@@ -80,8 +80,8 @@ def kornia(case: Case) -> Operator | None:
 
 
 def kornia_thin_plate(case: Case) -> Operator:
-    """It solves a spline's system in each call, for each image. Its radial functions are about the moved points, so its
-    pictures are near ours, not equal."""
+    """kornia solves the system of the spline in each call, for each image. Its radial functions are centered at the moved
+    points, so its result differs slightly."""
     from kornia.geometry.transform import get_tps_transform, warp_image_tps
 
     solve: Any = get_tps_transform
@@ -97,7 +97,7 @@ def kornia_thin_plate(case: Case) -> Operator:
 
 
 def opencv(case: Case, planes: bool) -> Callable[[], Any] | None:
-    """One image on its planes, as it lies in torch, or on interleaved channels, as OpenCV would have it."""
+    """OpenCV on the planes of one image, as in torch, or on interleaved channels, as usual in OpenCV."""
     if case.task != "forward" or case.shape[0] != 1 or len(case.shape) != 4 or case.rule == "thin_plate":
         return None
     _check.installed("cv2", "bench")
@@ -112,13 +112,13 @@ def opencv(case: Case, planes: bool) -> Callable[[], Any] | None:
 
 
 def pixel_matrix(case: Case, convention: str) -> Tensor:
-    """The first image's theta between pixels, (2, 3) or (3, 3)."""
+    """Return theta of the first image in pixels, (2, 3) or (3, 3)."""
     warp = MatrixWarp(case.theta()[:1].double())
     return warp.to_pixel_matrix(case.shape[2:], convention=convention)[0, : warp.matrix.shape[-2]]
 
 
 def bind(case: Case, operator: Operator, *, contiguous: bool = False, pixels: bool = False) -> Callable[[], Any]:
-    """The case's call of an operator on its own tensors. pixels: theta is a matrix from source to target pixels."""
+    """Return the call of an operator for a case. pixels: theta is a matrix from source to target pixels."""
     image, weight, theta = case.image(), case.weight(), case.theta()
     if contiguous:
         image, weight = image.contiguous(), weight.contiguous()
@@ -131,7 +131,7 @@ def bind(case: Case, operator: Operator, *, contiguous: bool = False, pixels: bo
 
 
 def contenders(case: Case) -> dict[str, Callable[[], Any]]:
-    """Name -> call. The first is ours."""
+    """Return name -> call; the first is stn."""
     calls: dict[str, Callable[[], Any] | None] = {}
     for name, make in (("stn", ours), ("torch", torch_eager), ("torch.compile", torch_compiled), ("kornia", kornia)):
         operator = make(case)

@@ -1,4 +1,4 @@
-"""What a process pays beside time in a call: import, compilation, memory. Each in a process of its own."""
+"""One-time costs of a process: import, compilation, memory. Each is measured in a separate process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ start = time.perf_counter(); out.sum().backward(); backward = time.perf_counter(
 print(json.dumps({"forward": forward, "backward": backward}))
 """
 
-# Peak memory of a call above what was there before it: the output, and what is temporary.
+# Peak memory of a call: its output and its temporary memory.
 PEAK = """
 import json, sys, torch, stn
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Time on a CUDA device, by its own clock: between events, so that calls follow each other as they do in training."""
+"""Time on a CUDA device, between events, so that calls follow each other as in training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 Call = Callable[[], Any]
-WARM, BLOCK = 3, 0.02  # calls before any is measured (compilers compile now), and seconds that a measurement lasts at least
+WARM, BLOCK = 3, 0.02  # warm-up calls (compilers compile now), and the least seconds of a measurement
 COPY = "device copy"
 
 
 def times_on_device(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Seconds of a call of each contender, in turns."""
+    """Return the seconds of a call of each contender, measured in turns."""
     numbers = {name: repeats(call) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -30,18 +30,18 @@ def repeats(call: Call) -> int:
 
 
 def seconds(call: Call, count: int) -> float:
-    """Of one call among so many, on the current device's current stream."""
+    """Return the mean seconds of a call, on the current stream."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     for _ in range(count):
         call()
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) / 1e3 / count  # it answers in milliseconds
+    return start.elapsed_time(end) / 1e3 / count  # elapsed_time is in milliseconds
 
 
 def copying(nbytes: int, device: str) -> Call:
-    """Half of the bytes read, and as many written: as fast as memory allows."""
+    """Copy memory: half of the bytes are read, half are written."""
     source = torch.zeros(nbytes // 2, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)

@@ -1,4 +1,4 @@
-"""Rows -> one readable table for each suite. Ratios are against the faster of torch's ways; losses stay in."""
+"""Turn rows into one table per suite. Ratios are against the fastest way of torch; slower cases are kept."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from stn.lab.bench.quality import prices
 
 Row = dict[str, Any]
 TORCH = ("torch", "torch.compile", "torch NCHW")
+LEGEND = (
+    "Tasks: `forward`; `theta`, forward and backward with the gradient in theta; `both`, with the gradients in theta and in "
+    "the image. Times are medians over rounds, ± the interquartile range. A speedup is the time of the fastest way of torch "
+    "divided by the time of stn; below 1, stn is slower."
+)
 
 
 def markdown(header: Row, rows: Sequence[Row]) -> str:
@@ -18,6 +23,8 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
         f"# Benchmark of {header['date']}",
         "",
         *(f"- {key}: {value}" for key, value in header.items() if key != "date"),
+        "",
+        LEGEND,
     ]
     timed = [row for row in rows if "median_ms" in row]
     for suite, threads in dict.fromkeys((row["suite"], row["threads"]) for row in timed):
@@ -29,10 +36,10 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """Milliseconds, median and spread between quartiles; then how many times faster ours is than the best of torch."""
+    """Yield a table: medians and interquartile ranges in milliseconds, then the speedup over the best of torch."""
     names = list(dict.fromkeys(row["contender"] for row in rows))
     rivals = [name for name in names if name.startswith("OpenCV")]
-    columns = [*(f"{name} ms" for name in names), "ours against torch", *(["against OpenCV"] if rivals else [])]
+    columns = [*(f"{name} ms" for name in names), "speedup over torch", *(["speedup over OpenCV"] if rivals else [])]
     yield f"| case | task | {' | '.join(columns)} |"
     yield "|---|---|" + "---:|" * (len(names) + 1 + bool(rivals))
     ratios: dict[str, list[float]] = {}
@@ -48,25 +55,26 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {case} | {task} | {' | '.join(cells)} |"
     for task, values in ratios.items():
         mean = math.exp(sum(map(math.log, values)) / len(values))
-        yield f"| geometric mean | {task} | {'| ' * len(names)} {mean:.2f} (least {min(values):.2f}) |{' |' * bool(rivals)}"
+        summary = f"{mean:.2f} (smallest {min(values):.2f})"
+        yield f"| geometric mean | {task} | {'| ' * len(names)} {summary} |{' |' * bool(rivals)}"
 
 
 def faster(found: dict[str, Row], names: Sequence[str]) -> float:
-    """The least time of these contenders over ours; 0 if none was measured."""
+    """Return the least time of these contenders divided by ours; 0 if none was measured."""
     times = [found[name]["median_ms"] for name in names if name in found]
     return float(min(times) / found["stn"]["median_ms"]) if times else 0.0
 
 
 def scaling(rows: Sequence[Row]) -> Iterator[str]:
-    """One image on several threads against one."""
+    """Yield the table that compares several threads with one, for a single image."""
     mine = {(r["case"], r["task"], r["threads"]): r["median_ms"] for r in rows if r["contender"] == "stn"}
     counts = sorted({threads for _, _, threads in mine})
     if len(counts) > 1:
         yield from (
             "",
-            f"## {counts[-1]} threads against {counts[0]}: our own time",
+            f"## Speedup of stn from {counts[0]} to {counts[-1]} threads, one image",
             "",
-            "| case | task | ratio |",
+            "| case | task | speedup |",
             "|---|---|---:|",
         )
         for case, task, threads in mine:
@@ -75,12 +83,12 @@ def scaling(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def bandwidth(rows: Sequence[Row]) -> Iterator[str]:
-    """On a device: bytes that a call must move, a second, beside a copy of as many."""
+    """Yield the table of memory bandwidth on a device, beside a copy of as many bytes."""
     found = {(r["case"], r["task"], r["contender"]): r["gigabytes_per_second"] for r in rows if "gigabytes_per_second" in r}
     mine = [key for key in found if key[2] == "stn"]
     if mine:
-        yield from ("", "## Bytes that a call must move, a second", "")
-        yield from (f"| case | task | ours, GB/s | {COPY}, GB/s | share |", "|---|---|---:|---:|---:|")
+        yield from ("", "## Memory bandwidth: bytes that a call must read and write, per second", "")
+        yield from (f"| case | task | stn, GB/s | {COPY}, GB/s | share |", "|---|---|---:|---:|---:|")
         for case, task, name in mine:
             ours, copy = found[case, task, name], found[case, task, COPY]
             yield f"| {case} | {task} | {ours:.0f} | {copy:.0f} | {100 * ours / copy:.0f} % |"
@@ -90,8 +98,8 @@ def accuracy(rows: Sequence[Row]) -> Iterator[str]:
     errors = {row["case"]: row for row in rows if row.get("task") == "accuracy"}
     if errors:
         columns = ("stn_value", "torch_value", "stn_gradient", "torch_gradient")
-        yield from ("", "## Accuracy: float32 against float64, white noise", "")
-        yield "| case | our value | torch's value | our gradient in theta | torch's gradient in theta |"
+        yield from ("", "## Accuracy: largest error of float32 against float64, white noise", "")
+        yield "| case | stn, value | torch, value | stn, gradient in theta | torch, gradient in theta |"
         yield "|---|---:|---:|---:|---:|"
         for case, row in errors.items():
             yield f"| {case} | {' | '.join(f'{row[column]:.1e}' for column in columns)} |"
@@ -100,11 +108,11 @@ def accuracy(rows: Sequence[Row]) -> Iterator[str]:
 def costs(rows: Sequence[Row]) -> Iterator[str]:
     paid = [row for row in rows if row["suite"] == "costs"]
     if paid:
-        yield from ("", "## Costs beside the call, seconds", "")
+        yield from ("", "## One-time costs, seconds", "")
         for row in paid:
             yield f"- {row['case']}: " + ", ".join(f"{k} {row[k]:.2f}" for k in row if k not in ("suite", "case"))
     memory = [row for row in rows if row["suite"] == "memory"]
     if memory:
-        yield from ("", "## Peak memory beyond input and output, as a share of them", "", "| case | share |", "|---|---:|")
+        yield from ("", "## Peak temporary memory, as a share of input and output", "", "| case | share |", "|---|---:|")
         for row in memory:
             yield f"| {row['case']} | {100 * row['share']:.1f} % |"

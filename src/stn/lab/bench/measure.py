@@ -1,4 +1,4 @@
-"""Interleaved rounds: every contender of a case in turn, many times, so that a slow minute of the machine is everyone's."""
+"""Interleaved rounds: the contenders of a case take turns, so that a slow minute of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stn.lab.bench.contenders import contenders, ours, torch_eager
 from stn.lab.bench.device import COPY, copying, times_on_device
 from stn.lab.bench.quality import qualities
 
-BLOCK = 0.01  # seconds that one measurement lasts at least
+BLOCK = 0.01  # least seconds of a measurement
 Row = dict[str, Any]
 
 
@@ -24,7 +24,7 @@ def calls_of(case: Case) -> dict[str, Callable[[], Any]]:
 
 
 def measure_on_device(case: Case, rounds: int) -> list[Row]:
-    """Beside a copy on the device of as many bytes as the call must move. The host has one thread, which asks for it all."""
+    """Measure on a device, beside a copy of as many bytes as the call must move. The host uses one thread."""
     bytes_moved = traffic(case)
     calls = calls_of(case) | {COPY: copying(bytes_moved, case.device)}
     rows = []
@@ -51,7 +51,7 @@ def measure_case(case: Case, threads: int, rounds: int) -> list[Row]:
 
 
 def repeats(timer: Timer) -> int:
-    """Warm up (compilers compile now), then say how many calls fill a block."""
+    """Warm up (compilers compile now), then return how many calls fill a block."""
     timer.timeit(2)
     return max(1, math.ceil(BLOCK / timer.timeit(1).median))
 
@@ -66,8 +66,8 @@ def summary(times: Sequence[float]) -> Row:
 
 
 def accuracy(case: Case) -> Row:
-    """Errors against ourselves in float64, which the tests hold to the oracle: absolute of the value (white noise),
-    relative of theta's gradient."""
+    """Measure errors against our result in float64, which the tests compare with the reference: absolute errors of the
+    value (white noise), relative errors of theta's gradient."""
 
     def run(operator: Any, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         theta = case.theta().to(dtype).requires_grad_()

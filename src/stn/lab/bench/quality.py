@@ -1,4 +1,4 @@
-"""What the quality of sampling costs: our own options beside our own plain bilinear sampling, and torch's ways."""
+"""The cost of the sampling options, relative to plain bilinear sampling, and torch for comparison."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def qualities(case: Case) -> dict[str, Callable[[], Any]]:
-    """Name -> call. The pyramid is part of a call, but for the one that says otherwise."""
+    """Return name -> call. Each call builds its pyramid, except the one with an existing pyramid."""
     calls = {name: call(case, options) for name, options in OPTIONS.items()}
-    calls["antialias=True, pyramid at hand"] = call(case, {"antialias": True}, at_hand=True)
+    calls["antialias=True, existing pyramid"] = call(case, {"antialias": True}, at_hand=True)
     image, weight, theta = case.image(), case.weight(), case.theta()
     shape, needs = [*case.shape[:2], *case.size], case.inputs(image, theta)
 
@@ -37,7 +37,7 @@ def qualities(case: Case) -> dict[str, Callable[[], Any]]:
 
     for mode in ("bilinear", "bicubic"):
         calls[f"torch {mode}"] = bind(partial(torchs, image, theta, shape, mode), needs)
-    if case.task == "forward":  # it cannot turn
+    if case.task == "forward":  # it cannot rotate
         calls["torch interpolate, antialias=True"] = lambda: interpolate(
             image, size=case.size, mode="bilinear", antialias=True
         )
@@ -64,10 +64,10 @@ def call(case: Case, options: dict[str, Any], *, at_hand: bool = False) -> Calla
 
 
 def prices(rows: Sequence[Row]) -> Iterator[str]:
-    """Milliseconds, and how many times plain sampling's."""
+    """Yield the lines of a table: milliseconds, and the ratio to plain sampling."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     times = {(row["contender"], row["task"]): row["median_ms"] for row in rows}
-    yield f"| {rows[0]['case']} | {' | '.join(f'{task}, ms | times plain' for task in tasks)} |"
+    yield f"| {rows[0]['case']} | {' | '.join(f'{task}, ms | relative to plain' for task in tasks)} |"
     yield "|---|" + "---:|---:|" * len(tasks)
     for name in dict.fromkeys(row["contender"] for row in rows):
         cells = [

@@ -1,4 +1,4 @@
-"""The whole benchmark: measure what is missing, keep every row as it comes, write the table."""
+"""The whole benchmark: measure missing cases, keep every row, write the tables."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def bench(
     resume: bool = False,
     progress: Callable[[str], None] = print,
 ) -> list[Row]:
-    """Measure suites (all: none named), each case with each number of threads. Killed, `resume` goes on where it was.
+    """Measure suites (default: all), each case with each number of threads. `resume` continues an interrupted call.
 
-    device: cpu, or cuda, where threads do not matter and what only a processor has (opencv, costs) is left out.
+    device: cpu, or cuda, which ignores threads and has no suites opencv and costs.
 
     Raises: InputError for a suite or a device that does not exist, or fewer than two rounds.
     """
@@ -82,7 +82,7 @@ def bench(
 
 
 def begun(file: Path, document: Path, resume: bool) -> tuple[Row, list[Row]] | None:
-    """What is to go on; else what is there is kept aside, and a line says so."""
+    """Return the rows to continue with; otherwise rename existing files and print a line."""
     if resume and file.exists():
         with lab_check.reading(file):
             text = file.read_bytes()
@@ -91,8 +91,8 @@ def begun(file: Path, document: Path, resume: bool) -> tuple[Row, list[Row]] | N
             header, rows = kept["machine"], kept["rows"]
             markdown(header, rows)
             return header, rows
-        except Exception as error:  # whatever a row of another form led to
-            _check.fail(f"{file} must hold rows of stn bench to go on; reading them ended in {type(error).__name__}")
+        except Exception as error:  # rows of another form can raise anything
+            _check.fail(f"{file} must hold rows of stn bench; reading them raised {type(error).__name__}")
     for path in (file, document):
         if path.exists():
             print(f"stn: {path} is kept as {aside(path)}", file=sys.stderr)

@@ -25,12 +25,12 @@ REPAIRED: dict[str, Callable[[Path | str], tuple[Splits, Repairs]]] = {"svhn": _
 
 
 class RepairWarning(UserWarning):
-    """A data set was not quite as it should be, and says what was repaired or left out."""
+    """A warning: a data set had defects; the message lists the repairs and omissions."""
 
 
 def load(name: str, root: Path | str | None = None, *, download: bool = False) -> Splits:
-    """A data set whole in memory: "digits" (bundled with scikit-learn), or from its files in the folder `root` "mnist",
-    "svhn" (numbers, 64x64 crops; extra/ too if it is there) or "cub" (birds, 256x256). What had to be repaired is a
+    """Load a data set into memory: "digits" (bundled with scikit-learn), or from its files in the folder `root` "mnist",
+    "svhn" (numbers, 64x64 crops; extra/ too if it is there) or "cub" (birds, 256x256). Repairs cause a
     RepairWarning.
 
     Raises: InputError for a name that is none of these, a missing root, missing or damaged files.
@@ -43,7 +43,7 @@ def load(name: str, root: Path | str | None = None, *, download: bool = False) -
     if name == "mnist":
         return load_mnist(root, download=download)
     if download:
-        _check.fail(f"download must be False for data={name!r}, whose files are yours to fetch; got True")
+        _check.fail(f"download must be False for data={name!r}, whose files cannot be downloaded automatically; got True")
     splits, repairs = REPAIRED[name](root)
     if any(repairs.values()):
         warnings.warn(f"{root}: {describe(repairs)}", RepairWarning, stacklevel=2)

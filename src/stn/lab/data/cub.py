@@ -77,7 +77,7 @@ class Birds(Dataset[tuple[Tensor, int]]):
 
 
 class BirdSplits(NamedTuple):
-    """What is learned from, what decisions are made on, and what is only ever reported."""
+    """Training, validation and test images."""
 
     train: Birds
     valid: Birds
@@ -245,7 +245,7 @@ def _table(path: Path, *kinds: Callable[[str], Any]) -> dict[int, tuple[Any, ...
     table: dict[int, tuple[Any, ...]] = {}
     for number, *values in _rows(path, int, *kinds):
         if number in table:
-            _check.fail(f"{path} must have each id once; it has {number} again")
+            _check.fail(f"{path} must have each id once; {number} occurs again")
         table[number] = tuple(values)
     return table
 

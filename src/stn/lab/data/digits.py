@@ -1,4 +1,4 @@
-"""The embedded data: 1797 real handwritten digits that come with scikit-learn (UCI, 8x8 pixels, 16 grey levels)."""
+"""The bundled data: 1797 handwritten digits of scikit-learn (UCI, 8x8 pixels, 16 gray levels)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARGIN = 28 / 20  # as in MNIST, the digit's box of 20x20 pixels lies in the mid
 
 
 def load_digits() -> Splits:
-    """The digits in MNIST's format, 28x28 bytes, up-sampled by bicubic interpolation, divided at random once and for all.
+    """The digits in MNIST's format, 28x28 bytes, up-sampled by bicubic interpolation, with a fixed random split.
 
     Raises: InputError if scikit-learn is not installed.
     """
@@ -25,7 +25,7 @@ def load_digits() -> Splits:
     images = torch.from_numpy(pixels).float().view(-1, 1, 8, 8) / 16
     theta = MARGIN * torch.eye(2, 3)
     enlarged = affine_sample(images, theta, (28, 28), mode="bicubic").clamp(0, 1)
-    # The file runs writer by writer. RandomState's stream is frozen, so the division is the same everywhere.
+    # The file is ordered by writer. The stream of RandomState is frozen, so the split is the same everywhere.
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(images)))
     data = Labeled((255 * enlarged).round().byte()[order], torch.from_numpy(classes).long()[order])
     return Splits(data[: TRAIN - VALID], data[TRAIN - VALID : TRAIN], data[TRAIN:])

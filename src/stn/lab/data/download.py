@@ -1,4 +1,4 @@
-"""Fetch a file whose checksum is known: from the first mirror that works, resuming what an earlier try left behind."""
+"""Download a file with a known checksum from the first mirror that works, and resume an earlier partial download."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TIMEOUT = 30  # seconds without an answer
 
 
 def fetch(path: Path, urls: Sequence[str], sha256: str) -> Path:
-    """Make `path` the file with this checksum. A file or a part of one that is already there is checked, never trusted.
+    """Make `path` the file with this checksum. An existing or partial file is verified too.
 
-    Bytes gather in `<path>.part`; only a complete, verified file takes the name `path`.
+    Bytes are collected in `<path>.part`; only a complete, verified file gets the name `path`.
 
     Raises: InputError with what each mirror answered.
     """
     _check.writable("root", path)
-    with locked(path.with_name(f".{path.name}.lock")):  # another process may want the same file
+    with locked(path.with_name(f".{path.name}.lock")):  # another process may download the same file
         if path.exists() and digest(path) == sha256:
             return path
         return _fetched(path, urls, sha256)
@@ -36,11 +36,11 @@ def _fetched(path: Path, urls: Sequence[str], sha256: str) -> Path:
     part = path.with_name(path.name + ".part")
     answers = []
     for url in urls:
-        for _ in range(2):  # if a resumed file is wrong, its beginning may have been: once more from the start
+        for _ in range(2):  # a wrong resumed file may have a wrong beginning: download it again from the start
             resumed = part.exists()
             try:
                 _continue(url, part)
-            except _check.FileError:  # no other mirror would help a full disk
+            except _check.FileError:  # another mirror does not help with a full disk
                 raise
             except (OSError, ValueError, HTTPException) as error:  # urllib's errors and broken connections are OSErrors
                 answers.append(f"{url}: {error or type(error).__name__}")
@@ -56,7 +56,7 @@ def _fetched(path: Path, urls: Sequence[str], sha256: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -65,14 +65,14 @@ def digest(path: Path) -> str:
 
 
 def _continue(url: str, part: Path) -> None:
-    """Append to `part` what it lacks of `url`, or write it anew where the server does not resume."""
+    """Append the missing bytes of `url` to `part`, or download all if the server cannot resume."""
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and start:  # nothing is left to send: the checksum will tell whether all is there
+        if error.code == 416 and start:  # nothing is left to send; the checksum decides
             return
         raise
     with response, _check.writing(part), part.open("ab" if response.status == 206 else "wb") as file:
@@ -85,7 +85,7 @@ def _continue(url: str, part: Path) -> None:
 
 
 class ConnectionBroke(HTTPException):
-    """In the middle of an answer: not the disk's fault."""
+    """Wrap reading an answer, to separate network errors from disk errors."""
 
 
 def _read(response: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""What made-up images are drawn with: random numbers, digits placed on a canvas, clutter.
+"""Tools to draw synthetic images: random numbers, digits on a canvas, clutter.
 
 Numbers are drawn on the generator's device, so that a CPU generator gives the same images on every device.
 """
@@ -18,7 +18,7 @@ PATCH = 6  # pixels a side of a patch of clutter
 
 
 class Example(NamedTuple):
-    """A batch of a made-up task."""
+    """A batch of a synthetic task."""
 
     x: Tensor  # (N, C, *size)
     y: Tensor  # (N,) classes, or (N, L) strings that end in NONE (`stn.lab.data.strings`); int64
@@ -34,9 +34,9 @@ def place(
     *,
     antialias: bool = False,
 ) -> Tensor:  # (N, C, H, W)
-    """Images turned and scaled about their middle, which comes to lie `offset` from that of the canvas.
+    """Rotate and scale images about their center, which is placed at `offset` from the center of the canvas.
 
-    With half extents h of the image and r of the canvas in pixels, a canvas point x looks at image point
+    With half extents h of the image and r of the canvas in pixels, a canvas point x samples the image point
     R^-1 (r x - offset) / (scale h).
     """
     inside, outside = half_extents(images, images.shape[2:]), half_extents(images, size)
@@ -47,25 +47,25 @@ def place(
 
 
 def anywhere(images: Tensor, size: Sequence[int], scale: Tensor, generator: Generator) -> Tensor:
-    """Offsets (N, 2) in pixels that keep the frame of an upright, scaled image inside the canvas."""
+    """Draw offsets (N, 2) in pixels that keep the frame of an upright, scaled image inside the canvas."""
     reach = half_extents(images, size) - scale[:, None] * half_extents(images, images.shape[2:])
     xy = torch.stack([uniform(images, -1, 1, generator) for _ in range(2)], dim=-1)
     return xy * reach
 
 
 def frames(offset: Tensor, scale: Tensor, side: int) -> Tensor:  # (N, 2), (N,) -> (N, 4)
-    """The boxes of upright 28x28 digits placed so on a square canvas, normalized."""
+    """Return the boxes of upright 28x28 digits at these offsets on a square canvas, normalized."""
     middle, half = offset * (2 / side), scale[:, None] * (28 / side)
     return torch.cat([middle - half, middle + half], dim=-1)
 
 
 def half_extents(like: Tensor, size: Sequence[int]) -> Tensor:
-    """Pixels in a normalized unit along each axis, x first."""
+    """Return the pixels per normalized unit along each axis, x first."""
     return onto(torch.tensor([n / 2 for n in reversed(size)]), like)
 
 
 def clutter(images: Tensor, side: int, patches: int, generator: Generator) -> Tensor:  # (N, C, side, side)
-    """Patches cut from the middle 20x20 of other images of the batch, pasted at random. The brightest wins."""
+    """Paste patches from the middle 20x20 of other images of the batch at random; the brighter pixel is kept."""
     n, channels = images.shape[:2]
     if n == 0:
         return images.new_zeros(0, channels, side, side)
@@ -92,8 +92,8 @@ def _patch(corner: Tensor, width: int) -> Tensor:
 
 
 def partners(images: Tensor, count: int, generator: Generator) -> Tensor:
-    """Which images of the batch stand together: (N, count). The first is each image itself, each other place of the group
-    goes through the batch in an order of its own, drawn at random; so every image is used `count` times."""
+    """Return groups of images of the batch: (N, count). The first is the image itself; each other place follows a separate
+    random order of the batch, so that every image is used `count` times."""
     n = len(images)
     orders = [torch.arange(n)] + [torch.randperm(n, generator=generator, device=generator.device) for _ in range(count - 1)]
     return torch.stack([onto(order, images, dtype=order.dtype) for order in orders], dim=1)
@@ -118,6 +118,6 @@ def integers(images: Tensor, low: int, high: int, generator: Generator, *shape: 
 
 
 def onto(numbers: Tensor, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """On the images' device, in their dtype or this one. To a GPU from pinned memory, which the host does not wait for."""
+    """Move to the device of the images, in their dtype or this one; to a GPU from pinned memory, without blocking."""
     pinned = numbers.pin_memory() if images.is_cuda and not numbers.is_cuda else numbers
     return pinned.to(images.device, dtype or images.dtype, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Files of a data set as people have them: what is missing or broken is an error, what can be repaired is counted."""
+"""Files of data sets. Missing or broken files are errors; repairs are counted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Repairs = Counter[str]
-"""What was repaired or left out -> how often."""
+"""Kind of repair or omission -> count."""
 CLIPPED = "boxes clipped to their image"
 RECOLORED = "images of another kind made RGB"
 
 
 def describe(repairs: Repairs) -> str:
-    """Repairs as a line to be read; empty if there were none."""
+    """Format repairs as one line; empty if there are none."""
     return "; ".join(f"{what}: {count:,}" for what, count in repairs.items() if count)
 
 
 def need_files(folder: Path, names: Sequence[str], source: str) -> None:
-    """All of these files in the folder, or an error that counts those that are missing and says where they come from."""
+    """Check that all files exist; the error counts the missing ones and names their source."""
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         more = f" (and {len(missing) - 1:,} more of {len(names):,} files)" if len(missing) > 1 else ""

@@ -1,6 +1,6 @@
-"""Made-up tasks of real digits. Each is a pure function (images, labels, generator) -> `Example`: a batch of N digits, float
-(N, 1, 28, 28) in [0, 1] with labels (N,), gives N examples. Where an example holds several digits they are those of the
-batch: the first is the image's own, the others follow random orders of the batch (`partners`).
+"""Synthetic tasks made of real digits. Each is a pure function (images, labels, generator) -> `Example`: a batch of N
+digits, float (N, 1, 28, 28) in [0, 1] with labels (N,), gives N examples. Where an example holds several digits they are
+those of the batch: the first is the image's own, the others follow random orders of the batch (`partners`).
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ def perturbed(images: Tensor, labels: Tensor, generator: Generator, *, side: int
 
 
 class Scene(NamedTuple):
-    """A made-up task, and what its networks have to know."""
+    """A synthetic task, and the sizes for its networks."""
 
     draw: Callable[[Tensor, Tensor, Generator], Example]
     shape: tuple[int, ...]  # of one x: (C, H, W) or (C, D, H, W)
     classes: int  # of y, or of each place of a string, where the last one, NONE = 10, is no digit
     length: int = 0  # of a string: y is (N, length). 0: y is one class (N,)
-    boxes: int = 0  # how many an example has
+    boxes: int = 0  # number of digits per example
 
 
 SCENES: dict[str, Scene] = {

@@ -1,4 +1,4 @@
-"""Labeled images, and how a data set is divided."""
+"""Labeled images, and the split of a data set."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Labeled:
 
 
 class Splits(NamedTuple):
-    """What is learned from, what decisions are made on, and what is only ever reported."""
+    """Training, validation and test images."""
 
     train: Labeled
     valid: Labeled
     test: Labeled
 
     def holding_out(self, most: int) -> Splits:
-        """The same with at most so many images in `valid`, evenly spaced ones: those left over are learned from, too."""
+        """Return the split with at most so many images in `valid`, evenly spaced; the others move to training."""
         if len(self.valid) <= most:
             return self
         held = torch.zeros(len(self.valid), dtype=torch.bool, device=self.valid.labels.device)

@@ -1,4 +1,4 @@
-"""Strings of digits: as house numbers are seen, and as lines of text are, bent and in perspective."""
+"""Strings of digits: like house numbers, and like lines of text, bent and in perspective."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from stn.lab.data.draw import Example, integers, partners, place, uniform
 from stn.ops import grid_sample
 from stn.transforms.linear import rotation
 
-NONE = 10  # no digit: what strings end in, and the blank of CTC
-PITCH = 20  # pixels from one digit of a straight string to the next: the strokes of MNIST's fill 20 of its 28 pixels
+NONE = 10  # no digit: the end of strings, and the blank of CTC
+PITCH = 20  # pixels between digits of a straight string; strokes in MNIST fill 20 of 28 pixels
 
 
 class Straight(NamedTuple):

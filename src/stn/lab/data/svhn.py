@@ -108,7 +108,7 @@ def read_numbers(
             images[len(kept)] = torch.from_numpy(crop).permute(2, 0, 1)
             kept.append(number)
     if not kept:
-        _check.fail(f"{folder} must hold at least one usable image; {len(numbers)} are listed, and none is")
+        _check.fail(f"{folder} must hold at least one usable image; {len(numbers)} are listed, and none is usable")
     return Labeled(images[: len(kept)], torch.stack([_label(number) for number in kept])), repairs
 
 
@@ -264,7 +264,7 @@ def _keep(path: Path, value: dict[str, Any]) -> None:
     try:
         write_tensors(path, value)
     except _check.FileError as error:
-        warnings.warn(f"the crops could not be kept in {path}, and will be made anew each time: {error}", stacklevel=4)
+        warnings.warn(f"the crops could not be saved in {path} and will be made again each time: {error}", stacklevel=4)
 
 
 def _track(items: Sequence[Any], what: str, quiet: bool) -> Iterable[Any]:

@@ -1,4 +1,4 @@
-"""Checkpoints: written with their run's settings, the versions and a checksum, and believed only if all of them fit."""
+"""Checkpoints, with the settings of the run, the versions and a checksum, which are all verified when reading."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stn.lab.experiments.rows import Row, is_row
 from stn.lab.experiments.runs import Run
 
 State = dict[str, Any]
-FORMAT = 1  # of run folders; of those that earlier versions wrote without saying so, 0
+FORMAT = 1  # format of run folders; 0 for earlier versions, which did not store it
 PARTS: dict[str, Any] = dict.fromkeys(("network", "average", "optimizer", "schedule", "evaluated"), Mapping)
 PROGRESS: dict[str, Any] = {"epoch": int, "step": int, "seconds": int | float, "rows": list}
 WEIGHTS = ("network", "average", "evaluated")
 
 
 def written_by() -> Row:
-    """What a run folder says of the versions that wrote it."""
+    """Return the versions that a run folder stores."""
     return {"format": FORMAT, "stn": stn_version(), "torch": str(torch.__version__)}
 
 
@@ -42,9 +42,9 @@ def write_checkpoint(path: Path, state: State, run: Run) -> None:
 
 
 def read_checkpoint(path: Path, run: Run) -> State:
-    """The checkpoint of this run.
+    """Read the checkpoint of this run.
 
-    Raises: InputError if it is damaged, another run's, or a newer version's.
+    Raises: InputError if it is damaged, from another run, or from a newer version.
     """
     state = _loaded(path)
     if not isinstance(state, dict):
@@ -52,7 +52,7 @@ def read_checkpoint(path: Path, run: Run) -> State:
     _check_versions(path, state)
     given = state.get("checksum")
     if given is not None and given != checksum({key: value for key, value in state.items() if key != "checksum"}):
-        _check.fail(f"{path} must be a checkpoint of a run, as it was written; its checksum does not fit")
+        _check.fail(f"{path} must be an unchanged checkpoint of a run; its checksum does not match")
     _check_parts(path, state, run)
     return state
 
@@ -60,23 +60,23 @@ def read_checkpoint(path: Path, run: Run) -> State:
 def _loaded(path: Path) -> Any:
     try:
         return read_tensors(path)
-    except Exception as error:  # whatever the damaged bytes led it to
-        _check.fail(f"{path} must be a checkpoint of a run; reading it ended in {type(error).__name__}")
+    except Exception as error:  # damaged bytes can raise anything
+        _check.fail(f"{path} must be a checkpoint of a run; reading it raised {type(error).__name__}")
 
 
 def _check_versions(path: Path, state: State) -> None:
     versions = state.get("versions", {})
     number = versions.get("format", 0) if isinstance(versions, dict) else None
     if not isinstance(number, int):
-        _check.fail(f"{path} must be a checkpoint of a run; it does not say of which version")
+        _check.fail(f"{path} must be a checkpoint of a run; its version is missing")
     if number > FORMAT:
         newer(path, versions)
 
 
 def newer(path: Path, versions: Mapping[str, Any]) -> None:
     _check.fail(
-        f"{path} must be of this version of the library ({stn_version()}) or an earlier one; "
-        f"it is of a newer one ({versions.get('stn', 'unknown')})"
+        f"{path} must be from this version of the library ({stn_version()}) or an earlier one; "
+        f"it is from a newer one ({versions.get('stn', 'unknown')})"
     )
 
 
@@ -85,14 +85,14 @@ def _check_parts(path: Path, state: State, run: Run) -> None:
         if not isinstance(state.get(name), kind) or isinstance(state[name], bool):
             _check.fail(f"{path} must be a checkpoint of a run; its part {name!r} is missing or of a wrong type")
     if not all(map(is_row, state["rows"])):
-        _check.fail(f"{path} must be a checkpoint of a run; its rows are not those of one")
+        _check.fail(f"{path} must be a checkpoint of a run; its rows are not rows of a run")
     trained = sum(row["split"] == "valid" for row in state["rows"])
     if not 0 < state["epoch"] == trained <= run.epochs:
-        _check.fail(f"{path} must be of 1 to {run.epochs} epochs with a row each; got {state['epoch']} and {trained} rows")
+        _check.fail(f"{path} must have 1 to {run.epochs} epochs with one row each; got {state['epoch']} and {trained} rows")
     if state["schedule"].get("last_epoch") != state["step"]:
-        _check.fail(f"{path} must be a checkpoint of a run; its learning rates are not those of step {state['step']}")
+        _check.fail(f"{path} must be a checkpoint of a run; its learning rates do not match step {state['step']}")
     if not is_film(state.get("film", {})):
-        _check.fail(f"{path} must be a checkpoint of a run; its film is not one")
+        _check.fail(f"{path} must be a checkpoint of a run; its film is damaged")
     _check_settings(path, state, run)
     for part in WEIGHTS:
         for name, value in state[part].items():
@@ -120,11 +120,11 @@ def _check_settings(path: Path, state: State, run: Run) -> None:
         _check.fail(f"{path}: {error}")
     differing = [f"{name}={there!r}" for name, (_, there) in run.differences(other).items()]
     if differing:
-        _check.fail(f"{path} must be the checkpoint of the run of its folder; it is of one with {', '.join(differing)}")
+        _check.fail(f"{path} must be a checkpoint of the run in its folder; it is of a run with {', '.join(differing)}")
 
 
 def checksum(value: object) -> str:
-    """SHA-256 of tensors, numbers and names in lists and dictionaries, in their order."""
+    """Return the SHA-256 of tensors, numbers and names in lists and dictionaries, in their order."""
     sha256 = hashlib.sha256()
     for piece in _pieces(value):
         sha256.update(piece)

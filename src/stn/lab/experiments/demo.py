@@ -23,7 +23,7 @@ MADE = {MARK, LOCK, "config.json", "rows.jsonl", "checkpoints", "figures", "tens
 
 
 def replaceable(folder: RunFolder) -> None:
-    """Raises: InputError unless the folder is not there, empty, or one that an earlier demonstration made and marked."""
+    """Raises: InputError if the folder exists, is not empty, and was not created by an earlier demonstration."""
     if not folder.path.exists():
         return
     if not folder.path.is_dir():
@@ -31,14 +31,14 @@ def replaceable(folder: RunFolder) -> None:
     there = {path.name for path in folder.path.iterdir() if path.suffix != ".partial"}
     if there and MARK not in there:
         _check.fail(
-            f"out must be a folder for the demonstration's runs; {folder.path} is there, and stn demo did not make it"
+            f"out must be a folder for the demonstration's runs; {folder.path} exists, and stn demo did not create it"
         )
     if strange := sorted(there - MADE):
         _check.fail(f"out must be a folder for the demonstration's runs; {folder.path} also holds {strange[0]}")
 
 
 def make_room(folder: RunFolder) -> None:
-    """Remove what an earlier demonstration made, and mark the folder as the demonstration's."""
+    """Remove the files of an earlier demonstration, and mark the folder."""
     replaceable(folder)
     if folder.path.exists():
         with folder.lock(), _check.writing(folder.path):
@@ -51,7 +51,7 @@ def make_room(folder: RunFolder) -> None:
 def demo(out: Path, *, seed: int = 0, quiet: bool = False) -> RunFolder:
     """Train both networks, print the table, return the folder of the one with the transformer.
 
-    Raises: InputError if one of their folders is there and holds anything that no earlier demonstration made.
+    Raises: InputError if one of their folders contains files of something else.
     """
     lab_check.seed("seed", seed)
     _check.writable_folder("out", out)

@@ -1,4 +1,4 @@
-"""Measure a network: on batches, or a finished run on fresh draws of its test set."""
+"""Evaluate a network on batches, or a finished run on new draws of its test set."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from stn.lab.experiments.watch import Watch
 
 
 def scores(model: nn.Module, task: Task, batches: Batches, watch: Watch | None = None) -> Row:
-    """loss, error_percent, images_per_second and what the watch has seen, over all batches and processes."""
-    from torchmetrics import MeanMetric  # of the extra `train`, without which a network can still be exported
+    """Return loss, error_percent, images_per_second and the diagnostics of the watch, over all batches and processes."""
+    from torchmetrics import MeanMetric  # from the extra `train`, which an export does not need
 
     start = time.perf_counter()
     device = next(model.parameters()).device
@@ -44,9 +44,9 @@ def scores(model: nn.Module, task: Task, batches: Batches, watch: Watch | None =
 
 
 def trained_network(folder: RunFolder) -> nn.Module:
-    """The network of a run with the weights that its last checkpoint would be judged by, in evaluation mode.
+    """Return the network of a run with the evaluated weights of its last checkpoint, in evaluation mode.
 
-    Raises: InputError if the folder is not that of a run, or holds no checkpoint yet, or another network's.
+    Raises: InputError if the folder is not that of a run, or has no checkpoint, or one of another network.
     """
     run, state = folder.run(), folder.load()
     if state is None:
@@ -58,7 +58,7 @@ def trained_network(folder: RunFolder) -> nn.Module:
 
 
 def example_images(folder: RunFolder, count: int = 2) -> Tensor:
-    """Images as the run's network takes them, (N, C, ..), of noise where its own are of pictures: reads no data."""
+    """Return example inputs of the network of a run, (N, C, ..); noise for tasks with photographs. Reads no data."""
     task, noise = TASKS[folder.run().distortion], generator(0, TEST)
     pictures = torch.rand(count, *task.shape, generator=noise)
     return task.evaluated(pictures, torch.zeros(count, dtype=torch.int64), noise).x
@@ -69,10 +69,10 @@ def evaluate(
     *,
     draws: int = 3,
     device: torch.device | str = "cpu",
-    root: Path | None = None,  # of the data, where it is no longer where the run found it
+    root: Path | None = None,  # folder of the data, if it has moved
     download: bool = False,
 ) -> list[Row]:
-    """Test rows, one for each draw of the distortions. The first are those that the training itself reported."""
+    """Return test rows, one per draw of the distortions. The first ones are equal to those of the training."""
     _check.at_least("draws", draws, 1)
     lab_check.device("device", str(device))
     run, network = folder.run(), trained_network(folder).to(device)
@@ -86,6 +86,6 @@ def evaluate(
 
 
 def mean_and_spread(rows: Iterable[Row], key: str = "error_percent") -> tuple[float, float]:
-    """Mean and sample standard deviation over the test rows."""
+    """Return the mean and the sample standard deviation over the test rows."""
     values = torch.tensor([row[key] for row in rows if row["split"] == "test"], dtype=torch.float64)
     return values.mean().item(), values.std().item() if len(values) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""A film of a training: where the layer looks in the same few held-out images, from before the first step on."""
+"""A film of a training: the looks at the same held-out images, from before the first step on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stn.nn import AbstractSpatialTransformer
 from stn.transforms import Warp
 
 SAMPLES = 6  # images
-FIRST_EPOCH, WHOLE = 12, 36  # frames: most of what a look learns it learns at once
+FIRST_EPOCH, WHOLE = 12, 36  # frames: looks change most in the first epoch
 ZOOM, BORDER = 3, 256  # of the small picture: pixels a pixel, and points along an edge of a look
 
 
 class Film:
-    """Keeps theta at `images`, frame by frame; nothing if the network has no 2-D transformer.
+    """Record theta for `images`, frame by frame; nothing if the network has no 2-D transformer.
 
-    Its state is a part of the checkpoint: a resumed run neither loses a frame nor has one twice.
+    Its state is part of the checkpoint, so a resumed run has each frame exactly once.
     """
 
     def __init__(self, network: nn.Module, watch: Watch, images: Tensor) -> None:  # (N, C, H, W)
@@ -50,7 +50,7 @@ class Film:
         self.frames = list(state.get("frames", ()))
 
     def picture(self) -> Tensor | None:
-        """The last frame, for a log: (3, h, w) in [0, 1], the images with the looks' edges above what they show."""
+        """Return the last frame for a log: (3, h, w) in [0, 1], the images with the edges of the looks, above the looks."""
         if self.layer is None or not self.frames:
             return None
         *_, (_, warp, outputs) = scenes(self.layer, self.images.cpu(), self.frames[-1:])
@@ -58,20 +58,20 @@ class Film:
 
 
 def is_due(step: int, steps: int, epochs: int) -> bool:
-    """Whether frame number floor(step * frames / steps) of an epoch is a new one; the start and every end are."""
+    """Return True if frame floor(step * frames / steps) of an epoch is new; the start and every end are."""
     parts = FIRST_EPOCH if step <= steps else max(1, WHOLE // epochs)
     return step == 0 or step * parts // steps > (step - 1) * parts // steps
 
 
 def first_layer(network: nn.Module) -> AbstractSpatialTransformer | None:
-    """The transformer that sees the image, if it is one of 2-D images."""
+    """Return the transformer of the image, if it is 2-D."""
     layers = (module for module in network.modules() if isinstance(module, AbstractSpatialTransformer))
     layer = next(layers, None)
     return layer if layer is not None and layer.family.ndim == 2 else None
 
 
 class Scene(NamedTuple):
-    """One frame, as it was seen."""
+    """One recorded frame."""
 
     step: int
     warp: Warp  # (N, K) looks
@@ -97,8 +97,8 @@ def developed(folder: RunFolder) -> tuple[AbstractSpatialTransformer, Tensor, li
     try:
         with torch.inference_mode():
             return layer, film["images"], list(scenes(layer, film["images"], film["frames"]))
-    except Exception as error:  # whatever a film of another form led to
-        _check.fail(f"{folder.checkpoint} must hold the film of its run; showing it ended in {type(error).__name__}")
+    except Exception as error:  # a film of another form can raise anything
+        _check.fail(f"{folder.checkpoint} must hold the film of its run; drawing it raised {type(error).__name__}")
 
 
 # ---- a small picture without a plotting library ----

@@ -1,7 +1,7 @@
-"""A run's folder: config.json, rows.jsonl, checkpoints/, figures/, tensorboard/. Every file is written atomically.
+"""The folder of a run: config.json, rows.jsonl, checkpoints/, figures/, tensorboard/. Every file is written atomically.
 
-The checkpoint rules: a resumed run takes its state and its rows from there, so that a run killed at any moment goes on as
-if nothing had happened. Nothing is written before all of it has been read and fits.
+The checkpoint has priority: a resumed run takes its state and its rows from it, so a run killed at any moment continues with
+the same result. Nothing is written before all files have been read and verified.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MARK = ".made-by-stn-demo"  # a file in the folders that `stn demo` may replace
 
 
 class RunFolder:
-    """Reads and writes one run."""
+    """Read and write one run."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -39,39 +39,39 @@ class RunFolder:
         return self.config.is_file()
 
     def lock(self) -> AbstractContextManager[None]:
-        """Around a training. Raises: InputError if another process trains here."""
+        """Lock the folder during a training. Raises: InputError if another process trains here."""
         sentence = f"the run in {self.path} must be trained by one process at a time; {{owner}} trains it"
         return locked(self.path / LOCK, sentence)
 
     def check(self, run: Run, *, resume: bool = False) -> None:
-        """Whether `run` can begin here, or go on, as far as that is seen without the network. Writes nothing.
+        """Check that `run` can start or continue here, without building the network. Writes nothing.
 
-        Raises: InputError if the folder is in use, or holds another run than the one to resume, or less than it should.
+        Raises: InputError if the folder is in use, contains another run, or is incomplete.
         """
         if resume and self.exists():
             differing = [f"{name}={there!r}" for name, (_, there) in run.differences(self.run()).items()]
             if differing:
-                _check.fail(f"the run in {self.path} has {', '.join(differing)}; give the same, or a new folder")
+                _check.fail(f"the run in {self.path} has {', '.join(differing)}; use the same settings, or a new folder")
             rows, bad = parsed(self._rows, is_row)
             if not self.checkpoint.exists() and len(rows) + bad:
                 _check.fail(
-                    f"the run in {self.path} must have checkpoints/last.pt to go on; it has {len(rows) + bad} rows and no "
-                    "checkpoint. Put it back, or train in a new folder"
+                    f"the run in {self.path} must have checkpoints/last.pt to continue; it has {len(rows) + bad} rows and "
+                    "no checkpoint. Restore it, or train in a new folder"
                 )
         elif self.path.exists() and (not self.path.is_dir() or self._in_use()):
-            _check.fail(f"out must be a new or an empty folder, or that of a run to resume; got {self.path}")
+            _check.fail(f"out must be a new or an empty folder, or the folder of a run with resume=True; got {self.path}")
         elif not self.path.exists():
             _check.writable_folder("out", self.path.parent)
 
     def open(self, run: Run, *, resume: bool = False) -> None:
-        """Make this, while it is locked, the folder of `run`, unless it is to go on. Raises: as `check`."""
+        """Initialize the locked folder for `run`, unless it continues. Raises: as `check`."""
         self.check(run, resume=resume)
         sweep(self.path)
         if not (resume and self.exists()):
             self._write_config(run)
 
     def settle(self, run: Run, rows: list[Row]) -> None:
-        """After a run has taken over its checkpoint: its rows are those of the file. Other rows are kept aside."""
+        """Write the rows of the loaded checkpoint to the file. A file with other rows is renamed and kept."""
         there, bad = parsed(self._rows, is_row)
         if bad or there != rows[: len(there)]:
             kept = aside(self._rows)
@@ -85,7 +85,7 @@ class RunFolder:
         write_text(self.config, json.dumps(run.to_json() | {"written_by": written_by()}, indent=2) + "\n")
 
     def _in_use(self) -> bool:
-        """Whether it holds more than the beginning of a file that a killed run was writing."""
+        """Return True if the folder contains more than a partial file of a killed run."""
         with lab_check.reading(self.path):
             return any(path.suffix != ".partial" and path.name not in (LOCK, MARK) for path in self.path.iterdir())
 
@@ -108,7 +108,7 @@ class RunFolder:
         writer = values.pop("written_by", {})
         number = writer.get("format", 0) if isinstance(writer, dict) else None
         if not isinstance(number, int):
-            _check.fail(f"{self.config} must say by which version it was written; got {writer!r}")
+            _check.fail(f"{self.config} must name the version that wrote it; got {writer!r}")
         if number > FORMAT:
             newer(self.config, writer)
         try:
@@ -117,13 +117,13 @@ class RunFolder:
             _check.fail(f"{self.config}: {error}")
 
     def rows(self) -> list[Row]:
-        """Of a damaged file those that are whole, with a DamagedRows warning."""
+        """Return the rows; of a damaged file the complete ones, with a DamagedRows warning."""
         return read_rows(self._rows, is_row)
 
     def told(self) -> list[Row]:
-        """Rows to tell of: the checkpoint's where that can be read, which knows them all; else the file's.
+        """Return the rows of the checkpoint if it can be read, because it is complete; otherwise those of the file.
 
-        A DamagedRows warning if the file has others.
+        A DamagedRows warning if the file has other rows.
         """
         try:
             state = self.load()
@@ -142,25 +142,25 @@ class RunFolder:
         write_rows(self._rows, rows)
 
     def save(self, state: State, rows: list[Row], run: Run | None = None) -> None:
-        """The checkpoint first: it knows every row of the file, and what the file lacks a resumed run writes again."""
+        """Write the checkpoint first, because a resumed run writes missing rows of the file again."""
         write_checkpoint(self.checkpoint, state | {"rows": rows}, run or self.run())
         self.write_rows(rows)
 
     def load(self) -> State | None:
-        """The last checkpoint, or None. Raises: InputError if it is damaged, or not one of this run."""
+        """Return the last checkpoint, or None. Raises: InputError if it is damaged or of another run."""
         return read_checkpoint(self.checkpoint, self.run()) if self.checkpoint.exists() else None
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
-        """Around what takes over a loaded state. Raises: InputError if it is that of another network."""
+        """Wrap code that loads a state. Raises: InputError if it is of another network."""
         try:
             yield
         except _check.InputError:
             raise
-        except Exception as error:  # whatever a part of another form led torch to
+        except Exception as error:  # parts of another form can raise anything
             _check.fail(
-                f"{self.checkpoint} must hold the network that this version of the library builds for its run; taking it "
-                f"over ended in {type(error).__name__}. Train anew, in another folder or after deleting this one"
+                f"{self.checkpoint} must hold the network that this version of the library builds for its run; loading it "
+                f"raised {type(error).__name__}. Train again, in another folder or after deleting this one"
             )
 
 

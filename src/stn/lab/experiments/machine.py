@@ -1,4 +1,4 @@
-"""What a training runs on, and what suits it."""
+"""The machine of a training, and settings for it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stn.lab import _check as lab_check
 
 
 def present(accelerator: str, devices: int) -> None:
-    """Raises: InputError if this machine lacks them."""
+    """Raises: InputError if this machine lacks the devices."""
     if accelerator == "cuda":
         lab_check.device("accelerator", f"cuda:{devices - 1}" if devices > 1 else "cuda")
     if accelerator == "mps" and not torch.backends.mps.is_available():
-        _check.fail("accelerator must be a device that torch sees; got 'mps'")
+        _check.fail("accelerator must be an available device; got 'mps'")
 
 
 def processor() -> str:
@@ -29,12 +29,12 @@ def processor() -> str:
 
 
 def machine() -> str:
-    """The GPU by its name, or else the processor."""
+    """Return the name of the GPU, or of the processor."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{processor()}, {os.cpu_count()} cores"
 
 
 def arithmetic(precision: str, accelerator: str = "auto") -> str:
-    """The precision asked for; "auto" is products in bfloat16 where the device has them, or else float32."""
+    """Return the precision; "auto" is bfloat16 products if the device supports them, otherwise float32."""
     if precision != "auto":
         return precision
     cuda = accelerator in ("auto", "cuda") and torch.cuda.is_available()
@@ -42,8 +42,8 @@ def arithmetic(precision: str, accelerator: str = "auto") -> str:
 
 
 def has_bfloat16(device_type: str) -> bool:
-    """Whether products in bfloat16 are the device's own. A step of Table 1's CNN with AVX2 alone, which must emulate them,
-    takes seven times as long as in float32."""
+    """Return True if the device supports products in bfloat16. Emulated with AVX2, a step of the CNN of Table 1 takes seven
+    times as long as in float32."""
     if device_type == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch from 2.11 on
@@ -51,10 +51,10 @@ def has_bfloat16(device_type: str) -> bool:
 
 
 def keep_memory() -> None:
-    """Let this process keep the memory that it frees, where the C library is GNU's.
+    """Let this process keep freed memory, with the C library of GNU.
 
-    A training asks for the same large maps in each step. As they are, they go back to the system when they are freed, and
-    their pages come back one by one: 100 ms of the 570 of a step of Table 1's CNN on 42x42 pixels, one thread.
+    A training needs the same large maps in each step. By default they return to the system, and mapping their pages again
+    takes 100 of the 570 ms of a step of the CNN of Table 1 at 42x42 pixels, one thread.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
@@ -63,7 +63,7 @@ def keep_memory() -> None:
 
 
 GLIBC = {  # malloc.h: option, value
-    "M_MMAP_MAX": (-4, 0),  # no block is a mapping of its own
-    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),  # bytes that must lie free at the end of the heap before it shrinks
+    "M_MMAP_MAX": (-4, 0),  # no block has a separate mapping
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),  # free bytes at the end of the heap before it shrinks
     "M_TOP_PAD": (-2, 2**28),  # bytes by which it grows
 }

@@ -1,8 +1,8 @@
-"""Optimizers that a run names: AdamW; or Muon for the hidden layers, with AdamW for all else.
+"""Optimizers of a run: AdamW, or Muon for the hidden layers with AdamW for the rest.
 
-Muon makes the momentum of a matrix orthogonal: Jordan et al. 2024, with steps of the size of Liu et al. 2025 (2502.16982,
-equation 4). Table 1's ST-CNN on P, five epochs: 1.42 % of those held out are wrong, in place of 1.74, in the same time; its
-ST-FCN on RTS, twenty: 0.96 in place of 1.12. torch.optim.Muon takes matrices alone, no kernels of convolutions.
+Muon orthogonalizes the momentum of a matrix (Jordan et al. 2024), with the step size of Liu et al. 2025 (2502.16982,
+equation 4). Held-out error of the ST-CNN of Table 1 on P after five epochs: 1.42 % instead of 1.74, in the same time; of the
+ST-FCN on RTS after twenty: 0.96 instead of 1.12. torch.optim.Muon accepts only matrices, no kernels of convolutions.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from stn.nn import AbstractSpatialTransformer, param_groups
 
 MOMENTUM = 0.95
 ITERATIONS = 5
-QUINTIC = (3.4445, -4.7750, 2.0315)  # of singular values: steep at zero, and those of 0.7 to 1.2 stay there
-SIZE = 0.2  # root mean square of an update, about that of AdamW's: the same learning rates suit both
+QUINTIC = (3.4445, -4.7750, 2.0315)  # polynomial of singular values: steep at zero; values of 0.7 to 1.2 stay in this range
+SIZE = 0.2  # root mean square of an update, similar to AdamW, so that the same learning rates work
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, whose groups with "hidden": True hold matrices (or kernels, flattened to matrices) that take Muon's step."""
+    """AdamW with Muon steps for groups with "hidden": True, of matrices or kernels flattened to matrices."""
 
     def __init__(self, groups: list[dict[str, Any]], *, weight_decay: float) -> None:
-        # Not fused: a scaler of float16's gradients leaves the scale to fused steps, of which there is none here.
+        # Not fused: a gradient scaler for float16 leaves unscaling to fused steps, which Muon lacks.
         super().__init__([{"hidden": False} | group for group in groups], weight_decay=weight_decay, fused=False)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's may call a closure, which no run has
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch allows a closure, which no run has
         """One step."""
         groups = self.param_groups
         for group in groups:
@@ -39,14 +39,14 @@ class Muon(torch.optim.AdamW):
         self.param_groups = [group for group in groups if not group["hidden"]]
         try:
             super().step()
-        finally:  # a step that is broken off, by Ctrl-C too, leaves an optimizer of all groups
+        finally:  # an interrupted step must leave an optimizer with all groups
             self.param_groups = groups
 
     def _turn(self, weight: Tensor, grad: Tensor, lr: float, decay: float) -> None:
         """m <- momentum m + (1 - momentum) g; w <- (1 - lr decay) w - lr size sqrt(longer side) orthogonal(m, g)."""
         state = self.state[weight]
         if not state:
-            state["step"] = torch.zeros((), device="cpu")  # AdamW looks for one in all that it loads
+            state["step"] = torch.zeros((), device="cpu")  # AdamW expects a step in every loaded state
             state["momentum"] = torch.zeros_like(grad)
         state["step"] += 1
         state["momentum"].lerp_(grad, 1 - MOMENTUM)
@@ -55,10 +55,9 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:  # (a, b)
-    """About the nearest matrix whose singular values are all 1 (Newton-Schulz).
+    """Return approximately the nearest matrix whose singular values are all 1 (Newton-Schulz).
 
-    All iterations are polynomials in x x^T, so they commute: they are multiplied among themselves, and x comes last. That
-    is fewer products, and small ones.
+    All iterations are polynomials in x x^T and commute, so they are multiplied first and x last: fewer, smaller products.
     """
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
@@ -80,7 +79,7 @@ def adamw(network: nn.Module, lr: float, localization_lr: float, *, weight_decay
 
 
 def muon(network: nn.Module, lr: float, localization_lr: float, *, weight_decay: float) -> Muon:
-    """For all but vectors, the regression to theta and the last dense layer: those step as in AdamW."""
+    """Return the parameters for Muon: all except vectors, the regression to theta and the last dense layer."""
     return Muon(list(_split(network, param_groups(network, lr, localization_lr))), weight_decay=weight_decay)
 
 

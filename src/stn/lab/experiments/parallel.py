@@ -1,4 +1,4 @@
-"""Data-parallel training: one process a device, which together do what one process would do with the whole batch."""
+"""Data-parallel training: one process per device, with the same result as one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def processes(asked: int) -> tuple[int, int]:
-    """Processes a machine, and machines: as `torchrun` says if it started this one, else as asked."""
+    """Return processes per machine, and machines: from `torchrun` if it started this process, otherwise as given."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return asked, 1
     here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
@@ -22,16 +22,16 @@ def processes(asked: int) -> tuple[int, int]:
 
 
 def process_lost(error: RuntimeError) -> bool:
-    """Whether an error tells that another process is no more. gloo raises no kind of its own."""
+    """Return True if an error means that another process has ended. gloo has no special class for it."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def leave_process_group() -> None:
-    """End it, once nothing holds what was trained in it: to be called where a run has come to its end.
+    """Destroy the process group at the end of a run, when nothing refers to its training any more.
 
-    Left to the end of the interpreter, gloo's threads abort it on a busy machine one time in four: they still hold a tensor,
-    and wait for the lock that frees Python's objects. For the same reason no other object may be the last to hold the group.
-    Fabric does this for nccl alone.
+    Without it, the threads of gloo abort the interpreter at its exit on a busy machine one time in four: they hold a tensor
+    and wait for the lock that frees Python objects. For the same reason no other object may keep the group alive. Fabric
+    does this only for nccl.
     """
     if dist.is_available() and dist.is_initialized():
         gc.collect()
@@ -39,7 +39,7 @@ def leave_process_group() -> None:
 
 
 class _Mean(Function):
-    """Over all processes. So is its gradient: the mean is part of each one's loss."""
+    """Mean over all processes. The gradient is reduced too, because the mean is part of the loss of each process."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class _Mean(Function):
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch norm over the batches of all processes, of equal size. PyTorch's own does this on GPUs alone."""
+    """Batch norm over the batches of all processes, of equal size. SyncBatchNorm of PyTorch works only on GPUs."""
 
     def _check_input_dim(self, input: Tensor) -> None:  # any number of dimensions
         return
@@ -66,11 +66,11 @@ class SharedBatchNorm(_BatchNorm):
         count = x.numel() // x.shape[1] * dist.get_world_size()
         own_variance, own_mean = torch.var_mean(x, dims, correction=0)  # (C,), (C,)
         mean: Tensor = _Mean.apply(own_mean)
-        # Not the mean of squares less the square of the mean, which cancel.
+        # Not the mean of squares minus the square of the mean, which suffers from cancellation.
         variance: Tensor = _Mean.apply(own_variance + (own_mean - mean).square())
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-            assert self.momentum is not None  # a running mean, as the paper's networks have it
+            assert self.momentum is not None  # a running mean, as in the networks of the paper
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1
@@ -80,7 +80,7 @@ class SharedBatchNorm(_BatchNorm):
 
 
 def share_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network with batch norm over all processes, under the same names of weights."""
+    """Return the network with batch norm over all processes and unchanged names of weights."""
     if device.type != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for parent in list(network.modules()):

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a bar with loss, error and images/s, and a line an epoch that stays."""
+"""Progress output of a training: a bar with loss, error and images/s, and one permanent line per epoch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Progress:
 
 
 def sentence(row: Row, epochs: int) -> str:
-    """A row, to be read."""
+    """Format a row for output."""
     if row["split"] == "test":
         return f"test, draw {row['draw'] + 1}: loss {row['loss']:.4f}, error {row['error_percent']:.2f} %"
     return (

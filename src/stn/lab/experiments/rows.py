@@ -1,4 +1,4 @@
-"""Rows: files of one JSON object a line. Of a damaged file the good lines count, and a warning says how many are not."""
+"""Rows: files with one JSON object per line. The good lines of a damaged file are used, with a warning."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from stn.io.files import DamagedFile, write_text
 from stn.lab import _check as lab_check
 
 Row = dict[str, Any]
-EVERY = ("epoch", "step", "split", "loss", "error_percent")  # what each row of a run has
+EVERY = ("epoch", "step", "split", "loss", "error_percent")  # keys of each row of a run
 OF_VALID = ("train_loss", "train_error_percent", "images_per_second", "seconds")
 
 
 class DamagedRows(DamagedFile):
-    """Some lines of a file of rows cannot be read."""
+    """A warning: some lines of a file of rows are damaged."""
 
 
 def read_rows(path: Path, good: Callable[[Any], bool] = lambda row: isinstance(row, dict)) -> list[Row]:
-    """The good rows of a file; none if there is no file. A DamagedRows warning tells of the others.
+    """Return the good rows of a file; none if there is no file. A DamagedRows warning counts the others.
 
     Raises: FileError if the system refuses to read it.
     """
@@ -32,7 +32,7 @@ def read_rows(path: Path, good: Callable[[Any], bool] = lambda row: isinstance(r
 
 
 def parsed(path: Path, good: Callable[[Any], bool]) -> tuple[list[Row], int]:
-    """The good rows of a file, and how many lines are none."""
+    """Return the good rows of a file, and the number of bad lines."""
     if not path.exists():
         return [], 0
     with lab_check.reading(path):
@@ -53,7 +53,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def is_row(row: Any) -> bool:
-    """Whether this is an evaluation of a run: all that is known of it is there and is a number where one is due."""
+    """Return True if this is a row of a run, with all keys and valid numbers."""
     if not isinstance(row, dict) or row.get("split") not in ("valid", "test"):
         return False
     needed = (*EVERY, *(OF_VALID if row["split"] == "valid" else ("draw",)))

@@ -1,4 +1,4 @@
-"""Runs as data: everything that decides the outcome of a training, frozen."""
+"""Runs as frozen data: all settings that determine the result of a training."""
 
 from __future__ import annotations
 
@@ -26,30 +26,31 @@ _MODELS = dict.fromkeys(model for task in TASKS.values() for model in task.model
 
 
 def _one_of(names: Iterable[str]) -> str:
-    """How the command line's help lists what a setting may be."""
+    """Format the choices of a setting for the help of the command line."""
     return "{" + ",".join(names) + "}"
 
 
 _DISTORTION = arg(
     metavar=_one_of(TASKS),
-    help="What is made of digits: r (rotated), rts (rotated, scaled, translated in 42x42), p (projective), e "
-    "(elastic), tc (cluttered 60x60), moved and moved_cluttered (a little), addition, pairs, strings, extruded "
-    "(to volumes of 60^3), perturbed_56 (and what is around it), curved (strings on an arc, in perspective). "
-    "Of photographs: numbers (svhn as it is), birds (random views of cub).",
+    help="Task made from digits: none (undistorted), r (rotated), rts (rotated, scaled, translated in 42x42), p "
+    "(projective), e (elastic), tc (translated in clutter, 60x60), moved and moved_cluttered (slightly translated), "
+    "addition, pairs, strings, extruded (volumes of 60x60x60), extruded_32 (32x32x32), perturbed (projective, 28x28), "
+    "perturbed_56 (the same with its surroundings, 56x56), curved (strings on an arc, in perspective). Made from "
+    "photographs: numbers (svhn, unchanged), birds (random crops of cub).",
 )
 _MODEL = arg(
     metavar=_one_of(_MODELS),
-    help="fcn, cnn, st-fcn or st-cnn: the paper's networks, with and without a spatial transformer. Addition: also "
-    "2xst-fcn; pairs: look, 2xlook; strings: cnn, st-cnn-single, st-cnn-multi; perturbed: cnn, st-cnn, "
-    "ic-stn-1, -2, -4; curved: crnn, st-crnn; numbers: as strings; birds: cnn, 2xst-cnn, 4xst-cnn.",
+    help="Network. fcn, cnn, st-fcn and st-cnn are those of the paper, without and with a spatial transformer. For "
+    "addition also 2xst-fcn; for pairs look, 2xlook; for strings and numbers cnn, st-cnn-single, st-cnn-multi; for "
+    "perturbed cnn, st-cnn, ic-stn-1, -2, -4; for curved crnn, st-crnn; for birds cnn, 2xst-cnn, 4xst-cnn.",
 )
 _HELD_OUT = arg(
-    help="Training images that are kept for the validation error, at most: as many as the data set holds out, or "
-    "fewer. With few, a recipe that is chosen learns from nearly all.",
+    help="Largest number of training images held out for the validation error. The data set sets an upper limit. A small "
+    "number leaves nearly all images for training.",
 )
 _PRECISION = arg(
-    help="Of the arithmetic; theta and all coordinates keep 32 bits or more. auto: products in bfloat16 where the "
-    "device has them, or else all in float32.",
+    help="Precision of the arithmetic; theta and all coordinates have at least 32 bits. auto: matrix products in "
+    "bfloat16 if the device supports it, otherwise float32.",
 )
 _DEVICE = arg(name="device", aliases=("--accelerator",), metavar=_one_of(get_args(ACCELERATORS)))
 
@@ -63,45 +64,45 @@ class Run:
     root: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Folder of the data files."""
     download: Annotated[bool, arg(help_behavior_hint="")] = False
-    """Fetch data files that are missing from --root."""
+    """Download data files that are missing in --root."""
     distortion: Annotated[str, _DISTORTION] = "rts"
     model: Annotated[str, _MODEL] = "st-cnn"
     transform: Annotated[str, arg(metavar=_one_of(FAMILIES))] = "affine"
-    """What the layer learns. (curved: always tps; pairs and birds: always attention.)"""
+    """Transform family of the layer. (curved: always tps; pairs and birds: always attention.)"""
     held_out: Annotated[int, _HELD_OUT] = 5000
     epochs: int = 6
-    """Passes over the training images, each one distorted anew (digits: ten times a pass)."""
+    """Passes over the training images, with new distortions each time (digits: ten times per pass)."""
     batch_size: int = 128
-    """Images a step, over all devices."""
+    """Images per step, over all devices."""
     optimizer: OPTIMIZER = "adamw"
-    """adamw; or muon for the weights of hidden layers, and adamw for the rest."""
+    """adamw, or muon for the weights of hidden layers and adamw for the rest."""
     lr: float = 3e-3
     """Peak learning rate (one cycle)."""
     localization_lr: float = 1e-3
     """Peak learning rate of the localization network and its regression."""
     weight_decay: float = 1e-2
-    """Of all weights but the regression to theta."""
+    """Weight decay of all weights except the regression to theta."""
     label_smoothing: float = 0.0
-    """Share of the target that is spread over all classes."""
+    """Share of the target probability that is spread over all classes."""
     dropout: float = 0.0
-    """Share of the units of hidden dense layers that each step leaves out."""
+    """Dropout probability in hidden dense layers."""
     clip_norm: float = 0.0
-    """Norm to which the gradient of all weights together is clipped; 0: not at all."""
+    """Largest norm of the gradient of all weights together; 0: no clipping."""
     averaging: float = 0.0
-    """The weights that are evaluated and kept are a running mean, of which each step keeps this share; 0: the last ones."""
+    """Decay of the running mean of the weights, which is evaluated and saved; 0: use the last weights."""
     identity_weight: float = 0.0
-    """Weight in the loss of how far a look moves points from where it starts (`stn.nn.identity_loss`)."""
+    """Weight of `stn.nn.identity_loss`: the distance between a look and the first look."""
     off_image_weight: float = 0.0
-    """Weight in the loss of how far a look reaches beyond the image (`stn.off_image_loss`)."""
+    """Weight of `stn.off_image_loss`: the distance by which a look leaves the image."""
     seed: int = 0
-    """Of the initial weights, the order of the images and their distortions."""
+    """Seed of the initial weights, the order of the images and their distortions."""
     draws: int = 3
-    """Independent distortions of the test set, for its mean error and spread."""
+    """Independent distortions of the test set, for the mean and the spread of the test error."""
     precision: Annotated[PRECISIONS, _PRECISION] = "32-true"
     accelerator: Annotated[str, _DEVICE] = "auto"
-    """Where to compute."""
+    """Device to compute on."""
     devices: int = 1
-    """How many of them (data-parallel)."""
+    """Number of devices (data-parallel)."""
 
     def __post_init__(self) -> None:
         _check.choice("data", self.data, COPIES)
@@ -125,7 +126,8 @@ class Run:
             _check.share(name, getattr(self, name), 1)
         lab_check.divisible("batch_size", self.batch_size, self.devices)
         if self.label_smoothing and TASKS[self.distortion].loss is not cross_entropy:
-            _check.fail(f"label_smoothing must be 0 where letters have no fixed place, as in {self.distortion!r}")
+            got = f"{self.label_smoothing!r}"
+            _check.fail(f"label_smoothing must be 0 for the loss of distortion={self.distortion!r}; got {got}")
 
     @property
     def name(self) -> str:
@@ -134,12 +136,12 @@ class Run:
 
     @property
     def family(self) -> str:
-        """What the layer learns: as the run says, or what its task has fixed."""
+        """The transform family: fixed by the task, or `transform`."""
         return TASKS[self.distortion].family or self.transform
 
     @property
     def label(self) -> str:
-        """The name for people: with the family that runs. (`name` is that of folders, which keep theirs.)"""
+        """The name for output, with the family that is used. (`name` is for folders, whose names do not change.)"""
         transform = f"-{self.family}" if "st" in self.model or "look" in self.model else ""
         return f"{self.data}-{self.distortion}-{self.model}{transform}-seed{self.seed}"
 
@@ -149,7 +151,7 @@ class Run:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Run:
-        """Raises: InputError for a key that is no setting of a run."""
+        """Build a run from its settings. Raises: InputError for an unknown setting."""
         _check.unknown("settings of a run", values, (field.name for field in dataclasses.fields(Run)))
         for field in dataclasses.fields(Run):
             if field.name in values and field.name != "root":
@@ -160,7 +162,7 @@ class Run:
         return Run(**values | {"root": None if root is None else Path(root)})
 
     def differences(self, other: Run) -> dict[str, tuple[object, object]]:
-        """Settings in which the outcomes of two runs differ: name -> (here, there). Data and devices may move."""
+        """Return the settings that change the result and differ: name -> (here, there). Paths and devices may differ."""
         names = [field.name for field in dataclasses.fields(self) if field.name not in MOVABLE]
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

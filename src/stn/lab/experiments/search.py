@@ -1,8 +1,8 @@
-"""Co-localization (Jaderberg et al. 2015, appendix A.2): find the digit that 100 images have in common, without a label.
+"""Co-localization (Jaderberg et al. 2015, appendix A.2): find the digit that 100 images share, without labels.
 
-The paper gives its loss, but neither how the features are trained nor the start of the looks. Ours: features of a CNN that
-has seen digits a little out of place, measured from those of an empty crop; looks that begin at half the image's side and
-shrink to the object's.
+The paper gives its loss, but neither the training of the features nor the first looks. Here the features come from a CNN
+trained on slightly displaced digits, minus the features of an empty crop. Looks start with half the side of the image and
+shrink to the size of the object.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from stn.ops import affine_sample
 from stn.transforms import Attention, Family, MatrixWarp, bounded
 
 _CNN = Run(model="cnn", precision="auto", averaging=0.99, draws=1)
-FEATURES = {  # scene: what the CNN whose features are compared learns from
+FEATURES = {  # scene -> training task of the CNN for the features
     "translated_84": dataclasses.replace(_CNN, distortion="moved", epochs=4),
     "cluttered_84": dataclasses.replace(_CNN, distortion="moved_cluttered", epochs=6),
 }
-EXAMPLES = 500  # digits that say how long codes are
+EXAMPLES = 500  # number of digits for the scale of the codes
 SCENE, RANDOM = 8, 9  # streams of random numbers, beyond those of `experiments.batches`
 
 
@@ -53,8 +53,8 @@ class Search:
     """Peak of one cycle (Adam)."""
     margin: float = 0.5
     shift: int = 10
-    """Pixels, at most, by which each image is moved in a step, digit and all. On 100 images as they are the localization
-    network learns some by heart: 37 to 92 % found among clutter by digit, in place of 86 to 97."""
+    """Largest translation of each image in a step, in pixels. Without it the localization network overfits the 100 images:
+    37 to 92 % found among clutter, by digit, instead of 86 to 97."""
     randoms: int = 2
     """Random crops of each image that its look is compared with in a step."""
     start: float = 0.5
@@ -71,12 +71,12 @@ class Search:
 
     @staticmethod
     def again(row: Row) -> Search:
-        """With this version's steps and rates."""
+        """Return the search with the steps and learning rates of this version."""
         return Search(row["scene"], row["digit"], row["seed"])
 
 
 class Found(NamedTuple):
-    """What a search found."""
+    """The result of a search."""
 
     row: Row
     example: Example  # the images
@@ -84,7 +84,7 @@ class Found(NamedTuple):
 
 
 def codes(scene: str, *, data: str, root: Path | None, runs: Path, download: bool = False) -> Codes:
-    """The features to compare, from a run that is trained first if it is not yet there."""
+    """Return the features to compare, from a run, which is trained first if necessary."""
     run = dataclasses.replace(FEATURES[scene], data=data, root=root, download=download)
     folder = RunFolder(runs / run.name)
     train(run, folder, resume=True)
@@ -95,7 +95,7 @@ def codes(scene: str, *, data: str, root: Path | None, runs: Path, download: boo
 
 
 def find(search: Search, images: Labeled, encoder: Codes) -> Found:
-    """Look for what the first so many images of the class have in common, each placed in the scene once."""
+    """Search for the object in the first images of the class, each placed in the scene once."""
     start = time.perf_counter()
     scene = SCENES[search.scene]
     chosen = (images.labels == search.digit).nonzero()[: search.images, 0]
@@ -116,7 +116,7 @@ def find(search: Search, images: Labeled, encoder: Codes) -> Found:
 
 
 def _look(scale: float) -> Family[MatrixWarp]:
-    """Looks of this size at any place inside the image."""
+    """Draw looks of this size anywhere inside the image."""
     return bounded(Attention(scale=scale), translation=(scale - 1, 1 - scale))
 
 
@@ -146,7 +146,7 @@ def _train(search: Search, layer: SpatialTransformer, images: Tensor, encoder: C
 
 
 def _shifted(images: Tensor, most: int, draws: Generator) -> Tensor:
-    """Each image moved by whole pixels, zeros following."""
+    """Translate each image by whole pixels, filled with zeros."""
     height, width = images.shape[2:]
     theta = torch.eye(2, 3).repeat(len(images), 1, 1)
     theta[:, :, 2] = integers(images, -most, most, draws, 2) * torch.tensor([2 / width, 2 / height])

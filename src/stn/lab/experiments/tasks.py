@@ -1,4 +1,4 @@
-"""Tasks: what a run learns of images, from how its examples are drawn to what counts as an error."""
+"""Tasks of runs: how examples are drawn, the networks, the loss, and the error."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ CLASSES = 200  # of birds
 
 
 def cross_entropy(logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0) -> Tensor:  # ()
-    """Cross-entropy, the mean over all places."""
+    """Return the cross-entropy, mean over all places of a string."""
     return F.cross_entropy(logits.float().movedim(-1, 1), y, label_smoothing=label_smoothing)
 
 
 def ctc(logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0) -> Tensor:  # ()
-    """Labels of no fixed place cannot be smoothed: `Run` refuses it."""
+    """Return the CTC loss. `Run` refuses label smoothing for it."""
     return ctc_loss(logits, y)
 
 
@@ -55,7 +55,7 @@ def most_likely(logits: Tensor) -> Tensor:  # (N, classes), or (N, L, classes) -
 
 
 def parts_found(warp: Warp, boxes: Tensor) -> dict[str, Tensor]:  # (N, K) looks, (N, 2, 4)
-    """both_found: the share of images in which the middle of each digit lies within a look, each in one of its own."""
+    """Return both_found: the share of images in which each digit has its center in a separate look."""
     middle = boxes.unflatten(-1, (2, 2)).mean(dim=-2)  # (N, 2, 2)
     seen = warp.inverse().points(middle.unsqueeze(1).expand(*warp.batch, 2, 2))  # in coordinates of each look
     left, right = (seen.abs() <= 1).all(dim=-1).unbind(dim=-1)  # (N, K)
@@ -65,25 +65,25 @@ def parts_found(warp: Warp, boxes: Tensor) -> dict[str, Tensor]:  # (N, K) looks
 
 
 class Task(NamedTuple):
-    """What `--distortion` names. Logits are (N, classes), or (N, L, classes) along a string."""
+    """A task, selected by `--distortion`. Logits are (N, classes), or (N, L, classes) for strings."""
 
     draw: Draw
     models: tuple[str, ...]
     build: Callable[[str, str], nn.Module]  # from the names of a model and of a transform
     loss: Callable[..., Tensor] = cross_entropy
-    read: Callable[[Tensor], Tensor] = most_likely  # logits -> the answers, as y has them
+    read: Callable[[Tensor], Tensor] = most_likely  # logits -> predictions, in the form of y
     found: Callable[[Warp, Tensor], dict[str, Tensor]] | None = None  # of looks and the digits' boxes
-    still: Draw | None = None  # what is evaluated, where that is not drawn as in training
+    still: Draw | None = None  # evaluated examples, if not drawn as in training
     data: tuple[str, ...] = ("digits", "mnist")  # whose images it takes
     shape: tuple[int, int, int] = (1, 28, 28)  # of one of those
-    family: str | None = None  # what the layer learns, where the run cannot choose it
+    family: str | None = None  # fixed transform family of the task
 
     @property
     def evaluated(self) -> Draw:
         return self.still or self.draw
 
     def wrong(self, logits: Tensor, y: Tensor) -> Tensor:  # (N,) bool
-        """A string is wrong if any of its places is, or it is longer."""
+        """Return the errors. A string is wrong if any place is wrong, or its length."""
         answers, length = self.read(logits).view(len(y), -1), y[:1].numel()
         longer = (answers[:, length:] != NONE).any(dim=1)
         return (answers[:, :length] != y.view(len(y), -1)).any(dim=1) | longer
@@ -125,7 +125,7 @@ def _text(model: str, transform: str) -> nn.Module:
 
 
 def _birds(model: str, transform: str) -> nn.Module:
-    """On 224 pixels, without weights that were trained elsewhere (the paper's had seen ImageNet)."""
+    """Build the network for 224 pixels without pretrained weights (the paper used ImageNet)."""
     if looks := BIRDS[model]:
         return build_parts(CLASSES, CROP, num_looks=looks)
     backbone = small_resnet()

@@ -1,4 +1,4 @@
-"""The training loop: one for all experiments."""
+"""The training loop of all experiments."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ from stn.lab.experiments.workers import end_with_launcher
 from stn.lab.networks.blocks import channels_last, set_dropout
 
 STATE = ("network", "average", "optimizer", "schedule", "film")
-LOOK_EVERY = 10  # steps between two looks at the loss; each waits for the device
+LOOK_EVERY = 10  # steps between reads of the loss, each of which waits for the device
 
 
 class TrainingDiverged(_check.InputError):
-    """The loss is no longer a number."""
+    """The loss is NaN or infinite."""
 
 
 class ProcessLost(_check.InputError):
-    """Another process of a parallel run is no more."""
+    """Another process of a parallel run has ended."""
 
 
 def train(run: Run, folder: RunFolder, *, resume: bool = False, quiet: bool = False) -> list[Row]:
-    """Train, then evaluate on the test set: all rows. With `resume`, go on from the folder's checkpoint if there is one.
+    """Train, evaluate on the test set, and return all rows. `resume` continues from the checkpoint if there is one.
 
     Raises: InputError for a folder in use, data that is missing or damaged; TrainingDiverged.
     """
@@ -78,18 +78,18 @@ def _trained(run: Run, folder: RunFolder, resume: bool, quiet: bool) -> list[Row
     except RuntimeError as error:
         if devices * machines == 1 or not process_lost(error):
             raise
-        rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")  # the process group may never have come to be
+        rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")  # the process group may not exist
         raise ProcessLost(
-            f"process {rank} of {devices * machines} lost another one, and ends. What {folder.path} holds is kept: the same "
-            "command with --resume goes on from there"
+            f"process {rank} of {devices * machines} lost contact with another one and exits. The files in {folder.path} "
+            "are kept; the same command with --resume continues from there"
         ) from error
 
 
 def _begun(run: Run, folder: RunFolder, fabric: Fabric, resume: bool, until_done: ExitStack) -> Trainer:
-    """A training with all that its folder knows of it. The folder is locked until it is done."""
+    """Return a training with the state of its folder, which is locked until the end."""
     fabric.launch()
     lab_check.divisible("batch_size", run.batch_size, fabric.world_size)
-    with fabric.rank_zero_first():  # one process downloads what is missing, and makes the folder
+    with fabric.rank_zero_first():  # one process downloads missing files and creates the folder
         if fabric.is_global_zero:
             folder.check(run, resume=resume)
         data = load(run.data, run.root, download=run.download)
@@ -104,7 +104,7 @@ def _begun(run: Run, folder: RunFolder, fabric: Fabric, resume: bool, until_done
 
 
 class Trainer:
-    """One training: the network, its optimizer and schedule, how far they are, and the rows so far."""
+    """One training: the network, its optimizer and schedule, the progress, and the rows so far."""
 
     def __init__(self, run: Run, folder: RunFolder, fabric: Fabric, data: Splits) -> None:
         self.run, self.folder, self.fabric = run, folder, fabric
@@ -113,7 +113,8 @@ class Trainer:
         self.copies = COPIES[run.data]
         self.steps = steps_per_epoch(self.data.train, batch_size=run.batch_size, copies=self.copies)
         torch.manual_seed(run.seed)
-        # Channels last: 1.4 times as fast a step on a CPU. torch.compile: 0.8 times, after most of a minute.
+        # Channels-last memory makes a step 1.4 times as fast on a CPU; torch.compile 0.8 times, after compiling for a
+        # minute.
         network = self.task.build(run.model, run.transform)
         set_dropout(network, run.dropout)
         channels_last(network)
@@ -164,12 +165,12 @@ class Trainer:
         spent = time.perf_counter() - start
         self.seconds += spent
         self.training["images_per_second"] = round(self.steps * self.run.batch_size / spent, 1)
-        if self.watch.layers:  # each process's loss is the mean over its part: its gradients are too large by their number
+        if self.watch.layers:  # gradients of a process are of the mean over its part
             square = self._over_processes(self.watch.squares) / (self.steps * self.fabric.world_size)
             self.training["theta_gradient"] = square.sqrt().item()
 
     def _step(self, example: Example) -> Tensor:
-        """One step of the optimizer. Returns the loss and the share of wrong answers before it, unread: (2,)."""
+        """Take one step of the optimizer. Returns the loss and the share of errors before it, as a tensor (2,)."""
         run = self.run
         logits = self.model(example.x)
         loss = self.task.loss(logits.float(), example.y, label_smoothing=run.label_smoothing)
@@ -184,24 +185,24 @@ class Trainer:
         return torch.stack([loss.detach(), self.task.wrong(logits.detach(), example.y).float().mean()])
 
     def _follow(self) -> None:
-        """average <- average + (1 - averaging) (network - average); at first faster, to forget the untrained weights."""
+        """Update average <- average + (1 - averaging) (network - average), at first faster, to forget untrained weights."""
         step = self.schedule.last_epoch
         self.average.multi_avg_fn = get_ema_multi_avg_fn(min(self.run.averaging, (1 + step) / (10 + step)))
         self.average.update_parameters(self.network)
 
     def _film(self, step: int) -> None:
-        """After this step of the epoch."""
+        """Update the film after this step of the epoch."""
         if step or not self.epoch:
             self.film.shoot(self.epoch * self.steps + step, steps=self.steps, epochs=self.run.epochs)
 
     def _over_processes(self, value: Tensor) -> Tensor:
-        """The mean, as a new tensor: Fabric reduces in place."""
+        """Return the mean over processes as a new tensor, because Fabric reduces in place."""
         mean = self.fabric.all_reduce(value.clone(), reduce_op="mean")
         assert isinstance(mean, Tensor)
         return mean
 
     def _mine(self, example: Example) -> Example:
-        """This process's part of a batch. All draw the whole batch: its images do not depend on how many they are."""
+        """Return the part of a batch for this process. The whole batch does not depend on the number of processes."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         x, y, boxes = example
         return Example(x[rank::world], y[rank::world], None if boxes is None else boxes[rank::world])
@@ -226,7 +227,7 @@ class Trainer:
 
     def _evaluate(self, progress: Progress) -> None:
         measured = self._scores(self._held_out())
-        if not math.isfinite(measured["loss"]):  # weights that are no numbers are not kept
+        if not math.isfinite(measured["loss"]):  # weights that are not finite are not saved
             self._diverged(f"the loss of held-out images became {measured['loss']} in epoch {self.epoch}", self.epoch - 1)
         self._append({"split": "valid"}, measured | self.training)
         self._log_looks()
@@ -242,13 +243,13 @@ class Trainer:
                 logger.experiment.add_image("looks", picture, self.rows[-1]["step"])
 
     def _test(self, progress: Progress, draw: int) -> None:
-        """Every run is tested on the same images, whatever its seed."""
+        """Test on the same images for every seed."""
         batches = evaluation_batches(self.data.test, self.task.evaluated, seed=0, stream=TEST, number=draw)
         self._append({"split": "test", "draw": draw}, self._scores(batches))
         progress.report(self.rows[-1])
 
     def _scores(self, batches: Batches) -> Row:
-        """Of the weights that the run will keep, in full precision: what `stn evaluate` will find."""
+        """Evaluate the saved weights in full precision, like `stn evaluate`."""
         return scores(self.evaluated, self.task, map(self._mine, batches), self.watch_evaluated)
 
     def _append(self, which: Row, measured: Row) -> None:
@@ -270,5 +271,5 @@ class Trainer:
             return
         with self.folder.fitting():
             for name in STATE:
-                getattr(self, name).load_state_dict(state.get(name, {}))  # that of an earlier version has no film
+                getattr(self, name).load_state_dict(state.get(name, {}))  # checkpoints of earlier versions have no film
         self.epoch, self.seconds, self.rows = state["epoch"], state["seconds"], state["rows"]

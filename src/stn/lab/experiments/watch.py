@@ -1,4 +1,4 @@
-"""Watch the transformers of a network: every theta that they predict, its gradient, and whether a look has collapsed."""
+"""Watch the transformers of a network: their thetas, the gradients of theta, and collapsed looks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from stn.lab.experiments.folder import Row
 from stn.nn import AbstractSpatialTransformer, identity_loss, look_diagnostics, off_image_loss
 from stn.transforms import Warp
 
-# Far outside what a look that learns its task ever shows: `results/table1.md` has where those of Table 1 end.
+# Far beyond the values of any look that learns its task; `results/table1.md` has the final values of Table 1.
 MOST_OFF_IMAGE, SCALES, MOST_FOLDS = 0.75, (0.05, 5.0), 0.5
 
 
 class CollapseWarning(UserWarning):
-    """A spatial transformer no longer looks at its image."""
+    """The looks of a spatial transformer have collapsed."""
 
 
 class Watch:
-    """Holds the warps of the network's last forward pass, and adds up the squares of theta's gradients in `squares`."""
+    """Keep the warps of the last forward pass of a network, and sum the squared gradients of theta in `squares`."""
 
     def __init__(self, network: nn.Module) -> None:
         self.layers = [module for module in network.modules() if isinstance(module, AbstractSpatialTransformer)]
@@ -40,7 +40,7 @@ class Watch:
         self.squares = self.squares.to(gradient.device) + gradient.square().sum()
 
     def thetas(self, layer: AbstractSpatialTransformer) -> Tensor:
-        """(S, N, K P): of each step of a layer, which has one unless it is recurrent."""
+        """Return (S, N, K P): one theta per step of a layer; S = 1 unless it is recurrent."""
         return torch.stack(self._thetas[layer])
 
     def warps(self) -> list[Warp]:
@@ -50,7 +50,7 @@ class Watch:
         return [(layer, thetas) for layer, thetas in self._thetas.items() if thetas]
 
     def penalty(self, *, identity: float, off_image: float) -> Tensor | float:
-        """What the regularizers add to the loss of the last forward pass."""
+        """Return the regularization loss of the last forward pass."""
         loss: Tensor | float = 0.0
         for layer, thetas in self._seen() if identity or off_image else []:
             warp = layer.composed_within(thetas)
@@ -58,21 +58,21 @@ class Watch:
         return loss
 
     def diagnostics(self) -> dict[str, Tensor]:
-        """`look_diagnostics` of the last forward pass, the mean over layers; {} for a network without a transformer."""
+        """Return the mean `look_diagnostics` of the last forward pass over layers; {} without a transformer."""
         each = [look_diagnostics(warp) for warp in self.warps()]
         return {key: torch.stack([one[key] for one in each]).mean() for key in (each[0] if each else ())}
 
 
 def collapse(row: Row) -> str | None:
-    """What is wrong with the looks of a row, in words; None if nothing is."""
+    """Return a sentence about the collapsed looks of a row, or None."""
     if "mean_scale" not in row:
         return None
     off, scale, folds = row["off_image_share"], row["mean_scale"], row["fold_share"]
     signs: dict[str, Any] = {
-        f"{100 * off:.0f} % of its samples lie off the image": not off <= MOST_OFF_IMAGE,
-        f"it looks at a patch of {scale:.3g} times the image's side": not scale >= SCALES[0],
-        f"it sees the image {scale:.3g} times reduced": not (scale <= SCALES[1] or math.isnan(scale)),
-        f"{100 * folds:.0f} % of its samples are folded": not folds <= MOST_FOLDS,
+        f"{100 * off:.0f} % of its sampling points lie outside the image": not off <= MOST_OFF_IMAGE,
+        f"its mean scale is {scale:.3g}, a single point": not scale >= SCALES[0],
+        f"its mean scale is {scale:.3g}, many times the image": not (scale <= SCALES[1] or math.isnan(scale)),
+        f"{100 * folds:.0f} % of its sampling points are folded": not folds <= MOST_FOLDS,
         "theta gets no gradient": row.get("theta_gradient", 1) == 0,
     }
     seen = [sign for sign, shown in signs.items() if shown]

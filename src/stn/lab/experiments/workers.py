@@ -1,4 +1,4 @@
-"""Processes that train for another: they end with it, whatever ends it."""
+"""Worker processes of a training: they end with the main process in every case."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
-GRACE = 20  # seconds in which a process that has lost its parent may say so
+GRACE = 20  # seconds for a process without its parent to report this
 
 
 def begin_work() -> None:
-    """In a worker of a pool: its parent alone hears Ctrl-C, and ends it; and it ends if the parent is killed."""
+    """Initialize a worker of a pool: only its parent handles Ctrl-C, and the worker ends with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = parent_process()
@@ -23,11 +23,11 @@ def begin_work() -> None:
 
 def _end_after(sentinel: int) -> None:
     wait([sentinel])
-    os._exit(1)  # as by a kill, which every folder survives
+    os._exit(1)  # like a kill, which every folder survives
 
 
 def end_with_launcher() -> None:
-    """In a process that another one of the same training started: end some seconds after it."""
+    """End this process some seconds after the process that started it."""
     if os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" not in os.environ:
         threading.Thread(target=_end_after_parent, args=(os.getppid(),), daemon=True).start()
 

@@ -1,5 +1,5 @@
-"""Pictures of what the layer does, from tensors and rows. Nothing here trains. One kind of picture a module; these draw
-all that there is to be seen of a run, of several, of a table, and of the sampling kernels."""
+"""Pictures from tensors and rows, without training. Each module draws one kind of picture; these functions draw all
+pictures of a run, of several runs, of a table, and of the interpolation kernels."""
 
 from stn.lab.figures.found import draw_found
 from stn.lab.figures.kernels import draw_kernels

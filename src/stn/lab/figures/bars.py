@@ -19,7 +19,7 @@ TICKS = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12)
 
 
 class Theme(NamedTuple):
-    """The ink of text and lines on a page's ground, which shows through."""
+    """Colors of text and lines on a transparent background."""
 
     suffix: str
     ink: str
@@ -38,7 +38,7 @@ class Comparison(NamedTuple):
 
 
 def speedups(rows: Iterable[Row], rivals: Sequence[str], threads: int = 1) -> dict[str, dict[str, list[float]]]:
-    """suite -> task -> the fastest rival's time over ours, one a case. Cases without a rival are left out."""
+    """Return suite -> task -> speedup over the fastest rival, one per case. Cases without a rival are left out."""
     cases: dict[tuple[str, str, str], dict[str, float]] = {}
     for row in rows:
         if "median_ms" in row and row["threads"] == threads:
@@ -56,7 +56,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def speed(found: Mapping[str, Mapping[str, Sequence[float]]], theme: Theme = LIGHT) -> Figure:
-    """Bars are geometric means over the cases of a suite, dots the cases."""
+    """Draw bars for the geometric means over the cases of a suite, and dots for the cases."""
     figure = Figure(figsize=(WIDTH, 0.55 + 0.3 * sum(map(len, found.values())) + 0.12 * len(found)), layout="constrained")
     ax = figure.subplots()
     labels, place = {}, 0.0
@@ -84,7 +84,7 @@ def speed(found: Mapping[str, Mapping[str, Sequence[float]]], theme: Theme = LIG
 
 
 def accuracy(comparisons: Sequence[Comparison], theme: Theme = LIGHT) -> Figure:
-    """A pair of bars a comparison, in percent."""
+    """Draw a pair of bars per comparison, in percent."""
     figure = Figure(figsize=(WIDTH, 0.7 + 0.55 * len(comparisons)), layout="constrained")
     ax, at = figure.subplots(), np.arange(len(comparisons))
     sides = (("without the layer", -0.2, "#999999"), ("with it", 0.2, COLORS[2]))

@@ -1,4 +1,4 @@
-"""Control points: where they stand in the output, where they look, and how they came there while the layer learned."""
+"""Control points: their places in the output, their sampling positions, and their paths during training."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stn.lab.figures.style import ROOM, WIDTH, bare, color, show
 from stn.transforms import CPAB, Bounded, BSpline, Displacement, Family, MovedCorners, ThinPlateSpline, Velocity, Warp
 from stn.transforms.bspline import BSplineWarp
 
-MOST, FAR = 3, 0.2  # ways are enlarged so often, unless they then go further than this share of the image
+MOST, FAR = 3, 0.2  # magnification of paths, limited to this share of the image
 
 
 def handles(family: Family) -> Tensor | None:
-    """The control points of a 2-D family, in the output, normalized: (P, 2); None if theta moves no points."""
+    """Return the control points of a 2-D family in the output, normalized: (P, 2); None for families without."""
     if isinstance(family, Bounded):
         return handles(family.family)
     if isinstance(family, ThinPlateSpline):
@@ -35,7 +35,7 @@ def handles(family: Family) -> Tensor | None:
 
 
 def moved(warp: Warp, places: Tensor) -> Tensor:  # (P, 2) -> (N, K, P, 2)
-    """Where control points look. Those of a B-spline attract the image to where they go, and are drawn there."""
+    """Return the sampling positions of control points. Those of a B-spline are drawn at their displaced position."""
     if isinstance(warp, BSplineWarp):
         points = places + warp.coefficients.flatten(-3, -2)
     else:
@@ -46,10 +46,10 @@ def moved(warp: Warp, places: Tensor) -> Tensor:  # (P, 2) -> (N, K, P, 2)
 def control_points(
     images: Tensor,  # (N, C, H, W)
     places: Tensor,  # (P, 2) normalized
-    warps: Sequence[Warp],  # of these images, as the layer learned; the last one is drawn
+    warps: Sequence[Warp],  # warps of these images during training; the last one is drawn
 ) -> Figure:
-    """One column an image: the input with the grid of the look and its control points, with lines from where they started;
-    and, if there are several warps, the ways of the points through all of them, enlarged, from dark to light."""
+    """Draw one column per image: the input with the grid of the look, and its control points with lines from their places
+    in the output; with several warps also the magnified paths of the points, from dark to light."""
     size = tuple(images.shape[2:])
     ways = torch.stack([normalized_to_pixel(moved(warp, places), size) for warp in warps])  # (T, N, K, P, 2)
     rows, across = 1 + (len(warps) > 1), WIDTH / len(images)
@@ -79,7 +79,7 @@ def control_points(
 
 
 def _trails(ways: Tensor) -> LineCollection:  # (T, P, 2)
-    """A piece for each step of each point, colored by when it was taken."""
+    """Draw a segment for each step of each point, colored by time."""
     pieces = torch.stack([ways[:-1], ways[1:]], dim=2)  # (T - 1, P, 2, 2)
     when = torch.arange(len(pieces)).repeat_interleave(ways.shape[1])
     trails = LineCollection(list(pieces.flatten(0, 1).numpy()), cmap="viridis", linewidths=1.5)

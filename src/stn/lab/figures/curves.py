@@ -1,4 +1,4 @@
-"""Errors by epoch: of one run, and of several with their spread over seeds."""
+"""Errors by epoch, of one run and of several runs with their range over seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TICKS = (0, 1, 2, 5, 10, 20, 50, 100)
 
 
 def curves(rows: Sequence[Row], name: str) -> Figure:
-    """Training and validation error by epoch, with the test error as a line."""
+    """Draw training and validation error by epoch, with the test error as a line."""
     valid = [row for row in rows if row["split"] == "valid"]
     test = [row["error_percent"] for row in rows if row["split"] == "test"]
     figure = Figure(figsize=(WIDTH, 4), layout="constrained")
@@ -34,9 +34,9 @@ def curves(rows: Sequence[Row], name: str) -> Figure:
 
 
 def errors(groups: Mapping[str, Sequence[Sequence[Row]]]) -> Figure:
-    """Validation error by epoch of groups of runs that differ in their seed alone: the mean, and from the least to the most.
+    """Draw the validation error by epoch of groups of runs that differ only in their seed: the mean and the range.
 
-    At the right each group's test errors, the mean over the draws of every run.
+    The test errors of each group are at the right, the mean over the draws of every run.
     """
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     ax, beside = figure.subplots(1, 2, width_ratios=(4, 1), sharey=True)
@@ -59,7 +59,7 @@ def errors(groups: Mapping[str, Sequence[Sequence[Row]]]) -> Figure:
 
 
 def by_epoch(runs: Sequence[Sequence[Row]]) -> tuple[list[int], np.ndarray]:
-    """The epochs that all runs have come to, and their validation errors: (runs, epochs)."""
+    """Return the epochs that all runs have completed, and their validation errors: (runs, epochs)."""
     found = [{row["epoch"]: row["error_percent"] for row in rows if row["split"] == "valid"} for rows in runs]
     epochs = sorted(set.intersection(*map(set, found)))
     return epochs, np.array([[one[epoch] for epoch in epochs] for one in found]).reshape(len(found), -1)

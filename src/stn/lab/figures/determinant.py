@@ -1,4 +1,4 @@
-"""How much of the input each part of the output covers, and where a warp folds."""
+"""Maps of the determinant of the Jacobian: the covered area, and folds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stn.lab.figures.style import ROOM, WIDTH, WRONG, bare, show
 from stn.transforms import Warp
 
 SIDE = 64  # points along the longer axis of a map
-MOST = 1.0  # areas from 2^-MOST to 2^MOST times are told apart
+MOST = 1.0  # range of the color scale: 2^-MOST to 2^MOST
 
 
 def determinants(images: Tensor, warp: Warp) -> Figure:  # (N, C, H, W)

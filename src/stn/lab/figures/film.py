@@ -1,4 +1,4 @@
-"""The looks while they are learned, as a moving picture."""
+"""The film of the looks during training."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from stn.lab.figures.style import COLORS, DPI, ROOM, WIDTH, color, rgb, show
 
 MOST_FRAMES = 48  # of a long training: a GIF of 800 pixels' width then stays below 2 MB
 RATE = 8  # frames a second
-PAUSES = {0: 1000, -1: 3000}  # milliseconds that the first and the last frame stand
+PAUSES = {0: 1000, -1: 3000}  # milliseconds of the first and the last frame
 SHADES = 256  # colors of a GIF, the same in all of its frames
 
 
 def film(images: Tensor, scenes: Sequence[Scene], rows: Sequence[Row] = ()) -> Iterator[np.ndarray]:
-    """Frames (H, W, 3) uint8: the images (N, C, H, W) with the looks' edges and grids, what they show, and the validation
-    error of the rows so far."""
+    """Yield frames (H, W, 3) uint8: the images (N, C, H, W) with the edges and grids of the looks, the looks, and the
+    validation error so far."""
     scenes = thinned(scenes)
     figure, axes, below = _stage(images, scenes[0])
     canvas, size = FigureCanvasAgg(figure), tuple(images.shape[2:])
@@ -57,14 +57,14 @@ def film(images: Tensor, scenes: Sequence[Scene], rows: Sequence[Row] = ()) -> I
 
 
 def thinned(scenes: Sequence[Scene], most: int = MOST_FRAMES) -> list[Scene]:
-    """At most so many, spread evenly over the frames, the first and the last among them."""
+    """Return at most so many frames, evenly spaced, including the first and the last."""
     if len(scenes) <= most:
         return list(scenes)
     return [scenes[int(i)] for i in torch.linspace(0, len(scenes) - 1, most).round()]
 
 
 def _stage(images: Tensor, scene: Scene) -> tuple[Figure, np.ndarray, Axes]:
-    """Axes placed once: to lay them out anew for each frame would take most of the time, and let them tremble."""
+    """Axes with a fixed layout; a new layout per frame would be slow and unsteady."""
     (n, looks), ratio = scene.outputs.shape[:2], images.shape[2] / images.shape[3]
     gap, left, foot = 0.06, 0.55, 0.95  # inches
     across = (WIDTH - left - gap * n) / n
@@ -96,7 +96,7 @@ def _error_line(ax: Axes, valid: Sequence[Row], last: int) -> None:
 
 
 def save_gif(frames: Sequence[np.ndarray], path: Path) -> Path:
-    """Through one palette for all frames, so that what stands still does not flicker."""
+    """Save with one palette for all frames, so that static parts do not flicker."""
     pictures = [Image.fromarray(frame) for frame in frames]
     some = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)]))
     palette = some.quantize(SHADES, Image.Quantize.MAXCOVERAGE)  # the default leaves out colors that are rare
@@ -110,7 +110,7 @@ def save_gif(frames: Sequence[np.ndarray], path: Path) -> Path:
 
 
 def save_mp4(frames: Sequence[np.ndarray], path: Path) -> Path | None:
-    """By ffmpeg; None where there is none, or it cannot."""
+    """Save with ffmpeg; None if it is missing or fails."""
     program = shutil.which("ffmpeg")
     if program is None:
         return None
@@ -133,6 +133,6 @@ def save_mp4(frames: Sequence[np.ndarray], path: Path) -> Path | None:
 
 
 def _times(i: int, count: int) -> int:
-    """How often a video repeats a frame, where a GIF says how long it stands."""
+    """Return how often a video repeats each frame, to match the durations of the GIF."""
     pause = PAUSES.get(i, PAUSES.get(i - count, 0))
     return max(1, pause * RATE // 1000)

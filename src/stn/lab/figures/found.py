@@ -1,4 +1,4 @@
-"""What co-localization found: of each digit some images, the digit's own frame, and the look."""
+"""Results of co-localization: some images of each digit, the frame of the digit, and the look."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stn.lab.tables.colocalization import found_in, found_name
 
 
 def draw_found(runs: Path, out: Path, *, each: int = 2) -> Path | None:
-    """A column a digit, for each scene `each` images: the frame dashed, the look solid. Of the searches of seed 0 whose
-    files are below `runs`; None if there is none."""
+    """Draw one column per digit and `each` images per scene, with the frame dashed and the look solid, for the searches of
+    seed 0 below `runs`; None if there are none."""
     shown = {s: [runs / found_name(Search(s, digit)) for digit in range(10)] for s in FEATURES}
     scenes = [scene for scene, files in shown.items() if any(file.exists() for file in files)]
     if not scenes:

@@ -1,4 +1,4 @@
-"""Which pixels a sample reads, and with what weights: asked of the operators, as the derivative of a sample by its image."""
+"""The weights of pixels in a sample, computed with the operators as the derivative of a sample in its image."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from stn.lab.figures.film import save_gif
 from stn.lab.figures.style import DPI, WIDTH, save
 from stn.ops import affine_sample
 
-SIDE = 65  # pixels of the image: its edges are out of reach even of the B-spline's prefilter
-SEEN = 4  # pixels shown each way from the middle one
-SHRUNK = 3  # pixels of the input a pixel of the output, where the look shrinks
+SIDE = 65  # pixels of the image, whose edges have no influence even through the prefilter of the B-spline
+SEEN = 4  # pixels shown on each side of the middle one
+SHRUNK = 3  # input pixels per output pixel, for a look that downscales
 PANELS: dict[str, dict[str, Any]] = {
     "nearest": {"mode": "nearest"},
     "bilinear": {"mode": "bilinear"},
@@ -35,7 +35,7 @@ TURN = 32  # frames of the moving picture
 
 
 def weights(point: tuple[float, float], *, shrunk: float = 1.0, **options: Any) -> Tensor:  # (SIDE, SIDE)
-    """Of each pixel in a sample `point` (x, y) pixels from the image's middle; its neighbors lie `shrunk` pixels off."""
+    """Return the weight of each pixel in a sample at `point` (x, y) pixels from the center, with samples `shrunk` apart."""
     image = torch.zeros(1, 1, SIDE, SIDE, requires_grad=True)
     scale = 3 * shrunk / SIDE
     theta = torch.tensor([[scale, 0, 2 * point[0] / SIDE], [0, scale, 2 * point[1] / SIDE]])
@@ -44,7 +44,7 @@ def weights(point: tuple[float, float], *, shrunk: float = 1.0, **options: Any) 
 
 
 def kernels(points: Sequence[tuple[float, float]] = POINTS) -> Figure:
-    """One column a kernel, one row a point, marked by a ring: what each pixel weighs there."""
+    """Draw the weight of each pixel: one column per kernel, one row per point, marked by a ring."""
     columns = len(PANELS)
     figure = Figure(figsize=(WIDTH, (len(points) + 0.35) * WIDTH / columns + 0.45), layout="constrained")
     axes = figure.subplots(len(points), columns, squeeze=False)
@@ -62,13 +62,13 @@ def kernels(points: Sequence[tuple[float, float]] = POINTS) -> Figure:
 
 
 def _panel(ax: Axes, weight: Tensor, point: tuple[float, float]) -> None:
-    """Colors follow the root of a weight, or the outer ones would not be seen beside the largest."""
+    """Color by the root of a weight, so that small weights are visible."""
     middle = SIDE // 2
     seen = weight[middle - SEEN : middle + SEEN + 1, middle - SEEN : middle + SEEN + 1]
     root = seen.sign() * seen.abs().sqrt()
     reach = SEEN + 0.5
     ax.imshow(root.numpy(), cmap="PuOr", vmin=-1, vmax=1, extent=(-reach, reach, reach, -reach))
-    for edge, thick in (("black", 2.4), ("white", 1.0)):  # to be seen on any color
+    for edge, thick in (("black", 2.4), ("white", 1.0)):  # visible on any color
         ax.plot(*point, "o", markersize=6, markerfacecolor="none", markeredgecolor=edge, markeredgewidth=thick)
     edges = np.arange(-SEEN, SEEN) + 0.5
     ax.set(xticks=[], yticks=[])
@@ -77,7 +77,7 @@ def _panel(ax: Axes, weight: Tensor, point: tuple[float, float]) -> None:
 
 
 def kernels_in_motion() -> Iterator[np.ndarray]:
-    """Frames of the same panels while the point goes once around the middle pixel."""
+    """Yield frames of the same panels while the point moves once around the middle pixel."""
     columns = len(PANELS)
     figure = Figure(figsize=(WIDTH, WIDTH / columns + 0.5), dpi=DPI, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots(1, columns)
@@ -93,5 +93,5 @@ def kernels_in_motion() -> Iterator[np.ndarray]:
 
 
 def draw_kernels(out: Path) -> list[Path]:
-    """kernels.png and kernels.gif in this folder."""
+    """Write kernels.png and kernels.gif to this folder."""
     return [save(kernels(), out / "kernels.png"), save_gif(list(kernels_in_motion()), out / "kernels.gif")]

@@ -1,4 +1,4 @@
-"""Lines of the output, and where a warp takes them in the input."""
+"""Lines of the output, mapped to the input by a warp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINE = 33  # points along a drawn line, which a spline may bend
 
 
 def outline(warp: Warp, size: Sequence[int]) -> Tensor:
-    """The edges of the look, in pixels of an input of this size: (N, K, 4, FINE, 2)."""
+    """Return the edges of the look, in pixels of an input of this size: (N, K, 4, FINE, 2)."""
     return bent(warp, border(FINE), size)
 
 
@@ -42,7 +42,7 @@ def mesh(warp: Warp, size: Sequence[int], lines: int = 8) -> Tensor:
 
 
 def bent(warp: Warp, lines: Tensor, size: Sequence[int]) -> Tensor:
-    """Where the warp takes lines (L, P, 2) of the output, in input pixels: (N, K, L, P, 2)."""
+    """Map lines (L, P, 2) of the output to input pixels: (N, K, L, P, 2)."""
     points = warp.points(lines.flatten(0, 1))  # (N[, K], L P, 2)
     if points.ndim == 3:
         points = points.unsqueeze(1)
@@ -50,7 +50,7 @@ def bent(warp: Warp, lines: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def draw(ax: Axes, lines: Tensor, width: float, *, tint: float = 0.0) -> None:
-    """Lines (K, L, P, 2) of K looks, each in its color; `tint` fills what they enclose, taken as one closed line."""
+    """Draw lines (K, L, P, 2) of K looks, one color per look; `tint` fills the enclosed area."""
     for k, look in enumerate(lines):
         ax.plot(*look.permute(2, 1, 0).numpy(), color=color(k), linewidth=width, solid_capstyle="round")
         if tint:

@@ -1,4 +1,4 @@
-"""Where the layer looks, and what it hands on."""
+"""The looks of the layer, and its outputs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def looks(
     outputs: Tensor,  # (N, C, h, w), or (N, K, C, h, w)
     titles: Sequence[str],
     *,
-    wrong: Sequence[bool] = (),  # whose title stands out
+    wrong: Sequence[bool] = (),  # images with a highlighted title
 ) -> Figure:
-    """One column an image: the input with the outline of the look, the input with its grid, what the layer returned.
+    """Draw one column per image: the input with the outline of the look, the input with its grid, the output.
 
-    The looks of K transforms lie over one another in their colors, and their outputs stand below one another.
+    K looks are drawn over one another in different colors, and their outputs below one another.
     """
     outputs = outputs if outputs.ndim == 5 else outputs.unsqueeze(1)
     size, shown = tuple(images.shape[2:]), outputs.shape[1]

@@ -1,4 +1,4 @@
-"""Mean images before and after the layer: what it makes alike becomes sharp."""
+"""Mean images before and after the layer: aligned images have a sharp mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stn.lab.figures.style import WIDTH, bare, show
 
-MOST = 10  # classes with a column of their own
+MOST = 10  # classes with separate columns
 
 
 def means(
@@ -15,9 +15,9 @@ def means(
     outputs: Tensor,  # (N, C, h, w), or (N, K, C, h, w)
     classes: Tensor,  # (N,), or (N, L), which are not told apart
 ) -> Figure:
-    """The mean of all images and of each class, above the mean of what the layer made of them; each as bright as it can.
+    """Draw the mean of all images and of each class, above the mean of the outputs, each scaled to full brightness.
 
-    Digits that come in all positions are a blur; the layer turns them alike, for then one classifier reads them all.
+    Digits in all positions have a blurred mean. The layer aligns them, so the mean of its outputs is sharp.
     """
     outputs = outputs if outputs.ndim == 5 else outputs.unsqueeze(1)
     found = classes.unique().tolist()[:MOST] if classes.ndim == 1 else []

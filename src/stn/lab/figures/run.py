@@ -1,4 +1,4 @@
-"""The pictures of a run, drawn into its folder; and those of several together."""
+"""The pictures of a run, in its folder, and of several runs together."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from stn.lab.figures.style import save
 from stn.nn import AbstractSpatialTransformer
 from stn.transforms import Warp
 
-MANY = 1000  # test images of which means are taken
-MOST = 64  # that a picture shows: of more, none would be seen
+MANY = 1000  # test images for the means
+MOST = 64  # largest number of images in a picture
 
 
 class Seen(NamedTuple):
-    """What a trained layer does with test images."""
+    """Test images, and the looks and outputs of a trained layer."""
 
     images: Tensor  # (N, C, H, W)
     warp: Warp
@@ -47,11 +47,11 @@ def draw_run(
     *,
     count: int = 8,
     to: Path | None = None,  # default: its figures/
-    root: Path | None = None,  # of the data, where it is no longer where the run found it
+    root: Path | None = None,  # folder of the data, if it has moved
     download: bool = False,
 ) -> list[Path]:
-    """Draw a run into its folder: its curves and, if it has a 2-D spatial transformer, what that does with `count` test
-    images, with the mean of many, and what it did while it learned.
+    """Draw a run into its folder: its curves and, if it has a 2-D spatial transformer, its looks at `count` test images,
+    mean images, and the film of the training.
 
     Raises: InputError if the folder is not that of a run, or its data cannot be read.
     """
@@ -77,7 +77,7 @@ def draw_run(
 
 
 def draw_film(folder: RunFolder, to: Path, rows: Sequence[Row]) -> list[Path]:
-    """What the run's film shows: film.gif, film.mp4 where there is ffmpeg, and the motion of control points."""
+    """Draw the film of the run: film.gif, film.mp4 if ffmpeg is installed, and the motion of control points."""
     found = developed(folder)
     if found is None:
         return []
@@ -91,7 +91,7 @@ def draw_film(folder: RunFolder, to: Path, rows: Sequence[Row]) -> list[Path]:
 
 
 def draw_runs(folders: Sequence[RunFolder], out: Path) -> Path:
-    """The validation errors of several runs beside one another; those that differ in their seed alone are one line."""
+    """Draw the validation errors of several runs; runs that differ only in their seed form one line."""
     groups: dict[str, list[list[Row]]] = {}
     for folder in folders:
         groups.setdefault(_group(folder.run(), [other.run() for other in folders]), []).append(folder.told())
@@ -105,13 +105,13 @@ def see(network: nn.Module, layer: AbstractSpatialTransformer, task: Task, x: Te
 
 
 def bends(warp: Warp) -> bool:
-    """Whether it covers more of the image in some places of its output than in others, as no affine map does."""
+    """Return True if the covered area varies over the output, unlike for affine maps."""
     area = warp.jacobian_determinant((8, 8))
     return bool((area.amax(dim=(-2, -1)) - area.amin(dim=(-2, -1))).max() > 1e-3)
 
 
 def _group(run: Run, others: Sequence[Run]) -> str:
-    """The run's name without its seed, and what else sets it apart from others of that name."""
+    """Return the name of the run without its seed, and its other differing settings."""
     name = run.label.rsplit("-seed", 1)[0]
     same = [other for other in others if other.label.rsplit("-seed", 1)[0] == name]
     apart = sorted({key for other in same for key in run.differences(other)} - {"seed"})
@@ -119,5 +119,5 @@ def _group(run: Run, others: Sequence[Run]) -> str:
 
 
 def _read(classes: Tensor) -> str:
-    """A class, or the digits of a string."""
+    """Format a class, or the digits of a string."""
     return str(classes.item()) if classes.ndim == 0 else "".join(str(c) for c in classes.tolist() if c != NONE)

@@ -1,4 +1,4 @@
-"""What all pictures share: colors that everybody can tell apart, bare axes, and how an image is shown."""
+"""Common style of the pictures: colors safe for color-blind readers, bare axes, and images."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 
 from stn.io.files import write_atomically
 
-# Okabe & Ito 2008, those that stand out from black and from white first. One a look, or a run.
+# Okabe & Ito 2008, first those visible on black and on white. One per look, or run.
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442")
 WRONG = "#d55e00"
-WIDTH, DPI = 8.0, 100  # inches, and their pixels: as wide as a page shows a picture
-ROOM = 0.15  # around an image, for looks that leave it, as a share of it
-CHANNELS = torch.tensor([[1.0, 1.0, 1.0], [0.25, 0.55, 1.0]])  # what two channels look like in one picture: white and blue
+WIDTH, DPI = 8.0, 100  # inches and pixels per inch, for the width of a page
+ROOM = 0.15  # margin around an image, as a share of it, for looks that leave it
+CHANNELS = torch.tensor([[1.0, 1.0, 1.0], [0.25, 0.55, 1.0]])  # colors of two channels in one picture: white and blue
 
 
 def bare(rows: int, columns: int, *, width: float = WIDTH, height: float) -> tuple[Figure, np.ndarray]:
-    """A figure of axes without ticks: (rows, columns) of them."""
+    """Return a figure with (rows, columns) axes without ticks."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
@@ -34,7 +34,7 @@ def color(k: int) -> str:
 
 
 def rgb(image: Tensor) -> np.ndarray:  # (C, H, W) -> (H, W, 3)
-    """One channel is grey, two are white and blue, three are colors; of more, the brightest is seen."""
+    """Return a picture: one channel in gray, two in white and blue, three as colors, more as their maximum."""
     if len(image) == 2:
         mixed = torch.einsum("chw,cr->hwr", image, CHANNELS.to(image.dtype))
     else:
@@ -45,7 +45,7 @@ def rgb(image: Tensor) -> np.ndarray:  # (C, H, W) -> (H, W, 3)
 
 
 def show(ax: Axes, image: Tensor, *, room: float = 0.0) -> None:
-    """An image (C, H, W) with `room` around it."""
+    """Draw an image (C, H, W) with a margin of `room`."""
     height, width = image.shape[1:]
     ax.imshow(rgb(image))
     ax.set_xlim(-room * width - 0.5, (1 + room) * width - 0.5)

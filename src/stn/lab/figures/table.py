@@ -1,4 +1,4 @@
-"""The picture of a reproduced table: what its runs look at."""
+"""The picture of a reproduced table: the looks of its runs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from stn.lab.tables import Table
 
 
 def draw_table(table: Table, runs: Path, out: Path) -> Path | None:
-    """The paper's figure: for each family two rows (input with the look, output), for each distortion some test digits.
+    """Draw two rows per family (input with the look, output) and some test digits per distortion, as in the paper.
 
-    It shows the runs of seed 0 below `runs` that have a checkpoint; None if there is none.
+    It shows the runs of seed 0 below `runs` with a checkpoint; None if there are none.
     """
     pictured = [cell for cell in table.cells if cell.run.model in table.pictured]
     shown = [cell for cell in pictured if RunFolder(runs / cell.run.name).checkpoint.exists()]
@@ -50,8 +50,8 @@ def draw_table(table: Table, runs: Path, out: Path) -> Path | None:
 
 
 def _seen(folder: RunFolder, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Test images of a run, the outline of the look at each, in pixels, and what the look returned. Volumes are seen along
-    their depth, the brightest voxels of all."""
+    """Return test images of a run, the outlines of the looks in pixels, and the outputs. Volumes are projected along their
+    depth by the maximum."""
     run, network = folder.run(), trained_network(folder)
     test = load(run.data, run.root).test[:count]
     x, *_ = next(evaluation_batches(test, TASKS[run.distortion].evaluated, seed=0, stream=TEST))

@@ -1,4 +1,4 @@
-"""The networks of the paper's experiments, as builders."""
+"""Builders of the networks of the paper."""
 
 from stn.lab.networks.addition import ADDITION_MODELS, build_addition
 from stn.lab.networks.alignment import ALIGNMENT_MODELS, build_alignment

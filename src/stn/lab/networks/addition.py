@@ -1,5 +1,5 @@
 """The paper's networks for MNIST addition (Jaderberg et al. 2015, appendix A.1): each of the two channels holds a digit,
-distorted on its own; the class is their sum. About 400 k parameters each, as in Table 1; the norms are ours.
+distorted independently; the class is their sum. About 400 k parameters each, as in Table 1; the norms are additions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def build_addition(model: str, transform: str | Family = "affine") -> nn.Sequent
     looks, plan = LOOKS[model], PLANS[SIDE]
     if not looks:
         return fully_connected(CHANNELS * SIDE**2, SUMS, BUDGET)
-    # A sum is learned slowly. Before there is a gradient worth the name, four in five units without a norm have died.
+    # A sum is learned slowly. Without a norm, 80 % of the units die before there is a useful gradient.
     width = 20 * looks
     localization = DigitLocalization((CHANNELS, SIDE, SIDE), channels=width, features=width, norm=True)
     transformer = SpatialTransformer(localization, transform, (plan.look, plan.look), num_transforms=looks)

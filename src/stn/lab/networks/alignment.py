@@ -1,9 +1,8 @@
 """Networks that align before they classify, in one step or in several (Lin & Lucey 2017, section 5.1).
 
-They are as small as the source's, about 39 k parameters, and no batch norm helps the localization: with Table 1's networks
-one step is as good as four (1.65 and 1.57 % of errors of 28x28 pixels), for it then aligns all that can be aligned. As in
-the source, alignment in steps may go out from a part of a larger image and sample that, where a plain transformer has lost
-what lies outside.
+They have the size of those in the source, about 39 k parameters, and no batch norm in the localization network: with the
+networks of Table 1 one step is as good as four (1.65 and 1.57 % errors at 28x28 pixels). As in the source, alignment in
+steps may start from a part of a larger image and sample the larger image; a plain transformer has lost the outer part.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ def build_alignment(
 ) -> nn.Sequential:
     """One of ALIGNMENT_MODELS for images (N, 1, 28, 28): -> logits (N, num_classes).
 
-    All but cnn begin with `.transformer`, whose localization network sees the look before each step; one step is the plain
-    spatial transformer. They have the same localization network and classifier, whatever the number of steps.
+    All except cnn begin with `.transformer`, whose localization network reads the look before each step; one step is the
+    plain spatial transformer. The localization network and the classifier are the same for any number of steps.
     side: of larger images, for ic-stn-1, ic-stn-2 and ic-stn-4. The first look is the 28x28 pixels in the middle.
 
     Raises: InputError, which names the argument.
@@ -52,7 +51,7 @@ def build_alignment(
 
 
 def localization() -> nn.Sequential:
-    """The source's: convolutions 7x7 of 4 and 8 channels, one pooling, one dense layer. (N, 1, 28, 28) -> (N, FEATURES)."""
+    """The one of the source: 7x7 convolutions of 4 and 8 channels, one pooling, one dense layer: (N, FEATURES)."""
     convolutions = nn.Conv2d(1, 4, 7), nn.ReLU(), nn.Conv2d(4, 8, 7), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
     return nn.Sequential(*convolutions, nn.Linear(8 * ((SIDE - 12) // 2) ** 2, FEATURES), nn.ReLU())
 
@@ -64,7 +63,7 @@ def classifier(num_classes: int, budget: int, width: int = 8) -> nn.Sequential:
 
 
 def deep_classifier(num_classes: int, budget: int) -> nn.Sequential:
-    """The source's for images that nothing aligns: convolutions 3x3 of 3, 6, 9 and 12 channels, one pooling after two."""
+    """The one of the source without alignment: convolutions 3x3 of 3, 6, 9 and 12 channels, one pooling after two."""
     widths = (1, 3, 6, 9, 12)
     body: list[nn.Module] = [convolution(b, a, 3, padded=False) for b, a in pairwise(widths)]
     body.insert(2, nn.MaxPool2d(2))

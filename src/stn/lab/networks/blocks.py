@@ -1,4 +1,4 @@
-"""What the networks are made of: a convolution or a dense layer, batch norm, ReLU, and dropout that a run switches on."""
+"""Blocks of the networks: a convolution or a dense layer, batch norm, ReLU, and optional dropout."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def dense(before: int, after: int) -> nn.Sequential:
 
 
 def set_dropout(network: nn.Module, share: float) -> None:
-    """Let all of a network's dropout layers leave out this share of their units."""
+    """Set the probability of all dropout layers of a network."""
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
 
 
 def channels_last(network: Module) -> Module:
-    """The same network; the weights of its convolutions lie as those of images in torch.channels_last do.
+    """Return the network with the weights of its convolutions in channels-last memory.
 
-    Those of one channel, too: they have that order already, but torch goes by the strides, of which it takes the usual ones
-    for the other order. The first maps would be so laid out; the step of Table 1's CNN takes twice as long then.
+    This includes weights of one channel: both layouts are equal, but torch decides by the strides, and the usual strides
+    would give the first feature maps the other layout. A step of the CNN of Table 1 would take twice as long.
     """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for weight in network.parameters():
@@ -52,7 +52,7 @@ def channels_last(network: Module) -> Module:
 
 
 def fully_connected(in_features: int, num_classes: int, budget: int) -> nn.Sequential:
-    """Two hidden layers, as wide as so many parameters allow: h^2 + h (in_features + 4 + num_classes) + num_classes."""
+    """Return two hidden layers of the largest possible width: h^2 + h (in_features + 4 + num_classes) + num_classes."""
     b = in_features + 4 + num_classes
     width = int((math.sqrt(b * b + 4 * (budget - num_classes)) - b) / 2)
     hidden = dense(in_features, width), dense(width, width)

@@ -1,6 +1,6 @@
-"""Finding what images have in common, without labels (Jaderberg et al. 2015, appendix A.2).
+"""Finding the object that images share, without labels (Jaderberg et al. 2015, appendix A.2).
 
-A crop of one image should look more like the crop of another one than like a random crop of the same.
+A crop of one image should be more similar to the crop of another image than to a random crop of the same image.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def build_colocalizer(
 ) -> SpatialTransformer:
     """The transformer that finds the object: (N, 1, side, side) -> its crop (N, 1, 28, 28).
 
-    Localization: convolution of 8 channels 9x9 by steps of 4, pool 2, two dense layers of 8. Batch norm is ours:
-    without it so few units died in training. At the start the crop is the whole image, reduced.
+    Localization: convolution of 8 channels 9x9 by steps of 4, pool 2, two dense layers of 8. Batch norm is an
+    addition that keeps units alive. The first crop is the whole image, reduced.
     options: of the sampling, as in SpatialTransformer.
 
     Raises: InputError, which names the argument.
@@ -55,7 +55,7 @@ def triplet_loss(
 ) -> Tensor:  # ()
     """The mean of max(0, |crop - other|^2 - |crop - random|^2 + margin): 0 where the other is nearer by the margin.
 
-    torch's `triplet_margin_loss` has distances in place of their squares.
+    `triplet_margin_loss` of torch uses distances instead of their squares.
     Source: Jaderberg et al. 2015, appendix A.2.
     """
     near, far = ((crop - features).square().sum(dim=-1) for features in (other, random))
@@ -69,8 +69,8 @@ def similarity_triplet_loss(
     margin: float = 0.5,
 ) -> Tensor:  # ()
     """The mean of max(0, <crop, random> - <crop, other> + margin) over all pairs of an image and another one, <crop, random>
-    averaged over K: `triplet_loss` without the squares of the norms, of which |other|^2 draws all crops to where there is
-    nothing. With codes that are 0 for an empty crop (`Codes`), empty crops cost the margin: there is no reward in them.
+    averaged over K: `triplet_loss` without the squared norms, because |other|^2 attracts all crops to empty places.
+    With codes that are 0 for an empty crop (`Codes`), an empty crop costs the margin and gives no advantage.
     """
     apart = (crops.unsqueeze(1) * random).sum(dim=-1).mean(dim=1)  # (N,)
     cost = (apart[:, None] - crops @ crops.T + margin).clamp_min(0)
@@ -78,7 +78,7 @@ def similarity_triplet_loss(
 
 
 class Codes(nn.Module):
-    """Features measured from those of an empty crop, in units of their usual length: (N, 1, 28, 28) -> (N, F).
+    """Features minus the features of an empty crop, scaled to a mean square length of 1: (N, 1, 28, 28) -> (N, F).
 
     features: a trained network without its classifier; it is not trained further. images: (M, 1, 28, 28) objects, whose
     codes have a mean square length of 1.
@@ -99,13 +99,13 @@ class Codes(nn.Module):
 
 
 def random_places(count: int, looks: int, scale: float, generator: Generator) -> Tensor:  # (count, looks, 2)
-    """Translations of crops of this share of the image's side, anywhere inside. Drawn on the generator's device."""
+    """Draw translations of crops of this scale inside the image, on the device of the generator."""
     draw = torch.rand(count, looks, 2, generator=generator, device=generator.device)
     return (2 * draw - 1) * max(0.0, 1 - scale)
 
 
 def boxes_of(warp: MatrixWarp) -> Tensor:  # (N[, K], 4)
-    """The smallest upright boxes around the looks of a batch: (left, top, right, bottom), normalized."""
+    """Return the bounding boxes of the looks of a batch: (left, top, right, bottom), normalized."""
     corners = torch.tensor(
         [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]], dtype=warp.working_dtype, device=warp.device
     )
@@ -114,7 +114,7 @@ def boxes_of(warp: MatrixWarp) -> Tensor:  # (N[, K], 4)
 
 
 def box_iou(boxes: Tensor, others: Tensor) -> Tensor:  # (.., 4), (.., 4) -> (..)
-    """Intersection over union of each box with its fellow: (left, top, right, bottom) in any one unit; 0 for two points.
+    """Return the intersection over union of pairs of boxes (left, top, right, bottom) in the same unit; 0 for two points.
 
     Raises: InputError, which names the argument.
     """

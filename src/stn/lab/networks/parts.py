@@ -1,4 +1,4 @@
-"""Looks in parallel, one for each part of an object (Jaderberg et al. 2015, section 4.3): birds, or two digits far apart."""
+"""Parallel looks, one per part of an object (Jaderberg et al. 2015, section 4.3): birds, or two digits far apart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HIDDEN = 128  # of the localization network
 
 
 class PartsNetwork(nn.Module):
-    """K looks, one backbone for all, their features joined, one linear classifier: (N, C, H, W) -> (N, num_classes).
+    """K looks, one shared backbone, concatenated features, one linear classifier: (N, C, H, W) -> (N, num_classes).
 
     transformer: its looks are (N, K, C, S, S). backbone: (N, C, S, S) -> (N, F), or maps (N, F, h, w), which are averaged.
     `forward(x, return_warp=True)` returns the warp of the looks too.
@@ -49,12 +49,12 @@ def build_parts(
     channels: int = 3,
     backbone: nn.Module | None = None,
 ) -> PartsNetwork:
-    """K looks at images (N, channels, side, side), each a share `scale` of the image's side, side / 2 pixels unless `look`
-    says otherwise. They tile the image at the start, and one localization network predicts where they go: a backbone of
-    its own on the image reduced to the look's size, 1x1 convolution and dense layer of 128.
+    """Build a network with K looks at images (N, channels, side, side). Each look covers a share `scale` of the side, with
+    side / 2 pixels unless `look` is given. The first looks tile the image. One localization network predicts them: a
+    separate backbone on the image, reduced to the size of a look, a 1x1 convolution and a dense layer of 128.
 
     backbone: any module (N, channels, look, look) -> maps (N, F, h, w), or (N, F), such as one of torchvision's or timm's
-    without its classifier; pretrained weights are the localization network's start too, which is a copy. None: ours.
+    without its classifier; pretrained weights also initialize the localization network, which is a copy. None: ours.
 
     Raises: InputError, which names the argument. Source: Jaderberg et al. 2015, section 4.3 and appendix A.5.
     """
@@ -73,7 +73,7 @@ def build_parts(
 
 
 def tile_centers(num_looks: int, scale: float) -> Tensor:  # (K, 2)
-    """Where to put K looks of this share of the image, row by row, from edge to edge: four of a half cover it exactly."""
+    """Return the centers of K looks of this scale, row by row, from edge to edge; four looks of one half tile the image."""
     columns = math.ceil(math.sqrt(num_looks))
     rows = [min(columns, num_looks - start) for start in range(0, num_looks, columns)]
     centers = [(x, y) for y, count in zip(_spread(len(rows)), rows, strict=True) for x in _spread(count)]
@@ -81,12 +81,12 @@ def tile_centers(num_looks: int, scale: float) -> Tensor:  # (K, 2)
 
 
 def _spread(count: int) -> list[float]:
-    """Numbers from -1 to 1; a single one in the middle."""
+    """Return evenly spaced numbers from -1 to 1; 0 for a single one."""
     return [2 * i / (count - 1) - 1 for i in range(count)] if count > 1 else [0.0]
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016): (N, before, H, W) -> (N, after, H / stride, W / stride)."""
+    """Two 3x3 convolutions and a shortcut (He et al. 2016): (N, before, H, W) -> (N, after, H / stride, W / stride)."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def small_resnet(channels: int = 3) -> nn.Sequential:
 
 
 def shape_of(backbone: nn.Module, in_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """Of one image's features."""
+    """Return the shape of the features of one image."""
     shape = tuple(look_at_zeros("backbone", backbone, in_shape).shape[1:])
     if len(shape) not in (1, 3):
         _check.fail(f"backbone must return features (N, F) or (N, F, h, w); got {(1, *shape)}")
@@ -119,9 +119,9 @@ def averaged(features: Tensor) -> Tensor:  # (N, F), or (N, F, h, w) -> (N, F)
 
 
 def _head(shape: tuple[int, ...]) -> list[nn.Module]:
-    """From the backbone's features to HIDDEN ones that still know where things are.
+    """Reduce the features of the backbone to HIDDEN ones that keep positions.
 
-    Batch norm keeps units alive: without it most are dead after an epoch at a rate of 3e-3, and the looks stand still.
+    Without batch norm most units are dead after an epoch at a learning rate of 3e-3, and the looks do not move.
     """
     features, *sides = shape
     reduce = [convolution(features, HIDDEN, 1), nn.Flatten()] if sides else []

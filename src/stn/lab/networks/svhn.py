@@ -1,7 +1,7 @@
 """The paper's networks for house numbers (Jaderberg et al. 2015, section 4.2): a number of up to five digits in one image.
 
-Batch norm after convolutions is ours, and so are the layer norms in the localization networks: without them some units of a
-layer die in the first epoch, or all, and it shows the same window of every image.
+Batch norm after convolutions and the layer norms in the localization networks are additions. Without the layer norms some or
+all units die in the first epoch, and the layer samples the same window of every image.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SVHN_MODELS = ("cnn", "st-cnn-single", "st-cnn-multi")
 CHANNELS = (48, 64, 128, 160, 192, 192, 192, 192)  # of the 5x5 convolutions
 POOLED = (0, 2, 4, 6)  # the convolutions after which the image is halved
 HIDDEN = 3072
-DIGITS, CLASSES = 5, 11  # places of a number; ten digits and the blank behind a shorter one
+DIGITS, CLASSES = 5, 11  # digits of a number; ten classes and the blank after a shorter number
 FEATURES = 32  # of a localization network
-REDUCED = 8  # pixels a side of the map that a localization network of `multi` reads
+REDUCED = 8  # pixels per side of the input of a localization network of `multi`
 
 
 def build_svhn(
@@ -34,7 +34,7 @@ def build_svhn(
     width: float = 1.0,
     dropout: float = 0.5,
 ) -> nn.Sequential:
-    """One of SVHN_MODELS for images (N, channels, side, side): -> logits (N, 5, 11), the digits from left to right.
+    """Build one of SVHN_MODELS: images (N, channels, side, side) -> logits (N, 5, 11), the digits from left to right.
 
     cnn: eight convolutions and two dense layers. st-cnn-single: one transformer of the image before them, with a
     convolutional localization network. st-cnn-multi: a transformer before each of the first four convolutions, three of
@@ -74,18 +74,18 @@ def _localization(channels: int, side: int) -> nn.Sequential:
 
 
 def _reduced_localization(channels: int, side: int) -> nn.Sequential:
-    """Two dense layers of 32 on the averaged map. On the whole one, 49,152 numbers for the second transformer, they would
-    have 1.6 M parameters."""
+    """Two dense layers of 32 on the pooled map. The full map, 49,152 numbers for the second transformer, would need 1.6 M
+    parameters."""
     reduced = min(side, REDUCED)
     pool = nn.AvgPool2d(side // reduced) if side % reduced == 0 else nn.AdaptiveAvgPool2d(reduced)
     return nn.Sequential(pool, PixelByPixel(), *DenseLocalization(channels * reduced**2, (FEATURES, FEATURES), norm=True))
 
 
 class PixelByPixel(nn.Module):
-    """(N, C, H, W) -> (N, H, W, C), which for a map in channels-last memory is a view.
+    """Permute (N, C, H, W) to (N, H, W, C), a view for maps in channels-last memory.
 
-    Flattened as (C, H, W) its gradient comes back in that order, and torch's pooling copies the whole map twice for it: 15
-    of the 18 ms of a localization network's pass on 32 maps of 64x32x32, one thread.
+    If flattened as (C, H, W), its gradient has that order, and the pooling of torch copies the whole map twice: 15 of the
+    18 ms of a pass of a localization network on 32 maps of 64x32x32, one thread.
     """
 
     def forward(self, x: Tensor) -> Tensor:

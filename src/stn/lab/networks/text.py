@@ -55,15 +55,15 @@ class TextRecognizer(nn.Module):
         if x.ndim != 4 or x.shape[2] != SIZE[0] or x.shape[3] < 4:
             _check.fail(f"x must be (N, C, {SIZE[0]}, W) with W >= 4; got {tuple(x.shape)}")
         columns = self.convolutions(x).flatten(1, 2).transpose(1, 2)  # (N, T, rows * channels)
-        with unrounded(x.device):  # many small products, each rounded: slower and worse in bfloat16
+        with unrounded(x.device):  # many small products, which are slower and less accurate in bfloat16
             logits: Tensor = self.regression(self.recurrence(columns.float())[0])
         return logits
 
 
 def ctc_loss(logits: Tensor, strings: Tensor) -> Tensor:  # (N, T, C), (N, L) -> ()
-    """Minus the log probability of the strings however they lie along the line, for each character, in the mean.
+    """Return the CTC loss: minus the log probability of the strings under any alignment, per character, as a mean.
 
-    A string that does not fit into T, with a blank between equal neighbors, adds nothing.
+    A string that does not fit into T, with a blank between equal neighbors, has no influence.
     Source: Graves et al. 2006 (connectionist temporal classification).
     """
     _check_strings(strings, logits)
@@ -74,16 +74,16 @@ def ctc_loss(logits: Tensor, strings: Tensor) -> Tensor:  # (N, T, C), (N, L) ->
 
 
 def greedy_decode(logits: Tensor) -> Tensor:  # (N, T, C) -> (N, T)
-    """The string of the most likely class at each step, repetitions and blanks left out; it ends in blanks."""
+    """Return the most likely class at each step, without repetitions and blanks; the rest is filled with blanks."""
     best, blank = logits.argmax(dim=-1), logits.shape[-1] - 1
     before = F.pad(best[:, :-1], (1, 0), value=blank)
     kept = (best != blank) & (best != before)
-    order = (~kept).int().argsort(dim=1, stable=True)  # what is kept first, in its order
+    order = (~kept).int().argsort(dim=1, stable=True)  # kept characters first, in their order
     return torch.where(kept, best, blank).gather(1, order)
 
 
 def sequence_error(logits: Tensor, strings: Tensor) -> Tensor:  # (N, T, C), (N, L) -> ()
-    """The share of strings that are not read letter by letter as they are."""
+    """Return the share of strings with at least one wrong character."""
     _check_strings(strings, logits)
     read, blank = greedy_decode(logits), logits.shape[-1] - 1
     longest = max(read.shape[1], strings.shape[1])

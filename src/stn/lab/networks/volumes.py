@@ -1,5 +1,5 @@
-"""Volumes (Jaderberg et al. 2015, appendix A.3): a 3-D look turns an object to its view, depth becomes channels, and a 2-D
-network classifies. Batch norm is ours.
+"""Volumes (Jaderberg et al. 2015, appendix A.3): a 3-D look aligns the object, depth becomes channels, and a 2-D
+network classifies. Batch norm is an addition.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from stn.nn import SpatialTransformer
 from stn.transforms import Affine, Family
 
 VOLUME_MODELS = ("cnn", "st-cnn")
-LOOK = 32  # voxels a side of what is classified
+LOOK = 32  # voxels per side of the input of the classifier
 
 
 def build_volumes(model: str, side: int = 32, transform: Family | None = None, *, num_classes: int = 10) -> nn.Sequential:
-    """One of VOLUME_MODELS for volumes (N, 1, side, side, side): -> logits (N, num_classes).
+    """Build one of VOLUME_MODELS: volumes (N, 1, side, side, side) -> logits (N, num_classes).
 
-    st-cnn: a 3-D look of 32^3 voxels (`.transformer`; transform None: `stn.Affine(3)`), then the classifier of cnn, which
-    sees the volume as a look at the identity does, so that both classify the same at the start.
+    st-cnn: a 3-D look of 32^3 voxels (`.transformer`; transform None: `stn.Affine(3)`), then the classifier of cnn.
+    cnn resizes the volume like an identity look, so that both models start with the same output.
     side: 32, 60 or any other of at least 16 voxels.
 
     Raises: InputError, which names the argument.
@@ -43,7 +43,7 @@ def build_volumes(model: str, side: int = 32, transform: Family | None = None, *
 
 
 class VolumeLocalization(nn.Sequential):
-    """For volumes: half the resolution, two convolutions of stride 2, and one dense layer.
+    """Localization network for volumes: half the resolution, two convolutions of stride 2, and one dense layer.
 
     (N, C, D, H, W) of in_shape (C, D, H, W) -> (N, features).
     """

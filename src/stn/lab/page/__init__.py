@@ -1,4 +1,4 @@
-"""One page about one run or several side by side: a single HTML file that needs nothing else, not even a network."""
+"""One page about one or several runs: a single HTML file that loads nothing from the network."""
 
 from stn.lab.page.page import write_report
 

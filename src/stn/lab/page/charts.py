@@ -1,4 +1,4 @@
-"""Rows -> what a chart of the page is drawn from: lines in a box, and marks on its axes."""
+"""Turn rows into the charts of the page: lines in a box, and marks on its axes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from stn.lab.experiments.folder import Row
 
-LEFT, RIGHT, TOP, BOTTOM = 44, 392, 12, 170  # of the box, in units of the drawing, which is 400 x 200
-METRICS = {  # key of a validation row: title, and whether its axis is one of powers
+LEFT, RIGHT, TOP, BOTTOM = 44, 392, 12, 170  # of the box, in units of the 400 x 200 drawing
+METRICS = {  # key of a validation row: title, and whether its axis is logarithmic
     "error_percent": ("validation error, %", True),
     "train_error_percent": ("training error, %", True),
     "loss": ("validation loss", True),
@@ -31,12 +31,12 @@ class Line(NamedTuple):
 class Chart(NamedTuple):
     title: str
     lines: list[Line]
-    across: list[tuple[float, str]]  # place and label of marks
+    across: list[tuple[float, str]]  # position and label of marks
     up: list[tuple[float, str]]
 
 
 def charts(runs: Sequence[Sequence[Row]]) -> list[Chart]:
-    """One for each quantity that any of the runs has."""
+    """Return one chart for each quantity that a run has."""
     made = (_chart(key, *METRICS[key], runs) for key in METRICS)
     return [chart for chart in made if chart]
 
@@ -78,11 +78,11 @@ def _log(value: float, low: float) -> float:
 
 
 def _powers(values: Sequence[float]) -> tuple[float, float, list[float]]:
-    """Powers of ten around all positive values, and marks at each, or at 2 and 5 times it too where there are few."""
+    """Return powers of ten around all positive values, and marks at each, with few of them also at 2 and 5 times each."""
     positive = [value for value in values if value > 0]
     first = math.floor(math.log10(min(positive)) + 1e-9)
     if len(positive) < len(values):
-        first -= 1  # zeros stand on the lower edge, below all others
+        first -= 1  # zeros lie on the lower edge
     last = max(first + 1, math.ceil(math.log10(max(positive)) - 1e-9))
     each = (1, 2, 5) if last - first <= 2 else (1,)
     marks = [k * 10.0**power for power in range(first, last) for k in each]
@@ -90,7 +90,7 @@ def _powers(values: Sequence[float]) -> tuple[float, float, list[float]]:
 
 
 def _evenly(values: Sequence[float]) -> tuple[float, float, list[float]]:
-    """From 0 to a round number above all, with four to six marks between."""
+    """Return the range from 0 to a round number above all values, and four to six marks."""
     most = max(values) if max(values) > 0 else 1.0
     unit = 10.0 ** math.floor(math.log10(most))
     step = next(k * unit for k in (0.2, 0.5, 1, 2) if k * unit * 5 >= most)

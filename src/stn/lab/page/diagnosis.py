@@ -1,4 +1,4 @@
-"""What the rows of a run say about its looks, in words: what is seen, what it means, what to do."""
+"""Diagnosis of a run from its rows, in words: an observation, its meaning, and a remedy."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-SOME_OFF_IMAGE, SOME_FOLDS = MOST_OFF_IMAGE / 2, 0.01  # where it is worth a thought
-MOST_ERRORS, SOME_ERRORS = 80.0, 40.0  # percent; of ten classes, guessing errs by 90
-APART, WORSE = 3.0, 1.0  # percentage points: validation above training error, and above the best epoch
+SOME_OFF_IMAGE, SOME_FOLDS = MOST_OFF_IMAGE / 2, 0.01  # thresholds of a warning
+MOST_ERRORS, SOME_ERRORS = 80.0, 40.0  # percent; guessing among ten classes has 90
+APART, WORSE = 3.0, 1.0  # percentage points: of the validation error above the training error, and above the best epoch
 
 
 def findings(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    """The worst first."""
+    """Return the findings, the worst first."""
     valid = [row for row in rows if row["split"] == "valid"]
     if not valid:
-        return [Finding("watch", "No epoch is complete yet.", "There is nothing to judge.", "Let the training go on.")]
+        return [Finding("watch", "No epoch is complete yet.", "There are no results yet.", "Continue the training.")]
     found = [*_progress(run, rows, valid), *_errors(rows, valid), *_looks(valid[-1]), *_learning(valid)]
     return sorted(found, key=lambda finding: ("bad", "watch", "good").index(finding.level))
 
@@ -35,14 +35,14 @@ def _progress(run: Run, rows: Sequence[Row], valid: Sequence[Row]) -> Iterator[F
     if not any(row["split"] == "test" for row in rows):
         yield Finding(
             "watch",
-            f"{valid[-1]['epoch']} of {run.epochs} epochs are done, and the test is still to come.",
-            "Errors may still fall: the learning rate is lowered to the very end.",
-            "The same command with --resume goes on.",
+            f"{valid[-1]['epoch']} of {run.epochs} epochs are complete; the test has not run yet.",
+            "The error may still decrease, because the learning rate decreases until the end.",
+            "The same command with --resume continues.",
         )
 
 
 def _errors(rows: Sequence[Row], valid: Sequence[Row]) -> Iterator[Finding]:
-    """By the test where there was one."""
+    """Judge the test error if there is one, otherwise the validation error."""
     test = [row["error_percent"] for row in rows if row["split"] == "test"]
     error = sum(test) / len(test) if test else valid[-1]["error_percent"]
     seen = f"{error:.2f} % of {'test' if test else 'held-out'} images are misread."
@@ -55,7 +55,7 @@ def _errors(rows: Sequence[Row], valid: Sequence[Row]) -> Iterator[Finding]:
 
 def _looks(row: Row) -> Iterator[Finding]:
     if "mean_scale" not in row:
-        yield Finding("good", "This network has no spatial transformer.", "It is what one with a transformer has to beat.")
+        yield Finding("good", "This network has no spatial transformer.", "It is a baseline for networks with one.")
         return
     yield _off_image(row["off_image_share"])
     yield _scale(row["mean_scale"])
@@ -64,42 +64,42 @@ def _looks(row: Row) -> Iterator[Finding]:
         yield Finding(
             "bad",
             "theta gets no gradient.",
-            "The layer cannot learn any more: all of its looks lie off the image, or on constant pixels.",
-            "Lower localization_lr, set off_image_weight, and start again.",
+            "The layer cannot learn: all of its looks lie outside the image, or on constant pixels.",
+            "Lower localization_lr, set off_image_weight, and train again.",
         )
 
 
 def _off_image(share: float) -> Finding:
-    seen = f"{100 * share:.0f} % of what the looks sample lies off the image."
+    seen = f"{100 * share:.0f} % of the sampling points lie outside the image."
     if not share <= MOST_OFF_IMAGE:
-        remedy = "Set off_image_weight (0.1 to begin with), lower localization_lr, or clip gradients with clip_norm."
-        return Finding("bad", seen, "The layer has collapsed: it looks past the image and hands on padding.", remedy)
+        remedy = "Set off_image_weight (first try 0.1), lower localization_lr, or clip gradients with clip_norm."
+        return Finding("bad", seen, "The layer has collapsed: it samples padding instead of the image.", remedy)
     if share > SOME_OFF_IMAGE:
         remedy = "If the error is too high, try off_image_weight=0.1, or a family without translation."
-        return Finding("watch", seen, "Looks are wider than the image, or leave it; pixels are spent on padding.", remedy)
-    return Finding("good", seen, "The looks are on the image. A margin is normal where they turn or zoom out.")
+        return Finding("watch", seen, "Looks are wider than the image, or partly outside, so they contain padding.", remedy)
+    return Finding("good", seen, "The looks lie on the image. A margin is normal if they rotate or zoom out.")
 
 
 def _scale(scale: float) -> Finding:
-    seen = f"A piece of a look covers {scale:.2f} times its own length of the image."
+    seen = f"The mean scale is {scale:.2f}: the side of a look divided by the side of the image."
     if not scale >= SCALES[0]:
         remedy = "Lower localization_lr, set identity_weight, or bound the scale with stn.bounded."
-        return Finding("bad", seen, "The layer has collapsed to a point: every output is one flat color.", remedy)
+        return Finding("bad", seen, "The layer has collapsed to a point: every output has a single color.", remedy)
     if scale > SCALES[1]:
         remedy = "Lower localization_lr, set identity_weight, or bound the scale with stn.bounded."
-        return Finding("bad", seen, "The image is shrunk to a few pixels: what it shows is lost.", remedy)
+        return Finding("bad", seen, "The image is reduced to a few pixels, so its content is lost.", remedy)
     if scale < 0.95:
-        return Finding("good", seen, "The layer zooms in on a part.")
-    return Finding("good", seen, "The layer looks at the whole." if scale < 1.05 else "The layer shrinks what it looks at.")
+        return Finding("good", seen, f"The layer zooms in by {1 / scale:.1f}x.")
+    return Finding("good", seen, "The layer samples the whole image." if scale < 1.05 else "The layer zooms out.")
 
 
 def _folds(share: float) -> Finding:
-    seen = f"{100 * share:.1f} % of the looks' points are folded." if share else "No point of the looks is folded."
-    means = "There the warp turns over: neighbors change places, or the look is a mirror image."
-    remedy = "Set identity_weight, lower localization_lr, or take a family that cannot fold: velocity, cpab, similarity."
+    seen = f"{100 * share:.1f} % of the sampling points are folded." if share else "No sampling point is folded."
+    means = "There the warp reverses orientation: it folds, or the look is a mirror image."
+    remedy = "Set identity_weight, lower localization_lr, or choose a family that cannot fold: velocity, cpab, similarity."
     if not share <= SOME_FOLDS:
         return Finding("bad" if not share <= MOST_FOLDS else "watch", seen, means, remedy)
-    return Finding("good", seen, "Neighbors change places at a few points only." if share else "Neighbors stay neighbors.")
+    return Finding("good", seen, "The warp folds at a few points only." if share else "The warp does not fold.")
 
 
 def _learning(valid: Sequence[Row]) -> Iterator[Finding]:
@@ -108,15 +108,15 @@ def _learning(valid: Sequence[Row]) -> Iterator[Finding]:
     if gap > APART:
         yield Finding(
             "watch",
-            f"Held-out images are read worse than training images, by {gap:.1f} points.",
-            "The network learns its training images by heart.",
-            "More data or distortion, more weight_decay, label_smoothing, or a smaller network.",
+            f"The validation error is {gap:.1f} percentage points above the training error.",
+            "The network overfits its training images.",
+            "Use more data or distortion, more weight_decay, label_smoothing, or a smaller network.",
         )
     if last["error_percent"] - best["error_percent"] > WORSE:
         yield Finding(
             "watch",
             f"Epoch {best['epoch']} was better than the last one: {best['error_percent']:.2f} %, "
             f"now {last['error_percent']:.2f} %.",
-            "The training is unsteady, or past its best.",
+            "The training is unstable, or overfits.",
             "Lower lr, average the weights (averaging=0.998), or train for fewer epochs.",
         )

@@ -1,4 +1,4 @@
-"""Run folders -> the page."""
+"""Write the HTML page from run folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stn.lab.page.charts import charts
 from stn.lab.page.diagnosis import Finding, findings
 from stn.lab.page.pictures import Pictures, pictures
 
-COLUMNS = {  # of the table of rows; what a row has beyond these comes after them
+COLUMNS = {  # of the table of rows; other values of a row follow
     "epoch": "epoch",
     "step": "step",
     "split": "split",
@@ -34,11 +34,11 @@ COLUMNS = {  # of the table of rows; what a row has beyond these comes after the
     "images_per_second": "images/s",
     "seconds": "seconds",
 }
-BADGES = {"bad": "needs care", "watch": "worth a look", "good": "all well"}
+BADGES = {"bad": "problem", "watch": "check", "good": "ok"}
 
 
 class Told(NamedTuple):
-    """One run, as the page tells of it."""
+    """One run on the page."""
 
     run: Run
     rows: list[Row]
@@ -61,7 +61,7 @@ class Told(NamedTuple):
 
 
 def write_report(folders: Sequence[RunFolder], out: Path, *, root: Path | None = None, download: bool = False) -> Path:
-    """Write the page about these runs, in this order. root: of their data, where it has moved.
+    """Write the page about these runs, in this order. root: the folder of their data, if it has moved.
 
     Raises: InputError if a folder is not that of a run.
     """
@@ -94,7 +94,7 @@ def tell(folder: RunFolder, root: Path | None = None, download: bool = False) ->
 
 
 def settings(runs: Sequence[Run]) -> list[tuple[str, list[str], bool]]:
-    """Name, value in each run, and whether it differs among them; those that differ first. No paths: the page may travel."""
+    """Return name, values and whether they differ, for all settings except paths; differing settings first."""
     values = [run.to_json() | {"transform": run.family} for run in runs]
     names = [name for name in values[0] if name not in ("root", "download")]
     table = [(name, [str(one[name]) for one in values], len({str(one[name]) for one in values}) > 1) for name in names]
@@ -102,7 +102,7 @@ def settings(runs: Sequence[Run]) -> list[tuple[str, list[str], bool]]:
 
 
 def number(value: Any) -> str:
-    """To four digits; nothing where there is nothing."""
+    """Format a number with four digits; empty for a missing one."""
     if isinstance(value, float):
         return f"{value:,.0f}" if math.isfinite(value) and abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

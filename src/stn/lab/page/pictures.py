@@ -1,4 +1,4 @@
-"""The pictures of a run as the page holds them: inside it."""
+"""The pictures of a run, embedded in the page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Picture(NamedTuple):
 class Pictures(NamedTuple):
     stills: list[Picture]
     film: list[str]  # data URIs of its frames
-    note: str  # why some are missing, or old
+    note: str  # reason for missing or old pictures
 
     @property
     def some(self) -> bool:
@@ -43,8 +43,8 @@ class Pictures(NamedTuple):
 
 
 def pictures(folder: RunFolder, root: Path | None = None, download: bool = False) -> Pictures:
-    """Those in the run's folder, drawn anew where its checkpoint is younger or one of them is damaged. Where the folder
-    cannot be written they are drawn elsewhere: to read a run nothing need be written in it."""
+    """Return the pictures in the folder of the run, drawn again if the checkpoint is newer or one is damaged. If the folder
+    is read-only, they are drawn in a temporary one."""
     if up_to_date(folder):
         return collected(folder.figures)
     try:
@@ -63,7 +63,7 @@ def pictures(folder: RunFolder, root: Path | None = None, download: bool = False
 
 
 def collected(figures: Path, note: str = "") -> Pictures:
-    """Whole pictures only."""
+    """Return the complete pictures."""
     files = [figures / name for name in CAPTIONS]
     stills = [Picture(path.stem, CAPTIONS[path.name], data_uri(path.read_bytes())) for path in files if whole(path)]
     film = figures / "film.gif"
@@ -81,7 +81,7 @@ def up_to_date(folder: RunFolder) -> bool:
 
 
 def whole(picture: Path) -> bool:
-    """Whether it can be read to its end."""
+    """Return True if the whole file can be read."""
     try:
         with Image.open(picture) as moving:
             for frame in ImageSequence.Iterator(moving):
@@ -92,7 +92,7 @@ def whole(picture: Path) -> bool:
 
 
 def frames(film: Path) -> Iterator[str]:
-    """One by one, for a page can stop and turn these, and no browser a GIF."""
+    """Return the frames one by one, because a page can pause and step them, unlike a GIF."""
     with Image.open(film) as moving:
         for frame in ImageSequence.Iterator(moving):
             data = io.BytesIO()

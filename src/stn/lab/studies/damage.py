@@ -1,10 +1,10 @@
-"""Random damages of a run folder, each met by every command that reads one: a right result, or one sentence.
+"""Damage a run folder at random, and check that every command gives a correct result or one sentence.
 
     python -m stn.lab.studies.damage --count 200 --seed 0
 
-Bytes are flipped, files cut, removed, emptied, or taken from another run. The intact run's results are the measure: what a
-command that ends with 0 printed must be the same, rows of a file that was good must all be there afterwards, and a command
-that ends with 2 must have said one sentence. `tests/lab/studies/test_damage.py` runs a slice of it.
+Bytes are flipped; files are truncated, removed, overwritten with zeros, or replaced by those of another run. A command that
+exits with 0 must print the same as for the intact run. All rows of an undamaged file must still exist afterwards. A command
+that exits with 2 must print one sentence. `tests/lab/studies/test_damage.py` runs a part of this study.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from stn import cli
 
 FILES = ("config.json", "rows.jsonl", "checkpoints/last.pt")
-Damage = Callable[[random.Random, Path, Path], None]  # a file, and the same one of another run
+Damage = Callable[[random.Random, Path, Path], None]  # a file, and the same file of another run
 
 
 def flip(draw: random.Random, file: Path, other: Path) -> None:
@@ -60,7 +60,7 @@ DAMAGES: tuple[Damage, ...] = (flip, flip, cut, zero, remove, swap)
 
 
 def command(*words: object) -> tuple[int, str, str]:
-    """A command of this process: its exit code and what it said."""
+    """Run a command in this process. Returns its exit code, output and error output."""
     out, error, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["stn", *map(str, words)]
     try:
@@ -89,14 +89,14 @@ def rows_of(run: Path) -> list[str]:
 
 
 def without_times(text: str, run: Path) -> str:
-    """What a command printed, but for speeds and places."""
+    """Return the output of a command without speeds and paths."""
     return re.sub(r"\d[\d,.]* images/s|, \d+ s\b", "", text.replace(str(run.parent), ""))
 
 
 def meet(
     kind: Damage, draw: random.Random, intact: Path, other: Path, train: Sequence[object], names: Sequence[str]
 ) -> list[str]:
-    """Damage a copy of a run and give it to these commands: what was wrong with how they ended."""
+    """Damage a copy of a run and run these commands on it. Returns the violations."""
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "run"
@@ -149,7 +149,7 @@ def main() -> None:
             done[kind.__name__] += 1
             print(f"\r{number + 1} of {given.count}, {len(wrong)} wrong", end="", flush=True)
         print("\n" + "\n".join(wrong))
-        print(dict(done), f"{len(wrong)} of {given.count * 5} commands ended wrong")
+        print(dict(done), f"{len(wrong)} of {given.count * 5} commands failed the check")
         sys.exit(bool(wrong))
 
 

@@ -1,10 +1,10 @@
-"""Every family, in 2-D and 3-D, at every opset and in both lowerings: how far ONNX Runtime is from the network.
+"""The difference between ONNX Runtime and the network, for every family, opset and lowering, in 2-D and 3-D.
 
     python -m stn.lab.studies.export_matrix [--out benchmarks/results/export] [--families affine tps] [--looks 2]
 
-A network is a localization (a linear layer), the transformer with its looks, and a batch norm before it; images are white
-noise of unit deviation, of 9x11 or 7x9x11 pixels, a batch of 4 where the example had 2. Each row is written as it comes, and
-a run that was stopped goes on with the rows that are there.
+A network is a batch norm, a localization network (one linear layer) and the transformer with its looks. Images are white
+noise with a standard deviation of 1, of 9x11 or 7x9x11 pixels. The example batch has 2 images, the compared batch 4. Each
+row is written immediately; an interrupted run continues after the existing rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def images(count: int, ndim: int) -> Tensor:
 
 
 def measured(key: Row) -> Row:
-    """One cell: the largest difference, or the sentence that refused it."""
+    """Measure one cell: the largest difference, or the message of the error."""
     layer = network(FAMILIES[key["family"]](key["ndim"]), key["looks"])
     try:
         exported = to_onnx(layer, images(2, key["ndim"]), opset=key["opset"], lowering=key["lowering"])
@@ -61,7 +61,7 @@ def cells(families: list[str], looks: int) -> Iterator[Row]:
         for ndim in (2, 3):
             try:
                 FAMILIES[name](ndim)
-            except stn.InputError:  # a family of the plane alone
+            except stn.InputError:  # a family without a 3-D form
                 continue
             for lowering in LOWERINGS:
                 for opset in OPSETS:
@@ -71,8 +71,8 @@ def cells(families: list[str], looks: int) -> Iterator[Row]:
 def markdown(header: Row, rows: list[Row]) -> str:
     columns = [(lowering, opset) for lowering in LOWERINGS for opset in OPSETS]
     lines = ["# Exported networks in ONNX Runtime", "", *(f"- {key}: {value}" for key, value in header.items()), ""]
-    lines += ["The largest difference from the network, images of unit deviation. A dash is refused with a sentence: ONNX's"]
-    lines += ["GridSample takes volumes from opset 20 on.", ""]
+    lines += ["Largest absolute difference from the output of the network, for noise images with a standard deviation of 1."]
+    lines += ["A dash: the export raises an error, because GridSample of ONNX accepts volumes only from opset 20 on.", ""]
     lines += [f"| family | {' | '.join(f'{lowering} {opset}' for lowering, opset in columns)} |"]
     lines += ["|---|" + "---:|" * len(columns)]
     for name, ndim in dict.fromkeys((row["family"], row["ndim"]) for row in rows):
@@ -90,12 +90,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/export"), help="without the suffix")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--looks", type=int, default=2, help="at each image")
+    parser.add_argument("--looks", type=int, default=2, help="per image")
     given = parser.parse_args()
     path = given.out.with_suffix(".json")
     rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
     there = {tuple(row[key] for key in KEYS) for row in rows}
-    header = {"machine": machine(), "torch": torch.__version__, "looks at each image": given.looks}
+    header = {"machine": machine(), "torch": torch.__version__, "looks per image": given.looks}
     for key in cells(given.families, given.looks):
         if tuple(key.values()) in there:
             continue

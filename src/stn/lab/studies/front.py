@@ -1,11 +1,11 @@
-"""The pictures of the start page, from committed rows and from photographs of scikit-image's (extra `bench`).
+"""Draw the pictures of the start page, from committed rows and photographs of scikit-image (extra `bench`).
 
     python -m stn.lab.studies.front [--out docs] [--moving r64slice.jpg --fixed r16slice.jpg] [--run RUN]
 
 speed.png and accuracy.png are charts of `benchmarks/results/cpu.json` and `results/*.jsonl`, each also for a dark page.
-real.png shows sampled regions of photographs: a page of a book, a cup seen from the side, a face, and, given two slices of
-different brains (ANTsPy's example pair, Apache-2.0), one of them registered to the other. The command that makes the
-committed picture needs these two files. reading.gif is a film of a run on curved strings of digits:
+real.png shows sampled regions of photographs: a page of a book, a cup seen from the side, and a face. With two slices of
+different brains (the example pair of ANTsPy, Apache-2.0) it also shows one registered to the other; the committed picture
+needs these two files. reading.gif is a film of a run on curved strings of digits:
 
     stn reproduce text --root data --cells st-crnn/64x200 --seeds 1
 """
@@ -38,10 +38,10 @@ from stn.lab.figures.style import COLORS, bare, save, show
 
 # name on the chart -> file of rows, the cell without the layer, the cell with it
 COMPARED = {
-    "distorted digits, by turns": ("seeds", "cnn/r", "st-cnn/r"),
-    "distorted digits, turned, scaled, moved": ("seeds", "cnn/rts", "st-cnn/rts"),
+    "rotated digits": ("seeds", "cnn/r", "st-cnn/r"),
+    "rotated, scaled, translated digits": ("seeds", "cnn/rts", "st-cnn/rts"),
     "digits in clutter (60x60)": ("table1", "cnn/tc", "st-cnn-affine/tc"),
-    "turned solids, 3-D (32x32x32)": ("volumes", "cnn/32", "st-cnn/32"),
+    "rotated solids, 3-D (32x32x32)": ("volumes", "cnn/32", "st-cnn/32"),
     "strings of digits on an arc": ("text", "crnn/64x200", "st-crnn/64x200"),
     "house numbers made of digits": ("strings", "cnn/64", "st-cnn-multi/64"),
 }
@@ -59,13 +59,13 @@ def mean_error(rows: Iterable[dict[str, Any]], cell: str) -> float:
 
 
 class Scene(NamedTuple):
-    """An image, and what a warp samples from it."""
+    """An image, a warp, and the output sampled through it."""
 
     title: str
     image: Tensor  # (C, H, W)
     warp: stn.Warp
     output: Tensor  # (C, h, w)
-    target: Tensor | None = None  # (C, h, w), what the output should match: its contours are drawn
+    target: Tensor | None = None  # (C, h, w), the target of the output, drawn as contours
 
 
 def scene(title: str, image: Tensor, warp: stn.Warp, size: tuple[int, int]) -> Scene:
@@ -90,7 +90,7 @@ ABOVE = (3, 44), (100, 47), (200, 48.5), (300, 48), (379, 45)
 BELOW = (3, 151), (100, 156.5), (200, 160.5), (300, 159.5), (379, 153)
 SLICE = 220, 200  # pixels
 BRAIN = slice(24, 24 + SLICE[0]), slice(16, 16 + SLICE[1])  # around it both slices are black
-EYES, EYES_LEVEL = ((173, 103), (325, 135)), ((50, 105), (190, 105))  # of the cat, and where they are to be
+EYES, EYES_LEVEL = ((173, 103), (325, 135)), ((50, 105), (190, 105))  # of the cat, and their target positions
 SAUCER = torch.tensor([225 / 300, 177 / 200, (278 - 300) / 300, (229 - 200) / 200])  # half extents and center of a box
 
 
@@ -104,7 +104,7 @@ def normalized(points: Sequence[Sequence[float]], image: Tensor) -> Tensor:
 
 
 def through_two_points(source: Sequence[Sequence[float]], target: Sequence[Sequence[float]]) -> Tensor:
-    """The similarity from target to source pixels that takes two points to two points: (2, 3)."""
+    """Return the similarity that maps two target points to two source points, in pixels: (2, 3)."""
     (a, b), (c, d) = ([complex(*point) for point in pair] for pair in (source, target))
     turn = (b - a) / (d - c)
     move = a - turn * c
@@ -112,7 +112,7 @@ def through_two_points(source: Sequence[Sequence[float]], target: Sequence[Seque
 
 
 def registered(moving: Path, fixed: Path) -> Scene:
-    """The slice of one brain, brought onto that of another."""
+    """Register the slice of one brain to that of another."""
     images = [read_picture(path) for path in (moving, fixed)]
     source, target = (image.mean(dim=0)[BRAIN].expand(1, 1, -1, -1) for image in images)
     affine = stn.register(source, target, "affine").warp
@@ -121,7 +121,7 @@ def registered(moving: Path, fixed: Path) -> Scene:
 
 
 def real(found: Sequence[Scene]) -> Figure:
-    """Two scenes a row: the image with the sampling grid, then the output."""
+    """Draw two scenes per row: the image with the sampling grid, then the output."""
     figure, axes = bare(-(-len(found) // 2), 4, height=4.3)
     for (title, image, warp, output, target), (left, right) in zip(found, axes.reshape(-1, 2), strict=True):
         show(left, image)
@@ -137,7 +137,7 @@ def real(found: Sequence[Scene]) -> Figure:
 
 
 def reading(folder: RunFolder, chosen: Sequence[int]) -> Iterator[np.ndarray]:
-    """The film of a run, of some of its images, which are larger then."""
+    """Yield the film of a run for some of its images, which are drawn larger."""
     state = folder.load()
     found = developed(folder)
     if found is None or state is None:

@@ -1,11 +1,11 @@
-"""SIGTERM and Ctrl-C at random moments of each long command: nothing is lost, nothing is left running, it goes on.
+"""Send SIGTERM and Ctrl-C to each long command at random moments, and check that nothing is lost or left running.
 
     python -m stn.lab.studies.interruptions --count 20 --seed 0 [COMMAND ..]
 
-Each command runs in a process group of its own. A signal goes to its main process (or, as a terminal sends Ctrl-C, to all of
-the group) at a moment drawn between its start and a little after its usual end. It must then end within a minute with 130,
-143, 0 if it was done, or by the signal itself while Python was being loaded; say no traceback; leave no process of the group
-and no partial file; and a last, undisturbed call must succeed. Trainings must give the rows of one that was never stopped.
+Each command runs in its own process group. A signal goes to its main process (or, like Ctrl-C in a terminal, to the whole
+group) at a random moment between its start and shortly after its usual end. The command must exit within a minute with 130,
+143, 0 if it was done, or by the signal itself while Python was loading. It must print no traceback and leave no process of
+the group and no partial file. A final, undisturbed call must succeed. Trainings must give the same rows as without signals.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def start(words: list[str], place: Path) -> subprocess.Popen[str]:
 
 
 def members(group: int) -> list[int]:
-    """Processes of a group that still run."""
+    """Return the processes of a group that still run."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -110,7 +110,7 @@ def results(run: Path) -> list[object]:
 
 
 def tried(name: str, count: int, seed: int) -> list[str]:
-    """What was wrong in so many tries of one command."""
+    """Interrupt one command `count` times. Returns the violations."""
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:

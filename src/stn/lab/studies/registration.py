@@ -1,12 +1,13 @@
-"""Photographs, turned, shifted and stretched, brought back: our registration beside kornia's; and a volume of 96^3.
+"""Registration of rotated, shifted and scaled photographs with stn and kornia, and of a volume of 96x96x96 voxels.
 
     python -m stn.lab.studies.registration --root DIR [--side 256] [--pairs 10] [--out benchmarks/results/registration]
 
-DIR holds pictures. Each, made grey, is cut to its middle half; the fixed image is drawn from the whole picture
-through an affine map (up to 20 degrees, 15 % of the width, 10 % of scale along each axis), so that it has no empty border.
-Success: the mean distance of the image's points from where they belong is below half a pixel. kornia has no affine model;
-its homography contains it, with its default settings and with a rate that we found to be better. The volume, made of noise
-of several resolutions, is turned by 0.25 radians and shifted by 8 % of its width. Seconds are those of one pair, warm.
+DIR contains pictures. The moving image is the middle half of a picture, in gray. The fixed image is sampled from the whole
+picture through an affine map (up to 20 degrees, 15 % of the width, 10 % of scale along each axis), so it has no empty
+border. Success means that the mean distance between the found and the true positions is below half a pixel. kornia has no
+affine model; its homography includes affine maps. It runs with its default settings, and with a learning rate that we found
+to be better. The volume is noise of several resolutions, rotated by 0.25 radians and shifted by 8 % of its width. Seconds
+are the time of one pair, after warm-up.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def ours(transform: str) -> Find:
 def kornias(**options: Any) -> Find:
     def find(moving: Tensor, fixed: Tensor) -> Warp:
         found = ImageRegistrator("homography", **options).register(moving, fixed)
-        assert isinstance(found, Tensor)  # not the steps on the way, which are not asked for
+        assert isinstance(found, Tensor)  # the intermediate warps are returned only on request
         return stn.MatrixWarp(found.detach())
 
     return find
@@ -61,7 +62,7 @@ CONTENDERS: dict[str, Find] = {
 
 
 def maps(count: int) -> stn.MatrixWarp:
-    """From afar: (count,) affine maps."""
+    """Draw (count,) affine maps."""
 
     def within(most: float, *shape: int) -> Tensor:
         return most * (2 * torch.rand(count, *shape, generator=generator) - 1)
@@ -71,7 +72,7 @@ def maps(count: int) -> stn.MatrixWarp:
 
 
 def pictures(root: Path, side: int) -> Iterator[tuple[str, Tensor]]:
-    """Grey, in [0, 1], twice `side` along each axis."""
+    """Yield gray pictures in [0, 1], twice `side` along each axis."""
     for path in sorted(path for path in root.iterdir() if path.suffix.lower() in ENDINGS):
         grey = read_picture(path)[:3].mean(dim=0)[None, None]
         yield path.stem, F.interpolate(grey, size=(2 * side, 2 * side), mode="bilinear", antialias=True)
@@ -136,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--side", type=int, default=256, help="pixels of the images")
-    parser.add_argument("--pairs", type=int, default=10, help="of each picture")
+    parser.add_argument("--pairs", type=int, default=10, help="per picture")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/registration"), help="without the suffix")
     given = parser.parse_args()

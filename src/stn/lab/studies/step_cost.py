@@ -2,11 +2,12 @@
 
     python -m stn.lab.studies.step_cost [--out results/step_cost] [--threads 2] [--rounds 21]
 
-A step is that of Table 1's recipe: 256 digits are distorted, the network runs forward and backward (in bfloat16 where the
-processor multiplies it in hardware), the gradient is clipped, AdamW steps and the weights are averaged. The digits are
-scikit-learn's; only their size matters here. Each round measures a whole step of both networks and then each part alone,
-forward and backward together. The remainder is the whole step less its parts: loss, gradients to zero, learning rate, and
-caches that a part measured alone finds warm. The page keeps one section per processor; a run replaces its own.
+A step follows the recipe of Table 1: 256 digits are distorted, the network runs forward and backward (in bfloat16 if the
+processor supports it), the gradient is clipped, AdamW updates the weights, and their running mean is updated. The digits
+are those of scikit-learn; only their size matters here. Each round measures a whole step of both networks and then each
+part alone, forward and backward together. The remainder is the whole step minus its parts: the loss, zeroing the gradients,
+the learning rate, and cold caches, which are warm when a part is measured alone. The page has one section per processor; a
+run replaces the section of its processor.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def trainer(run: Run) -> Trainer:
 
 
 class Step:
-    """Whole steps of one run, and its parts."""
+    """Whole steps of one run, and their parts."""
 
     def __init__(self, run: Run) -> None:
         self.trainer = trainer(run)
@@ -60,7 +61,7 @@ class Step:
         self.trainer._step(next(self.batches))
 
     def parts(self) -> dict[str, Callable[[], object]]:
-        parts: dict[str, Callable[[], object]] = {"drawing the digits": lambda: next(self.batches)}
+        parts: dict[str, Callable[[], object]] = {"distorting the digits": lambda: next(self.batches)}
         network, look, x = self.network, self.network[0], self.x
         if isinstance(look, AbstractSpatialTransformer):
             _, pool, classifier = network
@@ -69,7 +70,7 @@ class Step:
             pooled = pool(seen).detach().requires_grad_()
             parts["localization network"] = self._pass(look.localize, x)
             parts["sampling the look, 56x56"] = self._pass(lambda t: look.family(t).sample(x, look.size), theta)
-            parts["averaging it to 28x28"] = self._pass(pool, seen.detach().requires_grad_())
+            parts["pooling to 28x28"] = self._pass(pool, seen.detach().requires_grad_())
             parts["classifier, 28x28"] = self._pass(classifier, pooled)
         else:
             parts[f"classifier, {x.shape[2]}x{x.shape[2]}"] = self._pass(network, x)
@@ -97,7 +98,7 @@ class Step:
 
 
 def milliseconds(work: dict[K, Callable[[], object]], rounds: int) -> dict[K, list[float]]:
-    """Each in turn, round after round, after three calls to warm up."""
+    """Return the times of all calls, which take turns in each round, after three calls as warm-up."""
     times: dict[K, list[float]] = {name: [] for name in work}
     for number in range(-3, rounds):
         for name, call in work.items():
@@ -109,7 +110,7 @@ def milliseconds(work: dict[K, Callable[[], object]], rounds: int) -> dict[K, li
 
 
 def section(threads: int, rounds: int) -> str:
-    """This machine's section of the page."""
+    """Measure, and return the section of this processor."""
     cells = {cell.name: cell.run for cell in TABLES["table1"].cells}
     local: dict[str, Any] = {"data": "digits", "batch_size": 256}
     runs = {"ST-CNN": cells["st-cnn-affine/rts"], "CNN": cells["cnn/rts"]}
@@ -120,7 +121,7 @@ def section(threads: int, rounds: int) -> str:
     lines = [f"## {machine()}", ""]
     lines += [f"{threads} threads, {arithmetic('auto', 'cpu')}, torch {torch.__version__}.", ""]
     lines += [f"A step of the ST-CNN takes {whole['ST-CNN'] / whole['CNN']:.2f} times as long as one of the CNN (RTS).", ""]
-    lines += ["| network | part | ms | quartiles apart | share |", "|---|---|---:|---:|---:|"]
+    lines += ["| network | part | ms | interquartile range, ms | share |", "|---|---|---:|---:|---:|"]
     for name in steps:
         mine = {part: t for (of, part), t in times.items() if of == name}
         for part, t in mine.items():
@@ -132,7 +133,7 @@ def section(threads: int, rounds: int) -> str:
 
 
 def with_section(page: str, new: str) -> str:
-    """The page with a section of a processor added, or replaced where the processor has one."""
+    """Return the page with the section of a processor added or replaced."""
     title, *sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)
     found = {old.splitlines()[0]: old.rstrip("\n") + "\n" for old in [*sections, new]}
     return "\n".join([f"# Cost of a training step\n\n{(__doc__ or '').rstrip()}\n", *found.values()])

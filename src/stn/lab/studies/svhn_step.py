@@ -1,11 +1,11 @@
-"""What four spatial transformers add to a step of the network for house numbers.
+"""The cost of spatial transformers in a training step of the network for house numbers.
 
     python -m stn.lab.studies.svhn_step [--out benchmarks/results/svhn_step] [--threads 2] [--rounds 41]
 
-A step is forward and backward of the sequence's loss, float32, channels last: 32 images of 64 pixels unless said
-otherwise. Noise will do, for only sizes matter here, and looks near the identity, as in training. The networks of Jaderberg
-et al. 2015, section 4.2, run in turns in one process, round after round; their order turns over each round. The ratio is
-the median over rounds of one step's time over that of the network without a transformer in the same round.
+A step is the forward and backward pass of the sequence loss in float32 and channels-last memory, by default on 32 images
+of 64x64 pixels. The images are noise, because only sizes matter here. The looks are near the identity, as in training. The
+networks of Jaderberg et al. 2015, section 4.2, take turns in one process; their order is reversed in each round. The
+overhead is the median over rounds of the ratio to the network without a transformer in the same round, minus one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Step:
         torch.manual_seed(0)
         self.network = build_svhn(model, side)
         for layer in self.network.modules():
-            if isinstance(layer, AbstractSpatialTransformer):  # else theta has no gradient: no pixel is between two others
+            if isinstance(layer, AbstractSpatialTransformer):  # at the exact identity theta may have no gradient
                 nn.init.normal_(layer.regression.weight, std=1e-2)
         channels_last(self.network)
         self.x = torch.rand(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
@@ -50,7 +50,7 @@ class Step:
 
 
 def measured(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each step in each round."""
+    """Return the milliseconds of each step in each round."""
     times: dict[str, list[float]] = {model: [] for model in steps}
     for number in range(-WARM_UP, rounds):
         for model in list(steps) if number % 2 else reversed(list(steps)):
@@ -62,7 +62,7 @@ def measured(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
 
 
 def row(model: str, step: Step, times: dict[str, list[float]]) -> dict[str, Any]:
-    """Quartiles of the time, and of its ratio to the backbone's in the same round."""
+    """Return quartiles of the time, and of its ratio to the time of the CNN in the same round."""
     low, middle, high = quantiles(times[model])
     ratios = [a / b for a, b in zip(times[model], times["cnn"], strict=True)]
     best, _, worst = quantiles(ratios)
@@ -80,7 +80,7 @@ def row(model: str, step: Step, times: dict[str, list[float]]) -> dict[str, Any]
 
 def table(rows: list[dict[str, Any]], title: str) -> str:
     lines = [f"# {title}", "", __doc__ or "", ""]
-    lines += ["| network | parameters | ms | quartiles apart | over the backbone | its quartiles |"]
+    lines += ["| network | parameters | ms | interquartile range, ms | overhead | quartiles of the overhead, % |"]
     lines += ["|---|---:|---:|---:|---:|---:|"]
     for r in rows:
         more = f"{100 * (r['ratio'] - 1):+.1f} % | {100 * (r['ratio_low'] - 1):+.1f} to {100 * (r['ratio_high'] - 1):+.1f}"

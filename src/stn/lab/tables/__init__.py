@@ -1,4 +1,4 @@
-"""Tables to reproduce: their cells as data, the trainings that fill them, and the documents made of the rows."""
+"""Tables to reproduce: their cells as data, the trainings, and the documents made from the rows."""
 
 from stn.lab.tables.cells import TABLES, Cell, Table
 

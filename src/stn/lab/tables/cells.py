@@ -1,4 +1,4 @@
-"""Tables as data: which runs they are made of, and what the papers have."""
+"""Tables as data: their runs, and the errors in the papers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from stn.lab.experiments.runs import Run
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table: what to run for it, and what the paper has."""
+    """One number of a table: its run, and the error in the paper."""
 
     row: str
     column: str
     run: Run
     paper: float | None = None
-    """Error in percent, where a paper has one for this very task."""
+    """Error in percent, if a paper reports one for exactly this task."""
     baseline: str = ""
-    """Name of the cell that the transformer is to beat: the same classifier without one, or with a plainer one."""
+    """Name of the baseline cell: the same classifier without a transformer, or with a simpler one."""
 
     @property
     def name(self) -> str:
@@ -34,20 +34,20 @@ class Table:
     title: str
     cells: tuple[Cell, ...]
     recipe: str
-    """How the networks are trained, in words."""
+    """Description of the training."""
     quick: int
-    """By how much the quick budget divides the epochs."""
+    """Divisor of the epochs under the quick budget."""
     pictured: tuple[str, ...] = ("st-cnn",)
-    """Models whose looks the figure shows."""
+    """Models whose looks are in the figure."""
     protocol: str = (
-        "Each seed's number is a mean over independent distortions of all 10,000 test images; 5,000 training images were "
-        "held out, by which recipes were compared."
+        "The error of a seed is the mean over independent distortions of all 10,000 test images. Recipes were compared "
+        "by the error on 5,000 held-out training images."
     )
-    """What is tested on, and what was not, in words."""
+    """Description of the test images and of the held-out images."""
 
     @property
     def compared(self) -> bool:
-        """Whether a paper has a figure for any cell."""
+        """Whether a paper reports the error of any cell."""
         return any(cell.paper is not None for cell in self.cells)
 
 
@@ -66,12 +66,12 @@ _PAPER = {
 
 
 def _twice(run: Run) -> Run:
-    """As many steps, of twice the images."""
+    """The same number of steps, with twice the images per step."""
     return dataclasses.replace(run, epochs=2 * run.epochs, batch_size=2 * run.batch_size)
 
 
 _RECIPE = Run(data="mnist", precision="auto", averaging=0.998, clip_norm=1.0, localization_lr=3e-3, label_smoothing=0.1)
-# Chosen on held-out training images. A network without convolutions is cheap, and learns from more passes.
+# Chosen on held-out training images. A network without convolutions is cheap, so it gets more epochs.
 _ADAMW = {
     "fcn": dataclasses.replace(_RECIPE, epochs=140, batch_size=512),
     "cnn": dataclasses.replace(_RECIPE, epochs=36, batch_size=256),
@@ -79,34 +79,34 @@ _ADAMW = {
 _MUON = {name: dataclasses.replace(recipe, optimizer="muon") for name, recipe in _ADAMW.items()}
 _LONG = dataclasses.replace(_ADAMW["cnn"], epochs=70)  # RTS still improves after 36
 _FEW_STEPS = dataclasses.replace(_MUON["fcn"], epochs=36)
-# These still make errors on what they learn from after 70 epochs. Held out, after 14: CNN on P 2.04 %, AdamW 2.46.
+# These still have training errors after 70 epochs. Held-out error after 14 epochs: CNN on P 2.04 %, with AdamW 2.46.
 _MUON_LONG = dataclasses.replace(_MUON["cnn"], epochs=65, held_out=1000)
-# ST-FCN affine on RTS, held out: after 25 epochs 0.88, AdamW 1.07, and 0.84 with ten times the decay, with thirty times
-# 0.98. Twice the images are no help here: 260 epochs of batches of 1024 left 0.04 % of errors in training, and 0.90 of the
-# 1,000 then held out. Nor is dropout of a tenth: of 5,000, in eight draws, 0.77, without 0.78, on twice the images 0.82.
+# ST-FCN affine on RTS, held-out error after 25 epochs: 0.88 %, with AdamW 1.07, with ten times the weight decay 0.84, with
+# thirty times 0.98. Twice the images did not help: 260 epochs of batches of 1024 left 0.04 % training errors and 0.90 % on
+# the 1,000 held-out images. Dropout of 0.1 did not help either: 0.77 % of 5,000, 0.78 without.
 _DECAYED = dataclasses.replace(_MUON["fcn"], weight_decay=0.1)
 _WIDE = _twice(_ADAMW["fcn"])
-_RECIPES = {  # column: of each classifier, and of one that learns otherwise behind a transformer
-    # Muon learns in fewer steps; where the errors are rare, steps are what counts.
+_RECIPES = {  # column -> classifier, or network with a transformer that needs another recipe -> recipe
+    # Muon learns in fewer steps. Where errors are rare, more steps help more than Muon does.
     "r": _ADAMW,
     "rts": {
         "fcn": _ADAMW["fcn"],
-        "cnn": _twice(_MUON_LONG),  # half as many images left 0.7 % of errors in training
+        "cnn": _twice(_MUON_LONG),  # half as many images left 0.7 % training errors
         "st-fcn": _DECAYED,
         "st-cnn": _twice(dataclasses.replace(_LONG, epochs=65, held_out=1000)),
     },
     "p": {
         "fcn": _WIDE,
         "st-fcn": _ADAMW["fcn"],
-        "cnn": _twice(_MUON_LONG),  # half as many images left 0.7 % of errors in training ST-CNN affine, and 1.5 % CNN
+        "cnn": _twice(_MUON_LONG),  # half as many images left 0.7 % training errors for ST-CNN affine, and 1.5 % for CNN
     },
     "e": _ADAMW | {"fcn": _FEW_STEPS},
     "tc": {
-        # It errs as often on what it learns from. Held out, after 30 epochs: 24.4 % at a rate of 0.003, 23.1 at 0.012, 22.7
-        # at 0.024, 22.1 at 0.05, 22.6 at 0.1; without label smoothing 24.9; ten or thirty times the decay changes nothing.
-        # After all 280, 16.7 at 0.024 and 17.3 at 0.05.
+        # Its training error is as high. Held-out error after 30 epochs by learning rate: 24.4 % at 0.003, 23.1 at 0.012,
+        # 22.7 at 0.024, 22.1 at 0.05, 22.6 at 0.1; without label smoothing 24.9. Ten or thirty times the weight decay has no
+        # effect. After all 280 epochs: 16.7 at 0.024 and 17.3 at 0.05.
         "fcn": dataclasses.replace(_WIDE, optimizer="muon", lr=0.024),
-        # As on RTS, and not compared on TC itself; half as many images left 1.9 % of errors in training.
+        # Taken from RTS, not compared on TC; half as many images left 1.9 % training errors.
         "st-fcn": _twice(dataclasses.replace(_DECAYED, epochs=130, held_out=1000)),
         "cnn": dataclasses.replace(_MUON["cnn"], epochs=12),
     },
@@ -128,17 +128,18 @@ _TABLE1 = Table(
     "Jaderberg et al. 2015, table 1: distorted MNIST, test error in %",
     tuple(_table1()),
     recipe="The paper's networks, at most 400,000 parameters each, with batch norm after convolutions and hidden layers "
-    "(but in the fully connected localization). AdamW, or Muon for the hidden layers; one cycle of the learning rate, "
-    "gradients clipped to a norm of 1, labels smoothed by 0.1, a running mean of the weights, products in bfloat16 where "
-    "the processor has them; no dropout, no ensemble. Where the rows say that 1,000 images were held out, a recipe that was "
-    "chosen with 5,000 learned from the other 4,000, too; larger batches there follow from the errors that half as many "
-    "images left in training, not from a comparison, and went to cells above the paper's, and their sisters. On TC a look "
-    "first is the middle half of the image, elsewhere the whole. The paper took 150,000 steps of SGD.",
+    "(except in the fully connected localization network). The optimizer is AdamW, or Muon for the hidden layers, with "
+    "one cycle of the learning rate, gradients clipped to a norm of 1, labels smoothed by 0.1, evaluation with a "
+    "running mean of the weights, and products in bfloat16 if the processor supports it. There is no dropout and no "
+    "ensemble. Recipes of rows with 1,000 held-out images were chosen with 5,000; the final training also used the "
+    "other 4,000. The larger batches of these rows were not compared: they were chosen because training with half as "
+    "many images left training errors, for cells above the paper's error and for related cells. On TC the first look is "
+    "the middle half of the image, elsewhere the whole image. The paper trained for 150,000 steps of SGD.",
     quick=6,
 )
 
 
-# ---- the rest of the paper, and after it ----
+# ---- the other experiments of the paper, and later work ----
 
 _SUMS = {  # Jaderberg et al. 2015, appendix A.1
     ("fcn", ""): 47.7,
@@ -156,8 +157,8 @@ def _addition() -> Iterator[Cell]:
     for (model, transform), error in _SUMS.items():
         recipe = _ADAMW["cnn" if model == "cnn" else "fcn"]
         if model == "2xst-fcn":
-            # Smaller steps, and more of them: after ten epochs 49 % are wrong, of those held out, where batches of 512 leave
-            # 80 % and three times the localization's rate 72 %. Looks that are held to the image learn more slowly.
+            # Smaller batches give more steps. Held-out error after ten epochs: 49 %; with batches of 512 80 %; with three
+            # times the learning rate of the localization network 72 %. Looks with an off-image loss learn more slowly.
             recipe = dataclasses.replace(recipe, epochs=70, batch_size=128, localization_lr=1e-3)
         run = dataclasses.replace(recipe, model=model, distortion="addition", transform=transform or recipe.transform)
         yield Cell(model.upper() + (f" {transform}" if transform else ""), "sum", run, error, "fcn/sum" if transform else "")
@@ -166,7 +167,7 @@ def _addition() -> Iterator[Cell]:
 def _compared(
     task: str, column: str, models: Mapping[str, float | None], recipe: Run, *, baseline: str = ""
 ) -> Iterator[Cell]:
-    """The first model is the baseline of the others, unless another cell is."""
+    """Yield cells. The first model is the baseline of the others unless `baseline` is given."""
     for model, error in models.items():
         yield Cell(model.upper(), column, dataclasses.replace(recipe, distortion=task, model=model), error, baseline)
         baseline = baseline or f"{model}/{column.lower()}"
@@ -202,45 +203,50 @@ _NUMBERS = Run(
 _BIRDS = dataclasses.replace(
     _NUMBERS, data="cub", distortion="birds", epochs=100, batch_size=32, dropout=0.0, label_smoothing=0.1
 )
-_PHOTOGRAPHS = "Each seed's number is of the test photographs as they are; a tenth of the training ones was held out."
-_OURS = "AdamW, one cycle of the learning rate, gradients clipped to a norm of 1, a running mean of the weights."
+_PHOTOGRAPHS = "The test photographs are not distorted. A tenth of the training photographs was held out."
+_OURS = (
+    "AdamW, one cycle of the learning rate, gradients clipped to a norm of 1, evaluation with a running mean of the weights."
+)
 TABLES = {
     "table1": _TABLE1,
     "seeds": Table(
-        "Does it train whatever the seed? Distorted MNIST, test error in %",
+        "Training from several seeds: distorted MNIST, test error in %",
         _SEEDS,
-        recipe="The networks of table 1, the transformer affine, in about a sixth of its passes: little time to leave "
-        f"a bad start. {_OURS} CNN on RTS by Muon, which suits so few steps better, and with 1,000 images held out.",
+        recipe="The networks of Table 1 with an affine transformer, trained for about a sixth of the epochs. This leaves "
+        f"little time to recover from a bad initialization. {_OURS} The CNN on RTS uses Muon, which is better for so few "
+        "steps, and 1,000 held-out images.",
         quick=6,
     ),
     "addition": Table(
         "Jaderberg et al. 2015, appendix A.1: MNIST addition, test error in %",
         tuple(_addition()),
-        recipe=f"Two digits in two channels, each rotated, scaled and moved on its own; the class is their sum. {_OURS}",
+        recipe="Two digits in two channels, each rotated, scaled and translated independently. The class is their sum. "
+        f"{_OURS}",
         quick=6,
         pictured=("st-fcn", "2xst-fcn"),
     ),
     "alignment": Table(
         "Recurrent alignment (Lin & Lucey 2017): MNIST under large perturbation, test error in %",
         (*_compared("perturbed", "28", {"cnn": 6.6, "st-cnn": 4.9}, _ALIGNED), *_IN_STEPS),
-        recipe="Each corner and all four together move by normals of 3.5 pixels. Networks of the source's size, 39,000 "
-        "parameters, and its localization network, which learns a homography. All see 28x28 pixels. Column 28: there are no "
-        "others, and what the digit has outside is lost. Column 56: the first look is the 28x28 in the middle of 56x56, "
-        f"which the next ones may leave, as in the source, whose recurrent network samples the whole image. {_OURS}",
+        recipe="Each corner is moved by normally distributed offsets of 3.5 pixels, and the whole digit by another. The "
+        "networks have the size of those in the source, 39,000 parameters, and its localization network, which learns a "
+        "homography. Each look has 28x28 pixels. Column 28: the image has no other pixels; parts of the digit outside are "
+        "lost. Column 56: the first look is the central 28x28 of 56x56 pixels, and later looks may leave it. This is as in "
+        f"the source, whose recurrent network samples the whole image. {_OURS}",
         quick=6,
         pictured=("st-cnn", "ic-stn-4"),
     ),
     "strings": Table(
         "Strings of one to five digits at random places in 64x64: sequence error in %",
         tuple(_compared("strings", "64", dict.fromkeys(("cnn", "st-cnn-single", "st-cnn-multi")), _STRINGS)),
-        recipe=f"The networks of Jaderberg et al. 2015, section 4.2, a quarter as wide. {_OURS}",
+        recipe=f"The networks of Jaderberg et al. 2015, section 4.2, with a quarter of their width. {_OURS}",
         quick=3,
         pictured=("st-cnn-single",),
     ),
     "svhn": Table(
         "Street View House Numbers, 64x64 (Jaderberg et al. 2015, table 2): sequence error in %",
         tuple(_compared("numbers", "64", {"cnn": 4.0, "st-cnn-single": 3.7, "st-cnn-multi": 3.6}, _NUMBERS)),
-        recipe=f"The paper's networks, batch norm ours; dropout of 0.5. {_OURS}",
+        recipe=f"The paper's networks with batch norm added; dropout of 0.5. {_OURS}",
         quick=20,
         pictured=("st-cnn-single",),
         protocol=_PHOTOGRAPHS,
@@ -248,30 +254,30 @@ TABLES = {
     "cub": Table(
         "CUB-200-2011, 224x224 (Jaderberg et al. 2015, table 3): test error in %",
         tuple(_compared("birds", "224", dict.fromkeys(("cnn", "2xst-cnn", "4xst-cnn")), _BIRDS)),
-        recipe="A small residual network trained from nothing; the paper's Inception had learned from ImageNet (error 17.7, "
-        f"with two looks 16.9 and 16.1, with four 15.9): not the same task. {_OURS}",
+        recipe="A small residual network, trained from random weights. This is not the task of the paper, whose Inception "
+        f"network was pretrained on ImageNet (error 17.7, with two looks 16.9 and 16.1, with four 15.9). {_OURS}",
         quick=20,
         pictured=("2xst-cnn", "4xst-cnn"),
         protocol=_PHOTOGRAPHS,
     ),
     "parts": Table(
-        "Two digits far apart in 84x84, one class a pair: test error in %",
+        "Two digits far apart in 84x84, one class per pair: test error in %",
         tuple(_compared("pairs", "84", dict.fromkeys(("look", "2xlook")), _PARTS)),
-        recipe=f"One look, or two in parallel, of half the image's side; one localization network. {_OURS} "
-        "Both found: the middle of each digit lies in a look of its own.",
+        recipe=f"One look, or two in parallel, with half the side of the image; one localization network. {_OURS} "
+        "Both found: share of images in which each look contains the center of a different digit.",
         quick=6,
         pictured=("look", "2xlook"),
     ),
     "volumes": Table(
-        "Extruded digits, turned and placed at random in 32^3: test error in %",
+        "Extruded digits, rotated and placed at random in 32x32x32 voxels: test error in %",
         tuple(_compared("extruded_32", "32", dict.fromkeys(("cnn", "st-cnn")), _STRINGS)),
-        recipe=f"The same 2-D classifier of the flattened volume, without and with a 3-D affine look. {_OURS}",
+        recipe=f"The same 2-D classifier of the flattened volume, without and with a 3-D affine look before it. {_OURS}",
         quick=3,
     ),
     "text": Table(
         "Strings of three to six digits on an arc, in perspective: sequence error in %",
         tuple(_compared("curved", "64x200", dict.fromkeys(("crnn", "st-crnn")), _TEXT)),
-        recipe=f"The same recognizer, trained by CTC, without and with a thin-plate rectifier. {_OURS}",
+        recipe=f"The same recognizer, trained with CTC, without and with a thin-plate rectifier. {_OURS}",
         quick=3,
         pictured=("st-crnn",),
     ),

@@ -1,4 +1,4 @@
-"""Reproduce the co-localization of the paper: a search for each digit and scene, one row each, going on where it stopped."""
+"""Reproduce the co-localization of the paper: one search and one row per digit and scene; an interrupted call continues."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from stn.lab.experiments.search import FEATURES, Found, Search, codes, find
 from stn.lab.tables.markdown import line
 from stn.lab.tables.results import Results
 
-HEADINGS = {  # heading, and how many the paper finds of the worst and the best digit, in percent
+HEADINGS = {  # heading, and the paper's share for the worst and the best digit, in percent
     "translated_84": ("translated", (100, 100)),
     "cluttered_84": ("among clutter", (75, 93)),
 }
-HEAD = """# Jaderberg et al. 2015, appendix A.2: digits found without a label, in % of 100 images
+HEAD = """# Jaderberg et al. 2015, appendix A.2: digits found without labels, in % of 100 images
 
 `stn reproduce colocalization --root DIR`. The same digit lies anywhere in each of 100 images of 84x84 pixels, alone or among
-16 patches of clutter. Found: the look and the digit's frame of 28x28 pixels share more than half of their union. {recipe}
+16 patches of clutter. A digit counts as found if the look and its frame of 28x28 pixels overlap by more than half of their
+union (IoU above 0.5). A *look* is one sampled view of an image through one warp. {recipe}
 """
 RECIPE = (
-    "The paper's localization network and triplets, batch norm ours. Features are those of Table 1's CNN, trained on digits "
-    "moved by up to 4 pixels and scaled by 0.7 to 1.2, and measured from those of an empty crop; similarity is their inner "
-    "product (`stn.lab.networks.similarity_triplet_loss` says why not the paper's squared distance). The look begins at "
-    "half the image's side and shrinks to the known size of the digit in the first half of {steps:,} steps of Adam on all "
-    "100 images, each moved by up to {shift} pixels in each step."
+    "The localization network and the triplets are those of the paper, with batch norm added. The features are those of "
+    "the CNN of Table 1, trained on digits translated by up to 4 pixels and scaled by 0.7 to 1.2, minus the features of "
+    "an empty crop. The similarity is their inner product; `stn.lab.networks.similarity_triplet_loss` gives the reason "
+    "for not using the paper's squared distance. The look starts with half the side of the image and shrinks to the "
+    "known size of the digit in the first half of {steps:,} steps of Adam on all 100 images. Each step translates each "
+    "image by up to {shift} pixels."
 )
 
 
@@ -47,7 +49,7 @@ def reproduce_colocalization(
     cells: Sequence[str] = (),  # patterns, such as cluttered/*; (): all
     download: bool = False,
 ) -> list[Row]:
-    """Search for every digit that has no row with the same settings yet. Returns all rows.
+    """Search for every digit that has no row with the same settings. Returns all rows.
 
     Raises: InputError, which names the argument.
     """
@@ -78,7 +80,7 @@ def results_of(out: Path) -> Results:
 
 
 def is_row(row: object) -> bool:
-    """Whether it has all that the document says of every row."""
+    """Whether it has all values that the document prints of a row."""
     if (
         not isinstance(row, dict)
         or not isinstance(row.get("search"), dict)
@@ -90,7 +92,7 @@ def is_row(row: object) -> bool:
 
 
 def searches(seeds: int, patterns: Sequence[str] = ()) -> Iterator[Search]:
-    """First all with seed 0, then all with seed 1, .. Raises: InputError for a pattern that fits none."""
+    """Yield all searches with seed 0, then all with seed 1, .. Raises: InputError for a pattern without a match."""
     every = [Search(scene, digit) for scene in FEATURES for digit in range(10)]
     for pattern in patterns:
         if not any(fnmatch(search.name, pattern) for search in every):
@@ -102,18 +104,18 @@ def searches(seeds: int, patterns: Sequence[str] = ()) -> Iterator[Search]:
 
 
 def found_name(search: Search) -> str:
-    """File of what a search found."""
+    """Return the name of the file with the result of a search."""
     return f"{search.name.replace('/', '-')}-seed{search.seed}.pt"
 
 
 def found_in(path: Path) -> tuple[Example, torch.Tensor]:
-    """The images of a search, their digits' boxes among them, and its looks: (N, 4)."""
+    """Read the images of a search, with the boxes of their digits, and its looks: (N, 4)."""
     try:
         kept = read_tensors(path)
         return Example(kept["images"].float() / 255, kept["labels"], kept["boxes"]), kept["looks"]
-    except Exception as error:  # whatever damaged bytes led it to
+    except Exception as error:  # damaged bytes can raise anything
         _check.fail(
-            f"{path} must be what a search found; reading it ended in {type(error).__name__}. Delete it, and its row"
+            f"{path} must hold the result of a search; got a file that raises {type(error).__name__}. Delete it and its row"
         )
 
 
@@ -128,7 +130,7 @@ def _known(search: Search, rows: Sequence[Row]) -> bool:
 
 
 def markdown(rows: Sequence[Row], picture: str = "") -> str:
-    """The whole document. picture: the file beside it that shows what was found."""
+    """Return the whole document. picture: the file beside it that shows the looks."""
     recipe = RECIPE.format(steps=Search.steps, shift=Search.shift)
     lines = [HEAD.format(recipe=recipe), line(["", *range(10), "mean", "paper"]), line(["---"] * 13)]
     for scene, (heading, (worst, best)) in HEADINGS.items():
@@ -143,8 +145,8 @@ def markdown(rows: Sequence[Row], picture: str = "") -> str:
     for row in rows:
         measured = f"{row['found_percent']:.0f}", f"{row['iou']:.2f}", f"{row['loss']:.3f}", f"{row['seconds']:.0f}"
         lines.append(line([row["cell"], row["search"]["seed"], *measured]))
-    machines = dict.fromkeys(f"{row['machine']}, {row['threads']} threads" for row in rows)
-    return "\n".join([*lines, "", f"Measured on {'; '.join(machines) or 'nothing yet'}.", ""])
+    machines = dict.fromkeys(f"{row['machine']}, threads: {row['threads']}" for row in rows)
+    return "\n".join([*lines, "", f"Measured on {'; '.join(machines) or 'no machine yet'}.", ""])
 
 
 def _is(row: Row, scene: str, digit: int) -> bool:

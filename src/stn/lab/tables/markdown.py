@@ -1,4 +1,4 @@
-"""Rows of a reproduced table -> Markdown: ours beside the paper's, and what is not there yet."""
+"""Turn the rows of a reproduced table into Markdown: our errors beside the paper's, and notes."""
 
 from __future__ import annotations
 
@@ -28,16 +28,22 @@ DETAILS = {  # heading: what to print of a row
     "both found": "{both_found:.4f}",
     "theta's gradient": "{theta_gradient:.1g}",
 }
+LEGEND = (
+    "A *look* is one sampled view of an image through one warp. Off image: share of its sampling points outside the image. "
+    "Scale: side of the look divided by the side of the image. Folded: share of sampling points where the warp folds. "
+    "Theta's gradient: norm of the gradient of the loss in theta. These values are from the last epoch."
+)
 
 
 def markdown(name: str, table: Table, rows: Sequence[Row], budget: str, picture: str = "") -> str:
-    """The whole document. picture: the file beside it that shows what the layers look at."""
+    """Return the whole document. picture: the file beside it that shows the sampled regions."""
     rows = [row for row in rows if row["budget"] == budget]
     found = {cell.name: [row for row in rows if row["cell"] == cell.name] for cell in table.cells}
     columns = list(dict.fromkeys(cell.column for cell in table.cells))
     trial = " --budget quick` (a trial)" if budget == "quick" else "`"
-    ours = "Ours, with its spread over seeds" + (", and in brackets the paper's." if table.compared else ".")
-    bold = " Bold: at or below the paper's." if table.compared else ""
+    ours = "Our error, ± its standard deviation if there are several seeds"
+    ours += "; in brackets the error of the paper." if table.compared else "."
+    bold = " Bold: not above the error of the paper." if table.compared else ""
     lines = [
         f"# {table.title}",
         "",
@@ -54,12 +60,15 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str, picture:
     details = [_details(row) for cell in table.cells for row in found[cell.name]]
     headings = [heading for heading in DETAILS if any(heading in row for row in details)]
     if picture and any(found[cell.name] for cell in table.cells if cell.run.model in table.pictured):
-        lines += ["", f"![Test images, where the layer looks, and what it hands on]({picture})"]
-    lines += ["", *_notes(table, found), "", "## Rows", "", line(headings), line(["---"] * len(headings))]
+        lines += ["", f"![Test images, the regions that the layer samples, and its outputs]({picture})"]
+    legend = [LEGEND, ""] if "off image" in headings else []
+    lines += ["", *_notes(table, found), "", "## Rows", "", *legend, line(headings), line(["---"] * len(headings))]
     lines += [line(row.get(heading, "") for heading in headings) for row in details]
-    machines = dict.fromkeys("{machine}, {threads} threads a run, {precision}, torch {torch}".format(**row) for row in rows)
+    machines = dict.fromkeys(
+        "{machine}, {precision}, torch {torch}, threads per run: {threads}".format(**row) for row in rows
+    )
     hours = sum(row["seconds"] for row in rows) / 3600
-    return "\n".join([*lines, "", f"Measured on {'; '.join(machines) or 'nothing yet'}. {hours:.1f} hours of training.", ""])
+    return "\n".join([*lines, "", f"Measured on {machines or 'no machine yet'}. {hours:.1f} hours of training.", ""])
 
 
 def average(rows: Sequence[Row]) -> float:
@@ -79,7 +88,7 @@ def _number(cell: Cell | None, found: dict[str, list[Row]]) -> str:
 
 
 def _notes(table: Table, found: dict[str, list[Row]]) -> list[str]:
-    """What a reader must know before believing the table, a line each."""
+    """Return the notes that qualify the table, one line each."""
     there = [cell for cell in table.cells if found[cell.name]]
     missing = [cell.name for cell in table.cells if not found[cell.name]]
     above = [cell.name for cell in there if cell.paper is not None and average(found[cell.name]) > cell.paper]
@@ -87,26 +96,26 @@ def _notes(table: Table, found: dict[str, list[Row]]) -> list[str]:
     worse = [cell.name for cell, baseline in pairs if average(found[cell.name]) >= average(baseline)]
     warned = [f"{row['cell']} seed {row['seed']}" for cell in there for row in found[cell.name] if row["warnings"]]
     by_seed = [_better_seeds(cell.name, found[cell.name], baseline) for cell, baseline in pairs]
-    notes = {
-        "Not trained yet": missing,
-        **({"Above the paper's error": above} if table.compared else {}),
-        "Not below the same classifier without a transformer, or with a plainer one": worse,
-        "A look collapsed at some epoch": warned,
-    }
+    notes = {"Not trained yet": missing}
+    if table.compared:
+        notes["Above the paper's error"] = above
+    if pairs:
+        notes["Not better than the baseline, the same classifier without the layer or with a simpler one"] = worse
+    notes["Looks collapsed during the training of"] = warned
     if any(by_seed):
-        notes["Seeds in which it is below the one of the same seed"] = [words for words in by_seed if words]
+        notes["Seeds with fewer errors than the baseline of the same seed"] = [words for words in by_seed if words]
     return [f"- {note}: {', '.join(names) or 'none'}." for note, names in notes.items()]
 
 
 def _better_seeds(name: str, rows: Sequence[Row], baseline: Sequence[Row]) -> str:
-    """Of how many that both have; nothing where that is one, for then the error says it."""
+    """Return in how many of the common seeds the network is better; nothing for one seed, where the table shows it."""
     errors, others = ({row["seed"]: row["error_percent"] for row in part} for part in (rows, baseline))
     both = errors.keys() & others.keys()
     return f"{name} {sum(errors[seed] < others[seed] for seed in both)} of {len(both)}" if len(both) > 1 else ""
 
 
 def _details(row: Row) -> dict[str, str]:
-    """By heading. A network without a transformer has no look to tell of."""
+    """Return the texts by heading. A network without a transformer has no values about looks."""
     values = row | {"minutes": row["seconds"] / 60}
     found = {}
     for heading, form in DETAILS.items():

@@ -1,4 +1,4 @@
-"""Reproduce a paper's table: train its cells, one row a cell and seed, and go on where an earlier call was stopped."""
+"""Reproduce a table of a paper: train its cells, one row per cell and seed, and continue after an interruption."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ BUDGETS = ("quick", "full")
 
 
 class Job(NamedTuple):
-    """What one worker does: a cell with one seed."""
+    """The work of one worker: a cell with one seed."""
 
     cell: Cell
     budget: str
     folder: Path
-    threads: int  # 0: as they are
+    threads: int  # 0: unchanged
     quiet: bool
 
 
@@ -54,10 +54,10 @@ def reproduce(
     workers: int = 1,
     download: bool = False,
 ) -> list[Row]:
-    """Train what of a table is not yet there, writing its rows and the table after each. Returns all rows.
+    """Train the missing cells of a table, and write rows and table after each. Returns all rows.
 
-    A cell that has a row with the same settings is left alone; one that was stopped goes on from its last epoch.
-    With several workers as many cells train at once, each on its share of the processor's cores.
+    Cells with a row of the same settings are kept; interrupted cells continue from their last epoch. Several workers train
+    as many cells at once and share the processor cores.
 
     Raises: InputError, which names the argument, or says which cell failed.
     """
@@ -98,7 +98,7 @@ TEXTS = ("cell", "machine", "precision", "torch")
 
 
 def is_row(row: object) -> bool:
-    """Whether it has all that a document says of every row."""
+    """Whether it has all values that a document prints of a row."""
     if not isinstance(row, dict) or row.get("budget") not in BUDGETS or not isinstance(row.get("warnings"), list):
         return False
     kinds = [(TEXTS, str), (COUNTS, int), (NUMBERS, int | float), (("run",), dict)]
@@ -110,9 +110,9 @@ def is_row(row: object) -> bool:
 def planned(
     table: Table, *, root: Path | None, seeds: int, budget: str, patterns: Sequence[str] = (), download: bool = False
 ) -> list[Cell]:
-    """The chosen cells with their runs ready, in the patterns' order: first all with seed 0, then all with seed 1, ..
+    """Return the chosen cells with their runs, in the order of the patterns: first all with seed 0, then seed 1, ..
 
-    Raises: InputError for a pattern that no cell has.
+    Raises: InputError for a pattern without a match.
     """
     names = [cell.name for cell in table.cells]
     for pattern in patterns:
@@ -132,7 +132,7 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Generator[R
     if workers == 1 or not jobs:
         yield from map(cell_row, jobs)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would not survive OpenMP
+    context = multiprocessing.get_context("spawn")  # a fork does not work with OpenMP
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     strangers = multiprocessing.active_children()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_work)
@@ -149,10 +149,10 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Generator[R
                 bar.update(task, completed=sum(map(_epochs_done, jobs)))
             complete = True
         except BrokenProcessPool:
-            _check.fail("a worker was killed, perhaps for want of memory; the same command goes on where it was")
-        finally:  # ended by hand, too: a broken pool may wait forever for a worker that was just being started
+            _check.fail("a worker process was killed, perhaps because memory ran out; the same command continues from there")
+        finally:  # also after Ctrl-C: a broken pool may wait forever for a worker that is starting
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children() if not complete else []:  # what they did is in their folders
+            for worker in multiprocessing.active_children() if not complete else []:  # their results are in their folders
                 if worker not in strangers:
                     worker.terminate()
 
@@ -162,7 +162,7 @@ def _epochs_done(job: Job) -> int:
 
 
 def cell_row(job: Job) -> Row:
-    """Train a cell, or what is left of it, and sum it up."""
+    """Train a cell, or the rest of it, and return its row."""
     keep_memory()
     if job.threads:
         torch.set_num_threads(job.threads)
@@ -181,7 +181,7 @@ def cell_row(job: Job) -> Row:
         "parameters": num_parameters(trained_network(folder)),
         "warnings": [row["warning"] for row in valid if "warning" in row],
     }
-    if "both_found" in last:  # a result, like the error; other diagnostics are those of the last epoch
+    if "both_found" in last:  # a test result, like the error; other diagnostics are from the last epoch
         last["both_found"] = round(mean_and_spread(rows, "both_found")[0], 5)
     precision = arithmetic(cell.run.precision, cell.run.accelerator)
     where = {"threads": torch.get_num_threads(), "precision": precision, "machine": machine(), "torch": torch.__version__}
@@ -189,12 +189,12 @@ def cell_row(job: Job) -> Row:
 
 
 def _identity(cell: Cell, budget: str) -> Row:
-    """What tells a row from another, and the settings it stands for."""
+    """Return the identity of a row, and its settings."""
     return {"cell": cell.name, "seed": cell.run.seed, "budget": budget, "run": _settings(cell.run)}
 
 
 def _settings(run: Run) -> Row:
-    """All but where the data lies."""
+    """Return all settings except the location of the data."""
     return {key: value for key, value in run.to_json().items() if key not in ("root", "download")}
 
 
@@ -208,6 +208,6 @@ def _known(job: Job, rows: Sequence[Row]) -> bool:
 
 
 def _current(row: Row, table: Table) -> bool:
-    """Whether this version of the library would train what the row stands for: a table does not mix recipes."""
+    """Whether the row has the recipe of this version, because a table must not mix recipes."""
     cells = [cell for cell in table.cells if cell.name == row["cell"]]
     return any(_settings(_planned(cell, table, None, row["seed"], row["budget"]).run) == row["run"] for cell in cells)

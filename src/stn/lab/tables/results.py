@@ -1,4 +1,4 @@
-"""The files of a reproduced table, .jsonl, .md and .png of one name: other people's files and other tables' rows stay."""
+"""The files of a reproduced table, .jsonl, .md and .png. Other files and rows of other tables are never lost."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stn.io.files import aside, beside, locked, write_text
 from stn.lab import _check as lab_check
 from stn.lab.experiments.rows import Row, parsed, read_rows, write_rows
 
-COMMAND = "`stn reproduce"  # stands in every table that this library wrote
+COMMAND = "`stn reproduce"  # part of every table written by this library
 
 
 class Results(NamedTuple):
-    """Rows as they come, and the document that is made of them."""
+    """Rows, and the document made from them."""
 
     out: Path  # without a suffix
     is_row: Callable[[Any], bool]  # of any table, by any recipe
@@ -36,7 +36,7 @@ class Results(NamedTuple):
         return beside(self.out, ".png")
 
     def begin(self) -> None:
-        """Before the work: rows of another table or recipe, or damaged lines, are kept aside, and a line says so.
+        """Check the files before the work: rename files with other or damaged rows, and print a line about it.
 
         Raises: InputError if the files are not of such a table, or cannot be written.
         """
@@ -57,15 +57,15 @@ class Results(NamedTuple):
             with lab_check.reading(self.document):
                 ours = COMMAND.encode() in self.document.read_bytes()
             if not ours:
-                _check.fail(f"out must be free, or a table of this command; {self.document} is another document")
+                _check.fail(f"out must be a new file, or a table of this command; {self.document} is another document")
         elif self.picture.exists() and not self.file.exists():
-            _check.fail(f"out must be free, or a table of this command; {self.picture} is another picture")
+            _check.fail(f"out must be a new file, or a table of this command; {self.picture} is another picture")
 
     def rows(self) -> list[Row]:
         return [row for row in read_rows(self.file, self.is_row) if self.is_current(row)]
 
     def add(self, row: Row, key: Callable[[Row], object], document: Callable[[list[Row]], str]) -> list[Row]:
-        """One more row, in place of one of the same key. Another call may write here, too: each waits for the other."""
+        """Add a row, or replace the one with the same key. Calls that write to the same file wait for each other."""
         with self._writing():
             rows = [old for old in self.rows() if key(old) != key(row)] + [row]
             write_rows(self.file, rows)

@@ -1,7 +1,7 @@
-"""Coordinate rules: for each pixel of the output, where in the image to look.
+"""Coordinate rules: the sampling point in the image for each pixel of the output.
 
-A new one is a file here, and an entry of RULES: the oracle, torch's registry and anti-aliasing have it then. A device's
-kernels do once they know its numbers, and its `kernels` names them.
+A new rule is a file here and an entry of RULES. The reference, the registry of torch and anti-aliasing then support it. The
+kernels of a device support it after they implement its numbers and its `kernels` lists the device.
 """
 
 from stn.ops.rules.base import Rule

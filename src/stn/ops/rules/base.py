@@ -1,4 +1,4 @@
-"""What a coordinate rule is: the meaning of the tensor that says where to look."""
+"""The base class of coordinate rules, which give the meaning of the data tensor of a call."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Move = Callable[[Tensor], Tensor]
 
 
 class Numbers(NamedTuple):
-    """What kernels on the CPU compute points from: which function, and its arrays."""
+    """The input of the CPU kernels for coordinates: a function and its arrays."""
 
     kind: str
     arrays: tuple[Any, ...]
 
 
 class Rule(ABC):
-    """A frozen object without data: the data is a tensor (N, K, ..), of which each look has its own."""
+    """A frozen object without data. The data is a tensor (N, K, ..), one part per look."""
 
     name: ClassVar[str]
-    schema: ClassVar[str]  # of `arguments`, as torch's registry has them
-    kernels: ClassVar[tuple[str, ...]] = ()  # device types whose kernels know it: the oracle serves others
-    per_pixel: ClassVar[bool] = False  # the data of one look is (*size, d), else a matrix
+    schema: ClassVar[str]  # types of `arguments` in the registry of torch
+    kernels: ClassVar[tuple[str, ...]] = ()  # device types with kernels; the reference serves the others
+    per_pixel: ClassVar[bool] = False  # whether the data of one look is (*size, d); otherwise a matrix
 
     @property
     @abstractmethod
     def arguments(self) -> tuple[Any, ...]:
-        """What makes this rule: `type(rule)(*rule.arguments)`."""
+        """The arguments of the constructor: `type(rule)(*rule.arguments)` is an equal rule."""
 
     @classmethod
     def of(cls, arguments: Sequence[Any]) -> Self:
-        """From what torch's registry hands over, which has lists for tuples."""
+        """Build the rule from the arguments of the registry of torch, which has lists instead of tuples."""
         return cls(*(tuple(value) if isinstance(value, list) else value for value in arguments))
 
     @abstractmethod
@@ -48,15 +48,15 @@ class Rule(ABC):
     def axes(self, data: Tensor, in_size: Sequence[int], align_corners: bool) -> Axes:
         return axes(in_size, self.out_size(data), align_corners)
 
-    # ---- for the oracle, and whatever is made of torch's operators ----
+    # ---- for the reference and the exports ----
 
     @abstractmethod
     def coordinates(self, data: Tensor, axes: Axes) -> list[Tensor]:
-        """Source pixels: a tensor for each of x, y, .. that broadcasts to (N, K, *size), float64 wherever there is one."""
+        """Return source pixels: a tensor for each of x, y, .. that broadcasts to (N, K, *size), in float64 if available."""
 
     def jacobian(self, data: Tensor, axes: Axes) -> Tensor:
-        """d source pixel_i / d output pixel_j, (d, d, N, K, *size): differences between neighbors, over two pixels, and
-        over one at the edges of the output."""
+        """Return d source pixel_i / d output pixel_j, (d, d, N, K, *size): differences of neighbors over two pixels, at the
+        edges of the output over one."""
         at, size = self.coordinates(data, axes), self.out_size(data)
         shape = torch.broadcast_shapes(*(x.shape for x in at))
         across = range(len(size) + 1, 1, -1)
@@ -64,23 +64,22 @@ class Rule(ABC):
         return found.to(torch.promote_types(data.dtype, torch.float32))
 
     def mover(self, data: Tensor, axes: Axes) -> Move | None:
-        """From a step in source pixels, (N, K, *size or ones, d), to the data of places that lie so much further; None if
-        data of this rule cannot say it."""
+        """Return data shifted by a step in source pixels, (N, K, *size or ones, d); None if the rule has no such data."""
         return None
 
     # ---- for kernels on the CPU ----
 
     @abstractmethod
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
-        """In float64 and flat over looks, by the formulas of `coordinates`."""
+        """Return the numbers of a kernel, in float64 and flat over looks, by the formulas of `coordinates`."""
 
     @abstractmethod
     def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
-        """From a kernel's sums, of gradients in `numbers`, back to the data."""
+        """Convert the sums of a kernel, the gradients in `numbers`, to the gradient in the data."""
 
 
 def difference(x: Tensor, axis: int) -> Tensor:
-    """`torch.gradient`, which torch.export cannot trace for any number of images."""
+    """`torch.gradient`, which torch.export cannot trace for a dynamic number of images."""
     if (n := x.shape[axis]) < 2:
         return torch.zeros_like(x)
     step = x.narrow(axis, 1, n - 1) - x.narrow(axis, 0, n - 1)

@@ -18,7 +18,7 @@ from stn.ops.rules.base import Numbers, Rule
 
 @dataclass(frozen=True)
 class Field(Rule):
-    """x' = f, or x + f if it is relative, data f (N, K, *size, d), normalized or in source pixels."""
+    """x' = f, or x + f if relative; data f (N, K, *size, d), normalized or in source pixels."""
 
     units: str = "normalized"
     relative: bool = False
@@ -48,7 +48,7 @@ class Field(Rule):
         return found
 
     def normalized(self, data: Tensor, axes: Axes) -> tuple[Field, Tensor]:
-        """The same places in normalized units, which hold for an image of any size."""
+        """Return the same points in normalized units, which are valid for an image of any size."""
         if not self.in_pixels:
             return self, data
         half, middle = data.new_tensor([h or 1.0 for h in axes.half]), data.new_tensor(axes.center)
@@ -74,5 +74,5 @@ PIXELS = Field("pixel")
 
 
 def stored(rule: Rule, data: Tensor, axes: Axes) -> Tensor:
-    """The places of any rule as data of PIXELS."""
+    """Return the sampling points of any rule as data of PIXELS."""
     return torch.stack(torch.broadcast_tensors(*rule.coordinates(data, axes)), dim=-1)

@@ -16,13 +16,13 @@ from stn.ops.interpolation import BOTH
 from stn.ops.layout import numbers
 from stn.ops.rules.base import Move, Numbers, Rule
 
-# |w| below this is the horizon of a homography. 1 / w^2 stays finite in its gradient, and the point lies beyond FAR.
+# |w| below this counts as the horizon of a homography. 1 / w^2 in the gradient stays finite; the point lies beyond FAR.
 HORIZON = 1e-12
 
 
 @dataclass(frozen=True)
 class Matrix(Rule):
-    """x' = M (x, 1), data (N, K, d, d+1); with a last row, (N, K, d+1, d+1), divided by what that gives."""
+    """x' = M (x, 1), data (N, K, d, d+1); with a last row, (N, K, d+1, d+1), divided by its product."""
 
     size: tuple[int, ...]  # of the output
 
@@ -49,7 +49,7 @@ class Matrix(Rule):
         u = open_lattice(self.size, matrix)
 
         def row(i: int, scale: float) -> Tensor:
-            """scale * (M_i . (x, 1)) over the lattice. M * (h / g) is exact for the identity, (M * h) / g need not be."""
+            """Return scale * (M_i . (x, 1)) over the lattice. M * (h / g), unlike (M * h) / g, is exact for the identity."""
             entry = matrix[:, :, i].unflatten(2, (d + 1, *(1,) * d)).unbind(dim=2)  # d+1 times (N, K, 1, ..)
             linear = [entry[j] * (scale / axes.unit[j]) * u[j] for j in range(d)]
             return sum(linear[1:], linear[0]) + entry[d] * scale
@@ -61,7 +61,7 @@ class Matrix(Rule):
         return [row(i, axes.half[i]) / w + axes.center[i] for i in range(d)]
 
     def jacobian(self, data: Tensor, axes: Axes) -> Tensor:
-        """(d, d, N, K, 1, ..) of an affine map, which has the same everywhere."""
+        """Return (d, d, N, K, 1, ..) for an affine map, whose Jacobian is constant."""
         if not self.is_affine(data):
             return super().jacobian(data, axes)
         d = len(self.size)
@@ -70,7 +70,7 @@ class Matrix(Rule):
         return (linear * (h.unsqueeze(1) / g)).permute(2, 3, 0, 1).reshape(d, d, *data.shape[:2], *(1,) * d)
 
     def mover(self, data: Tensor, axes: Axes) -> Move | None:
-        """An affine map moves by its last column, since its steps are the same everywhere."""
+        """Shift an affine map by its last column, because its Jacobian is constant."""
         if not self.is_affine(data):
             return None
         d, half = len(self.size), data.new_tensor([h or 1.0 for h in axes.half])
@@ -98,7 +98,7 @@ class Matrix(Rule):
 
 @lru_cache(maxsize=256)
 def scale(axes: Axes, rows: int) -> Any:
-    """What the entries of a matrix are multiplied by between pixels, (rows, d+1): h_i / g_j and h_i; of a last row h = 1."""
+    """Return the factors of the matrix entries between pixels, (rows, d+1): h_i / g_j and h_i; h = 1 in a last row."""
     h = [*axes.half, 1.0][:rows]
     return np.array([[h[i] / g for g in axes.unit] + [h[i]] for i in range(rows)])
 

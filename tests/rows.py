@@ -1,0 +1,151 @@
+"""Numbers of committed rows, as the pages say them."""
+
+import functools
+import importlib
+import json
+import re
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+import torch
+
+import stn
+from stn.lab.bench.markdown import TORCH
+from stn.lab.figures.bars import geometric_mean, speedups
+
+ROOT = Path(__file__).parents[1]
+ROWS = json.loads((ROOT / "benchmarks" / "results" / "cpu.json").read_text())["rows"]
+
+
+def errors(table: str, cell: str) -> float:
+    rows = [json.loads(line) for line in (ROOT / "results" / f"{table}.jsonl").read_text().splitlines()]
+    found = [row["error_percent"] for row in rows if row["cell"] == cell]
+    return sum(found) / len(found)
+
+
+def speedup(task: str, suite: str = "affine", case: str | None = None, rivals: tuple[str, ...] = TORCH) -> float:
+    rows = [row for row in ROWS if case is None or row.get("case") == case]
+    return geometric_mean(speedups(rows, rivals)[suite][task])
+
+
+def kornias(suite: str = "affine", case: str | None = None) -> float:
+    """How many times as fast as the best of PyTorch, over the cases that kornia has."""
+    rows = [row for row in ROWS if case is None or row.get("case") == case]
+    cases = {row["case"] for row in rows if row.get("contender") == "kornia"}
+    rows = [row for row in rows if row.get("case") in cases]
+    against_torch, against_kornia = (speedups(rows, names)[suite]["forward"] for names in (TORCH, ("kornia",)))
+    return geometric_mean([a / b for a, b in zip(against_torch, against_kornia, strict=True)])
+
+
+def costs(option: str, *tasks: str) -> list[float]:
+    """Our own time with an option over that of plain sampling, for each task and number of threads."""
+    rows = [row for row in ROWS if row["suite"] == "quality" and row["task"] in (tasks or ("forward", "theta", "both"))]
+    times = {(row["task"], row["threads"], row["contender"]): row["median_ms"] for row in rows}
+    return [time / times[(*key, "plain bilinear")] for (*key, name), time in times.items() if name == option]
+
+
+def found(scene: str) -> float:
+    rows = [json.loads(line) for line in (ROOT / "results" / "colocalization.jsonl").read_text().splitlines()]
+    shares = [row["found_percent"] for row in rows if row["cell"].startswith(scene)]
+    return sum(shares) / len(shares)
+
+
+def worst(key: str) -> float:
+    return max(row[key] for row in ROWS if row.get("task") == "accuracy")
+
+
+def row_of(table: str, **wanted: object) -> float:
+    """The error of the only row with these settings."""
+    rows = [json.loads(line) for line in (ROOT / "results" / f"{table}.jsonl").read_text().splitlines()]
+    (found,) = [row["error_percent"] for row in rows if wanted.items() <= {**row["run"], "cell": row["cell"]}.items()]
+    return float(found)
+
+
+def from_rows(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def registered(contender: str) -> tuple[float, float, float]:
+    rows = [row for row in from_rows("registration") if row["contender"] == contender]
+    pixels = [row["pixels"] for row in rows]
+    share = 100 * sum(error < 0.5 for error in pixels) / len(rows)
+    return share, median(pixels), median(row["seconds"] for row in rows)
+
+
+def recovered(method: str, distance: int) -> float:
+    return float(100 * from_rows("recovery")[method][str(distance)])
+
+
+def reach(method: str) -> int:
+    """The largest distance from which at least half of the registrations succeed."""
+    return max(int(distance) for distance, share in from_rows("recovery")[method].items() if share >= 0.5)
+
+
+def first_call(key: str, case: str = "first call, compiling") -> float:
+    (seconds,) = [row[key] for row in ROWS if row["suite"] == "costs" and row["case"] == case]
+    return float(seconds)
+
+
+def fewer(column: str) -> float:
+    """By how many percent of the errors without the layer those with it are fewer."""
+    return 100 * (1 - errors("seeds", f"st-cnn/{column}") / errors("seeds", f"cnn/{column}"))
+
+
+def seeds_better() -> tuple[int, int]:
+    rows = [json.loads(line) for line in (ROOT / "results" / "seeds.jsonl").read_text().splitlines()]
+    found = {(row["cell"], row["seed"]): row["error_percent"] for row in rows}
+    seeds = {seed for _, seed in found}
+    better = [seed for seed in seeds if all(found[f"st-cnn/{c}", seed] < found[f"cnn/{c}", seed] for c in ("r", "rts"))]
+    return len(better), len(seeds)
+
+
+def both_found() -> float:
+    rows = [json.loads(line) for line in (ROOT / "results" / "parts.jsonl").read_text().splitlines()]
+    return float(100 * next(row["both_found"] for row in rows if row["cell"] == "2xlook/84"))
+
+
+def option_costs(option: str, *tasks: str) -> tuple[float, ...]:
+    """One thread, forward and with the gradient in theta, over plain sampling."""
+    rows = [row for row in ROWS if row["suite"] == "quality" and row["threads"] == 1]
+    times = {(row["task"], row["contender"]): row["median_ms"] for row in rows}
+    return tuple(times[task, option] / times[task, "plain bilinear"] for task in tasks or ("forward", "theta"))
+
+
+@functools.cache
+def shrunk(antialias: bool) -> list[float]:
+    """RMS difference in percent from an area resize of photographs by 4."""
+    pytest.importorskip("skimage")
+    recovery = importlib.import_module("stn.lab.studies.recovery")
+    images = torch.stack([recovery.photograph(name) for name in recovery.PHOTOGRAPHS]).unsqueeze(1)
+    small = stn.affine_sample(images, torch.eye(2, 3), (100, 100), antialias=antialias)
+    area = torch.nn.functional.interpolate(images, (100, 100), mode="area")
+    return (100 * (small - area).square().mean(dim=(1, 2, 3)).sqrt()).tolist()
+
+
+def moved_by_the_identity() -> tuple[float, float]:
+    noise = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    grid = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 3, 224, 224], align_corners=False)
+    theirs = torch.nn.functional.grid_sample(noise, grid, align_corners=False)
+    return (theirs - noise).abs().max().item(), (stn.affine_sample(noise, torch.eye(2, 3)) - noise).abs().max().item()
+
+
+@functools.cache
+def refined() -> dict[str, float]:
+    """What the code on the page about registration finds, and what the page says about other calls."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "registration.md").read_text(), flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec("\n".join(blocks), names)
+    error, family, moving = names["error"], names["family"], names["moving"]
+    quick = stn.register(moving, names["fixed"], family, start=names["coarse"].warp, steps=20)
+    affine = names["true"].sample(moving, padding_mode="border")
+    first = stn.register(moving, affine, "affine")
+    again = stn.register(moving, affine, family, start=first.warp)
+    found = {"coarse": (names["coarse"], "curved"), "fine": (names["fine"], "curved"), "quick": (quick, "curved")}
+    found |= {"first": (first, "true"), "again": (again, "true")}
+    return {name: float(error(one.warp, names[true])) for name, (one, true) in found.items()}
+
+
+def changed(cell: str, **settings: object) -> tuple[float, float]:
+    return row_of("table1-history", cell=cell, **settings), errors("table1", cell)
