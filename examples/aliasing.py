@@ -1,9 +1,9 @@
-"""A zone plate, shrunk: what plain bilinear sampling makes of it, and what anti-aliasing does.
+"""Draw a zone plate, downscaled by plain bilinear sampling and with anti-aliasing.
 
     python examples/aliasing.py [--out runs/aliasing.png]
 
-From its middle outwards the rings of a zone plate come ever closer, down to two pixels each. A shrunk look that lets them
-through shows rings that are not there; one that averages over what each of its pixels covers fades to grey.
+The rings of a zone plate become narrower from the center outwards, down to two pixels each. Plain downscaling shows false
+rings. Averaging over the area that each output pixel covers fades to gray.
 """
 
 import argparse
@@ -22,7 +22,7 @@ OPTIONS: dict[str, bool | str] = {"plain": False, "antialias=True": True, 'antia
 
 
 def zone_plate(side: int) -> Tensor:
-    """(1, 1, side, side): cos(pi r^2 / side) has r / side rings a pixel."""
+    """Return (1, 1, side, side): cos(pi r^2 / side) has r / side rings per pixel."""
     u = torch.arange(side) - (side - 1) / 2
     return (0.5 + 0.5 * torch.cos(math.pi / side * (u**2 + u[:, None] ** 2)))[None, None]
 

@@ -1,4 +1,4 @@
-"""A CNN reads rotated digits. `diff mnist_plain.py mnist_stn.py` shows what a spatial transformer adds.
+"""Train a CNN on rotated digits. `diff mnist_plain.py mnist_stn.py` shows the lines of a spatial transformer.
 
 python examples/mnist_plain.py                 # scikit-learn's digits
 python examples/mnist_plain.py --root data     # MNIST's files in data/, fetched if they are missing

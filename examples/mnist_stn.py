@@ -1,4 +1,4 @@
-"""The CNN of mnist_plain.py, behind a layer that learns where to look. `diff mnist_plain.py mnist_stn.py`.
+"""Train the CNN of mnist_plain.py with a spatial transformer before it: `diff mnist_plain.py mnist_stn.py`.
 
 python examples/mnist_stn.py                 # scikit-learn's digits
 python examples/mnist_stn.py --root data     # MNIST's files in data/, fetched if they are missing

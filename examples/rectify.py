@@ -1,4 +1,4 @@
-"""Straighten photographs of words with the thin-plate rectifier of a run that has read curved strings of digits.
+"""Straighten photographs of words with the thin-plate rectifier of a run on curved strings of digits.
 
     stn train --data mnist --root data --distortion curved --model st-crnn --out runs/curved
     python examples/rectify.py runs/curved PICTURE [PICTURE ..] [--out runs/rectified.png]
@@ -27,7 +27,7 @@ SIZE = SCENES["curved"].shape[1:]  # of the strings that were learned from, and 
 
 
 def as_strings_are(photograph: Tensor) -> Tensor:  # (1, 3, H, W) -> (1, 1, 64, 200)
-    """Light letters on black: whatever is brighter, or darker, than the edge of the picture."""
+    """Return light letters on black, from pixels that are brighter or darker than the edge of the picture."""
     grey = F.interpolate(photograph.mean(dim=1, keepdim=True), SIZE, mode="bilinear", antialias=True)
     edge = torch.cat([grey[..., 0, :].flatten(), grey[..., -1, :].flatten()]).median()
     letters = grey - edge

@@ -42,7 +42,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "point sets": (
         lambda: LOOKS.points(torch.zeros(8, 4, 5, 2)),
-        r"xy must be \(P, 2\), or begin with the batch \(3, 4\) of the warp; got \(8, 4, 5, 2\)",
+        r"xy must be \(P, 2\), or begin with the warp's batch \(3, 4\); got \(8, 4, 5, 2\)",
     ),
     "tolerance": (
         lambda: stn.InverseWarp(WARP).solved((4, 5), tolerance=0.0),

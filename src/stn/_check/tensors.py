@@ -180,7 +180,7 @@ def batched_points(name: str, value: Tensor, batch: Sequence[int]) -> torch.Size
     """Check points (N[, K], .., d), where lengths of 1 broadcast. Returns the shape of each point set."""
     lead = value.shape[: len(batch)]
     if value.ndim <= len(batch) or any(m != 1 and n != 1 and m != n for m, n in zip(lead, batch, strict=True)):
-        expected = f"(P, {value.shape[-1]}), or begin with the batch {tuple(batch)} of the warp"
+        expected = f"(P, {value.shape[-1]}), or begin with the warp's batch {tuple(batch)}"
         fail(f"{name} must be {expected}; got {tuple(value.shape)}")
     return value.shape[len(batch) : -1]
 

@@ -27,7 +27,7 @@ def draw_found(runs: Path, out: Path, *, each: int = 2) -> Path | None:
             for n, ax in enumerate(axes[each * row : each * (row + 1), digit]):
                 if file.exists():
                     _draw(ax, file, n)
-    figure.suptitle("found without a label: the digit's frame (dashed) and the look (solid)", fontsize=9)
+    figure.suptitle("found without labels: the frame of the digit (dashed) and the look (solid)", fontsize=9)
     return save(figure, out)
 
 

@@ -14,10 +14,10 @@ METRICS = {  # key of a validation row: title, and whether its axis is logarithm
     "error_percent": ("validation error, %", True),
     "train_error_percent": ("training error, %", True),
     "loss": ("validation loss", True),
-    "theta_gradient": ("size of theta's gradient", True),
-    "off_image_share": ("share of the look off the image", False),
+    "theta_gradient": ("norm of theta's gradient", True),
+    "off_image_share": ("share of the look outside the image", False),
     "mean_scale": ("scale of the look", False),
-    "fold_share": ("share of the look folded", False),
+    "fold_share": ("folded share of the look", False),
 }
 
 

@@ -17,11 +17,11 @@ from stn.lab.figures import draw_run
 
 SHADES = 64  # colors of a frame of the film
 CAPTIONS = {
-    "looks.png": "Test images with the edges and the grid of the look, and what the layer hands on.",
-    "means.png": "The mean of all test images and of each class, before and after the layer. What comes in all positions is "
-    "a blur; the sharper the lower row, the more alike the layer has made its class.",
-    "control_points.png": "Control points: where they look, and how they came there in training, from dark to light.",
-    "determinant.png": "How much of the image each part of the look covers. Folds, where neighbors change places, are "
+    "looks.png": "Test images with the outline and the sampling grid of the look, and the output of the layer.",
+    "means.png": "The mean of all test images and of each class, before and after the layer. A sharper lower row means "
+    "that the layer aligns the images of a class better.",
+    "control_points.png": "Sampling positions of the control points, and their paths during training, from dark to light.",
+    "determinant.png": "Area of the image that a part of the look covers. Folds, where it reverses orientation, are "
     "vermilion.",
 }
 
