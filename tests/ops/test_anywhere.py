@@ -47,7 +47,7 @@ def found_by(image: Tensor, grid: Tensor, **options: object) -> tuple[Tensor, ..
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("kind", ("wild", "whole", "half", "row", "column", "far", "unknown"))
 @pytest.mark.parametrize("d", (2, 3))
-@pytest.mark.parametrize("mode", ("nearest", "bilinear"))
+@pytest.mark.parametrize("mode", ("nearest", "bilinear", "bicubic"))
 def test_any_point_is_the_oracles(d: int, mode: str, kind: str, padding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for size, last, align_corners in itertools.product(SIZES[d], (False, True), (False, True)):
         grid, image = points(kind, size), torch.randn(1, 9, *size, dtype=torch.float64)

@@ -17,12 +17,7 @@ from typing import Any, NoReturn
 from stn import _check
 from stn.io.files import DamagedFile
 
-WRONG, PIPE, INTERRUPTED, TERMINATED = (
-    2,
-    141,
-    130,
-    143,
-)  # exit codes; the last three as for a signal
+WRONG, PIPE, INTERRUPTED, TERMINATED = 2, 141, 130, 143  # exit codes; the last three as for a signal
 PATIENCE = 15  # seconds from a signal to the forced end
 GOES_ON = {  # command -> how to continue after an interruption
     "train": "the same command with --resume continues",

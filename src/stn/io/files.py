@@ -141,7 +141,7 @@ def alive(process: int) -> bool:
 def locked(file: Path, sentence: str = "") -> Iterator[None]:
     """Hold the lock `file`, which contains the process and the machine of the owner; the system frees it at their end.
 
-    sentence: the message of the InputError if another process holds it, with {owner} for its name. None: wait.
+    sentence: the message of the InputError if another process holds it, with {owner} for its name. Empty: wait.
     """
     handle = _acquired(file, sentence)
     try:

@@ -58,7 +58,7 @@ def affine_sample(
         theta: Matrices (d, d+1) for all images, (N, d, d+1), or (N, K, d, d+1): K looks at each image. N = 1 is for all.
         size: Output size in pixels, or one length for all axes. None: as image.
         return_mask: Also return the fraction of the kernel that lay inside the image.
-        **options: Interpolation, padding and so on.
+        **options: Interpolation, padding and so on: `help(stn.affine_sample)` lists them.
 
     Returns:
         (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask, (N, 1, *size) or (N, K, 1, *size).
@@ -115,7 +115,7 @@ def projective_sample(
         matrix: (d+1, d+1) for all images, (N, d+1, d+1), or (N, K, d+1, d+1): K looks at each image. N = 1 is for all.
         size: Output size in pixels, or one length for all axes. None: as image.
         return_mask: Also return the fraction of the kernel that lay inside the image.
-        **options: Interpolation, padding and so on.
+        **options: Interpolation, padding and so on: `help(stn.affine_sample)` lists them.
 
     Returns:
         (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask.
@@ -173,7 +173,7 @@ def thin_plate_sample(
         control_points: p, (T, 2) normalized, the same for all images.
         size: Output size in pixels, or one length for all axes. None: as image.
         return_mask: Also return the fraction of the kernel that lay inside the image.
-        **options: Interpolation, padding and so on.
+        **options: Interpolation, padding and so on: `help(stn.affine_sample)` lists them.
 
     Returns:
         (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask.
@@ -232,7 +232,7 @@ def grid_sample(
         units: "normalized", or "pixel": input pixels, 0 at the center of the first.
         relative: The grid holds displacements from the output's own lattice. Zeros are then the identity, bit for bit.
         return_mask: Also return the fraction of the kernel that lay inside the image.
-        **options: Interpolation, padding and so on.
+        **options: Interpolation, padding and so on: `help(stn.affine_sample)` lists them.
 
     Returns:
         (N, C, *size), or (N, K, C, *size); with return_mask a pair of it and the mask.

@@ -12,6 +12,18 @@ from numba.extending import intrinsic
 from stn.ops.cpu.lanes import INT32, INT64, LANES, Code
 
 
+def from_to(code: Code, x: Any, low: Any, high: Any) -> Any:
+    """Which lanes are from low to high. NaN is not."""
+    b, ends = code.builder, [code.broadcast(end).value for end in (low, high)]
+    return b.and_(b.fcmp_ordered(">=", x, ends[0]), b.fcmp_ordered("<=", x, ends[1]))
+
+
+def put_real(code: Code, value: Any, k: int, at: Any) -> None:
+    """Store a vector of float64 in argument k, in its precision."""
+    real = code.vector(code.kind(k))
+    code.put(value if value.type == real else code.builder.fptrunc(value, real), k, at)
+
+
 def place_lanes(ndim: int) -> Any:
     """Store offset and fractions of points j .. of a row as those of pixel i .. of a tile; return the bits of those inside.
 
@@ -30,15 +42,11 @@ def place_lanes(ndim: int) -> Any:
                 p = code.load(0, builder.add(j, builder.mul(columns, INT64(axis)))).value
                 whole = builder.select(nearest, code.each("rint", p), code.each("floor", p))
                 q, last = builder.select(nearest, whole, p), builder.extract_value(most, axis)
-                low, high = (code.broadcast(builder.extract_value(ends, 2 * axis + side)).value for side in (0, 1))
-                between = builder.and_(builder.fcmp_ordered(">=", q, low), builder.fcmp_ordered("<=", q, high))
+                between = from_to(code, q, *(builder.extract_value(ends, 2 * axis + side) for side in (0, 1)))
                 inside = between if inside is None else builder.and_(inside, between)
                 last = code.broadcast(last).value
                 whole = builder.select(builder.fcmp_ordered(">", whole, last), last, whole)
-                rest = builder.fsub(p, whole)
-                if code.kind(9) is not rest.type.element:
-                    rest = builder.fptrunc(rest, code.vector(code.kind(9)))
-                code.put(rest, 9, builder.add(i, builder.mul(area, INT64(axis))))
+                put_real(code, builder.fsub(p, whole), 9, builder.add(i, builder.mul(area, INT64(axis))))
                 at = builder.fmul(whole, code.broadcast(builder.extract_value(pitch, axis)).value)
                 places = at if places is None else builder.fadd(places, at)
             offsets, none = builder.fptoui(places, code.vector(INT32)), ir.Constant(code.vector(INT32), [0] * LANES)
@@ -61,10 +69,8 @@ def lanes_within(typing, points, at, low, high):
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = Code(context, builder, signature, arguments)
         _, at, low, high = arguments
-        p = code.load(0, at).value
-        above = builder.fcmp_ordered(">=", p, code.broadcast(low).value)
-        below = builder.fcmp_ordered("<=", p, code.broadcast(high).value)
-        return builder.zext(builder.bitcast(builder.and_(above, below), ir.IntType(LANES)), INT64)
+        found = from_to(code, code.load(0, at).value, low, high)
+        return builder.zext(builder.bitcast(found, ir.IntType(LANES)), INT64)
 
     return types.int64(points, at, low, high), generate
 
@@ -122,9 +128,7 @@ class Hats:
 def put_sides(code: Code, values: Sequence[Any], k: int, at: Any, area: Any) -> None:
     """Store the lower and the upper tap's numbers in argument k, `area` apart."""
     for side, value in enumerate(values):
-        real = code.vector(code.kind(k))
-        value = value if value.type == real else code.builder.fptrunc(value, real)
-        code.put(value, k, code.builder.add(at, code.builder.mul(area, INT64(side))))
+        put_real(code, value, k, code.builder.add(at, code.builder.mul(area, INT64(side))))
 
 
 @intrinsic

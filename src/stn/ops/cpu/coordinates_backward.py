@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from stn.ops.cpu.channels import slope_channels_plane, slope_channels_volume
 from stn.ops.cpu.compiling import inline, loop, loop_sum
-from stn.ops.cpu.lanes import LANES, slope_channels_plane, slope_channels_volume, slope_plane, slope_volume
+from stn.ops.cpu.lanes import LANES, slope_plane, slope_volume
 from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
 from stn.ops.cpu.points import Affine, Basis, Field, Projective, by_rule, off_horizon, row_points
 from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, clear, in_pairs

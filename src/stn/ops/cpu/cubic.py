@@ -158,7 +158,7 @@ def counts(weight, guarded):
 @inline
 def plane_sum(image, first, pitch, pixel, weight, sx, sy, guarded, j):
     """Sum over the taps of pixel j in x and y. sx, sy: 0 for weights, 1 for their derivatives."""
-    value = weight[0, 0, 0, j] * 0
+    value = weight[0, 0, j, 0] * 0
     for q in range(4):
         line, row = first + pixel[1, j, q] * pitch, value * 0
         for k in range(4):
@@ -173,7 +173,7 @@ def plane_sum(image, first, pitch, pixel, weight, sx, sy, guarded, j):
 def tap_sum(ndim, image, first, pitch, pixel, weight, sx, sy, sz, guarded, j):
     if ndim == 2:
         return plane_sum(image, first, pitch, pixel, weight, sx, sy, guarded, j)
-    value = weight[0, 0, 0, j] * 0
+    value = weight[0, 0, j, 0] * 0
     for p in range(4):
         w = weight[sz, 2, j, p]
         if counts(w, guarded):

@@ -87,7 +87,7 @@ def taps_anywhere(cubic, sizes, x, i, j, n, pitch, pixel, weight, total):
     for k in range(4):
         at = first + k - 1
         inside = sizes.padding != ZEROS or 0 <= at < n
-        pixel[i, j, k] = padded(sizes.padding, sizes.align_corners, at, n) * pitch
+        pixel[i, j, k] = np.int64(padded(sizes.padding, sizes.align_corners, np.float64(at), n)) * pitch
         weight[0, i, j, k] = weights[k] if inside else 0.0
         weight[1, i, j, k] = moving * slopes[k] if inside else 0.0
         all_inside &= inside

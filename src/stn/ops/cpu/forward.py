@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from stn.ops.cpu.channels import blend_channels_plane, blend_channels_volume
 from stn.ops.cpu.compiling import inline, loop
-from stn.ops.cpu.lanes import LANES, blend_channels_plane, blend_channels_volume, blend_plane, blend_volume
+from stn.ops.cpu.lanes import LANES, blend_plane, blend_volume
 from stn.ops.cpu.mixed import mix_channels_plane, mix_channels_volume, mix_plane, mix_volume
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE, in_pairs
 from stn.ops.cpu.tile import (

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from stn.ops.cpu.channels import add_channels
 from stn.ops.cpu.compiling import inline, loop
-from stn.ops.cpu.lanes import LANES, add_channels
+from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.points import is_shared
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE
 from stn.ops.cpu.tile import (

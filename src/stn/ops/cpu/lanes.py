@@ -9,7 +9,7 @@ The formulas are plain Python over `Lanes`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -75,18 +75,23 @@ class Lanes:
         return Lanes(self.builder, self.builder.select(there, other.value, self.value))
 
 
-def blend_known(x, y, z, one, planes):
-    """Tries the quick way first, and the other only if a lane is NaN, which few ever are: the price is one comparison."""
-    builder, value = x.builder, blend_all(lerp, x, y, z, one, planes).value
-    lanes = builder.bitcast(builder.fcmp_unordered("uno", value, value), ir.IntType(LANES))
+def unless_nan(value: Lanes, again: Callable[[], Lanes]) -> Lanes:
+    """`again` in the lanes that are NaN, computed if there is one, as there rarely is: the price is one comparison."""
+    builder = value.builder
+    wrong = builder.fcmp_unordered("uno", value.value, value.value)
+    lanes = builder.bitcast(wrong, ir.IntType(LANES))
     before = builder.basic_block
     with builder.if_then(builder.icmp_unsigned("!=", lanes, ir.IntType(LANES)(0)), likely=False):
-        again = blend_all(lerp_of_any, x, y, z, one, planes).value
+        other = builder.select(wrong, again().value, value.value)
         after = builder.basic_block
-    found = builder.phi(value.type)
-    found.add_incoming(value, before)
-    found.add_incoming(again, after)
+    found = builder.phi(value.value.type)
+    found.add_incoming(value.value, before)
+    found.add_incoming(other, after)
     return Lanes(builder, found)
+
+
+def blend_known(x, y, z, one, planes):
+    return unless_nan(blend_all(lerp, x, y, z, one, planes), lambda: blend_all(lerp_of_any, x, y, z, one, planes))
 
 
 class Code:
@@ -130,7 +135,7 @@ class Code:
         self.builder.store(value, place, align=8 if isinstance(value.type.element, ir.DoubleType) else 4)
 
     def each(self, name: str, value: Any) -> Any:
-        """llvm.floor or llvm.rint of a vector."""
+        """llvm.floor, llvm.rint or llvm.fabs of a vector of float64."""
         name, kind = f"llvm.{name}.v{LANES}f64", ir.FunctionType(value.type, [value.type])
         function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
         return self.builder.call(function, [value])
@@ -143,6 +148,15 @@ class Code:
             parts = [ir.Constant(self.vector(INT32, half), [*range(k, k + half)]) for k in (0, half)]
             value = self.builder.fadd(*(self.builder.shuffle_vector(value, value, part) for part in parts))
         return self.builder.extract_element(value, INT32(0))
+
+    def sums(self, count: Any, terms: Callable[[Any, Any], Sequence[Lanes]]) -> list[Any]:
+        """The sums over `count` channels of up to three terms. terms: of the channels from c on, of which a mask is real."""
+        b, nothing = self.builder, ir.Constant(self.vector(self.real), [0.0] * LANES)
+        sums = [cgutils.alloca_once_value(b, nothing) for _ in range(3)]
+        with cgutils.for_range_slice(b, INT64(0), count, INT64(LANES), INT64) as (c, _):
+            for total, term in zip(sums, terms(c, self.mask(b.sub(count, c))), strict=False):
+                b.store((Lanes(b, b.load(total)) + term).value, total)
+        return [self.total(Lanes(b, b.load(total))) for total in sums]
 
     def broadcast(self, number: Any) -> Lanes:
         """One number in all lanes."""
@@ -266,83 +280,3 @@ def slope_lanes(ndim: int) -> Any:
 
 blend_plane, blend_volume = blend_lanes(2), blend_lanes(3)
 slope_plane, slope_volume = slope_lanes(2), slope_lanes(3)
-
-
-# ---- intrinsics over the channels of one pixel, which lie side by side ----
-
-
-def blend_channel_lanes(ndim: int) -> Any:
-    """out[to + c] = image[at + c], c < count, blended with its right, lower (`down`) and deep taps by fractions x, y, z."""
-
-    @intrinsic
-    def blend_channels(typing, image, at, right, down, deep, x, y, z, out, to, count):
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            code = Code(context, builder, signature, arguments)
-            _, at, right, down, deep, x, y, z, _, to, count = arguments
-            x, y, z = code.broadcast(x), code.broadcast(y), code.broadcast(z)
-            planes = code.corners(at, right, down, deep)
-
-            def blended(load: Any) -> Lanes:
-                taps = [[load(0, corner) for corner in plane] for plane in planes[: ndim - 1]]
-                return blend_known(x, y, z, code.one, taps)
-
-            # A masked store is slow on half of the CPUs.
-            with builder.if_else(builder.icmp_signed(">=", count, INT64(LANES))) as (whole, part):
-                with whole:
-                    code.store(blended(code.load), 8, to)
-                with part:
-                    mask = code.mask(count)
-                    code.masked_store(blended(lambda k, at: code.masked_load(k, at, mask)), 8, to, mask)
-            return context.get_dummy_value()
-
-        return types.void(image, at, right, down, deep, x, y, z, out, to, count), generate
-
-    return blend_channels
-
-
-def slope_channel_lanes(ndim: int) -> Any:
-    """The sum over c < count of grad[to + c] times the derivatives of the same, in x, y, z."""
-
-    @intrinsic
-    def slope_channels(typing, image, at, right, down, deep, x, y, z, grad, to, count):
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            code = Code(context, builder, signature, arguments)
-            _, at, right, down, deep, x, y, z, _, to, count = arguments
-            x, y, z, one = code.broadcast(x), code.broadcast(y), code.broadcast(z), code.one
-            sums = [cgutils.alloca_once_value(builder, ir.Constant(one.value.type, [0.0] * LANES)) for _ in range(3)]
-            with cgutils.for_range_slice(builder, INT64(0), count, INT64(LANES), INT64) as (c, _):
-                mask = code.mask(builder.sub(count, c))
-                g = code.masked_load(8, builder.add(to, c), mask)
-                planes = code.corners(builder.add(at, c), right, down, deep)
-                near, *far = ([code.masked_load(0, corner, mask) for corner in plane] for plane in planes[: ndim - 1])
-                derivatives = slope(x, y, one, *near)
-                if far:
-                    pairs = zip(derivatives, slope(x, y, one, *far[0]), strict=True)
-                    across = blend(x, y, one, *far[0]) - blend(x, y, one, *near)
-                    derivatives = *((one - z) * a + z * b for a, b in pairs), across
-                for total, derivative in zip(sums, derivatives, strict=False):
-                    builder.store((Lanes(builder, builder.load(total)) + g * derivative).value, total)
-            totals = [code.total(Lanes(builder, builder.load(total))) for total in sums]
-            return context.make_tuple(builder, signature.return_type, totals)
-
-        real = types.UniTuple(image.dtype, 3)
-        return real(image, at, right, down, deep, x, y, z, grad, to, count), generate
-
-    return slope_channels
-
-
-blend_channels_plane, blend_channels_volume = blend_channel_lanes(2), blend_channel_lanes(3)
-slope_channels_plane, slope_channels_volume = slope_channel_lanes(2), slope_channel_lanes(3)
-
-
-@intrinsic
-def add_channels(typing, target, at, weight, grad, to):
-    """numbers[at + c] += weight grad[to + c], c < LANES."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = Code(context, builder, signature, arguments)
-        _, at, weight, _, to = arguments
-        code.store(code.load(0, at) + code.broadcast(weight) * code.load(3, to), 0, at)
-        return context.get_dummy_value()
-
-    return types.void(target, at, weight, grad, to), generate

@@ -31,7 +31,8 @@ from stn.ops.sampling import Sampling
 
 TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
 SHORT = 32  # pixels of a row
-KEPT = 4  # memories for tiles, a thread: forward and backward of two layers
+FEW_ROWS = 16  # of a small output, whose tile takes a quarter of the memory
+KEPT = 8  # memories for tiles, a thread: forward and backward of small and large outputs
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 
 _memory = threading.local()
@@ -63,9 +64,9 @@ class Call:
         self.grid = shifted(KINDS[kind](*arrays), margin)
         self.source_size = tuple(n + 2 * margin for n in image.shape[2:])
         ones = (1,) * (3 - self.ndim)
-        walked = walked_as(self.size) if kind == "field" and not arrays[1][:, 1].any() else self.size
+        walked = walked_as(self.size) if has_no_order(self.grid) else self.size
         lengths = *self.source_size[::-1], *ones, *walked[::-1], *ones
-        rows, looks = min(ROWS, walked[-2]), data.shape[1]
+        rows, looks = ROWS if walked[-2] > FEW_ROWS else FEW_ROWS, data.shape[1]
         if isinstance(self.grid, Basis):
             rows = max(1, min(rows, TABLE // (COLUMNS * len(self.grid.knots))))
         self.sizes = Sizes._make((image.shape[0], looks, image.shape[1], *lengths, rows, padding.code, int(align_corners)))
@@ -174,6 +175,11 @@ class Call:
         if self.nearest:
             return grad_image, data.new_zeros(data.shape)
         return grad_image, self.coordinates_gradient(grad, fill)
+
+
+def has_no_order(grid: Any) -> bool:
+    """Whether each pixel's point is stored, and does not depend on where the pixel lies in the output."""
+    return isinstance(grid, Field) and not grid.axes[:, 1].any()
 
 
 def walked_as(size: tuple[int, ...]) -> tuple[int, ...]:

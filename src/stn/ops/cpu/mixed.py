@@ -6,7 +6,7 @@ lanes of it that are NaN, which few ever are, are those of a sum without the tap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from stn.ops.cpu.lanes import INT32, INT64, LANES, Code, Lanes
+from stn.ops.cpu.lanes import INT32, INT64, LANES, Code, Lanes, unless_nan
 
 REST = 6  # the row of the fill value's weights: those of two taps on each of three axes come before
 Sides = list[list[Any]]  # for each axis x, y, z what belongs to its lower tap, and what to its upper
@@ -40,21 +40,6 @@ def contract_known(values: Sequence[Lanes], weights: Sides) -> Lanes:
     for term in terms[1:]:
         total = total + term
     return total
-
-
-def unless_nan(value: Lanes, again: Callable[[], Lanes]) -> Lanes:
-    """`again` in the lanes that are NaN, computed if there is one."""
-    builder = value.builder
-    wrong = builder.fcmp_unordered("uno", value.value, value.value)
-    lanes = builder.bitcast(wrong, ir.IntType(LANES))
-    before = builder.basic_block
-    with builder.if_then(builder.icmp_unsigned("!=", lanes, ir.IntType(LANES)(0)), likely=False):
-        other = builder.select(wrong, again().value, value.value)
-        after = builder.basic_block
-    found = builder.phi(value.value.type)
-    found.add_incoming(value.value, before)
-    found.add_incoming(other, after)
-    return Lanes(builder, found)
 
 
 def replaced(weights: Sides, slopes: Sides, axis: int) -> Sides:
@@ -220,16 +205,13 @@ def mixed_channel_slope_lanes(ndim: int) -> Any:
             _, base, n, _, _, _, _, i, area, _, to, _ = arguments
             block = Block(code, ndim, 3, i, area, True)
             starts, weights, slopes = starts_of(code, block, base, n), block.sides(5), block.sides(6)
-            sums = [cgutils.alloca_once_value(builder, ir.Constant(code.one.value.type, [0.0] * LANES)) for _ in range(3)]
-            with cgutils.for_range_slice(builder, INT64(0), n, INT64(LANES), INT64) as (c, _):
-                mask = code.mask(builder.sub(n, c))
+
+            def terms(c: Any, mask: Any) -> list[Lanes]:
                 values, fills = channels_of(code, 0, starts, c, mask), code.masked_load(11, c, mask)
                 g = code.masked_load(9, builder.add(to, c), mask)
-                for axis in range(ndim):
-                    found = Lanes(builder, builder.load(sums[axis])) + g * sloped(values, weights, slopes, fills, axis)
-                    builder.store(found.value, sums[axis])
-            totals = [code.total(Lanes(builder, builder.load(total))) for total in sums]
-            return context.make_tuple(builder, signature.return_type, totals)
+                return [g * sloped(values, weights, slopes, fills, axis) for axis in range(ndim)]
+
+            return context.make_tuple(builder, signature.return_type, code.sums(n, terms))
 
         real = types.UniTuple(image.dtype, 3)
         return real(image, base, n, near, far, weight, slope, i, area, grad, to, fill), generate

@@ -1,6 +1,12 @@
-"""Padding of whole pixels."""
+"""Padding: the pixel of the image that stands in for a whole place of the plane, however far away.
+
+All are floating-point numbers, for vector code has no division of integers. They are below 2^31, so that float64 rounds no
+quotient to another whole number.
+"""
 
 from __future__ import annotations
+
+import numpy as np
 
 from stn.ops.cpu.compiling import inline
 from stn.ops.padding import REFLECTION, WRAP
@@ -8,11 +14,31 @@ from stn.ops.padding import REFLECTION, WRAP
 
 @inline
 def padded(padding, align_corners, i, n):
-    """The pixel of the image that stands in for pixel i of the plane."""
     if padding == REFLECTION:
-        period = max(2 * n - 2, 1) if align_corners else 2 * n
-        i = i % period
-        return min(i, (period if align_corners else period - 1) - i)
-    if padding == WRAP:
-        return i % n
-    return min(max(i, 0), n - 1)
+        return reflected(align_corners, i, n)
+    return wrapped(align_corners, i, n) if padding == WRAP else clamped(align_corners, i, n)
+
+
+@inline
+def clamped(align_corners, i, n):
+    return between(i, 0.0, n - 1.0)
+
+
+@inline
+def reflected(align_corners, i, n):
+    period = max(2.0 * n - 2.0, 1.0) if align_corners else 2.0 * n
+    i = wrapped(align_corners, i, period)
+    back = (period if align_corners else period - 1.0) - i
+    return i if i < back else back
+
+
+@inline
+def wrapped(align_corners, i, n):
+    return i - n * np.floor(i / n)
+
+
+@inline
+def between(x, low, high):
+    """NaN is low. Two choices, which become vector code, where `min` and `max` do not."""
+    x = x if x >= low else low
+    return x if x <= high else high

@@ -15,6 +15,7 @@ from stn.ops.cpu.blocks import lanes_within, place_hats, place_plane, place_volu
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.mixed import REST
+from stn.ops.cpu.padding import between, clamped, reflected, wrapped
 from stn.ops.padding import REFLECTION, WRAP, ZEROS
 from stn.ops.reference import FAR
 
@@ -104,13 +105,6 @@ def clear(array, start, end):
         array[i] = 0
 
 
-@inline
-def between(x, low, high):
-    """NaN is low. Two choices, which become vector code, where `min` and `max` do not."""
-    x = x if x >= low else low
-    return x if x <= high else high
-
-
 # ---- pixels of mixed blocks ----
 
 
@@ -182,25 +176,6 @@ def join_axes(ndim, start, end, first, near, weight):
 
 
 @inline
-def clamped(sizes, i, n):
-    return between(i, 0.0, n - 1.0)
-
-
-@inline
-def reflected(sizes, i, n):
-    """i and n are whole numbers below 2^31, whose quotient float64 rounds to no other whole number."""
-    period = max(2.0 * n - 2.0, 1.0) if sizes.align_corners else 2.0 * n
-    i = i - period * np.floor(i / period)
-    back = (period if sizes.align_corners else period - 1.0) - i
-    return i if i < back else back
-
-
-@inline
-def wrapped(sizes, i, n):
-    return i - n * np.floor(i / n)
-
-
-@inline
 def base_of(nearest, x):
     """The lower tap, and how far x lies beyond it: NaN of NaN, which reaches the output through the weights."""
     p = between(x, -FAR, FAR)
@@ -232,7 +207,7 @@ def taps_by(padded: Any) -> Any:
         zeros, (low, high), last = sizes.padding == ZEROS, ends, n - 1.0
         for j in range(np.uint64(start), np.uint64(end)):
             base, t = base_of(nearest, points[i, j])
-            a, b = padded(sizes, base, n), padded(sizes, base + 1.0, n)
+            a, b = padded(sizes.align_corners, base, n), padded(sizes.align_corners, base + 1.0, n)
             # A pixel outside has no weight if zeros are around the image, nor has one outside the band.
             keeps_a = 1.0 if ((not zeros) | (base >= 0.0) & (base <= last)) & (a >= low) & (a < high) else 0.0
             keeps_b = 1.0 if ((not zeros) | (base >= -1.0) & (base < last)) & (b >= low) & (b < high) else 0.0
@@ -256,7 +231,7 @@ def slopes_by(padded: Any) -> Any:
             x = points[i, j]
             base, _ = base_of(False, x)
             moves = (0.0 if (x < -FAR) | (x > FAR) else 1.0) if x == x else x
-            a, b = padded(sizes, base, n), padded(sizes, base + 1.0, n)
+            a, b = padded(sizes.align_corners, base, n), padded(sizes.align_corners, base + 1.0, n)
             lower = -moves if (not zeros) | (base >= 0.0) & (base <= last) else 0.0 * moves
             upper = moves if (not zeros) | (base >= -1.0) & (base < last) else 0.0 * moves
             first, second = shared(lower, upper, a, b, pair_of(a, b, n, paired)[0], paired)
