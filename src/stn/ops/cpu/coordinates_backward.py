@@ -74,14 +74,14 @@ def clear_gradient(ndim, height, gradient):
 @inline
 def slope_planes(ndim, grad, image, sizes, tile, fill):
     slope_tile_planes(
-        ndim, grad, image, sizes, tile.at, tile.box, tile.kind, tile.offset, tile.fraction, tile.near, tile.far,
+        ndim, grad, image, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.near, tile.far,
         tile.weight, tile.slope, fill, tile.gradient, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
 def slope_tile_planes(
-    ndim, grad, image, sizes, at, box, kind, offset, fraction, near, far, weight, slope, fill, gradient, prefetched
+    ndim, grad, image, sizes, at, box, runs, offset, fraction, near, far, weight, slope, fill, gradient, prefetched
 ):
     w, area, across, pairs = sizes.width, sizes.width * sizes.height, sizes.across, in_pairs(sizes.padding, sizes.width)
     for c in range(sizes.channels):
@@ -91,7 +91,7 @@ def slope_tile_planes(
         for r in range(at[AT_HEIGHT]):
             to, start = first + r * across, 0
             while start < at[AT_WIDTH]:
-                what, end = run_from(kind, r * BLOCKS, start, at[AT_WIDTH])
+                what, end = run_from(runs, r * BLOCKS, start, at[AT_WIDTH])
                 if what == INSIDE:
                     slope_row(ndim, image, plane, w, area, offset, fraction, r, start, end, grad, to, gradient)
                 elif what == MIXED:
@@ -126,20 +126,20 @@ def mix_row(ndim, image, plane, pairs, near, far, weight, slope, r, a, b, grad, 
 @inline
 def slope_pixels(ndim, grad, image, sizes, tile, fill):
     slope_tile_pixels(
-        ndim, grad, image, sizes, tile.at, tile.kind, tile.offset, tile.fraction, tile.near, tile.far, tile.weight,
+        ndim, grad, image, sizes, tile.at, tile.runs, tile.offset, tile.fraction, tile.near, tile.far, tile.weight,
         tile.slope, fill, tile.gradient,
     )  # fmt: skip
 
 
 @loop
-def slope_tile_pixels(ndim, grad, image, sizes, at, kind, offset, fraction, near, far, weight, slope, fill, gradient):
+def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, near, far, weight, slope, fill, gradient):
     """With the channels of a pixel side by side: dot products of the gradient with each tap, then their differences."""
     w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     base, first = pixel_starts(sizes, at)
     for r in range(at[AT_HEIGHT]):
         to, start = first + r * across, 0
         while start < at[AT_WIDTH]:
-            what, end = run_from(kind, r * BLOCKS, start, at[AT_WIDTH])
+            what, end = run_from(runs, r * BLOCKS, start, at[AT_WIDTH])
             if what == INSIDE:
                 slope_run(ndim, grad, to, image, base, channels, w, plane, offset, fraction, r, start, end, gradient)
             elif what == MIXED:

@@ -52,14 +52,14 @@ def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, grid, sizes, fil
 @inline
 def blend_planes(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_planes(
-        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.kind, tile.offset, tile.fraction, tile.near, tile.far,
+        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.near, tile.far,
         tile.weight, fill, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
 def blend_tile_planes(
-    ndim, nearest, image, out, sizes, at, box, kind, offset, fraction, near, far, weight, fill, prefetched
+    ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, near, far, weight, fill, prefetched
 ):
     """All channels of a tile, one plane after another: NCHW."""
     w, area, across, width = sizes.width, sizes.width * sizes.height, sizes.across, at[AT_WIDTH]
@@ -71,7 +71,7 @@ def blend_tile_planes(
         for r in range(at[AT_HEIGHT]):
             to, start = first + r * across, 0
             while start < width:
-                what, end = run_from(kind, r * BLOCKS, start, width)
+                what, end = run_from(runs, r * BLOCKS, start, width)
                 if what == INSIDE and nearest:
                     copy_row(image, plane, offset, r, start, end, out, to)
                 elif what == INSIDE:
@@ -133,14 +133,14 @@ def pick_row(image, plane, near, weight, r, a, b, out, first, fill):
 @inline
 def blend_pixels(ndim, nearest, image, out, sizes, tile, fill):
     blend_tile_pixels(
-        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.kind, tile.offset, tile.fraction, tile.near, tile.far,
+        ndim, nearest, image, out, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.near, tile.far,
         tile.weight, fill, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
 def blend_tile_pixels(
-    ndim, nearest, image, out, sizes, at, box, kind, offset, fraction, near, far, weight, fill, prefetched
+    ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, near, far, weight, fill, prefetched
 ):
     """All pixels of a tile, each with its channels side by side: channels last."""
     w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
@@ -150,7 +150,7 @@ def blend_tile_pixels(
     for r in range(at[AT_HEIGHT]):
         to, start = first + r * across, 0
         while start < at[AT_WIDTH]:
-            what, end = run_from(kind, r * BLOCKS, start, at[AT_WIDTH])
+            what, end = run_from(runs, r * BLOCKS, start, at[AT_WIDTH])
             if what == INSIDE and nearest:
                 copy_pixels(image, plane, offset, r, start, end, out, to, n)
             elif what == INSIDE:

@@ -80,14 +80,14 @@ def order(shared, step, tasks, looks, tiles):
 @inline
 def scatter_planes(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
     scatter_tile_planes(
-        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.box, tile.kind, tile.offset, tile.fraction,
+        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.box, tile.runs, tile.offset, tile.fraction,
         tile.near, tile.far, tile.weight, one, tile.prefetched,
     )  # fmt: skip
 
 
 @loop
 def scatter_tile_planes(
-    ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, kind, offset, fraction, near, far, weight, one, prefetched
+    ndim, nearest, grad, grad_image, sizes, c0, c1, at, box, runs, offset, fraction, near, far, weight, one, prefetched
 ):
     w, area, across = sizes.width, sizes.width * sizes.height, sizes.across
     plane_in, plane_out = np.uint64(area * sizes.depth), np.uint64(across * sizes.down * sizes.deep)
@@ -101,7 +101,7 @@ def scatter_tile_planes(
         for r in range(at[AT_HEIGHT]):
             to, a = np.uint64(first + r * across), 0
             while a < at[AT_WIDTH]:
-                what, b = run_from(kind, r * BLOCKS, a, at[AT_WIDTH])
+                what, b = run_from(runs, r * BLOCKS, a, at[AT_WIDTH])
                 if what == INSIDE:
                     scatter_row(
                         ndim, nearest, count, grad, to, plane_out, grad_image, plane, plane_in, np.uint64(1), w, area,
@@ -203,29 +203,35 @@ def scatter_mixed(ndim, nearest, count, grad, to, step, grad_image, plane, strid
                 w = weight[i + x * size] * weight[i + (two + y) * size]
             if ndim == 3 and not nearest:
                 k, w = k + np.uint64((far if z else near)[i + two * size]), w * weight[i + (four + z) * size]
-            if w != 0:
-                k = plane + k * pitch
-                for c in range(np.uint64(count)):
-                    grad_image[k + c * stride] += w * grad[m + c * step]
+            if w != 0 and count == GROUP:  # a number of channels that is known: LLVM unrolls the loop
+                add_tap(GROUP, w, grad, m, step, grad_image, plane + k * pitch, stride)
+            elif w != 0:
+                add_tap(count, w, grad, m, step, grad_image, plane + k * pitch, stride)
+
+
+@inline
+def add_tap(count, w, grad, to, step, grad_image, k, stride):
+    for c in range(np.uint64(count)):
+        grad_image[k + c * stride] += w * grad[to + c * step]
 
 
 @inline
 def scatter_pixels(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one):
     scatter_tile_pixels(
-        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.kind, tile.offset,
+        ndim, nearest, grad, grad_image, sizes, c0, c1, tile.at, tile.runs, tile.offset,
         tile.fraction, tile.near, tile.far, tile.weight, one,
     )  # fmt: skip
 
 
 @loop
-def scatter_tile_pixels(ndim, nearest, grad, grad_image, sizes, c0, c1, at, kind, offset, fraction, near, far, weight, one):
+def scatter_tile_pixels(ndim, nearest, grad, grad_image, sizes, c0, c1, at, runs, offset, fraction, near, far, weight, one):
     """Channels by vectors as long as whole ones are left, then as planes do."""
     w, area, across, n = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     (base, first), near_by = pixel_starts(sizes, at), np.uint64(1)
     for r in range(at[AT_HEIGHT]):
         plane, to, a = base * n + np.uint64(c0), np.uint64(first + r * across) * n + np.uint64(c0), 0
         while a < at[AT_WIDTH]:
-            what, b = run_from(kind, r * BLOCKS, a, at[AT_WIDTH])
+            what, b = run_from(runs, r * BLOCKS, a, at[AT_WIDTH])
             if what == INSIDE:
                 scatter_run(
                     ndim, nearest, c1 - c0, grad, to, grad_image, plane, n, w, area, offset, fraction, r * STRIDE, a, b, one

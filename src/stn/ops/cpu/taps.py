@@ -26,14 +26,15 @@ BLOCKS = COLUMNS // LANES
 NEARLY_ALL = 1 - 1e-12  # of the weight, in float64: the rest is rounding
 STRIDE = COLUMNS + LANES  # of a row: vectors reach beyond its end
 INSIDE, MIXED, BLANK = range(3)
+KINDS = 4
 
 
 # ---- blocks ----
 
 
 @loop
-def sort_blocks(ndim, nearest, closed, padding, points, w, h, d, low, high, width, block, kind, first, offset, fraction):
-    """Write the kinds of a row's blocks, and offsets and fractions of those inside.
+def sort_blocks(ndim, nearest, closed, padding, points, w, h, d, low, high, width, block, runs, first, offset, fraction):
+    """Write the runs of a row's blocks of one kind, and offsets and fractions of those inside.
 
     closed: the last pixel is inside, see `fill_tile`; so for low, high.
     """
@@ -52,13 +53,24 @@ def sort_blocks(ndim, nearest, closed, padding, points, w, h, d, low, high, widt
         else:
             inside = place_volume(points, COLUMNS, j, nearest, ends, most, pitch, count, offset, fraction, i, area)
         if real & ~inside == 0:
-            kind[block + b] = INSIDE
+            runs[block + b] = INSIDE
         elif (zeros and sees_nothing(ndim, points, j, w, h, d, real)) or (
             part and real & ~misses_band(points, (ndim - 1) * COLUMNS + j, n, low, high) == 0
         ):
-            kind[block + b] = BLANK
+            runs[block + b] = BLANK
         else:
-            kind[block + b] = MIXED
+            runs[block + b] = MIXED
+    join_runs(runs, block, block + -(-width // LANES))
+
+
+@inline
+def join_runs(runs, start, end):
+    """From the kinds of blocks, from behind: all channels then go from run to run, and look at no block twice."""
+    length, following = 0, -1
+    for b in range(end - 1, start - 1, -1):
+        length = length + 1 if runs[b] == following else 1
+        following = runs[b]
+        runs[b] += KINDS * length
 
 
 @inline

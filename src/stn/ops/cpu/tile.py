@@ -15,7 +15,7 @@ from stn.ops.cpu.compiling import INLINED, inline, loop
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.points import RULES, Affine, Basis, by_rule, is_shared, row_points
 from stn.ops.cpu.radial import fill_table
-from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, sort_blocks, store_mixed
+from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, KINDS, MIXED, STRIDE, sort_blocks, store_mixed
 
 # What stands in `Tile.at`: the look, where the tile begins and how large it is, its number within the look, and the
 # number of the tile whose radial functions the table has.
@@ -50,7 +50,7 @@ class Tile(NamedTuple):
     box: Any  # (4,) int64: first and last + 1 column, first and last + 1 row that its interior pixels read
     points: Any  # (3, COLUMNS) float64, source pixels of a row
     table: Any  # (T, rows * COLUMNS) float64, the radial functions
-    kind: Any  # (rows * BLOCKS,) uint8, INSIDE, MIXED or BLANK
+    runs: Any  # (rows * BLOCKS,) int64, where a run of blocks of one kind begins: its kind, and KINDS times its length
     offset: Any  # (area,) uint32, of pixels in blocks inside
     fraction: Any  # (3 * area,) float, theirs on each axis
     near: Any  # (3 * area,) uint32, of pixels in mixed blocks: the lower tap on each axis, as an offset
@@ -66,7 +66,7 @@ def new_tiles(count: int, rows: int, derivative: bool, knots: int, real: Any) ->
     area, slopes = rows * STRIDE, rows * STRIDE if derivative else 0
     shapes = {
         "at": ((8,), np.int64), "box": ((4,), np.int64), "points": ((4, COLUMNS), np.float64),
-        "table": ((knots, rows * COLUMNS), np.float64), "kind": ((rows * BLOCKS,), np.uint8), "offset": ((area,), np.uint32),
+        "table": ((knots, rows * COLUMNS), np.float64), "runs": ((rows * BLOCKS,), np.int64), "offset": ((area,), np.uint32),
         "fraction": ((3 * area,), real), "near": ((3 * area,), np.uint32), "far": ((3 * area,), np.uint32),
         "weight": ((7 * area,), real), "slope": ((6 * slopes,), real), "gradient": ((3 * slopes,), real),
         "prefetched": ((1,), real),
@@ -78,7 +78,7 @@ def new_tiles(count: int, rows: int, derivative: bool, knots: int, real: Any) ->
 def tile_of(tiles, k):
     t = tiles
     return Tile(
-        t.at[k], t.box[k], t.points[k], t.table[k], t.kind[k], t.offset[k], t.fraction[k], t.near[k], t.far[k],
+        t.at[k], t.box[k], t.points[k], t.table[k], t.runs[k], t.offset[k], t.fraction[k], t.near[k], t.far[k],
         t.weight[k], t.slope[k], t.gradient[k], t.prefetched[k],
     )  # fmt: skip
 
@@ -173,14 +173,14 @@ def fill_tile(ndim, nearest, derivative, grid, sizes, low, high, tile):
     """
     fill_radial_table(grid, sizes, tile)
     fill_rows(
-        ndim, nearest, derivative, grid, sizes, low, high, tile.at, tile.box, tile.points, tile.table, tile.kind,
+        ndim, nearest, derivative, grid, sizes, low, high, tile.at, tile.box, tile.points, tile.table, tile.runs,
         tile.offset, tile.fraction, tile.near, tile.far, tile.weight, tile.slope,
     )  # fmt: skip
 
 
 @loop
 def fill_rows(
-    ndim, nearest, derivative, grid, sizes, low, high, at, box, points, table, kind, offset, fraction, near, far, weight,
+    ndim, nearest, derivative, grid, sizes, low, high, at, box, points, table, runs, offset, fraction, near, far, weight,
     slope,
 ):  # fmt: skip
     w, h, d, width, closed = sizes.width, sizes.height, sizes.depth, at[AT_WIDTH], not derivative
@@ -190,16 +190,16 @@ def fill_rows(
         row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, width, table, r * COLUMNS, points)
         first, block = r * STRIDE, r * BLOCKS
         sort_blocks(
-            ndim, nearest, closed, sizes.padding, points, w, h, d, low, high, width, block, kind, first, offset, fraction
+            ndim, nearest, closed, sizes.padding, points, w, h, d, low, high, width, block, runs, first, offset, fraction
         )  # fmt: skip
         a = 0
         while a < width:
-            what, b = run_from(kind, block, a, width)
+            what, b = run_from(runs, block, a, width)
             if what == INSIDE:
                 widen_box(box, points[0, a], points[1, a], w, h)
                 widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
             elif what == MIXED:
-                b = next_to_mixed(kind, block, b, width)
+                b = next_to_mixed(runs, block, b, width)
                 store_mixed(ndim, nearest, derivative, sizes, points, a, b, low, high, first, near, far, weight, slope)
             a = b
     # Reading it beforehand is worth it if most of it is needed.
@@ -208,23 +208,19 @@ def fill_rows(
 
 
 @inline
-def run_from(kind, block, start, width):
-    """The kind of the block at pixel `start` of a row, and where the run of blocks of that kind ends."""
-    b, blocks = start // LANES, -(-width // LANES)
-    e = b + 1
-    while e < blocks and kind[block + e] == kind[block + b]:
-        e += 1
-    return kind[block + b], min(e * LANES, width)
+def run_from(runs, block, start, width):
+    """The kind of the block at pixel `start` of a row, where a run of that kind begins, and where the run ends."""
+    run = runs[block + start // LANES]
+    return run % KINDS, min(start + run // KINDS * LANES, width)
 
 
 @inline
-def next_to_mixed(kind, block, end, width):
+def next_to_mixed(runs, block, end, width):
     """Where the last mixed run ends that begins at most NEAR blocks behind another, the first of which ends at `end`."""
-    b, blocks, last = end // LANES, -(-width // LANES), end
-    while b < blocks and b * LANES < last + NEAR * LANES:
-        if kind[block + b] == MIXED:
-            last = min(b * LANES + LANES, width)
-        b += 1
+    last = after = end
+    while after < width and after < last + NEAR * LANES:
+        what, after = run_from(runs, block, after, width)
+        last = after if what == MIXED else last
     return last
 
 
