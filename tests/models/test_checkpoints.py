@@ -165,7 +165,7 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
         load_benchmark_rectifier(tmp_path / "none.pth")
     torch.save(state, tmp_path / "whole.pth")
     (tmp_path / "half.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:100_000])
-    with pytest.raises(stn.InputError, match="must be a whole file that torch.save wrote, .*half.pth is not"):
+    with pytest.raises(stn.InputError, match="must be a complete file of torch.save with tensors only; .*half.pth is not"):
         load_benchmark_rectifier(tmp_path / "half.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(stn.InputError, match="must hold a state dict; .*list.pth holds a list"):

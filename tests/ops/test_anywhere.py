@@ -78,3 +78,20 @@ def test_what_has_no_weight_is_not_read(padding: str, last: bool) -> None:
     clean, out = (stn.grid_sample(x, at, units="pixel", padding_mode=padding) for x in (image, spoiled))
     stays = (at[0, :, :, 0] != 20).expand_as(out)
     assert torch.equal(out[stays], clean[stays]) and bool(out[~stays].isnan().any())
+
+
+@pytest.mark.parametrize("last", (False, True))
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("d", (2, 3))
+def test_a_pixel_has_the_same_bits_in_any_block(d: int, padding: str, last: bool) -> None:
+    """Whether its neighbors lie inside the image decides how a block is computed, not what comes out."""
+    torch.manual_seed(0)
+    size = (30, 40) if d == 2 else (9, 10, 40)
+    image = torch.randn(1, 9, *size)
+    if last:
+        image = image.contiguous(memory_format=torch.channels_last if d == 2 else torch.channels_last_3d)
+    at = (torch.rand(1, *(3 for _ in size[1:]), 100, d, dtype=torch.float64) * 1.04 - 0.02) * torch.tensor(size[::-1])
+    whole = stn.grid_sample(image, at, units="pixel", padding_mode=padding)
+    for first in range(1, 9):
+        part = stn.grid_sample(image, at[..., first:, :].contiguous(), units="pixel", padding_mode=padding)
+        assert torch.equal(part, whole[..., first:])

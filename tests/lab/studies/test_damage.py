@@ -91,7 +91,7 @@ def test_a_setting_that_is_missing_is_its_default_or_does_not_fit_the_checkpoint
     try:
         RunFolder(run).load()
     except InputError as error:
-        assert "config.json" in str(error) or f"it is of one with {field}=" in str(error)
+        assert "config.json" in str(error) or f"it is of a run with {field}=" in str(error)
     else:
         assert RunFolder(run).run() == expected
 
@@ -103,7 +103,7 @@ def test_a_setting_that_is_missing_or_unknown(run: Path) -> None:
     newer = config | {"written_by": {"format": 99, "stn": "9.0"}, "newer_setting": 1}
     (run / "config.json").write_text(json.dumps(newer))
     for words in (["evaluate", run], ["report", run], resume(run), ["export", run, run.parent / "model.onnx"]):
-        assert "it is of a newer one (9.0)" in sentence(*words)
+        assert "it is from a newer one (9.0)" in sentence(*words)
 
 
 @pytest.mark.parametrize("text", ("null", "[]", "3", '"x"', "{", "", "[" * 100_000, '{"written_by": 3, "lr": null}'))
@@ -153,10 +153,10 @@ def test_a_part_of_the_checkpoint_that_is_wrong(part: str, value: Any, run: Path
     [
         (lambda state: [1, 2], "it holds a list"),
         (lambda state: torch.zeros(3), "it holds a Tensor"),
-        (lambda state: state.update(epoch=5), "must be of 1 to 2 epochs with a row each; got 5"),
-        (lambda state: state["rows"].append({"split": "valid"}), "its rows are not those of one"),
-        (lambda state: state["run"].update(seed=7), "it is of one with seed=7"),
-        (lambda state: state["versions"].update(format=99, stn="9.0"), "it is of a newer one (9.0)"),
+        (lambda state: state.update(epoch=5), "must have 1 to 2 epochs with one row each; got 5"),
+        (lambda state: state["rows"].append({"split": "valid"}), "its rows are not rows of a run"),
+        (lambda state: state["run"].update(seed=7), "it is of a run with seed=7"),
+        (lambda state: state["versions"].update(format=99, stn="9.0"), "it is from a newer one (9.0)"),
         (lambda state: spoiled(state, "evaluated", torch.nan), "must hold finite weights; "),
         (lambda state: spoiled(state, "network", torch.inf), "must hold finite weights; "),
     ],
@@ -174,7 +174,7 @@ def test_a_weight_that_was_changed_is_not_used(run: Path) -> None:
         state["evaluated"]["0.weight" if "0.weight" in state["evaluated"] else next(iter(state["evaluated"]))].mul_(1.5)
 
     rewritten(run, change, sealed=False)
-    with pytest.raises(InputError, match="last.pt must be a checkpoint of a run, as it was written; its checksum"):
+    with pytest.raises(InputError, match="last.pt must be an unchanged checkpoint of a run; its checksum"):
         evaluate(RunFolder(run))
 
 
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_leaves_the_rows_alone(run: Path) -> None:
 def test_a_run_whose_checkpoint_is_gone_does_not_begin_anew(run: Path) -> None:
     rows = (run / "rows.jsonl").read_bytes()
     (run / "checkpoints" / "last.pt").unlink()
-    assert "must have checkpoints/last.pt to go on; it has 3 rows and no checkpoint" in sentence(*resume(run))
+    assert "must have checkpoints/last.pt to continue; it has 3 rows and no checkpoint" in sentence(*resume(run))
     assert (run / "rows.jsonl").read_bytes() == rows
 
 
@@ -230,7 +230,7 @@ def test_data_and_device_may_change_between_two_parts_of_a_run(run: Path, tmp_pa
     before = RunFolder(run).rows()
     assert command(*resume(run), "--root", tmp_path / "moved", "--device", "cpu", "--download")[0] == 0
     assert RunFolder(run).rows() == before and RunFolder(run).run().root == tmp_path / "moved"
-    assert "has --epochs 2; give the same" in sentence(*TRAIN[:5], "--epochs", 3, *TRAIN[7:], "--out", run, "--resume")
+    assert "has --epochs 2; use the same settings" in sentence(*TRAIN[:5], "--epochs", 3, *TRAIN[7:], "--out", run, "--resume")
 
 
 @pytest.mark.parametrize("words", (["evaluate"], ["report", "--out", "page.html"], ["figures"]))

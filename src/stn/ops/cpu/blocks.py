@@ -18,10 +18,10 @@ def from_to(code: Code, x: Any, low: Any, high: Any) -> Any:
     return b.and_(b.fcmp_ordered(">=", x, ends[0]), b.fcmp_ordered("<=", x, ends[1]))
 
 
-def put_real(code: Code, value: Any, k: int, at: Any) -> None:
-    """Store a vector of float64 in argument k, in its precision."""
+def narrowed(code: Code, value: Any, k: int) -> Any:
+    """A vector in the precision of argument k."""
     real = code.vector(code.kind(k))
-    code.put(value if value.type == real else code.builder.fptrunc(value, real), k, at)
+    return value if value.type == real else code.builder.fptrunc(value, real)
 
 
 def place_lanes(ndim: int) -> Any:
@@ -46,7 +46,7 @@ def place_lanes(ndim: int) -> Any:
                 inside = between if inside is None else builder.and_(inside, between)
                 last = code.broadcast(last).value
                 whole = builder.select(builder.fcmp_ordered(">", whole, last), last, whole)
-                put_real(code, builder.fsub(p, whole), 9, builder.add(i, builder.mul(area, INT64(axis))))
+                code.put(narrowed(code, builder.fsub(p, whole), 9), 9, builder.add(i, builder.mul(area, INT64(axis))))
                 at = builder.fmul(whole, code.broadcast(builder.extract_value(pitch, axis)).value)
                 places = at if places is None else builder.fadd(places, at)
             offsets, none = builder.fptoui(places, code.vector(INT32)), ir.Constant(code.vector(INT32), [0] * LANES)
@@ -103,14 +103,23 @@ class Hats:
     def within(self, x: Any, start: Any, end: Any) -> Any:
         return self.builder.and_(self.builder.fcmp_ordered(">=", x, start), self.builder.fcmp_ordered("<", x, end))
 
-    def weights(self, low: Any, high: Any) -> list[Any]:
+    def weights(self, t: Any) -> list[Any]:
+        """At a distance t of the first, in its precision. From 0 to 1 they have the bits of those in a block inside."""
+        b = self.builder
+        zero, one, two = (self.code.broadcast(ir.Constant(t.type.element, number)).value for number in (0.0, 1.0, 2.0))
+        lower = b.fsub(one, b.select(b.fcmp_ordered("<", t, zero), b.fsub(zero, t), t))
+        upper = b.select(b.fcmp_ordered("<=", t, one), t, b.fsub(two, t))
+        return [b.select(b.fcmp_ordered("<", weight, zero), zero, weight) for weight in (lower, upper)]  # NaN stays
+
+    def seen(self) -> Any:
+        """The distance, of which a border that is continued sees no more than its last pixel."""
+        return self.builder.select(self.zeros, self.distance, self.least(self.most(self.distance, self.nothing), self.one))
+
+    def within_band(self, weights: Sequence[Any], low: Any, high: Any) -> list[Any]:
         """0 of a tap outside low .. high."""
-        b, start, end = self.builder, self.all_of(low), self.all_of(high)
-        t = b.select(self.zeros, self.distance, self.least(self.most(self.distance, self.nothing), self.one))
-        away = [self.code.each("fabs", b.fsub(t, shift)) for shift in (self.nothing, self.one)]
-        weights = [self.most(b.fsub(self.one, distance), self.nothing) for distance in away]
+        b, ends = self.builder, (self.all_of(low), self.all_of(high))
         pairs = zip(self.places, weights, strict=True)
-        return [b.select(self.within(place, start, end), weight, self.nothing) for place, weight in pairs]
+        return [b.select(self.within(place, *ends), weight, ir.Constant(weight.type, None)) for place, weight in pairs]
 
     def slopes(self) -> list[Any]:
         """Of the weights, to the right of each kink, as everywhere."""
@@ -128,7 +137,7 @@ class Hats:
 def put_sides(code: Code, values: Sequence[Any], k: int, at: Any, area: Any) -> None:
     """Store the lower and the upper tap's numbers in argument k, `area` apart."""
     for side, value in enumerate(values):
-        put_real(code, value, k, code.builder.add(at, code.builder.mul(area, INT64(side))))
+        code.put(narrowed(code, value, k), k, code.builder.add(at, code.builder.mul(area, INT64(side))))
 
 
 @intrinsic
@@ -142,12 +151,14 @@ def place_hats(
         _, j, columns, axis, zeros, n, pitch, low, high, _, _, _, i, area, _, derivative = arguments
         x = code.load(0, b.add(j, b.mul(columns, axis))).value
         hats = Hats(code, x, n, b.trunc(zeros, ir.IntType(1)))
-        weights, row = hats.weights(low, high), b.add(j, b.mul(columns, INT64(3)))
+        t, row = hats.seen(), b.add(j, b.mul(columns, INT64(3)))
+        weights = hats.within_band(hats.weights(narrowed(code, t, 11)), low, high)
+        total = b.fadd(*hats.within_band(hats.weights(t), low, high))  # in float64: the fill value has what it leaves
         one_axis, two_axes = b.add(i, b.mul(area, axis)), b.add(i, b.mul(area, b.mul(axis, INT64(2))))
         for k, place in zip((9, 10), hats.places, strict=True):
             code.put(b.fptoui(b.fmul(place, hats.all_of(pitch)), code.vector(INT32)), k, one_axis)
         put_sides(code, weights, 11, two_axes, area)
-        total, first = b.fadd(*weights), b.icmp_signed("==", axis, INT64(0))
+        first = b.icmp_signed("==", axis, INT64(0))
         code.put(b.select(first, total, b.fmul(total, code.load(0, row).value)), 0, row)
         with b.if_then(b.trunc(derivative, ir.IntType(1))):
             put_sides(code, hats.slopes(), 14, two_axes, area)

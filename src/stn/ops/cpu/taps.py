@@ -198,8 +198,9 @@ def base_of(nearest, x):
 @inline
 def shared(first, second, a, b, place, paired):
     """What the pixels at `place` and beside it get of two taps at a and b, if they are read in pairs."""
-    lower = (first if a == place else 0.0) + (second if b == place else 0.0)
-    upper = (first if a == place + 1.0 else 0.0) + (second if b == place + 1.0 else 0.0)
+    nothing = first * 0  # in its precision
+    lower = (first if a == place else nothing) + (second if b == place else nothing)
+    upper = (first if a == place + 1.0 else nothing) + (second if b == place + 1.0 else nothing)
     return (lower, upper) if paired else (first, second)
 
 
@@ -216,7 +217,7 @@ def taps_by(padded: Any) -> Any:
 
     @loop
     def store_taps(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight):
-        zeros, (low, high), last = sizes.padding == ZEROS, ends, n - 1.0
+        zeros, (low, high), last, real = sizes.padding == ZEROS, ends, n - 1.0, weight.dtype.type
         for j in range(np.uint64(start), np.uint64(end)):
             base, t = base_of(nearest, points[i, j])
             a, b = padded(sizes.align_corners, base, n), padded(sizes.align_corners, base + 1.0, n)
@@ -224,12 +225,13 @@ def taps_by(padded: Any) -> Any:
             keeps_a = 1.0 if ((not zeros) | (base >= 0.0) & (base <= last)) & (a >= low) & (a < high) else 0.0
             keeps_b = 1.0 if ((not zeros) | (base >= -1.0) & (base < last)) & (b >= low) & (b < high) else 0.0
             place, beside = pair_of(a, b, n, paired)
-            first, second = shared(keeps_a * (1.0 - t), keeps_b * t, a, b, place, paired)
+            rounded = real(t)  # before it is subtracted, as in a block inside: a pixel has the same bits in both
+            first, second = shared(real(keeps_a) * (real(1) - rounded), real(keeps_b) * rounded, a, b, place, paired)
             k = np.uint64(at) + j
             near[k], far[k] = np.uint32(pitch * place), np.uint32(pitch * beside)
             weight[k + np.uint64(before)] = first
             weight[k + np.uint64(before) + np.uint64(len(near) // 3)] = second
-            points[3, j] *= first + second
+            points[3, j] *= keeps_a * (1.0 - t) + keeps_b * t
 
     return store_taps
 
