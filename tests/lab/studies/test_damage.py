@@ -230,7 +230,8 @@ def test_data_and_device_may_change_between_two_parts_of_a_run(run: Path, tmp_pa
     before = RunFolder(run).rows()
     assert command(*resume(run), "--root", tmp_path / "moved", "--device", "cpu", "--download")[0] == 0
     assert RunFolder(run).rows() == before and RunFolder(run).run().root == tmp_path / "moved"
-    assert "has --epochs 2; use the same settings" in sentence(*TRAIN[:5], "--epochs", 3, *TRAIN[7:], "--out", run, "--resume")
+    longer = [*TRAIN[:5], "--epochs", 3, *TRAIN[7:], "--out", run, "--resume"]
+    assert "has --epochs 2; use the same settings" in sentence(*longer)
 
 
 @pytest.mark.parametrize("words", (["evaluate"], ["report", "--out", "page.html"], ["figures"]))
