@@ -20,14 +20,14 @@ def supports(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> boo
 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
-    from stn.ops.cpu.launch import Call
+    from stn.ops.cpu import launch
 
-    return Call(rule, image, data, sampling).forward(fill)
+    return launch.sample(rule, image, data, fill, sampling)
 
 
 def gradient(
     rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling, need: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    from stn.ops.cpu.launch import Call
+    from stn.ops.cpu import launch
 
-    return Call(rule, image, data, sampling).backward(grad, fill, need)
+    return launch.gradient(rule, grad, image, data, fill, sampling, need)

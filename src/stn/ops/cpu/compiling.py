@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from numba import njit
+from numba import cfunc, njit, types
 
 from stn.ops import interpolation, padding, reference
 from stn.ops.rules import matrix, spline
@@ -31,15 +32,34 @@ loop_fused: Any = njit(**BARE, fastmath={"contract"})  # a b + c in one step
 loop_sum: Any = njit(**BARE, fastmath={"reassoc", "contract"})  # sums in vector order
 
 
+KERNEL = types.void(types.int64, types.int64, types.int64)  # (address of the words, first chunk, last + 1)
+
+
+def named(function: Any, name: str, constants: Mapping[str, Any]) -> Any:
+    """The function under a name that says all of it, and with these globals beside its own.
+
+    Numba names the file of its cache after the function, and knows what lies there by the function's own bytes: neither by
+    the functions and constants that it uses, nor by `parallel`. A file of an earlier version may even refer to classes that
+    are no more. So the name says them all.
+    """
+    name = f"{name}_{SOURCES[:12]}"
+    found = FunctionType(function.__code__, function.__globals__ | dict(constants), name)
+    found.__qualname__ = name
+    return found
+
+
+def entry(function: Any, name: str, constants: Mapping[str, Any]) -> int:
+    """The address of `function(words, first, last)`, a kernel or a stage around one, compiled now or found on disk."""
+    made = cfunc(KERNEL, cache=True, error_model="numpy")(named(function, name, constants))
+    _entries.append(made)  # the code lives as long as this
+    return int(made.address)
+
+
+_entries: list[Any] = []
+
+
 @cache
 def compiled(kernel: Any, parallel: bool) -> Any:
-    """`kernel`, compiled when first called and then cached on disk.
-
-    Numba names the file of its cache after the function, and knows what lies there by the function's own bytes and
-    constants: neither by the functions that it calls, nor by `parallel`. A file of an earlier version may even refer to
-    classes that are no more. So the name says them all.
-    """
-    name = f"{kernel.__name__}_{'parallel' if parallel else 'serial'}_{SOURCES[:12]}"
-    named = FunctionType(kernel.__code__, kernel.__globals__, name)
-    named.__qualname__ = name
-    return njit(named, nogil=True, parallel=parallel, cache=True, error_model="numpy")
+    """`kernel`, compiled when first called and then cached on disk."""
+    function = named(kernel, f"{kernel.__name__}_{'parallel' if parallel else 'serial'}", {})
+    return njit(function, nogil=True, parallel=parallel, cache=True, error_model="numpy")

@@ -11,7 +11,6 @@ Sums are in float64, one a tile, added up in order: the result does not depend o
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from stn.ops.cpu.compiling import inline, loop, loop_sum
 from stn.ops.cpu.lanes import LANES, slope_channels_plane, slope_channels_volume, slope_plane, slope_volume
@@ -32,36 +31,35 @@ from stn.ops.cpu.tile import (
     place_tile,
     prefetch,
     row_start,
-    tile_of,
     tiles_of_a_look,
 )
 from stn.ops.rules.spline import GROUP
 
-# ---- kernels: grad and image flat; they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and bends
-# (N * K, tiles, 2, T); `compiled` as serial or parallel ----
-
-
-def coordinates_planes(ndim, grad, image, grid, sizes, fill, sums, bends, tiles):
-    for chunk in prange(len(tiles.at)):
-        coordinates_chunk(slope_planes, chunk, ndim, grad, image, grid, sizes, fill, sums, bends, tiles)
-
-
-def coordinates_pixels(ndim, grad, image, grid, sizes, fill, sums, bends, tiles):
-    for chunk in prange(len(tiles.at)):
-        coordinates_chunk(slope_pixels, chunk, ndim, grad, image, grid, sizes, fill, sums, bends, tiles)
+# ---- the bodies of kernels, see `kernels.py`: they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and bends
+# (N * K, tiles, 2, T) ----
 
 
 @inline
-def coordinates_chunk(slope_tile, chunk, ndim, grad, image, grid, sizes, fill, sums, bends, tiles):
-    tile = tile_of(tiles, chunk)
-    start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+def coordinates_planes(call, memory, chunk):
+    coordinates_chunk(slope_planes, call, memory, chunk)
+
+
+@inline
+def coordinates_pixels(call, memory, chunk):
+    coordinates_chunk(slope_pixels, call, memory, chunk)
+
+
+@inline
+def coordinates_chunk(slope_tile, call, memory, chunk):
+    tile, ndim, grid, sizes = memory.tile, call.ndim, call.grid, call.sizes
+    start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
         look, within = look_and_tile(grid, sizes, number)
         place_tile(sizes, look, within, tile.at)
         fill_tile(ndim, False, True, grid, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
         clear(tile.gradient, 0, len(tile.gradient))
-        slope_tile(ndim, grad, image, sizes, tile, fill)
-        reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
+        slope_tile(ndim, call.out, call.image, sizes, tile, call.fill)
+        reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, call.sums, call.bends)
 
 
 @inline

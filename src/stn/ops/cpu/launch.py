@@ -1,183 +1,169 @@
-"""From tensors to kernels: memory layout, precision, threads."""
+"""Calls: from tensors to the words that kernels read, and back."""
 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stn.grid import axes
-from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
-from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
-from stn.ops.cpu.cubic_taps import new_cubic_taps
-from stn.ops.cpu.forward import forward_pixels, forward_planes
-from stn.ops.cpu.image_backward import image_pixels, image_planes
-from stn.ops.cpu.memory import empty_permuted, flat, new_image
-from stn.ops.cpu.points import KINDS, Basis, Field
+from stn.ops.cpu import memory
+from stn.ops.cpu.plan import Plan, plan_of
 from stn.ops.cpu.prefilter import coefficients, filtered
-from stn.ops.cpu.taps import COLUMNS, ROWS
-from stn.ops.cpu.threads import chunk_count, run, thread_count
-from stn.ops.cpu.tile import AT_TABLE, Sizes, Tile, new_tiles, tiles_of_a_look
-from stn.ops.layout import is_channels_last, order_of, plain
-from stn.ops.reference import prefilter_reach
+from stn.ops.cpu.threads import start
+from stn.ops.layout import is_channels_last, plain
 from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
 
-TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
-KEPT = 4  # memories for tiles, a thread: forward and backward of two layers
-TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
-
-_memory = threading.local()
-axes_of = lru_cache(maxsize=256)(axes)
+Fill = Tensor | float  # (), (C,), or 0.0
 
 
-class Call:
-    """One call: the image in a layout that the kernels know, its sizes, its fill values, its threads."""
+class Known(NamedTuple):
+    """What forward found, and backward reads again. The words hold addresses in the tensors."""
 
-    def __init__(
-        self,
-        rule: Rule,
-        image: Tensor,  # (N, C, *in)
-        data: Tensor,  # (N, K, ..)
-        sampling: Sampling,
-    ) -> None:
-        interpolation, padding, align_corners = sampling[:3]
-        self.nearest, self.cubic, self.prefilter = interpolation.rounds, interpolation.cubic, interpolation.prefilter
-        self.dtype, self.ndim = image.dtype, image.ndim - 2
-        self.format = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
-        self.last = is_channels_last(image)
-        self.real = torch.float64 if image.dtype == torch.float64 else torch.float32
-        self.numpy_real: Any = np.float64 if self.real == torch.float64 else np.float32
-        self.image, self.size = self.laid_out(image), tuple(rule.out_size(data))
-        self.padding, self.align_corners = padding, align_corners
-        self.rule, self.data, self.axes = rule, data, axes_of(tuple(image.shape[2:]), self.size, align_corners)
-        margin = prefilter_reach(padding, self.real)[1] if self.prefilter else 0
-        kind, arrays = rule.numbers(data, self.axes)
-        self.grid = shifted(KINDS[kind](*arrays), margin)
-        self.source_size = tuple(n + 2 * margin for n in image.shape[2:])
-        ones = (1,) * (3 - self.ndim)
-        lengths = *self.source_size[::-1], *ones, *self.size[::-1], *ones
-        rows, looks = ROWS, data.shape[1]
-        if isinstance(self.grid, Basis):
-            rows = max(1, min(ROWS, TABLE // (COLUMNS * len(self.grid.knots))))
-        self.sizes = Sizes._make((image.shape[0], looks, image.shape[1], *lengths, rows, padding.code, int(align_corners)))
-        work = math.prod(self.size) * looks * image.shape[0] * image.shape[1]
-        self.threads = thread_count(work)
-        self.chunks = chunk_count(self.threads)
-
-    def laid_out(self, tensor: Tensor) -> Tensor:
-        """In the working precision and the image's layout: at most one copy."""
-        form = self.format if self.last else torch.contiguous_format
-        return plain(tensor).to(self.real).contiguous(memory_format=form)
-
-    def source(self, fill: Tensor) -> Any:
-        """What the kernels read: the image, or its coefficients."""
-        if not self.prefilter:
-            return flat(self.image, self.last)
-        found = coefficients(self.image, self.last, self.padding, self.fill(fill), self.align_corners)
-        return flat(found, self.last)
-
-    def fill(self, fill: Tensor) -> Tensor:  # (C,)
-        return plain(fill).to(self.real).expand(self.sizes.channels).contiguous()
-
-    def tiles(self, *, derivative: bool = False) -> Tile:
-        """Memory for the tiles: that of an earlier call in this thread which needed the same."""
-        knots = len(self.grid.knots) if isinstance(self.grid, Basis) else 0
-        key = self.chunks, self.sizes.rows, 1 if self.nearest else 2**self.ndim, derivative, knots, self.numpy_real
-        kept: dict[Any, Tile] = _memory.__dict__.setdefault("tiles", {})
-        if key not in kept:
-            if len(kept) == KEPT:
-                kept.clear()
-            kept[key] = new_tiles(*key)
-        kept[key].at[:, AT_TABLE] = -1  # no table yet
-        return kept[key]
-
-    def run(self, kernel: Any, *arguments: Any) -> None:
-        run(self.threads, kernel, self.ndim, *arguments)
-
-    def forward(self, fill: Tensor) -> Tensor:
-        n, looks, channels = self.sizes[:3]
-        order = order_of(self.ndim, 2, self.last)
-        # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
-        out = empty_permuted((n, looks, channels, *self.size), order, self.real)
-        if out.numel() == 0:
-            return out.to(self.dtype)
-        images = self.source(fill), flat(out.flatten(0, 1), self.last)
-        if self.cubic is not None:
-            rest = self.grid, self.sizes, flat(self.fill(fill)), self.tiles(), new_cubic_taps(self.chunks, self.numpy_real)
-            careful = not np.isfinite(images[0].sum())
-            self.run(cubic_forward, self.last, careful, self.cubic, *images, *rest)
-        else:
-            kernel = forward_pixels if self.last else forward_planes
-            self.run(kernel, self.nearest, *images, self.grid, self.sizes, flat(self.fill(fill)), self.tiles())
-        return out.to(self.dtype)
-
-    def image_gradient(self, grad: Tensor) -> Tensor:  # grad: (N * K, C, *size), laid out
-        out = new_image(self.image, self.source_size, self.last).zero_()
-        n, channels = self.sizes.batch, self.sizes.channels
-        bands = max(1, min(-(-TASKS // n), self.image.shape[2] // 32))
-        groups = max(1, min(-(-TASKS // (n * (bands if self.cubic is None else 1))), channels))
-        kernel = image_pixels if self.last else image_planes
-        images = flat(grad, self.last), flat(out, self.last)
-        if self.cubic is not None:
-            rest = self.grid, self.sizes, groups, self.tiles(), new_cubic_taps(self.chunks, self.numpy_real)
-            self.run(cubic_image, self.last, self.cubic, *images, *rest)
-            if self.prefilter:
-                out = filtered(out, self.last, self.padding, self.align_corners, tuple(self.image.shape[2:]), True)
-            return out.to(self.dtype)
-        self.run(kernel, self.nearest, *images, self.grid, self.sizes, self.numpy_real(1), groups, bands, self.tiles())
-        return out.to(self.dtype)
-
-    def coordinates_gradient(self, grad: Tensor, fill: Tensor) -> Tensor:
-        """Gradient in the data: the kernels write that of a field, or each tile's sums for coefficients and bends."""
-        looks, tiles = self.sizes.batch * self.sizes.looks, tiles_of_a_look.py_func(self.sizes)
-        field = None
-        if isinstance(self.grid, Field):
-            shape = self.grid.field.shape  # (N * K, Q, ndim)
-            field = empty_permuted(shape, range(3), torch.float64 if self.data.dtype == torch.float64 else torch.float32)
-        sums = np.empty((looks, tiles, 4, 4)) if field is None else flat(field).reshape(field.shape)
-        bends = np.empty((looks, tiles, *(self.grid.bend.shape[1:] if isinstance(self.grid, Basis) else (0, 0))))
-        rest = flat(grad, self.last), self.source(fill), self.grid, self.sizes, flat(self.fill(fill)), sums, bends
-        if self.cubic is not None:
-            cubic_taps = new_cubic_taps(self.chunks, self.numpy_real)
-            self.run(cubic_coordinates, self.last, self.cubic, *rest, self.tiles(derivative=True), cubic_taps)
-        else:
-            self.run(coordinates_pixels if self.last else coordinates_planes, *rest, self.tiles(derivative=True))
-        if field is None:
-            found = self.rule.gradient(self.data, self.axes, sums.sum(axis=1), bends.sum(axis=1))
-            field = torch.from_numpy(np.ascontiguousarray(found)).clone()  # torch resizes no storage of NumPy's
-        return field.view(self.data.shape).to(self.data.dtype)
-
-    def backward(
-        self,
-        grad: Tensor,  # (N, K, C, *size)
-        fill: Tensor,
-        need: Sequence[bool],  # of the image, of the data
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients in the image and in the data, each only if it is asked for."""
-        (need_image, need_data), data = need, self.data
-        if grad.numel() == 0:
-            nothing = torch.zeros_like(self.image, dtype=self.dtype), data.new_zeros(data.shape)
-            return nothing[0] if need_image else None, nothing[1] if need_data else None
-        grad = self.laid_out(grad.flatten(0, 1))
-        grad_image = self.image_gradient(grad) if need_image else None
-        if not need_data:
-            return grad_image, None
-        if self.nearest:
-            return grad_image, data.new_zeros(data.shape)
-        return grad_image, self.coordinates_gradient(grad, fill)
+    plan: Plan
+    words: np.ndarray
+    source: Tensor  # the image in the kernels' precision and layout, or its coefficients
+    given: Tensor  # the data so
 
 
-def shifted(grid: Any, margin: int) -> Any:
-    """The same places in an image with so many more pixels on each side."""
-    if margin == 0:
-        return grid
-    if isinstance(grid, Field):
-        return grid._replace(axes=grid.axes + np.array([0, 0, margin]))
-    return grid._replace(center=grid.center + margin)
+def planned(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Plan:
+    return plan_of(rule, image, data, sampling, not image.is_contiguous() and is_channels_last(image))
+
+
+def sample(rule: Rule, image: Tensor, data: Tensor, fill: Fill, sampling: Sampling) -> Tensor:
+    return forward(planned(rule, image, data, sampling), rule, image, data, fill)[0]
+
+
+def gradient(
+    rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Fill, sampling: Sampling, need: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of a call of which nothing is left."""
+    plan = planned(rule, image, data, sampling)
+    if plan.is_empty:
+        return nothing(plan, need)
+    return backward(known(plan, rule, image, data, fill, need[1]), rule, grad, fill, need)
+
+
+def forward(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill) -> tuple[Tensor, Known | None]:
+    out = memory.empty_strided(plan.out_shape, plan.out_strides, plan.real)
+    if plan.is_empty:
+        return out.to(plan.dtype), None
+    found, slots = known(plan, rule, image, data, fill, True), plan.slots
+    words = found.words
+    words[slots.image], words[slots.out] = found.source.data_ptr(), out.data_ptr()
+    if plan.cubic is not None:
+        words[slots.careful] = not math.isfinite(found.source.sum())
+    values = fill_values(plan, fill)
+    run(plan, "forward", words, values)
+    return (out if plan.dtype is plan.real else out.to(plan.dtype)), found
+
+
+def known(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill, reads: bool) -> Known:
+    """What all kernels need. reads: the values of the image too."""
+    words, given, slots = np.empty(plan.count, np.int64), plan_data(plan, data), plan.slots
+    words[: plan.static] = plan.words
+    words[slots.points] = given.data_ptr()
+    if not plan.is_field:
+        knots = None
+        if plan.knots:
+            knots = plain(rule.control_points).cpu().double().contiguous()  # type: ignore[attr-defined]  # a Spline's
+            words[slots.knots] = knots.data_ptr()
+        start(1, plan.stage("numbers"), words, 1)
+    source = laid_out(plan, image)
+    if plan.prefilter and reads:
+        source = coefficients(source, plan.last, plan.padding, fill_values(plan, fill), plan.align_corners)
+    return Known(plan, words, source, given)
+
+
+def run(plan: Plan, name: str, words: np.ndarray, values: Tensor | None) -> None:
+    """Run a kernel over all chunks, in this thread's memory."""
+    slots, block = plan.slots, memory.block(plan.chunks * plan.chunk_bytes)
+    words[slots.fill], words[slots.memory] = plan.zeros_at if values is None else values.data_ptr(), block.address
+    start(plan.threads, plan.kernel(name), words, plan.chunks)
+
+
+# ---- tensors as kernels read them ----
+
+
+def laid_out(plan: Plan, tensor: Tensor) -> Tensor:  # (N, C, *in)
+    """In the working precision and the image's layout: at most one copy."""
+    tensor = tensor.resolve_neg() if tensor.is_neg() else tensor
+    tensor = tensor if tensor.dtype is plan.real else tensor.to(plan.real)
+    return tensor.contiguous(memory_format=plan.format)
+
+
+def plan_data(plan: Plan, data: Tensor) -> Tensor:
+    data = data.resolve_neg() if data.is_neg() else data
+    data = data if data.dtype is plan.number else data.to(plan.number)
+    if plan.is_field and plan.given_looks != plan.looks:  # one for all images
+        data = data.expand(plan.batch, *data.shape[1:])
+    return data.contiguous()
+
+
+def fill_values(plan: Plan, fill: Fill) -> Tensor | None:  # (C,)
+    """None of zeros."""
+    if not isinstance(fill, Tensor):
+        return None
+    return plain(fill).to(plan.real).expand(len(plan.zeros)).contiguous()
+
+
+# ---- gradients ----
+
+
+def backward(
+    found: Known,
+    rule: Rule,
+    grad: Tensor,  # as the result
+    fill: Fill,
+    need: Sequence[bool],  # of the image, of the data
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients in the image and in the data, each only if it is asked for."""
+    plan, (need_image, need_data) = found.plan, need
+    grad = laid_out(plan, grad.flatten(0, 1) if plan.has_looks else grad)
+    words = np.empty(plan.most, np.int64)
+    words[: plan.count] = found.words
+    words[plan.slots.out] = grad.data_ptr()
+    grad_image = image_gradient(plan, words) if need_image else None
+    if not need_data:
+        return grad_image, None
+    if plan.nearest:
+        return grad_image, torch.zeros(plan.data_shape, dtype=plan.data_dtype, device="cpu")
+    return grad_image, coordinates_gradient(found, rule, words, fill)
+
+
+def nothing(plan: Plan, need: Sequence[bool]) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of an empty result."""
+    need_image, need_data = need
+    image = torch.zeros(plan.image_shape, dtype=plan.dtype, device="cpu") if need_image else None
+    return image, torch.zeros(plan.data_shape, dtype=plan.data_dtype, device="cpu") if need_data else None
+
+
+def image_gradient(plan: Plan, words: np.ndarray) -> Tensor:
+    out = memory.empty_strided(plan.source_shape, plan.source_strides, plan.real).zero_()
+    words[plan.slots.image] = out.data_ptr()
+    run(plan, "image", words, None)
+    if plan.prefilter:
+        out = filtered(out, plan.last, plan.padding, plan.align_corners, plan.image_shape[2:], True)
+    return out if plan.dtype is plan.real else out.to(plan.dtype)
+
+
+def coordinates_gradient(found: Known, rule: Rule, words: np.ndarray, fill: Fill) -> Tensor:
+    """Gradient in the data: the kernels write that of a field, or each tile's sums for coefficients and bends."""
+    plan, slots = found.plan, found.plan.slots
+    shape = tuple(found.given.shape)
+    out = memory.empty_strided(shape, memory.strides(shape, range(len(shape))), plan.number)
+    words[slots.image] = found.source.data_ptr()
+    if plan.is_field:
+        words[slots.sums] = out.data_ptr()
+        run(plan, "coordinates", words, fill_values(plan, fill))
+        if shape != plan.data_shape and math.prod(shape) != math.prod(plan.data_shape):
+            out = out.sum(dim=0, keepdim=True)
+        return out.view(plan.data_shape).to(plan.data_dtype)
+    words[slots.gradient] = out.data_ptr()
+    run(plan, "coordinates", words, fill_values(plan, fill))
+    start(1, plan.stage("gradient"), words, 1)
+    return out if plan.data_dtype is plan.number else out.to(plan.data_dtype)

@@ -37,12 +37,24 @@ _lock = threading.Lock()
 
 def empty_permuted(shape: Sequence[int], order: Sequence[int], dtype: torch.dtype) -> Tensor:
     """As torch.empty_permuted on the CPU."""
-    shape, order, nbytes = tuple(shape), tuple(order), math.prod(shape) * dtype.itemsize
+    return empty_strided(tuple(shape), strides(shape, order), dtype)
+
+
+def strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """Of a dense tensor whose axes are, from the slowest to the fastest, in this order."""
+    found, step = [0] * len(shape), 1
+    for axis in reversed(order):
+        found[axis], step = step, step * max(shape[axis], 1)
+    return tuple(found)
+
+
+def empty_strided(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """As torch.empty_strided on the CPU, of a dense tensor."""
+    nbytes = math.prod(shape) * dtype.itemsize
     # Nobody waits for the lock: the garbage collector can run a destructor that samples, in the thread that holds it.
     if not LEAST <= nbytes <= KEPT or storage_use_count is None or not _lock.acquire(blocking=False):
-        return torch.empty_permuted(shape, order, dtype=dtype, device="cpu")
+        return torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
     try:
-        strides = torch.empty_permuted(shape, order, dtype=dtype, device="meta").stride()
         # set_, not a view: forward-mode autograd refuses a view as the result of a Function.
         return torch.empty(0, dtype=dtype, device="cpu").set_(_storage(nbytes), 0, shape, strides)
     finally:
@@ -99,3 +111,32 @@ def _is_unused(i: int) -> bool:
 
 def _is_ordinary(storage: torch.UntypedStorage) -> bool:
     return storage.resizable() and not storage.is_shared()
+
+
+# ---- the kernels' own ----
+
+
+LINE = 64  # bytes of a cache line
+
+
+class Block:
+    """Memory for the tiles of a call."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes, self.numbers = nbytes, np.empty(nbytes + LINE, np.uint8)
+        self.address = -(-self.numbers.ctypes.data // LINE) * LINE
+
+
+class _Own(threading.local):
+    block = Block(0)
+
+
+_own = _Own()
+
+
+def block(nbytes: int) -> Block:
+    """This thread's, as large as its largest call asked for. The caller holds it until the kernel has ended: a destructor
+    that the garbage collector runs meanwhile may sample too, and put a larger one in its place."""
+    if _own.block.nbytes < nbytes:
+        _own.block = Block(nbytes)
+    return _own.block

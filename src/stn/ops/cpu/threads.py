@@ -10,8 +10,10 @@ from typing import Any
 
 import numba
 import torch
+from numba import prange
 
 from stn.ops.cpu.compiling import compiled
+from stn.ops.cpu.words import call_at
 
 # Pixels times channels below which a second thread costs more than it brings: forward, 224x224 0.87 times as fast with it,
 # 3x224x224 1.49 times.
@@ -31,6 +33,10 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(after_in_child=_mark_forked)
 
 
+def is_forked() -> bool:
+    return _forked
+
+
 def thread_count(work: int) -> int:
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set when Numba reads its environment
     return 1 if _forked or work < SMALL else min(torch.get_num_threads(), most)
@@ -38,6 +44,23 @@ def thread_count(work: int) -> int:
 
 def chunk_count(threads: int) -> int:
     return CHUNKS * threads if threads > 1 else 1
+
+
+def drive(kernel, words, chunks):  # type: ignore[no-untyped-def]  # Numba types it
+    """Call the kernel at an address chunk by chunk: one parallel loop for all kernels, compiled once."""
+    for chunk in prange(chunks):
+        call_at(kernel, words.ctypes.data, chunk, chunk + 1)
+
+
+serial = compiled(drive, False)
+
+
+def start(threads: int, kernel: int, words: Any, chunks: int) -> None:
+    """Run the kernel at this address over all chunks."""
+    if threads == 1:
+        serial(kernel, words, chunks)
+    else:
+        run(threads, drive, kernel, words, chunks)
 
 
 def run(threads: int, kernel: Any, *arguments: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -18,10 +18,10 @@ Move = Callable[[Tensor], Tensor]
 
 
 class Numbers(NamedTuple):
-    """What kernels on the CPU compute points from: which function, and its arrays."""
+    """What kernels on the CPU compute points from, beside the data: which function, and arrays of float64."""
 
-    kind: str
-    arrays: tuple[Any, ...]
+    kind: str  # of `cpu/points.py`
+    arrays: dict[str, Any]
 
 
 class Rule(ABC):
@@ -72,11 +72,12 @@ class Rule(ABC):
 
     @abstractmethod
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
-        """In float64 and flat over looks, by the formulas of `coordinates`."""
+        """By the formulas of `coordinates`. What depends on the values of `data`, `cpu/numbers.py` adds at each call."""
 
-    @abstractmethod
-    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
-        """From a kernel's sums, of gradients in `numbers`, back to the data."""
+    @property
+    def key(self) -> Hashable:
+        """What a plan of a call depends on, beside the shape of the data."""
+        return self.arguments
 
 
 def difference(x: Tensor, axis: int) -> Tensor:
