@@ -16,8 +16,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from stn import _check
 from stn.ops import cpu, gpu, lowering, reference
-from stn.ops.context import differentiated, export_target, observed, refuse_lost_tangents
+from stn.ops.context import differentiated, export_target, observed, recorded, refuse_lost_tangents
 from stn.ops.interpolation import BLURRED
 from stn.ops.padding import PADDINGS
 from stn.ops.rules import Rule
@@ -49,6 +50,8 @@ def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
     """image (N, C, *in), data (N, K, ..) -> (N, K, C, *size), of one image. A gradient in `fill` is the oracle's."""
+    if (out := eager(rule, image, data, fill, sampling)) is not None:
+        return out
     refuse_lost_tangents()
     if not image.is_floating_point():
         return _as_real(rule, image, data, fill, sampling)
@@ -65,6 +68,26 @@ def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Samp
     return out
 
 
+def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, sampling: Sampling) -> Tensor | None:
+    """A plain call of the CPU's kernels, which may bring data of one look for all or of N; None of any other call.
+
+    fill: (), (C,), or 0.0, for which no tensor is made. A Function costs 6 us, so that nothing else is done around it.
+    """
+    if torch.compiler.is_compiling() or recorded(image, data) or not (image.is_cpu and data.is_cpu):
+        return None
+    known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
+    if "cpu" not in known or "cpu" not in rule.kernels or image.dtype not in cpu.DTYPES or image.numel() >= cpu.MOST_PIXELS:
+        return None
+    if isinstance(fill, Tensor) and (fill.requires_grad or recorded(fill)):
+        return None
+    if torch.is_grad_enabled() and (image.requires_grad or data.requires_grad):
+        out: Tensor = Planned.apply(image, data, fill, rule, sampling)
+        return out
+    run = cpu.loaded()
+    out = run.forward(run.planned(rule, image, data, sampling), rule, image, data, fill)[0]
+    return out
+
+
 def inside(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Tensor:
     """The sum of the weights of the taps inside the image, without a prefilter: (N, K, 1, *size).
 
@@ -78,8 +101,36 @@ def inside(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Tenso
     return out.squeeze(0).unflatten(0, data.shape[:2])
 
 
+class Planned(torch.autograd.Function):
+    """A plain eager call of the CPU's kernels, with first derivatives, for which it keeps what it found."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, data: Tensor, fill: Tensor | float, rule: Rule, sampling: Sampling) -> Tensor:
+        run = cpu.loaded()
+        plan = run.planned(rule, image, data, sampling)
+        out, known = run.forward(plan, rule, image, data, fill)
+        own = known.source is not image, known.points is not data  # copies, kept as torch keeps tensors: hooks see them
+        more = [tensor for tensor, is_own in zip(known[1:], own, strict=True) if is_own]
+        ctx.save_for_backward(image, data, fill if isinstance(fill, Tensor) else None, *more)
+        ctx.how = plan, known.words, own, rule, sampling
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        image, data, fill, *more = ctx.saved_tensors  # read only once: activation checkpointing returns them only once
+        plan, words, own, rule, sampling = ctx.how
+        fill, need = 0.0 if fill is None else fill, ctx.needs_input_grad[:2]
+        if recorded(grad, image, data) or differentiated(grad, image, data):
+            found = _general_gradient(rule, grad, image, data, fill, need, sampling)
+        else:
+            run = cpu.loaded()
+            source, points = (more.pop(0) if is_own else given for is_own, given in zip(own, (image, data), strict=True))
+            found = run.backward(plan, run.Known(words, source, points), grad, fill, need)
+        return *found, None, None, None
+
+
 class Sample(torch.autograd.Function):
-    """A plain eager call, with first derivatives."""
+    """A plain eager call of other kernels, with first derivatives."""
 
     @staticmethod
     def forward(
@@ -100,6 +151,23 @@ class Sample(torch.autograd.Function):
         else:
             found = kernels.gradient(rule, grad, image, data, fill, sampling, need)
         return *found, None, None, None, None
+
+
+def _general_gradient(
+    rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor | float, need: Sequence[bool], sampling: Sampling
+) -> tuple[Tensor | None, ...]:
+    """Of a call of `eager`, by the operator: differentiable, and visible to whatever looks."""
+    each = rule.canonical(image, data)
+    grad = grad if data.ndim == rule.dimensions(image) + 2 else grad.unsqueeze(1)
+    in_image, in_data = call_gradient(rule, grad, image, each, as_tensor(fill, image), need, sampling)
+    if in_data is not None:
+        in_data = in_data.sum_to_size((1, *each.shape[1:])) if data.numel() != each.numel() else in_data
+        in_data = in_data.reshape(data.shape)
+    return in_image, in_data
+
+
+def as_tensor(fill: Tensor | float, image: Tensor) -> Tensor:
+    return fill if isinstance(fill, Tensor) else _check.fill_value(fill, image, "zeros")
 
 
 # ---- the operators that `library.py` registers ----

@@ -23,12 +23,15 @@ SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in FILES)).hexdiges
 # function. All else takes plain arrays and numbers and is compiled alone, once for all kernels: LLVM then keeps pointers in
 # registers. Such a loop becomes vector code if it runs over unsigned integers, has few arrays, makes no views, and chooses
 # by `a if c else b`, not by min. Coordinates of 256x1x42x42: 0.8 ns a pixel so, 7.3 otherwise.
-# None is ever called from Python, so none needs Numba's wrappers for that.
-BARE: Any = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# None is ever called from Python, so none needs Numba's wrappers for that; nor does any but `loop_new` make arrays, so none
+# counts references to them: kernels of an affine training step take 18.1 s to compile so, and 20.4 otherwise.
+BARE: Any = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 INLINED: Any = BARE | {"forceinline": True}
 inline: Any = njit(**INLINED)
+merged: Any = njit(**BARE, inline="always")  # before types are inferred: the same kernels with their outer loops so, 13.8 s
 loop: Any = njit(**BARE)
 loop_fused: Any = njit(**BARE, fastmath={"contract"})  # a b + c in one step
+loop_new: Any = njit(**BARE | {"_nrt": True})  # may make arrays
 loop_sum: Any = njit(**BARE, fastmath={"reassoc", "contract"})  # sums in vector order
 
 
@@ -50,7 +53,7 @@ def named(function: Any, name: str, constants: Mapping[str, Any]) -> Any:
 
 def entry(function: Any, name: str, constants: Mapping[str, Any]) -> int:
     """The address of `function(words, first, last)`, a kernel or a stage around one, compiled now or found on disk."""
-    made = cfunc(KERNEL, cache=True, error_model="numpy")(named(function, name, constants))
+    made = cfunc(KERNEL, cache=True, error_model="numpy", _nrt=False)(named(function, name, constants))
     _entries.append(made)  # the code lives as long as this
     return int(made.address)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import inline, loop, loop_sum
+from stn.ops.cpu.compiling import inline, loop, loop_sum, merged
 from stn.ops.cpu.lanes import LANES, slope_channels_plane, slope_channels_volume, slope_plane, slope_volume
 from stn.ops.cpu.points import Affine, Basis, Field, Projective, by_rule, off_horizon, row_points
 from stn.ops.cpu.taps import COLUMNS, STRIDE, clear
@@ -39,17 +39,17 @@ from stn.ops.rules.spline import GROUP
 # (N * K, tiles, 2, T) ----
 
 
-@inline
+@merged
 def coordinates_planes(call, memory, chunk):
     coordinates_chunk(slope_planes, call, memory, chunk)
 
 
-@inline
+@merged
 def coordinates_pixels(call, memory, chunk):
     coordinates_chunk(slope_pixels, call, memory, chunk)
 
 
-@inline
+@merged
 def coordinates_chunk(slope_tile, call, memory, chunk):
     tile, ndim, grid, sizes = memory.tile, call.ndim, call.grid, call.sizes
     start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))

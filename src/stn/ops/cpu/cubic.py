@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import inline, loop, loop_fused
+from stn.ops.cpu.compiling import inline, loop, loop_fused, merged
 from stn.ops.cpu.coordinates_backward import reduce_tile
 from stn.ops.cpu.cubic_taps import find_run, find_taps
 from stn.ops.cpu.points import row_points
@@ -31,7 +31,7 @@ from stn.ops.padding import ZEROS
 # ---- the bodies of kernels, see `kernels.py` ----
 
 
-@inline
+@merged
 def cubic_forward(call, memory, chunk):
     tile, taps, grid, sizes = memory.tile, memory.taps, call.grid, call.sizes
     start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
@@ -43,7 +43,7 @@ def cubic_forward(call, memory, chunk):
         )  # fmt: skip
 
 
-@inline
+@merged
 def cubic_coordinates(call, memory, chunk):
     tile, taps, ndim, grid, sizes = memory.tile, memory.taps, call.ndim, call.grid, call.sizes
     start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
@@ -57,7 +57,7 @@ def cubic_coordinates(call, memory, chunk):
         reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, call.sums, call.bends)
 
 
-@inline
+@merged
 def cubic_image(call, memory, chunk):
     """Work is divided by what is written, images and groups of channels: no two threads add to the same pixel."""
     tile, taps, grid, sizes, groups = memory.tile, memory.taps, call.grid, call.sizes, call.groups

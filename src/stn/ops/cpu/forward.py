@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.compiling import inline, loop, merged
 from stn.ops.cpu.lanes import LANES, blend_channels_plane, blend_channels_volume, blend_plane, blend_volume
 from stn.ops.cpu.taps import STRIDE
 from stn.ops.cpu.tile import (
@@ -25,17 +25,17 @@ from stn.ops.cpu.tile import (
 # ---- the bodies of kernels, see `kernels.py` ----
 
 
-@inline
+@merged
 def forward_planes(call, memory, chunk):
     forward_chunk(blend_planes, call, memory, chunk)
 
 
-@inline
+@merged
 def forward_pixels(call, memory, chunk):
     forward_chunk(blend_pixels, call, memory, chunk)
 
 
-@inline
+@merged
 def forward_chunk(blend_tile, call, memory, chunk):
     tile, ndim, grid, sizes = memory.tile, call.ndim, call.grid, call.sizes
     start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))

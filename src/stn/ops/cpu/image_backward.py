@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.compiling import inline, loop, merged
 from stn.ops.cpu.lanes import LANES, add_channels
 from stn.ops.cpu.points import is_shared
 from stn.ops.cpu.taps import STRIDE
@@ -38,17 +38,17 @@ GROUP = 4
 # channels and the slowest axis of the image ----
 
 
-@inline
+@merged
 def image_planes(call, memory, chunk):
     image_chunk(scatter_planes, call, memory, chunk)
 
 
-@inline
+@merged
 def image_pixels(call, memory, chunk):
     image_chunk(scatter_pixels, call, memory, chunk)
 
 
-@inline
+@merged
 def image_chunk(scatter_tile, call, memory, chunk):
     ndim, nearest, grid, sizes, groups, bands = call.ndim, call.nearest, call.grid, call.sizes, call.groups, call.bands
     tile, slowest, looks = memory.tile, sizes.height if ndim == 2 else sizes.depth, sizes.looks

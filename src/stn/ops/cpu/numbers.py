@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from stn.ops.cpu.compiling import entry, inline, loop
+from stn.ops.cpu.compiling import entry, loop, merged
 from stn.ops.cpu.points import KINDS
 from stn.ops.cpu.words import NOWHERE, WORDS, Array, Record
 
@@ -51,7 +51,7 @@ def data_record(kind: str, number: str) -> Record:
 # ---- what is compiled ----
 
 
-@inline
+@merged
 def matrix_numbers(data):
     grid, scale, given = data.grid, data.scale, data.given
     rows, d = scale.shape[0], scale.shape[1] - 1
@@ -65,7 +65,7 @@ def matrix_numbers(data):
             grid.coef[look, row, 3] = given[i, r, d] * scale[r, d]
 
 
-@inline
+@merged
 def matrix_gradient(data):
     scale, gradient = data.scale, data.gradient
     rows, d = scale.shape[0], scale.shape[1] - 1
@@ -75,7 +75,7 @@ def matrix_gradient(data):
                 gradient[i, r, k] = scale[r, k] * total_of(data.sums, i, len(gradient), r if r < d else 3, k if k < d else 3)
 
 
-@inline
+@merged
 def spline_numbers(data):
     """The bends come first, then a matrix; knots that bend nothing make their number a multiple of GROUP."""
     grid, scale, given, count = data.grid, data.scale, data.given, len(data.knots)
@@ -93,7 +93,7 @@ def spline_numbers(data):
             grid.knots[t, i] = data.knots[t, i] if t < count else 0.0
 
 
-@inline
+@merged
 def spline_gradient(data):
     scale, gradient, count = data.scale, data.gradient, len(data.knots)
     for k in range(len(gradient)):
@@ -105,7 +105,7 @@ def spline_gradient(data):
                 gradient[k, count + 1 + j, i] = scale[i, j] * total_of(data.sums, k, len(gradient), i, j)
 
 
-@inline
+@merged
 def clear_coef(coef, look):
     for r in range(4):
         for k in range(4):

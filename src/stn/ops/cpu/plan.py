@@ -62,11 +62,11 @@ class Plan:
         self.number = torch.float64 if data.dtype == torch.float64 else torch.float32
         form = torch.channels_last if ndim == 2 else torch.channels_last_3d
         self.format = form if last else torch.contiguous_format
-        each = canonical(rule, image, data)
+        each, own = rule.canonical(image, data), rule.dimensions(image)
         n, looks, self.size = image.shape[0], each.shape[1], tuple(rule.out_size(each))
         self.looks, self.batch, self.image_shape, self.data_shape = n * looks, n, tuple(image.shape), tuple(data.shape)
-        self.given_looks = math.prod(data.shape[: data.ndim - own_dimensions(rule, image)])
-        self.has_looks = data.ndim == own_dimensions(rule, image) + 2
+        self.given_looks = math.prod(data.shape[: data.ndim - own])
+        self.has_looks = data.ndim == own + 2
         lead = (n, looks) if self.has_looks else (n,)
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
         self.out_shape = (*lead, image.shape[1], *self.size)
@@ -82,6 +82,9 @@ class Plan:
         self.chunks = threads.chunk_count(self.threads)
         self.kind, arrays = rule.numbers(each, axes(image.shape[2:], self.size, self.align_corners))
         self.is_field = self.kind == "field"
+        self.is_expanded = self.is_field and self.given_looks != self.looks  # one field for all images
+        self.points_shape = tuple(each.shape) if self.is_expanded else self.data_shape
+        self.points_strides = memory.strides(self.points_shape, range(len(self.points_shape)))
         self.knots = int(rule.key[1]) if self.kind == "basis" else 0  # type: ignore[index]  # as Spline has it
         self.addresses: dict[str, int] = {}
         self._write(arrays, ndim)
@@ -183,23 +186,6 @@ def slots(data: Record, call: Record) -> Slots:
     points = first["grid"] + grid.first["field"] if "field" in grid.first else data.first["given"]
     named = (first[name] for name in ("image", "out", "fill", "memory", "careful"))
     return Slots(*named, points, first["sums"], data.first["knots"], data.first["gradient"])
-
-
-# ---- data of one look, of N, or of (N, K) ----
-
-
-def own_dimensions(rule: Rule, image: Tensor) -> int:
-    """Of the data of one look."""
-    return image.ndim - 1 if rule.per_pixel else 2
-
-
-def canonical(rule: Rule, image: Tensor, data: Tensor) -> Tensor:
-    """(N, K, ..), from that of one look for all, or with N or (N, K) before it, N as in image or 1."""
-    own = own_dimensions(rule, image)
-    each = data if data.ndim == own + 2 else data.unsqueeze(-own - 1)  # (N, 1, ..), (1, 1, ..) or (1, ..)
-    if each.ndim == own + 1 or each.shape[0] != image.shape[0]:
-        each = each.expand(image.shape[0], *each.shape[-own - 1 :])
-    return each
 
 
 # ---- the plans that are kept ----

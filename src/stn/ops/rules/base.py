@@ -48,6 +48,20 @@ class Rule(ABC):
     def axes(self, data: Tensor, in_size: Sequence[int], align_corners: bool) -> Axes:
         return axes(in_size, self.out_size(data), align_corners)
 
+    # ---- data of one look for all images, or with N or (N, K) before it, N as in image or 1 ----
+
+    def dimensions(self, image: Tensor) -> int:
+        """Of the data of one look."""
+        return image.ndim - 1 if self.per_pixel else 2
+
+    def canonical(self, image: Tensor, data: Tensor) -> Tensor:
+        """(N, K, ..), as all below have it."""
+        own = self.dimensions(image)
+        each = data if data.ndim == own + 2 else data.unsqueeze(-own - 1)  # (N, 1, ..), (1, 1, ..) or (1, ..)
+        if each.ndim == own + 1 or each.shape[0] != image.shape[0]:
+            each = each.expand(image.shape[0], *each.shape[-own - 1 :])
+        return each
+
     # ---- for the oracle, and whatever is made of torch's operators ----
 
     @abstractmethod
