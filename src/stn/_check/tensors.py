@@ -26,7 +26,8 @@ def floating(name: str, value: object) -> None:
 
 def image(name: str, value: Tensor) -> int:
     """An image batch (N, C, H, W) or (N, C, D, H, W) whose pixels exist. Returns its number of spatial dimensions."""
-    tensor(name, value)
+    if not isinstance(value, Tensor):
+        tensor(name, value)
     if not (value.is_floating_point() or value.is_complex() or value.dtype == torch.uint8):
         raise TypeError(f"{name} must have a floating-point dtype, a complex one, or uint8; got {value.dtype}")
     if value.ndim not in (4, 5):
@@ -66,8 +67,10 @@ def same_device(name: str, value: Tensor, image: Tensor) -> None:
 
 def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
     """Matrices (rows, d+1) for all, (N, rows, d+1) one an image, or (N, K, rows, d+1) K an image."""
-    floating(name, value)
-    same_device(name, value, image)
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        floating(name, value)
+    if value.device != image.device:
+        same_device(name, value, image)
     _one_or_each(name, value, image, (rows, image.ndim - 1))
 
 

@@ -50,7 +50,7 @@ def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
     """image (N, C, *in), data (N, K, ..) -> (N, K, C, *size), of one image. A gradient in `fill` is the oracle's."""
-    if (out := eager(rule, image, data, fill, sampling)) is not None:
+    if not torch.compiler.is_compiling() and (out := eager(rule, image, data, fill, sampling)) is not None:
         return out
     refuse_lost_tangents()
     if not image.is_floating_point():
@@ -71,9 +71,9 @@ def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Samp
 def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, sampling: Sampling) -> Tensor | None:
     """A plain call of the CPU's kernels, which may bring data of one look for all or of N; None of any other call.
 
-    fill: (), (C,), or 0.0, for which no tensor is made. A Function costs 6 us, so that nothing else is done around it.
+    fill: (), (C,), or 0.0, for which no tensor is made. Not for what torch.compile traces.
     """
-    if torch.compiler.is_compiling() or recorded(image, data) or not (image.is_cpu and data.is_cpu):
+    if recorded(image, data) or not (image.is_cpu and data.is_cpu):
         return None
     known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
     if "cpu" not in known or "cpu" not in rule.kernels or image.dtype not in cpu.DTYPES or image.numel() >= cpu.MOST_PIXELS:
@@ -84,7 +84,7 @@ def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, samplin
         out: Tensor = Planned.apply(image, data, fill, rule, sampling)
         return out
     run = cpu.loaded()
-    out = run.forward(run.planned(rule, image, data, sampling), rule, image, data, fill)[0]
+    out = run.forward(run.plan_of(rule, image, data, sampling), rule, image, data, fill)[0]
     return out
 
 
@@ -107,25 +107,23 @@ class Planned(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, data: Tensor, fill: Tensor | float, rule: Rule, sampling: Sampling) -> Tensor:
         run = cpu.loaded()
-        plan = run.planned(rule, image, data, sampling)
-        out, known = run.forward(plan, rule, image, data, fill)
-        own = known.source is not image, known.points is not data  # copies, kept as torch keeps tensors: hooks see them
-        more = [tensor for tensor, is_own in zip(known[1:], own, strict=True) if is_own]
-        ctx.save_for_backward(image, data, fill if isinstance(fill, Tensor) else None, *more)
-        ctx.how = plan, known.words, own, rule, sampling
+        plan = run.plan_of(rule, image, data, sampling)
+        out, (words, source, points) = run.forward(plan, rule, image, data, fill)
+        # Copies are kept as torch keeps tensors, so that hooks see them, and nothing is kept twice.
+        copies = None if source is image else source, None if points is data else points
+        ctx.save_for_backward(image, data, fill if isinstance(fill, Tensor) else None, *copies)
+        ctx.how = plan, words, rule, sampling
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        image, data, fill, *more = ctx.saved_tensors  # read only once: activation checkpointing returns them only once
-        plan, words, own, rule, sampling = ctx.how
-        fill, need = 0.0 if fill is None else fill, ctx.needs_input_grad[:2]
-        if recorded(grad, image, data) or differentiated(grad, image, data):
+        image, data, fill, source, points = ctx.saved_tensors  # only once: activation checkpointing returns them only once
+        (plan, words, rule, sampling), fill, need = ctx.how, 0.0 if fill is None else fill, ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled() or recorded(grad, image, data):
             found = _general_gradient(rule, grad, image, data, fill, need, sampling)
         else:
-            run = cpu.loaded()
-            source, points = (more.pop(0) if is_own else given for is_own, given in zip(own, (image, data), strict=True))
-            found = run.backward(plan, run.Known(words, source, points), grad, fill, need)
+            known = words, image if source is None else source, data if points is None else points
+            found = cpu.loaded().backward(plan, known, grad, fill, need)
         return *found, None, None, None
 
 

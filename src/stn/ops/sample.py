@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
+import torch
 from torch import Tensor
 
 from stn import _check
 from stn.ops import dispatch, levels
 from stn.ops.context import unrounded
-from stn.ops.options import PARSED, CallOptions, parse, reads_levels, shows_options
+from stn.ops.options import PARSED, CallOptions, parse, parsed_before, reads_levels, shows_options
 from stn.ops.pyramid import Pyramid
 from stn.ops.rules import Field, Matrix, Rule, Spline
 from stn.ops.sampling import Sampling
@@ -261,12 +262,16 @@ def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options:
     fill, pyramid = options.pop("fill_value", 0.0), options.pop("pyramid", None)
     if not options.keys() <= PARSED:
         _check.unknown("options", options, CallOptions.__annotations__)
-    sampling = parse(**options)  # type: ignore[misc]  # mypy does not see what was popped
+    compiling = torch.compiler.is_compiling()
+    try:
+        sampling = (parse if compiling else parsed_before)(**options)  # type: ignore[misc]  # mypy does not see what was popped
+    except TypeError:  # an option that has no hash is nothing that is allowed
+        sampling = parse(**options)  # type: ignore[misc]
     if not (isinstance(fill, float) and fill == 0.0):
         fill = _check.fill_value(fill, image, sampling.padding.name)
     if pyramid is not None:
         _check.pyramid_fits("pyramid", pyramid, image, sampling.align_corners, sampling.padding.name)
-    if not return_mask and not reads_levels(sampling):
+    if not compiling and not return_mask and not reads_levels(sampling):
         out = dispatch.eager(rule, image, data, fill, sampling)
         if out is not None:
             return out

@@ -30,8 +30,7 @@ def loaded() -> Any:
 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
-    run = loaded()
-    out: Tensor = run.forward(run.planned(rule, image, data, sampling), rule, image, data, fill)[0]
+    out: Tensor = loaded().sample(rule, image, data, fill, sampling)
     return out
 
 

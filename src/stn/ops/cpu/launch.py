@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,68 +12,78 @@ from torch import Tensor
 from stn.ops.cpu import memory
 from stn.ops.cpu.plan import Plan, plan_of
 from stn.ops.cpu.prefilter import coefficients, filtered
-from stn.ops.cpu.threads import start
-from stn.ops.layout import is_channels_last, plain
+from stn.ops.cpu.threads import drive, serial
+from stn.ops.cpu.threads import run as run_parallel
+from stn.ops.layout import plain
 from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
 
+CPU = torch.device("cpu")
 Fill = Tensor | float  # (), (C,), or 0.0
 
 
-class Known(NamedTuple):
-    """What forward finds, and backward reads again."""
-
-    words: np.ndarray
-    source: Tensor  # the image in the kernels' precision and layout, or its coefficients
-    points: Tensor  # the data so
+Known = tuple[np.ndarray, Tensor, Tensor]
+"""What forward finds, and backward reads again: the words, the image in the kernels' precision and layout (or its
+coefficients), and the data so. (A named tuple takes 0.3 us to make.)"""
 
 
-def planned(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Plan:
-    return plan_of(rule, image, data, sampling, not image.is_contiguous() and is_channels_last(image))
+def sample(rule: Rule, image: Tensor, data: Tensor, fill: Fill, sampling: Sampling) -> Tensor:
+    return forward(plan_of(rule, image, data, sampling), rule, image, data, fill)[0]
 
 
 def gradient(
     rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Fill, sampling: Sampling, need: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Of a call of which nothing is left."""
-    plan = planned(rule, image, data, sampling)
-    return backward(plan, known(plan, rule, image, data, fill, need[1]), grad, fill, need)
+    plan = plan_of(rule, image, data, sampling)
+    return backward(plan, known(plan, rule, image, data, fill, need[1]), grad, fill, need, plan.before)
 
 
 def forward(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill) -> tuple[Tensor, Known]:
-    out, slots = memory.empty_strided(plan.out_shape, plan.out_strides, plan.real), plan.slots
-    found = known(plan, rule, image, data, fill, True)
-    words, source = found.words, found.source
+    empty = torch.empty_strided if plan.is_small else memory.empty_strided
+    out, slots = empty(plan.out_shape, plan.out_strides, dtype=plan.real, device=CPU), plan.slots
+    words, source, _ = found = known(plan, rule, image, data, fill, True)
     words[slots.image], words[slots.out] = source.data_ptr(), out.data_ptr()
     if plan.cubic is not None:
         words[slots.careful] = not math.isfinite(source.sum())
-    run(plan, "forward", words, fill_values(plan, fill) if isinstance(fill, Tensor) else None)
+    run(plan, "forward", words, fill, plan.before)
     return (out if plan.dtype is plan.real else out.to(plan.dtype)), found
 
 
 def known(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill, reads: bool) -> Known:
-    """What all kernels need. reads: the values of the image too."""
-    words, points, slots = np.empty(plan.count, np.int64), laid_out_points(plan, data), plan.slots
+    """What all kernels need, but for the numbers of the rule. reads: the values of the image too."""
+    words, slots = np.empty(plan.count, np.int64), plan.slots
     words[: plan.static] = plan.words
+    points, source = data, image
+    if not plan.reads_data or data.is_neg() or not data.is_contiguous():
+        points = laid_out_points(plan, data)
+    if not plan.reads_planes or image.is_neg() or not image.is_contiguous():
+        source = laid_out(plan, image)
     words[slots.points] = points.data_ptr()
-    if not plan.is_field:
-        if plan.knots:
-            knots = plain(rule.control_points).cpu().double().contiguous()  # type: ignore[attr-defined]  # a Spline's
-            words[slots.knots] = knots.data_ptr()
-        start(1, plan.stage("numbers"), words, 1)
-    source = laid_out(plan, image)
+    if plan.knots:
+        knots = plain(rule.control_points).cpu().double().contiguous()  # type: ignore[attr-defined]  # a Spline's
+        words[slots.knots] = knots.data_ptr()
     if plan.prefilter and reads:
         source = coefficients(source, plan.last, plan.padding, fill_values(plan, fill), plan.align_corners)
-    return Known(words, source, points)
+    return words, source, points
 
 
-def run(plan: Plan, name: str, words: np.ndarray, values: Tensor | None) -> None:
-    """Run a kernel over all chunks, in this thread's memory."""
+def run(plan: Plan, name: str, words: np.ndarray, fill: Fill, before: int = 0, after: int = 0) -> None:
+    """Run a kernel over all chunks, in this thread's memory, and what the rule does before and after it."""
     if plan.is_empty:
         return
-    slots, block = plan.slots, memory.block(plan.chunks * plan.chunk_bytes)
-    words[slots.fill], words[slots.memory] = plan.zeros_at if values is None else values.data_ptr(), block.address
-    start(plan.threads, plan.kernel(name), words, plan.chunks)
+    slots, block, values = plan.slots, memory.own.block, None
+    if block.nbytes < plan.memory:
+        block = memory.block(plan.memory)
+    if isinstance(fill, Tensor):
+        values = fill_values(plan, fill)
+    words[slots.fill] = plan.zeros_at if values is None else values.data_ptr()
+    words[slots.memory] = block.address
+    kernel = plan.addresses.get(name) or plan.compile(name)
+    if plan.threads == 1:
+        serial(before, kernel, after, words, plan.chunks)
+    else:
+        run_parallel(plan.threads, drive, before, kernel, after, words, plan.chunks)
 
 
 # ---- tensors as kernels read them ----
@@ -109,44 +118,45 @@ def backward(
     grad: Tensor,  # as the result
     fill: Fill,
     need: Sequence[bool],  # of the image, of the data
+    before: int = 0,  # what the rule does before the first kernel, if it has not yet
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients in the image and in the data, each only if it is asked for."""
-    need_image, need_data = need
-    grad = laid_out(plan, grad.flatten(0, 1) if plan.has_looks else grad)
+    (need_image, need_data), (words, source, points) = need, found
+    if plan.has_looks:
+        grad = grad.flatten(0, 1)
+    if not plan.reads_planes or grad.is_neg() or not grad.is_contiguous():
+        grad = laid_out(plan, grad)
     words = np.empty(plan.most, np.int64)
-    words[: plan.count] = found.words
+    words[: plan.count] = found[0]
     words[plan.slots.out] = grad.data_ptr()
-    grad_image = image_gradient(plan, words) if need_image else None
+    grad_image = image_gradient(plan, words, before) if need_image else None
     if not need_data:
         return grad_image, None
     if plan.nearest or plan.is_empty:
-        return grad_image, torch.zeros(plan.data_shape, dtype=plan.data_dtype, device="cpu")
-    return grad_image, coordinates_gradient(plan, words, found, fill)
+        return grad_image, torch.zeros(plan.data_shape, dtype=plan.data_dtype, device=CPU)
+    return grad_image, coordinates_gradient(plan, words, source, points, fill, before)
 
 
-def image_gradient(plan: Plan, words: np.ndarray) -> Tensor:
+def image_gradient(plan: Plan, words: np.ndarray, before: int) -> Tensor:
     if plan.is_empty:
-        return torch.zeros(plan.image_shape, dtype=plan.dtype, device="cpu")
+        return torch.zeros(plan.image_shape, dtype=plan.dtype, device=CPU)
     out = memory.empty_strided(plan.source_shape, plan.source_strides, plan.real).zero_()
     words[plan.slots.image] = out.data_ptr()
-    run(plan, "image", words, None)
+    run(plan, "image", words, 0.0, before)
     if plan.prefilter:
         out = filtered(out, plan.last, plan.padding, plan.align_corners, plan.image_shape[2:], True)
     return out if plan.dtype is plan.real else out.to(plan.dtype)
 
 
-def coordinates_gradient(plan: Plan, words: np.ndarray, found: Known, fill: Fill) -> Tensor:
+def coordinates_gradient(
+    plan: Plan, words: np.ndarray, source: Tensor, points: Tensor, fill: Fill, before: int
+) -> Tensor:
     """Gradient in the data: the kernels write that of a field, or each tile's sums for coefficients and bends."""
-    slots, values = plan.slots, fill_values(plan, fill)
-    out = memory.empty_strided(plan.points_shape, plan.points_strides, plan.number)
-    words[slots.image] = found.source.data_ptr()
-    if plan.is_field:
-        words[slots.points], words[slots.sums] = found.points.data_ptr(), out.data_ptr()
-        run(plan, "coordinates", words, values)
-        out = out.sum(dim=0, keepdim=True) if plan.is_expanded else out
-    else:
-        words[slots.gradient] = out.data_ptr()
-        run(plan, "coordinates", words, values)
-        start(1, plan.stage("gradient"), words, 1)
-    out = out.view(plan.data_shape) if plan.is_expanded else out
+    empty, slots = memory.empty_strided if plan.is_field else torch.empty_strided, plan.slots
+    out = empty(plan.points_shape, plan.points_strides, dtype=plan.number, device=CPU)
+    words[slots.image], words[slots.points] = source.data_ptr(), points.data_ptr()
+    words[slots.sums if plan.is_field else slots.gradient] = out.data_ptr()
+    run(plan, "coordinates", words, fill, before, plan.after)
+    if plan.is_expanded:
+        out = out.sum(dim=0, keepdim=True).view(plan.data_shape)
     return out if plan.data_dtype is plan.number else out.to(plan.data_dtype)

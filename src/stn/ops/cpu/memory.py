@@ -48,15 +48,17 @@ def strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def empty_strided(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """As torch.empty_strided on the CPU, of a dense tensor."""
+def empty_strided(
+    shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> Tensor:
+    """As torch.empty_strided, of a dense tensor on the CPU."""
     nbytes = math.prod(shape) * dtype.itemsize
     # Nobody waits for the lock: the garbage collector can run a destructor that samples, in the thread that holds it.
     if not LEAST <= nbytes <= KEPT or storage_use_count is None or not _lock.acquire(blocking=False):
-        return torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
+        return torch.empty_strided(shape, strides, dtype=dtype, device=device)
     try:
         # set_, not a view: forward-mode autograd refuses a view as the result of a Function.
-        return torch.empty(0, dtype=dtype, device="cpu").set_(_storage(nbytes), 0, shape, strides)
+        return torch.empty(0, dtype=dtype, device=device).set_(_storage(nbytes), 0, shape, strides)
     finally:
         _lock.release()
 
@@ -131,12 +133,12 @@ class _Own(threading.local):
     block = Block(0)
 
 
-_own = _Own()
+own = _Own()  # each thread's
 
 
 def block(nbytes: int) -> Block:
     """This thread's, as large as its largest call asked for. The caller holds it until the kernel has ended: a destructor
     that the garbage collector runs meanwhile may sample too, and put a larger one in its place."""
-    if _own.block.nbytes < nbytes:
-        _own.block = Block(nbytes)
-    return _own.block
+    if own.block.nbytes < nbytes:
+        own.block = Block(nbytes)
+    return own.block

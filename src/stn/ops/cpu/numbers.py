@@ -130,7 +130,7 @@ def stage(words, first, last):  # type: ignore[no-untyped-def]  # Numba types it
     body(read_data(words, words, 0))
 
 
-STAGES: dict[str, tuple[Any, Any]] = {
+STAGES: dict[str, tuple[Any, ...]] = {
     "affine": (matrix_numbers, matrix_gradient),
     "projective": (matrix_numbers, matrix_gradient),
     "basis": (spline_numbers, spline_gradient),
@@ -138,8 +138,10 @@ STAGES: dict[str, tuple[Any, Any]] = {
 
 
 @cache
-def stage_at(kind: str, number: str, after: bool) -> int:
-    """The address of what runs before a kernel, or after it."""
-    body = STAGES[kind][after]
-    constants = {"read_data": data_record(kind, number).reader(), "body": body}
-    return entry(stage, f"{body.py_func.__name__}_{kind}_{number}", constants)
+def stages_at(kind: str, number: str) -> tuple[int, int]:
+    """The addresses of what runs before a kernel and after it."""
+    read = data_record(kind, number).reader()
+    numbers, gradient = (
+        entry(stage, f"{body.py_func.__name__}_{kind}_{number}", {"read_data": read, "body": body}) for body in STAGES[kind]
+    )
+    return numbers, gradient

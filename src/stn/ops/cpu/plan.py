@@ -19,12 +19,12 @@ from torch import Tensor
 from stn.grid import axes
 from stn.ops.cpu import memory, threads
 from stn.ops.cpu.kernels import BODIES, Call, call_record, kernel_at, memory_of
-from stn.ops.cpu.numbers import Data, data_record, stage_at
+from stn.ops.cpu.numbers import Data, data_record, stages_at
 from stn.ops.cpu.taps import COLUMNS, ROWS
 from stn.ops.cpu.tile import Sizes, tiles_of_a_look
 from stn.ops.cpu.words import WORD_BYTES, Place, Record
 from stn.ops.interpolation import Cubic
-from stn.ops.layout import order_of
+from stn.ops.layout import is_channels_last, order_of
 from stn.ops.reference import prefilter_reach
 from stn.ops.rules import Rule
 from stn.ops.rules.spline import GROUP
@@ -62,6 +62,7 @@ class Plan:
         self.number = torch.float64 if data.dtype == torch.float64 else torch.float32
         form = torch.channels_last if ndim == 2 else torch.channels_last_3d
         self.format = form if last else torch.contiguous_format
+        self.reads_planes = not last and image.dtype is self.real  # as they are, if dense
         each, own = rule.canonical(image, data), rule.dimensions(image)
         n, looks, self.size = image.shape[0], each.shape[1], tuple(rule.out_size(each))
         self.looks, self.batch, self.image_shape, self.data_shape = n * looks, n, tuple(image.shape), tuple(data.shape)
@@ -71,6 +72,7 @@ class Plan:
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
         self.out_shape = (*lead, image.shape[1], *self.size)
         self.out_strides = memory.strides(self.out_shape, order_of(ndim, len(lead), last))
+        self.is_small = math.prod(self.out_shape) * self.real.itemsize < memory.LEAST
         self.is_empty = math.prod(self.out_shape) == 0
         self.margin = prefilter_reach(self.padding, self.real)[1] if self.prefilter else 0
         self.source_size = tuple(length + 2 * self.margin for length in image.shape[2:])
@@ -83,10 +85,12 @@ class Plan:
         self.kind, arrays = rule.numbers(each, axes(image.shape[2:], self.size, self.align_corners))
         self.is_field = self.kind == "field"
         self.is_expanded = self.is_field and self.given_looks != self.looks  # one field for all images
+        self.reads_data = data.dtype is self.number and not self.is_expanded  # as they are, if dense
         self.points_shape = tuple(each.shape) if self.is_expanded else self.data_shape
         self.points_strides = memory.strides(self.points_shape, range(len(self.points_shape)))
         self.knots = int(rule.key[1]) if self.kind == "basis" else 0  # type: ignore[index]  # as Spline has it
-        self.addresses: dict[str, int] = {}
+        self.addresses: dict[str, int] = {}  # of kernels
+        self.before, self.after = (0, 0) if self.is_field else stages_at(self.kind, NAMES[self.number])
         self._write(arrays, ndim)
 
     # ---- words ----
@@ -97,7 +101,7 @@ class Plan:
         if knots:
             rows = max(1, min(ROWS, TABLE // (COLUMNS * knots)))
         chunk = memory_of(rows, 1 if self.nearest else 2**ndim, knots, NAMES[self.real])
-        self.chunk_bytes = chunk.bytes
+        self.memory = self.chunks * chunk.bytes
         sizes, (groups, bands) = self._sizes(ndim, rows), self._division()
         region = Region(data.count + call.count + chunk.record.count)
         grid = {name: region.add(array) for name, array in self._shifted(arrays).items()}
@@ -144,18 +148,11 @@ class Plan:
 
     # ---- code ----
 
-    def kernel(self, name: str) -> int:
-        """The address of one of BODIES."""
-        if name not in self.addresses:
-            planes, pixels, cubic = BODIES[name]
-            body = cubic if self.cubic is not None else (pixels if self.last else planes)
-            self.addresses[name] = kernel_at(body, self.kind, NAMES[self.real], NAMES[self.number])
-        return self.addresses[name]
-
-    def stage(self, name: str) -> int:
-        """The address of what runs before a kernel or after it."""
-        if name not in self.addresses:
-            self.addresses[name] = stage_at(self.kind, NAMES[self.number], name == "gradient")
+    def compile(self, name: str) -> int:
+        """The address of one of BODIES, which `addresses` keeps."""
+        planes, pixels, cubic = BODIES[name]
+        body = cubic if self.cubic is not None else (pixels if self.last else planes)
+        self.addresses[name] = kernel_at(body, self.kind, NAMES[self.real], NAMES[self.number])
         return self.addresses[name]
 
 
@@ -192,14 +189,15 @@ def slots(data: Record, call: Record) -> Slots:
 
 MOST = 512
 _plans: dict[Hashable, Plan] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()  # a destructor that the garbage collector runs in here may sample
 
 
-def plan_of(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling, last: bool) -> Plan:
+def plan_of(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Plan:
     """Of such a call. Reading a dictionary needs no lock; the oldest plan leaves first."""
+    last = not image.is_contiguous() and is_channels_last(image)
     key = (
         type(rule), rule.key, image.shape, image.dtype, last, data.shape, data.dtype, sampling[0].name, sampling[1].code,
-        sampling[2], torch.get_num_threads(), threads.is_forked(),
+        sampling[2], torch.get_num_threads(), threads.forked,
     )  # fmt: skip
     found = _plans.get(key)
     if found is None:

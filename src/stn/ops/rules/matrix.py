@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,10 @@ class Matrix(Rule):
     @property
     def arguments(self) -> tuple[Any, ...]:
         return (self.size,)
+
+    @property
+    def key(self) -> Hashable:
+        return self.size
 
     def out_size(self, data: Tensor) -> tuple[int, ...]:
         return self.size
