@@ -24,7 +24,7 @@ def floating(name: str, value: object) -> None:
         raise TypeError(f"{name} must have a floating-point dtype; got {value.dtype}")
 
 
-def image(name: str, value: Tensor) -> int:
+def image(name: str, value: Any) -> int:
     """An image batch (N, C, H, W) or (N, C, D, H, W) whose pixels exist. Returns its number of spatial dimensions."""
     if not isinstance(value, Tensor):
         tensor(name, value)
@@ -65,7 +65,7 @@ def same_device(name: str, value: Tensor, image: Tensor) -> None:
         fail(f"{name} must be on {image.device} as image; got {value.device}")
 
 
-def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
+def matrix(name: str, value: Any, image: Tensor, rows: int) -> None:
     """Matrices (rows, d+1) for all, (N, rows, d+1) one an image, or (N, K, rows, d+1) K an image."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         floating(name, value)

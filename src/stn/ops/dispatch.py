@@ -50,8 +50,8 @@ def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
     """image (N, C, *in), data (N, K, ..) -> (N, K, C, *size), of one image. A gradient in `fill` is the oracle's."""
-    if not torch.compiler.is_compiling() and (out := eager(rule, image, data, fill, sampling)) is not None:
-        return out
+    if not torch.compiler.is_compiling() and (found := eager(rule, image, data, fill, sampling)) is not None:
+        return found
     refuse_lost_tangents()
     if not image.is_floating_point():
         return _as_real(rule, image, data, fill, sampling)

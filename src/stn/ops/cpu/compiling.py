@@ -53,7 +53,8 @@ def named(function: Any, name: str, constants: Mapping[str, Any]) -> Any:
 
 def entry(function: Any, name: str, constants: Mapping[str, Any]) -> int:
     """The address of `function(words, first, last)`, a kernel or a stage around one, compiled now or found on disk."""
-    made = cfunc(KERNEL, cache=True, error_model="numpy", _nrt=False)(named(function, name, constants))
+    options: Any = {"error_model": "numpy", "_nrt": False}
+    made: Any = cfunc(KERNEL, cache=True, **options)(named(function, name, constants))
     _entries.append(made)  # the code lives as long as this
     return int(made.address)
 

@@ -35,8 +35,8 @@ from stn.ops.cpu.tile import (
 )
 from stn.ops.rules.spline import GROUP
 
-# ---- the bodies of kernels, see `kernels.py`: they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and bends
-# (N * K, tiles, 2, T) ----
+# ---- the bodies of kernels, see `kernels.py`: they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and
+# bends (N * K, tiles, 2, T) ----
 
 
 @merged

@@ -34,8 +34,8 @@ from stn.ops.cpu.tile import (
 GROUP = 4
 
 
-# ---- the bodies of kernels, see `kernels.py`: of the image there is the gradient, zeros at first; groups and bands divide the
-# channels and the slowest axis of the image ----
+# ---- the bodies of kernels, see `kernels.py`: of the image there is the gradient, zeros at first; groups and bands divide
+# the channels and the slowest axis of the image ----
 
 
 @merged

@@ -148,9 +148,7 @@ def image_gradient(plan: Plan, words: np.ndarray, before: int) -> Tensor:
     return out if plan.dtype is plan.real else out.to(plan.dtype)
 
 
-def coordinates_gradient(
-    plan: Plan, words: np.ndarray, source: Tensor, points: Tensor, fill: Fill, before: int
-) -> Tensor:
+def coordinates_gradient(plan: Plan, words: np.ndarray, source: Tensor, points: Tensor, fill: Fill, before: int) -> Tensor:
     """Gradient in the data: the kernels write that of a field, or each tile's sums for coefficients and bends."""
     empty, slots = memory.empty_strided if plan.is_field else torch.empty_strided, plan.slots
     out = empty(plan.points_shape, plan.points_strides, dtype=plan.number, device=CPU)

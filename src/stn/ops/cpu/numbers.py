@@ -126,7 +126,7 @@ read_data: Any = None  # for `stage`, from `stages_at`
 body: Any = None
 
 
-def stage(words, first, last):  # type: ignore[no-untyped-def]  # Numba types it
+def stage(words, first, last):
     body(read_data(words, words, 0))
 
 

@@ -132,7 +132,9 @@ class Plan:
         ones = (1,) * (3 - ndim)
         lengths = *self.source_size[::-1], *ones, *self.size[::-1], *ones
         looks = self.looks // max(self.batch, 1)
-        return Sizes._make((self.batch, looks, self.image_shape[1], *lengths, rows, self.padding.code, int(self.align_corners)))
+        return Sizes._make(
+            (self.batch, looks, self.image_shape[1], *lengths, rows, self.padding.code, int(self.align_corners))
+        )
 
     def _division(self) -> tuple[int, int]:
         """Of the gradient in the image: groups of channels, bands of its slowest axis."""
@@ -181,8 +183,8 @@ def slots(data: Record, call: Record) -> Slots:
     first = {name: data.count + at for name, at in call.first.items()}
     grid = call.fields["grid"]
     points = first["grid"] + grid.first["field"] if "field" in grid.first else data.first["given"]
-    named = (first[name] for name in ("image", "out", "fill", "memory", "careful"))
-    return Slots(*named, points, first["sums"], data.first["knots"], data.first["gradient"])
+    named = {name: first[name] for name in ("image", "out", "fill", "memory", "careful", "sums")}
+    return Slots(**named, points=points, knots=data.first["knots"], gradient=data.first["gradient"])
 
 
 # ---- the plans that are kept ----

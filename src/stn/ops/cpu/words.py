@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -30,8 +31,9 @@ WORD = ir.IntType(64)
 WORD_BYTES = 8
 
 
-class Int(NamedTuple):
-    count = 1
+@dataclass(frozen=True)
+class Int:
+    count: ClassVar[int] = 1
 
     def numba_type(self) -> Any:
         return types.int64
@@ -43,8 +45,9 @@ class Int(NamedTuple):
         return builder.load(at)
 
 
-class Flag(NamedTuple):
-    count = 1
+@dataclass(frozen=True)
+class Flag:
+    count: ClassVar[int] = 1
 
     def numba_type(self) -> Any:
         return types.boolean
@@ -56,9 +59,10 @@ class Flag(NamedTuple):
         return builder.icmp_signed("!=", builder.load(at), WORD(0))
 
 
-class Real(NamedTuple):
-    dtype: Any
-    count = 1
+@dataclass(frozen=True)
+class Real:
+    dtype: str
+    count: ClassVar[int] = 1
 
     def numba_type(self) -> Any:
         return from_dtype(np.dtype(self.dtype))
@@ -78,8 +82,9 @@ class Place(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Array(NamedTuple):
-    dtype: Any
+@dataclass(frozen=True)
+class Array:
+    dtype: str
     ndim: int
     base: int
 
