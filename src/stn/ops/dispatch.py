@@ -108,7 +108,7 @@ class Planned(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, data: Tensor, fill: Tensor | float, rule: Rule, sampling: Sampling) -> Tensor:
         run = cpu.loaded()
         plan = run.plan_of(rule, image, data, sampling)
-        out, (words, source, points) = run.forward(plan, rule, image, data, fill)
+        out, (words, source, points, _) = run.forward(plan, rule, image, data, fill)
         # Copies are kept as torch keeps tensors, so that hooks see them, and nothing is kept twice.
         copies = None if source is image else source, None if points is data else points
         ctx.save_for_backward(image, data, fill if isinstance(fill, Tensor) else None, *copies)
@@ -122,7 +122,7 @@ class Planned(torch.autograd.Function):
         if torch.is_grad_enabled() or recorded(grad, image, data):
             found = _general_gradient(rule, grad, image, data, fill, need, sampling)
         else:
-            known = words, image if source is None else source, data if points is None else points
+            known = words, image if source is None else source, data if points is None else points, None
             found = cpu.loaded().backward(plan, known, grad, fill, need)
         return *found, None, None, None
 

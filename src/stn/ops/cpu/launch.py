@@ -22,9 +22,10 @@ CPU = torch.device("cpu")
 Fill = Tensor | float  # (), (C,), or 0.0
 
 
-Known = tuple[np.ndarray, Tensor, Tensor]
+Known = tuple[np.ndarray, Tensor, Tensor, Tensor | None]
 """What forward finds, and backward reads again: the words, the image in the kernels' precision and layout (or its
-coefficients), and the data so. (A named tuple takes 0.3 us to make.)"""
+coefficients), and the data so; then the control points, which are read before the first kernel. It is held until then, for
+the words have addresses alone. (A named tuple takes 0.3 us to make.)"""
 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Fill, sampling: Sampling) -> Tensor:
@@ -42,7 +43,7 @@ def gradient(
 def forward(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill) -> tuple[Tensor, Known]:
     empty = torch.empty_strided if plan.is_small else memory.empty_strided
     out, slots = empty(plan.out_shape, plan.out_strides, dtype=plan.real, device=CPU), plan.slots
-    words, source, _ = found = known(plan, rule, image, data, fill, True)
+    words, source, *_ = found = known(plan, rule, image, data, fill, True)
     words[slots.image], words[slots.out] = source.data_ptr(), out.data_ptr()
     if plan.cubic is not None:
         words[slots.careful] = not math.isfinite(source.sum())
@@ -54,7 +55,7 @@ def known(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill, reads
     """What all kernels need, but for the numbers of the rule. reads: the values of the image too."""
     words, slots = np.empty(plan.count, np.int64), plan.slots
     words[: plan.static] = plan.words
-    points, source = data, image
+    points, source, knots = data, image, None
     if not plan.reads_data or data.is_neg() or not data.is_contiguous():
         points = laid_out_points(plan, data)
     if not plan.reads_planes or image.is_neg() or not image.is_contiguous():
@@ -65,7 +66,7 @@ def known(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill, reads
         words[slots.knots] = knots.data_ptr()
     if plan.prefilter and reads:
         source = coefficients(source, plan.last, plan.padding, fill_values(plan, fill), plan.align_corners)
-    return words, source, points
+    return words, source, points, knots
 
 
 def run(plan: Plan, name: str, words: np.ndarray, fill: Fill, before: int = 0, after: int = 0) -> None:
@@ -121,13 +122,13 @@ def backward(
     before: int = 0,  # what the rule does before the first kernel, if it has not yet
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients in the image and in the data, each only if it is asked for."""
-    (need_image, need_data), (words, source, points) = need, found
+    (need_image, need_data), (kept, source, points, _) = need, found
     if plan.has_looks:
         grad = grad.flatten(0, 1)
     if not plan.reads_planes or grad.is_neg() or not grad.is_contiguous():
         grad = laid_out(plan, grad)
     words = np.empty(plan.most, np.int64)
-    words[: plan.count] = found[0]
+    words[: plan.count] = kept
     words[plan.slots.out] = grad.data_ptr()
     grad_image = image_gradient(plan, words, before) if need_image else None
     if not need_data:
