@@ -41,12 +41,7 @@ def observed(*tensors: Tensor) -> bool:
 
 def recorded(*tensors: Tensor) -> bool:
     """The same outside a compiler."""
-    if (
-        private.forward_ad._current_level >= 0
-        or private.in_torch_func()
-        or private.count_dispatch_modes()
-        or private.tracing_state() is not None
-    ):
+    if private.is_transformed() or private.count_dispatch_modes() or private.tracing_state() is not None:
         return True
     for tensor in tensors:
         if type(tensor) not in PLAIN or private.is_legacy_batched(tensor):

@@ -11,7 +11,7 @@ from torch._functorch.eager_transforms import enable_inplace_requires_grad
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
-__all__ = ["forward_ad", "enable_inplace_requires_grad", "enable_single_level_autograd_function", "unwrap_dead_wrappers"]
+__all__ = ["enable_inplace_requires_grad", "enable_single_level_autograd_function", "unwrap_dead_wrappers"]
 
 SingleLevelFunction: Any = torch.autograd.function._SingleLevelFunction  # its stub has no apply
 in_torch_func = torch._C._are_functorch_transforms_active
