@@ -129,13 +129,14 @@ def backward(
         grad = laid_out(plan, grad)
     words = np.empty(plan.most, np.int64)
     words[: plan.count] = kept
-    words[plan.slots.out] = grad.data_ptr()
+    # Hooks may bring the saved tensors back to another place: activation checkpointing computes them anew.
+    words[plan.slots.points], words[plan.slots.out] = points.data_ptr(), grad.data_ptr()
     grad_image = image_gradient(plan, words, before) if need_image else None
     if not need_data:
         return grad_image, None
     if plan.nearest or plan.is_empty:
         return grad_image, torch.zeros(plan.data_shape, dtype=plan.data_dtype, device=CPU)
-    return grad_image, coordinates_gradient(plan, words, source, points, fill, before)
+    return grad_image, coordinates_gradient(plan, words, source, fill, before)
 
 
 def image_gradient(plan: Plan, words: np.ndarray, before: int) -> Tensor:
@@ -149,11 +150,11 @@ def image_gradient(plan: Plan, words: np.ndarray, before: int) -> Tensor:
     return out if plan.dtype is plan.real else out.to(plan.dtype)
 
 
-def coordinates_gradient(plan: Plan, words: np.ndarray, source: Tensor, points: Tensor, fill: Fill, before: int) -> Tensor:
+def coordinates_gradient(plan: Plan, words: np.ndarray, source: Tensor, fill: Fill, before: int) -> Tensor:
     """Gradient in the data: the kernels write that of a field, or each tile's sums for coefficients and bends."""
     empty, slots = memory.empty_strided if plan.is_field else torch.empty_strided, plan.slots
     out = empty(plan.points_shape, plan.points_strides, dtype=plan.number, device=CPU)
-    words[slots.image], words[slots.points] = source.data_ptr(), points.data_ptr()
+    words[slots.image] = source.data_ptr()
     words[slots.sums if plan.is_field else slots.gradient] = out.data_ptr()
     run(plan, "coordinates", words, fill, before, plan.after)
     if plan.is_expanded:
