@@ -46,9 +46,6 @@ class Ring(Rule):
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
         raise AssertionError("no kernel knows a ring")
 
-    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
-        raise AssertionError("no kernel knows a ring")
-
 
 RING, RADII = Ring(OUT), torch.tensor([[[[0.2, 0.9]]], [[[0.5, 0.7]]]], dtype=torch.float64)
 FILL = torch.zeros(())

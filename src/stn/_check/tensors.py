@@ -24,9 +24,10 @@ def floating(name: str, value: object) -> None:
         raise TypeError(f"{name} must have a floating-point dtype; got {value.dtype}")
 
 
-def image(name: str, value: Tensor) -> int:
+def image(name: str, value: Any) -> int:
     """Check a nonempty image batch (N, C, H, W) or (N, C, D, H, W). Returns its number of spatial dimensions."""
-    tensor(name, value)
+    if not isinstance(value, Tensor):
+        tensor(name, value)
     if not (value.is_floating_point() or value.is_complex() or value.dtype == torch.uint8):
         raise TypeError(f"{name} must have a floating-point dtype, a complex one, or uint8; got {value.dtype}")
     if value.ndim not in (4, 5):
@@ -64,10 +65,12 @@ def same_device(name: str, value: Tensor, image: Tensor) -> None:
         fail(f"{name} must be on {image.device} as image; got {value.device}")
 
 
-def matrix(name: str, value: Tensor, image: Tensor, rows: int) -> None:
+def matrix(name: str, value: Any, image: Tensor, rows: int) -> None:
     """Check matrices (rows, d+1) for all images, (N, rows, d+1), or (N, K, rows, d+1) for K looks per image."""
-    floating(name, value)
-    same_device(name, value, image)
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        floating(name, value)
+    if value.device != image.device:
+        same_device(name, value, image)
     _one_or_each(name, value, image, (rows, image.ndim - 1))
 
 

@@ -35,8 +35,12 @@ def observed(*tensors: Tensor) -> bool:
     That is so under a compiler, tracer, dispatch mode or transform, and for tensors that are fake, functional, of a
     subclass, or batched by autograd's own vmap.
     """
-    if torch.compiler.is_compiling():  # first, because Dynamo cannot trace the other checks
-        return True
+    # First, because Dynamo cannot trace the other checks.
+    return torch.compiler.is_compiling() or recorded(*tensors)
+
+
+def recorded(*tensors: Tensor) -> bool:
+    """Return the same as `observed`, outside a compiler."""
     if private.is_transformed() or private.count_dispatch_modes() or private.tracing_state() is not None:
         return True
     for tensor in tensors:

@@ -16,8 +16,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from stn import _check
 from stn.ops import cpu, gpu, lowering, reference
-from stn.ops.context import differentiated, export_target, observed, refuse_lost_tangents
+from stn.ops.context import differentiated, export_target, observed, recorded, refuse_lost_tangents
 from stn.ops.interpolation import BLURRED
 from stn.ops.padding import PADDINGS
 from stn.ops.rules import Rule
@@ -49,6 +50,8 @@ def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
     """Sample: image (N, C, *in), data (N, K, ..) -> (N, K, C, *size). The reference computes a gradient in `fill`."""
+    if not torch.compiler.is_compiling() and (found := eager(rule, image, data, fill, sampling)) is not None:
+        return found
     refuse_lost_tangents()
     if not image.is_floating_point():
         return _as_real(rule, image, data, fill, sampling)
@@ -65,6 +68,28 @@ def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Samp
     return out
 
 
+def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, sampling: Sampling) -> Tensor | None:
+    """Run a plain call of the kernels on the CPU; return None for any other call. Not for code that torch.compile traces.
+
+    data: of one look for all images, or with N or (N, K) before it. fill: (), (C,), or 0.0, for which no tensor is made.
+    """
+    if recorded(image, data) or not (image.is_cpu and data.is_cpu):
+        return None
+    known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
+    if "cpu" not in KERNELS or "cpu" not in known or "cpu" not in rule.kernels:
+        return None
+    if image.dtype not in cpu.DTYPES or image.numel() >= cpu.MOST_PIXELS:
+        return None
+    if isinstance(fill, Tensor) and (fill.requires_grad or recorded(fill)):
+        return None
+    if torch.is_grad_enabled() and (image.requires_grad or data.requires_grad):
+        out: Tensor = Planned.apply(image, data, fill, rule, sampling)
+        return out
+    run = cpu.loaded()
+    out = run.forward(run.plan_of(rule, image, data, sampling), rule, image, data, fill)[0]
+    return out
+
+
 def inside(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Tensor:
     """Return the sum of the weights of the taps inside the image, without a prefilter: (N, K, 1, *size).
 
@@ -78,8 +103,34 @@ def inside(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Tenso
     return out.squeeze(0).unflatten(0, data.shape[:2])
 
 
+class Planned(torch.autograd.Function):
+    """A plain eager call of the CPU kernels, with first derivatives. Backward reuses the results of forward."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, data: Tensor, fill: Tensor | float, rule: Rule, sampling: Sampling) -> Tensor:
+        run = cpu.loaded()
+        plan = run.plan_of(rule, image, data, sampling)
+        out, (words, source, points, _) = run.forward(plan, rule, image, data, fill)
+        # Copies are kept as torch keeps tensors, so that hooks see them, and nothing is kept twice.
+        copies = None if source is image else source, None if points is data else points
+        ctx.save_for_backward(image, data, fill if isinstance(fill, Tensor) else None, *copies)
+        ctx.how = plan, words, rule, sampling
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        image, data, fill, source, points = ctx.saved_tensors  # only once: activation checkpointing returns them only once
+        (plan, words, rule, sampling), fill, need = ctx.how, 0.0 if fill is None else fill, ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled() or recorded(grad, image, data):
+            found = _general_gradient(rule, grad, image, data, fill, need, sampling)
+        else:
+            known = words, image if source is None else source, data if points is None else points, None
+            found = cpu.loaded().backward(plan, known, grad, fill, need)
+        return *found, None, None, None
+
+
 class Sample(torch.autograd.Function):
-    """A plain eager call, with first derivatives."""
+    """A plain eager call of the kernels of another device, with first derivatives."""
 
     @staticmethod
     def forward(
@@ -100,6 +151,23 @@ class Sample(torch.autograd.Function):
         else:
             found = kernels.gradient(rule, grad, image, data, fill, sampling, need)
         return *found, None, None, None, None
+
+
+def _general_gradient(
+    rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor | float, need: Sequence[bool], sampling: Sampling
+) -> tuple[Tensor | None, ...]:
+    """Compute the gradient of a call of `eager` by the registered operator, which is differentiable and can be recorded."""
+    each = rule.canonical(image, data)
+    grad = grad if data.ndim == rule.dimensions(image) + 2 else grad.unsqueeze(1)
+    in_image, in_data = call_gradient(rule, grad, image, each, as_tensor(fill, image), need, sampling)
+    if in_data is not None:
+        in_data = in_data.sum_to_size((1, *each.shape[1:])) if data.numel() != each.numel() else in_data
+        in_data = in_data.reshape(data.shape)
+    return in_image, in_data
+
+
+def as_tensor(fill: Tensor | float, image: Tensor) -> Tensor:
+    return fill if isinstance(fill, Tensor) else _check.fill_value(fill, image, "zeros")
 
 
 # ---- the operators that `library.py` registers ----

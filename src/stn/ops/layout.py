@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,18 +20,6 @@ def order_of(ndim: int, lead: int, last: bool) -> Sequence[int]:
     return (*before, *spatial, channels) if last else (*before, channels, *spatial)
 
 
-def flat(tensor: Tensor, last: bool) -> Any:
-    """Return (N, C, *in) as one array: planes in sequence, or channels last."""
-    return (tensor.movedim(1, -1) if last else tensor).reshape(-1).numpy()
-
-
 def plain(tensor: Tensor) -> Tensor:
     """Detach, and apply a pending negation: the memory of `x.conj().imag` holds the negative of its values."""
     return tensor.detach().resolve_neg()
-
-
-def numbers(tensor: Tensor) -> Any:
-    """Return the data (N, K, ..), flat over looks, in float64."""
-    tensor = plain(tensor)
-    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-    return tensor.flatten(0, 1).numpy().astype(np.float64)

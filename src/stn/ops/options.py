@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypedDict, TypeVar
 
-import torch
 from torch import Tensor
 
 from stn import _check
@@ -58,15 +57,6 @@ def parse(
     gradient: str = "exact",
 ) -> Sampling:
     """Parse the keywords. Raises: InputError, which names the option."""
-    if torch.compiler.is_compiling():  # Dynamo warns about a cache, and does not need it
-        return _parsed(mode, padding_mode, align_corners, antialias, gradient)
-    try:
-        return _cached(mode, padding_mode, align_corners, antialias, gradient)
-    except TypeError:  # an unhashable value, which is never valid
-        return _parsed(mode, padding_mode, align_corners, antialias, gradient)
-
-
-def _parsed(mode: str | Kernel, padding_mode: str, align_corners: bool, antialias: bool | str, gradient: str) -> Sampling:
     if not isinstance(mode, Kernel):
         _check.choice("mode", mode, INTERPOLATIONS)
     _check.choice("antialias", antialias, ANTIALIAS)
@@ -76,7 +66,7 @@ def _parsed(mode: str | Kernel, padding_mode: str, align_corners: bool, antialia
     return Sampling(interpolation, PADDINGS[padding_mode], bool(align_corners), antialias, gradient)
 
 
-_cached = lru_cache(maxsize=256, typed=True)(_parsed)
+parsed_before = lru_cache(maxsize=256, typed=True)(parse)  # for options with a hash; Dynamo warns of a cache
 
 
 def shows_options(function: F) -> F:

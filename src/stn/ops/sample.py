@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
+import torch
 from torch import Tensor
 
 from stn import _check
 from stn.ops import dispatch, levels
 from stn.ops.context import unrounded
-from stn.ops.options import PARSED, CallOptions, parse, reads_levels, shows_options
+from stn.ops.options import PARSED, CallOptions, parse, parsed_before, reads_levels, shows_options
 from stn.ops.pyramid import Pyramid
 from stn.ops.rules import Field, Matrix, Rule, Spline
 from stn.ops.sampling import Sampling
@@ -258,20 +259,26 @@ def _size(size: int | Sequence[int] | None, image: Tensor) -> tuple[int, ...]:
 
 def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options: CallOptions) -> Sampled:
     """Run a call. data: of one look for all images, or with N or (N, K) before it; N as in image, or 1."""
-    fill_value, pyramid = options.pop("fill_value", 0.0), options.pop("pyramid", None)
+    fill, pyramid = options.pop("fill_value", 0.0), options.pop("pyramid", None)
     if not options.keys() <= PARSED:
         _check.unknown("options", options, CallOptions.__annotations__)
-    sampling = parse(**options)  # type: ignore[misc]  # mypy cannot follow the pop
-    fill = _check.fill_value(fill_value, image, sampling.padding.name)
+    compiling = torch.compiler.is_compiling()
+    try:
+        sampling = (parse if compiling else parsed_before)(**options)  # type: ignore[misc]  # mypy cannot follow the pop
+    except TypeError:  # an unhashable value, which is never valid
+        sampling = parse(**options)  # type: ignore[misc]
+    if not (isinstance(fill, float) and fill == 0.0):
+        fill = _check.fill_value(fill, image, sampling.padding.name)
     if pyramid is not None:
         _check.pyramid_fits("pyramid", pyramid, image, sampling.align_corners, sampling.padding.name)
-    own = image.ndim - 1 if rule.per_pixel else 2  # dimensions of the data of one look
-    looks = data.ndim == own + 2
-    each = data if looks else data.unsqueeze(-own - 1)  # (N, 1, ..), (1, 1, ..) or (1, ..)
-    if each.ndim == own + 1 or each.shape[0] != image.shape[0]:
-        each = each.expand(image.shape[0], *each.shape[-own - 1 :])
+    if not compiling and not return_mask and not reads_levels(sampling):
+        out = dispatch.eager(rule, image, data, fill, sampling)
+        if out is not None:
+            return out
+    fill, each = dispatch.as_tensor(fill, image), rule.canonical(image, data)
     with unrounded(image.device):
         out, mask = _sampled(image, rule, each, fill, sampling, pyramid, return_mask)
+    looks = data.ndim == rule.dimensions(image) + 2
     out = out if looks else out.squeeze(1)
     if mask is None:
         return out

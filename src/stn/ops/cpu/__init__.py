@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,15 +21,21 @@ def supports(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> boo
     return image.dtype in DTYPES and math.prod(image.shape[2:]) < MOST_PIXELS
 
 
-def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
-    from stn.ops.cpu.launch import Call
+@cache
+def loaded() -> Any:
+    """`launch.py`, whose import takes Numba's time."""
+    from stn.ops.cpu import launch
 
-    return Call(rule, image, data, sampling).forward(fill)
+    return launch
+
+
+def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
+    out: Tensor = loaded().sample(rule, image, data, fill, sampling)
+    return out
 
 
 def gradient(
     rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling, need: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    from stn.ops.cpu.launch import Call
-
-    return Call(rule, image, data, sampling).backward(grad, fill, need)
+    found: tuple[Tensor | None, Tensor | None] = loaded().gradient(rule, grad, image, data, fill, sampling, need)
+    return found

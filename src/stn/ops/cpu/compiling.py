@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from numba import njit
+from numba import cfunc, njit, types
 
 from stn.ops import interpolation, padding, reference
 from stn.ops.rules import matrix, spline
@@ -22,24 +23,47 @@ SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in FILES)).hexdiges
 # function. All else takes plain arrays and numbers and is compiled alone, once for all kernels: LLVM then keeps pointers in
 # registers. Such a loop becomes vector code if it runs over unsigned integers, has few arrays, makes no views, and chooses
 # by `a if c else b`, not by min. Coordinates of 256x1x42x42: 0.8 ns a pixel so, 7.3 otherwise.
-# None is ever called from Python, so none needs Numba's wrappers for that.
-BARE: Any = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# None is ever called from Python, so none needs Numba's wrappers for that; nor does any but `loop_new` make arrays, so none
+# counts references to them: kernels of an affine training step take 18.1 s to compile so, and 20.4 otherwise.
+BARE: Any = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 INLINED: Any = BARE | {"forceinline": True}
 inline: Any = njit(**INLINED)
+merged: Any = njit(**BARE, inline="always")  # before types are inferred: the same kernels with their outer loops so, 13.8 s
 loop: Any = njit(**BARE)
 loop_fused: Any = njit(**BARE, fastmath={"contract"})  # a b + c in one step
+loop_new: Any = njit(**BARE | {"_nrt": True})  # may make arrays
 loop_sum: Any = njit(**BARE, fastmath={"reassoc", "contract"})  # sums in vector order
+
+
+KERNEL = types.void(types.int64, types.int64, types.int64)  # (address of the words, first chunk, last + 1)
+
+
+def named(function: Any, name: str, constants: Mapping[str, Any]) -> Any:
+    """The function under a name that says all of it, and with these globals beside its own.
+
+    Numba names the file of its cache after the function, and knows what lies there by the function's own bytes: neither by
+    the functions and constants that it uses, nor by `parallel`. A file of an earlier version may even refer to classes that
+    are no more. So the name says them all.
+    """
+    name = f"{name}_{SOURCES[:12]}"
+    found = FunctionType(function.__code__, function.__globals__ | dict(constants), name)
+    found.__qualname__ = name
+    return found
+
+
+def entry(function: Any, name: str, constants: Mapping[str, Any]) -> int:
+    """The address of `function(words, first, last)`, a kernel or a stage around one, compiled now or found on disk."""
+    options: Any = {"error_model": "numpy", "_nrt": False}
+    made: Any = cfunc(KERNEL, cache=True, **options)(named(function, name, constants))
+    _entries.append(made)  # the code lives as long as this
+    return int(made.address)
+
+
+_entries: list[Any] = []
 
 
 @cache
 def compiled(kernel: Any, parallel: bool) -> Any:
-    """`kernel`, compiled when first called and then cached on disk.
-
-    Numba names the file of its cache after the function, and knows what lies there by the function's own bytes and
-    constants: neither by the functions that it calls, nor by `parallel`. A file of an earlier version may even refer to
-    classes that are no more. So the name says them all.
-    """
-    name = f"{kernel.__name__}_{'parallel' if parallel else 'serial'}_{SOURCES[:12]}"
-    named = FunctionType(kernel.__code__, kernel.__globals__, name)
-    named.__qualname__ = name
-    return njit(named, nogil=True, parallel=parallel, cache=True, error_model="numpy")
+    """`kernel`, compiled when first called and then cached on disk."""
+    function = named(kernel, f"{kernel.__name__}_{'parallel' if parallel else 'serial'}", {})
+    return njit(function, nogil=True, parallel=parallel, cache=True, error_model="numpy")

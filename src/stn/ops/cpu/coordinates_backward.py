@@ -11,10 +11,9 @@ Sums are in float64, one a tile, added up in order: the result does not depend o
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from stn.ops.cpu.channels import slope_channels_plane, slope_channels_volume
-from stn.ops.cpu.compiling import inline, loop, loop_sum
+from stn.ops.cpu.compiling import inline, loop, loop_sum, merged
 from stn.ops.cpu.lanes import LANES, slope_plane, slope_volume
 from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
 from stn.ops.cpu.points import Affine, Basis, Field, Projective, by_rule, off_horizon, row_points
@@ -33,36 +32,35 @@ from stn.ops.cpu.tile import (
     prefetch,
     row_start,
     run_from,
-    tile_of,
     tiles_of_a_look,
 )
 from stn.ops.rules.spline import GROUP
 
-# ---- kernels: grad and image flat; they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and bends
-# (N * K, tiles, 2, T); `compiled` as serial or parallel ----
+# ---- the bodies of kernels, see `kernels.py`: they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and
+# bends (N * K, tiles, 2, T) ----
 
 
-def coordinates_planes(ndim, grad, image, grid, sizes, fill, sums, bends, tiles):
-    for chunk in prange(len(tiles.at)):
-        coordinates_chunk(slope_planes, chunk, ndim, grad, image, grid, sizes, fill, sums, bends, tiles)
+@merged
+def coordinates_planes(call, memory, chunk):
+    coordinates_chunk(slope_planes, call, memory, chunk)
 
 
-def coordinates_pixels(ndim, grad, image, grid, sizes, fill, sums, bends, tiles):
-    for chunk in prange(len(tiles.at)):
-        coordinates_chunk(slope_pixels, chunk, ndim, grad, image, grid, sizes, fill, sums, bends, tiles)
+@merged
+def coordinates_pixels(call, memory, chunk):
+    coordinates_chunk(slope_pixels, call, memory, chunk)
 
 
-@inline
-def coordinates_chunk(slope_tile, chunk, ndim, grad, image, grid, sizes, fill, sums, bends, tiles):
-    tile = tile_of(tiles, chunk)
-    start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+@merged
+def coordinates_chunk(slope_tile, call, memory, chunk):
+    tile, ndim, grid, sizes = memory.tile, call.ndim, call.grid, call.sizes
+    start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
         look, within = look_and_tile(grid, sizes, number)
         place_tile(sizes, look, within, tile.at)
         fill_tile(ndim, False, True, grid, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
         clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)
-        slope_tile(ndim, grad, image, sizes, tile, fill)
-        reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
+        slope_tile(ndim, call.out, call.image, sizes, tile, call.fill)
+        reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, call.sums, call.bends)
 
 
 @loop

@@ -7,9 +7,8 @@ weights along the axes, so the weight of the fill value, and all derivatives, ar
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from stn.ops.cpu.compiling import inline, loop, loop_fused
+from stn.ops.cpu.compiling import inline, loop, loop_fused, merged
 from stn.ops.cpu.coordinates_backward import clear_gradient, reduce_tile
 from stn.ops.cpu.cubic_taps import find_run, find_taps
 from stn.ops.cpu.points import row_points
@@ -25,55 +24,55 @@ from stn.ops.cpu.tile import (
     pixel_starts,
     place_tile,
     row_start,
-    tile_of,
     tiles_of_a_look,
 )
 from stn.ops.padding import ZEROS
 
-# ---- kernels; `compiled` as serial or parallel ----
+# ---- the bodies of kernels, see `kernels.py` ----
 
 
-def cubic_forward(ndim, last, careful, cubic, image, out, grid, sizes, fill, tiles, cubic_taps):
-    for chunk in prange(len(tiles.at)):
-        tile = tile_of(tiles, chunk)
-        start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
-        for number in range(start, end):
-            begin_tile(grid, sizes, tile, number)
-            blend_tile(
-                ndim, last, careful, cubic, image, out, grid, sizes, fill, tile.at, tile.points, tile.table,
-                cubic_taps.pixel[chunk], cubic_taps.weight[chunk], cubic_taps.total[chunk],
-            )  # fmt: skip
+@merged
+def cubic_forward(call, memory, chunk):
+    tile, taps, grid, sizes = memory.tile, memory.taps, call.grid, call.sizes
+    start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+    for number in range(start, end):
+        begin_tile(grid, sizes, tile, number)
+        blend_tile(
+            call.ndim, call.last, call.careful, call.cubic, call.image, call.out, grid, sizes, call.fill, tile.at,
+            tile.points, tile.table, taps.pixel, taps.weight, taps.total,
+        )  # fmt: skip
 
 
-def cubic_coordinates(ndim, last, cubic, grad, image, grid, sizes, fill, sums, bends, tiles, cubic_taps):
-    for chunk in prange(len(tiles.at)):
-        tile = tile_of(tiles, chunk)
-        start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
-        for number in range(start, end):
-            begin_tile(grid, sizes, tile, number)
-            clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)
-            slope_tile(
-                ndim, last, cubic, grad, image, grid, sizes, fill, tile.at, tile.points, tile.table, tile.gradient,
-                cubic_taps.pixel[chunk], cubic_taps.weight[chunk], cubic_taps.total[chunk],
-            )  # fmt: skip
-            reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, sums, bends)
+@merged
+def cubic_coordinates(call, memory, chunk):
+    tile, taps, ndim, grid, sizes = memory.tile, memory.taps, call.ndim, call.grid, call.sizes
+    start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+    for number in range(start, end):
+        begin_tile(grid, sizes, tile, number)
+        clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)
+        slope_tile(
+            ndim, call.last, call.cubic, call.out, call.image, grid, sizes, call.fill, tile.at, tile.points, tile.table,
+            tile.gradient, taps.pixel, taps.weight, taps.total,
+        )  # fmt: skip
+        reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, call.sums, call.bends)
 
 
-def cubic_image(ndim, last, cubic, grad, grad_image, grid, sizes, groups, tiles, cubic_taps):
+@merged
+def cubic_image(call, memory, chunk):
     """Work is divided by what is written, images and groups of channels: no two threads add to the same pixel."""
-    for chunk in prange(len(tiles.at)):
-        tile, count = tile_of(tiles, chunk), tiles_of_a_look(sizes)
-        start, end = part_of(chunk, len(tiles.at), sizes.batch * groups)
-        for step in range((end - start) * sizes.looks * count):
-            task = start + step // (sizes.looks * count)
-            n, group = task // groups, task % groups
-            place_tile(sizes, n * sizes.looks + step // count % sizes.looks, step % count, tile.at)
-            fill_radial_table(grid, sizes, tile)
-            c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
-            scatter_tile(
-                ndim, last, cubic, grad, grad_image, grid, sizes, c0, c1, tile.at, tile.points, tile.table,
-                cubic_taps.pixel[chunk], cubic_taps.weight[chunk], cubic_taps.total[chunk],
-            )  # fmt: skip
+    tile, taps, grid, sizes, groups = memory.tile, memory.taps, call.grid, call.sizes, call.groups
+    count = tiles_of_a_look(sizes)
+    start, end = part_of(chunk, call.chunks, sizes.batch * groups)
+    for step in range((end - start) * sizes.looks * count):
+        task = start + step // (sizes.looks * count)
+        n, group = task // groups, task % groups
+        place_tile(sizes, n * sizes.looks + step // count % sizes.looks, step % count, tile.at)
+        fill_radial_table(grid, sizes, tile)
+        c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
+        scatter_tile(
+            call.ndim, call.last, call.cubic, call.out, call.image, grid, sizes, c0, c1, tile.at, tile.points, tile.table,
+            taps.pixel, taps.weight, taps.total,
+        )  # fmt: skip
 
 
 # ---- one tile ----

@@ -22,10 +22,10 @@ class CubicTaps(NamedTuple):
     total: Any  # (2, 3, COLUMNS) float, the sums of both over the four taps
 
 
-def new_cubic_taps(count: int, real: Any) -> CubicTaps:
+def cubic_arrays(real: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """The shape and the dtype of each."""
     shape = (3, COLUMNS, 4)
-    weights, sums = np.empty((count, 2, *shape), real), np.empty((count, 2, 3, COLUMNS), real)
-    return CubicTaps(np.empty((count, *shape), np.int64), weights, sums)
+    return {"pixel": (shape, np.int64), "weight": ((2, *shape), real), "total": ((2, 3, COLUMNS), real)}
 
 
 @loop

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from stn.ops.cpu.channels import blend_channels_plane, blend_channels_volume
-from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.compiling import inline, loop, merged
 from stn.ops.cpu.lanes import LANES, blend_plane, blend_volume
 from stn.ops.cpu.mixed import mix_channels_plane, mix_channels_volume, mix_plane, mix_volume
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE, in_pairs
@@ -21,32 +20,31 @@ from stn.ops.cpu.tile import (
     place_tile,
     prefetch,
     run_from,
-    tile_of,
     tiles_of_a_look,
 )
 
-# ---- kernels: image and out flat, fill (C,) in their dtype; `compiled` as serial or parallel ----
+# ---- the bodies of kernels, see `kernels.py` ----
 
 
-def forward_planes(ndim, nearest, image, out, grid, sizes, fill, tiles):
-    for chunk in prange(len(tiles.at)):
-        forward_chunk(blend_planes, chunk, ndim, nearest, image, out, grid, sizes, fill, tiles)
+@merged
+def forward_planes(call, memory, chunk):
+    forward_chunk(blend_planes, call, memory, chunk)
 
 
-def forward_pixels(ndim, nearest, image, out, grid, sizes, fill, tiles):
-    for chunk in prange(len(tiles.at)):
-        forward_chunk(blend_pixels, chunk, ndim, nearest, image, out, grid, sizes, fill, tiles)
+@merged
+def forward_pixels(call, memory, chunk):
+    forward_chunk(blend_pixels, call, memory, chunk)
 
 
-@inline
-def forward_chunk(blend_tile, chunk, ndim, nearest, image, out, grid, sizes, fill, tiles):
-    tile = tile_of(tiles, chunk)
-    start, end = part_of(chunk, len(tiles.at), sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+@merged
+def forward_chunk(blend_tile, call, memory, chunk):
+    tile, ndim, grid, sizes = memory.tile, call.ndim, call.grid, call.sizes
+    start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
         look, within = look_and_tile(grid, sizes, number)
         place_tile(sizes, look, within, tile.at)
-        fill_tile(ndim, nearest, False, grid, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
-        blend_tile(ndim, nearest, image, out, sizes, tile, fill)
+        fill_tile(ndim, call.nearest, False, grid, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
+        blend_tile(ndim, call.nearest, call.image, call.out, sizes, tile, call.fill)
 
 
 @inline

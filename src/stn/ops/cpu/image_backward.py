@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from stn.ops.cpu.channels import add_channels
-from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.compiling import inline, loop, merged
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.points import is_shared
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE
@@ -28,7 +27,6 @@ from stn.ops.cpu.tile import (
     prefetch,
     run_from,
     tile_misses_band,
-    tile_of,
     tiles_of_a_look,
 )
 
@@ -37,24 +35,25 @@ from stn.ops.cpu.tile import (
 GROUP = 4
 
 
-# ---- kernels: grad and grad_image flat, grad_image zeros; groups and bands divide the channels and the slowest axis of the
-# image; `compiled` as serial or parallel ----
+# ---- the bodies of kernels, see `kernels.py`: of the image there is the gradient, zeros at first; groups and bands divide
+# the channels and the slowest axis of the image ----
 
 
-def image_planes(ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles):
-    for chunk in prange(len(tiles.at)):
-        image_chunk(scatter_planes, chunk, ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles)
+@merged
+def image_planes(call, memory, chunk):
+    image_chunk(scatter_planes, call, memory, chunk)
 
 
-def image_pixels(ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles):
-    for chunk in prange(len(tiles.at)):
-        image_chunk(scatter_pixels, chunk, ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles)
+@merged
+def image_pixels(call, memory, chunk):
+    image_chunk(scatter_pixels, call, memory, chunk)
 
 
-@inline
-def image_chunk(scatter_tile, chunk, ndim, nearest, grad, grad_image, grid, sizes, one, groups, bands, tiles):
-    tile, slowest, looks = tile_of(tiles, chunk), sizes.height if ndim == 2 else sizes.depth, sizes.looks
-    start, end = part_of(chunk, len(tiles.at), sizes.batch * groups * bands)
+@merged
+def image_chunk(scatter_tile, call, memory, chunk):
+    ndim, nearest, grid, sizes, groups, bands = call.ndim, call.nearest, call.grid, call.sizes, call.groups, call.bands
+    tile, slowest, looks = memory.tile, sizes.height if ndim == 2 else sizes.depth, sizes.looks
+    start, end = part_of(chunk, call.chunks, sizes.batch * groups * bands)
     count = tiles_of_a_look(sizes)
     for step in range((end - start) * looks * count):
         task, look, within = order(is_shared(grid), step, end - start, looks, count)
@@ -66,7 +65,7 @@ def image_chunk(scatter_tile, chunk, ndim, nearest, grad, grad_image, grid, size
         if tile_misses_band(grid, sizes, ndim - 1, slowest, low, high, tile.at):
             continue
         fill_tile(ndim, nearest, False, grid, sizes, low, high, tile)
-        scatter_tile(ndim, nearest, grad, grad_image, sizes, tile, c0, c1, one)
+        scatter_tile(ndim, nearest, call.out, call.image, sizes, tile, c0, c1, call.one)
 
 
 @inline

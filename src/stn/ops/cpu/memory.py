@@ -37,14 +37,28 @@ _lock = threading.Lock()
 
 def empty_permuted(shape: Sequence[int], order: Sequence[int], dtype: torch.dtype) -> Tensor:
     """As torch.empty_permuted on the CPU."""
-    shape, order, nbytes = tuple(shape), tuple(order), math.prod(shape) * dtype.itemsize
+    return empty_strided(tuple(shape), strides(shape, order), dtype)
+
+
+def strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """Of a dense tensor whose axes are, from the slowest to the fastest, in this order."""
+    found, step = [0] * len(shape), 1
+    for axis in reversed(order):
+        found[axis], step = step, step * max(shape[axis], 1)
+    return tuple(found)
+
+
+def empty_strided(
+    shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> Tensor:
+    """As torch.empty_strided, of a dense tensor on the CPU."""
+    nbytes = math.prod(shape) * dtype.itemsize
     # Nobody waits for the lock: the garbage collector can run a destructor that samples, in the thread that holds it.
     if not LEAST <= nbytes <= KEPT or storage_use_count is None or not _lock.acquire(blocking=False):
-        return torch.empty_permuted(shape, order, dtype=dtype, device="cpu")
+        return torch.empty_strided(shape, strides, dtype=dtype, device=device)
     try:
-        strides = torch.empty_permuted(shape, order, dtype=dtype, device="meta").stride()
         # set_, not a view: forward-mode autograd refuses a view as the result of a Function.
-        return torch.empty(0, dtype=dtype, device="cpu").set_(_storage(nbytes), 0, shape, strides)
+        return torch.empty(0, dtype=dtype, device=device).set_(_storage(nbytes), 0, shape, strides)
     finally:
         _lock.release()
 
@@ -99,3 +113,32 @@ def _is_unused(i: int) -> bool:
 
 def _is_ordinary(storage: torch.UntypedStorage) -> bool:
     return storage.resizable() and not storage.is_shared()
+
+
+# ---- the kernels' own ----
+
+
+LINE = 64  # bytes of a cache line
+
+
+class Block:
+    """Memory for the tiles of a call."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes, self.numbers = nbytes, np.empty(nbytes + LINE, np.uint8)
+        self.address = -(-self.numbers.ctypes.data // LINE) * LINE
+
+
+class _Own(threading.local):
+    block = Block(0)
+
+
+own = _Own()  # each thread's
+
+
+def block(nbytes: int) -> Block:
+    """This thread's, as large as its largest call asked for. The caller holds it until the kernel has ended: a destructor
+    that the garbage collector runs meanwhile may sample too, and put a larger one in its place."""
+    if own.block.nbytes < nbytes:
+        own.block = Block(nbytes)
+    return own.block

@@ -35,12 +35,12 @@ def continued(n: int, margin: int, reach: int, padding: Padding, align_corners: 
     return pixel.numpy()
 
 
-def coefficients(image: Tensor, last: bool, padding: Padding, fill: Tensor, align_corners: bool) -> Tensor:
-    """Of (N, C, *in), dense, channels last or not: (N, C, *in + 2 margin). fill: (C,)."""
-    if not padding.fills or not fill.any():
+def coefficients(image: Tensor, last: bool, padding: Padding, fill: Tensor | None, align_corners: bool) -> Tensor:
+    """Of (N, C, *in), dense, channels last or not: (N, C, *in + 2 margin). fill: (C,), None of zeros."""
+    if fill is None or not padding.fills or not fill.any():
         return filtered(image, last, padding, align_corners, tuple(image.shape[2:]), False)
     fill = fill.view(-1, *(1,) * (image.ndim - 2))
-    return coefficients(image - fill, last, padding, fill.new_zeros(()), align_corners).add_(fill)  # constants stay
+    return coefficients(image - fill, last, padding, None, align_corners).add_(fill)  # constants stay
 
 
 def filtered(image: Tensor, last: bool, padding: Padding, align_corners: bool, size: tuple[int, ...], back: bool) -> Tensor:

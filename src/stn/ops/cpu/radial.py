@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import loop, loop_fused
+from stn.ops.cpu.compiling import loop, loop_fused, loop_new
 
 LOG_2 = 0.6931471805599453
 ROOT_HALF = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
 LEAST = 1e-300  # U(0) = 0
 
 
-@loop
+@loop_new
 def fill_table(knots, step, u0, u1, width, height, columns, table):
     """table[t, r columns + j] = U(|x - knot_t|) at pixel (j, r) of a tile whose corner is the centered pixel u."""
     squares, exponents, mantissas = np.empty(columns), np.empty(columns), np.empty(columns, np.int64)

@@ -10,8 +10,10 @@ from typing import Any
 
 import numba
 import torch
+from numba import prange
 
 from stn.ops.cpu.compiling import compiled
+from stn.ops.cpu.words import call_at
 
 # Pixels times channels below which a second thread costs more than it brings: forward, 224x224 0.87 times as fast with it,
 # 3x224x224 1.49 times.
@@ -19,12 +21,12 @@ SMALL = 1 << 16
 CHUNKS = 4  # pieces of work a thread
 
 # OpenMP does not survive a fork: a child, such as a DataLoader's worker, uses the serial twin of a kernel.
-_forked = False
+forked = False
 
 
 def _mark_forked() -> None:
-    global _forked
-    _forked = True
+    global forked
+    forked = True
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
@@ -33,11 +35,25 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 
 def thread_count(work: int) -> int:
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set when Numba reads its environment
-    return 1 if _forked or work < SMALL else min(torch.get_num_threads(), most)
+    return 1 if forked or work < SMALL else min(torch.get_num_threads(), most)
 
 
 def chunk_count(threads: int) -> int:
     return CHUNKS * threads if threads > 1 else 1
+
+
+def drive(before, kernel, after, words, chunks):  # type: ignore[no-untyped-def]  # Numba types it
+    """Call the kernel at an address chunk by chunk: one parallel loop for all kernels, compiled once. `before` and `after`
+    are what its rule does on either side of it, or 0."""
+    if before != 0:
+        call_at(before, words.ctypes.data, 0, 1)
+    for chunk in prange(chunks):
+        call_at(kernel, words.ctypes.data, chunk, chunk + 1)
+    if after != 0:
+        call_at(after, words.ctypes.data, 0, 1)
+
+
+serial = compiled(drive, False)
 
 
 def run(threads: int, kernel: Any, *arguments: Any) -> None:

@@ -61,26 +61,16 @@ class Tile(NamedTuple):
     prefetched: Any  # (1,) float, the sum of what was prefetched, which keeps the loads from being optimized away
 
 
-def new_tiles(count: int, rows: int, derivative: bool, knots: int, real: Any) -> Tile:
-    """The memory of `count` tiles, made here rather than in a kernel: for Numba each np.empty is a function to compile."""
-    area, slopes = rows * STRIDE, rows * STRIDE if derivative else 0
-    shapes = {
+def tile_arrays(rows: int, knots: int, real: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Return the shape and the dtype of each array of a tile."""
+    area = rows * STRIDE
+    return {
         "at": ((8,), np.int64), "box": ((4,), np.int64), "points": ((4, COLUMNS), np.float64),
         "table": ((knots, rows * COLUMNS), np.float64), "runs": ((rows * BLOCKS,), np.int64), "offset": ((area,), np.uint32),
         "fraction": ((3 * area,), real), "near": ((3 * area,), np.uint32), "far": ((3 * area,), np.uint32),
-        "weight": ((7 * area,), real), "slope": ((6 * slopes,), real), "gradient": ((3 * slopes,), real),
+        "weight": ((7 * area,), real), "slope": ((6 * area,), real), "gradient": ((3 * area,), real),
         "prefetched": ((1,), real),
     }  # fmt: skip
-    return Tile(**{name: np.empty((count, *shape), dtype) for name, (shape, dtype) in shapes.items()})
-
-
-@inline
-def tile_of(tiles, k):
-    t = tiles
-    return Tile(
-        t.at[k], t.box[k], t.points[k], t.table[k], t.runs[k], t.offset[k], t.fraction[k], t.near[k], t.far[k],
-        t.weight[k], t.slope[k], t.gradient[k], t.prefetched[k],
-    )  # fmt: skip
 
 
 @inline

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -18,10 +18,10 @@ Move = Callable[[Tensor], Tensor]
 
 
 class Numbers(NamedTuple):
-    """The input of the CPU kernels for coordinates: a function and its arrays."""
+    """The input of the CPU kernels for coordinates that does not depend on the data: a function and arrays of float64."""
 
-    kind: str
-    arrays: tuple[Any, ...]
+    kind: str  # of `cpu/points.py`
+    arrays: dict[str, Any]
 
 
 class Rule(ABC):
@@ -48,6 +48,20 @@ class Rule(ABC):
     def axes(self, data: Tensor, in_size: Sequence[int], align_corners: bool) -> Axes:
         return axes(in_size, self.out_size(data), align_corners)
 
+    # ---- data of one look for all images, or with N or (N, K) before it; N as in image, or 1 ----
+
+    def dimensions(self, image: Tensor) -> int:
+        """Return the number of dimensions of the data of one look."""
+        return image.ndim - 1 if self.per_pixel else 2
+
+    def canonical(self, image: Tensor, data: Tensor) -> Tensor:
+        """Return the data as (N, K, ..), the form of all functions below."""
+        own = self.dimensions(image)
+        each = data if data.ndim == own + 2 else data.unsqueeze(-own - 1)  # (N, 1, ..), (1, 1, ..) or (1, ..)
+        if each.ndim == own + 1 or each.shape[0] != image.shape[0]:
+            each = each.expand(image.shape[0], *each.shape[-own - 1 :])
+        return each
+
     # ---- for the reference and the exports ----
 
     @abstractmethod
@@ -71,11 +85,13 @@ class Rule(ABC):
 
     @abstractmethod
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
-        """Return the numbers of a kernel, in float64 and flat over looks, by the formulas of `coordinates`."""
+        """Return the numbers of a kernel by the formulas of `coordinates`. `cpu/numbers.py` adds those that depend on the
+        values of the data in each call."""
 
-    @abstractmethod
-    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
-        """Convert the sums of a kernel, the gradients in `numbers`, to the gradient in the data."""
+    @property
+    def key(self) -> Hashable:
+        """The part of the rule that the plan of a call depends on, in addition to the shape of the data."""
+        return self.arguments
 
 
 def difference(x: Tensor, axis: int) -> Tensor:

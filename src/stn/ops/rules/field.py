@@ -12,7 +12,6 @@ from torch import Tensor
 from stn.grid import Axes, open_lattice
 from stn.ops.context import coordinate_dtype
 from stn.ops.interpolation import BOTH
-from stn.ops.layout import plain
 from stn.ops.rules.base import Numbers, Rule
 
 
@@ -61,13 +60,7 @@ class Field(Rule):
             by[i, 0] = 1.0 if self.in_pixels else h
             by[i, 1] = h / g if self.relative else 0.0
             by[i, 2] = 0.0 if self.in_pixels and not self.relative else c
-        values = plain(data)
-        values = values if values.dtype in (torch.float32, torch.float64) else values.float()
-        d = data.shape[-1]
-        return Numbers("field", (values.reshape(-1, int(np.prod(self.out_size(data))), d).contiguous().numpy(), by))
-
-    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
-        return sums
+        return Numbers("field", {"axes": by})
 
 
 PIXELS = Field("pixel")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from torch import Tensor
 from stn.grid import Axes, open_lattice
 from stn.ops.context import coordinate_dtype
 from stn.ops.interpolation import BOTH
-from stn.ops.layout import numbers
 from stn.ops.rules.base import Move, Numbers, Rule
 
 # |w| below this counts as the horizon of a homography. 1 / w^2 in the gradient stays finite; the point lies beyond FAR.
@@ -33,6 +32,10 @@ class Matrix(Rule):
     @property
     def arguments(self) -> tuple[Any, ...]:
         return (self.size,)
+
+    @property
+    def key(self) -> Hashable:
+        return self.size
 
     def out_size(self, data: Tensor) -> tuple[int, ...]:
         return self.size
@@ -82,28 +85,16 @@ class Matrix(Rule):
         return move
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
-        d, rows = len(self.size), data.shape[-2]
-        scaled = numbers(data) * scale(axes, rows)
-        coef = np.zeros((len(scaled), 4, 4))
-        coef[:, :d, :d], coef[:, :d, 3] = scaled[:, :d, :d], scaled[:, :d, d]
-        if rows > d:
-            coef[:, 3, :d], coef[:, 3, 3] = scaled[:, d, :d], scaled[:, d, d]
-        return Numbers("affine" if rows == d else "projective", (coef, center(axes)))
-
-    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
-        """(N * K, 4, 4) -> (N * K, rows, d+1)."""
-        places = [*range(len(self.size)), 3]
-        return sums[:, places[: data.shape[-2]]][:, :, places] * scale(axes, data.shape[-2])
+        arrays = {"center": center(axes), "scale": scale(axes, data.shape[-2])}
+        return Numbers("affine" if self.is_affine(data) else "projective", arrays)
 
 
-@lru_cache(maxsize=256)
 def scale(axes: Axes, rows: int) -> Any:
     """Return the factors of the matrix entries between pixels, (rows, d+1): h_i / g_j and h_i; h = 1 in a last row."""
     h = [*axes.half, 1.0][:rows]
     return np.array([[h[i] / g for g in axes.unit] + [h[i]] for i in range(rows)])
 
 
-@lru_cache(maxsize=256)
 def center(axes: Axes) -> Any:  # (3,)
     found = np.zeros(3)
     found[: len(axes.center)] = axes.center

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ from torch import Tensor
 from stn.grid import Axes, open_lattice
 from stn.ops.context import coordinate_dtype
 from stn.ops.interpolation import BOTH
-from stn.ops.layout import numbers, plain
 from stn.ops.rules.base import Numbers, Rule
 from stn.ops.rules.matrix import center, scale
 
@@ -47,22 +47,11 @@ class Spline(Rule):
         return [u[i] * (h[i] / g[i]) + c[i] + h[i] * moved[i] for i in (0, 1)]
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
-        """Return the radial terms, then a matrix. Knots with zero weight make their number a multiple of GROUP."""
-        count, w, by = len(self.control_points), numbers(data), scale(axes, 2)
-        coef = np.zeros((len(w), 4, 4))
-        coef[:, :2, :2] = (np.eye(2) + w[:, count + 1 :].swapaxes(1, 2)) * by[:, :2]
-        coef[:, :2, 3] = w[:, count] * by[:, 2]
-        padded = -(-count // GROUP) * GROUP
-        bend, at = np.zeros((len(w), 2, padded)), np.zeros((padded, 2))
-        bend[:, :, :count] = (w[:, :count] * by[:, 2]).swapaxes(1, 2)
-        at[:count] = plain(self.control_points).cpu().double().numpy()
-        return Numbers("basis", (coef, center(axes), bend, at, 1 / np.array(axes.unit)))
+        return Numbers("basis", {"center": center(axes), "scale": scale(axes, 2), "step": 1 / np.array(axes.unit)})
 
-    def gradient(self, data: Tensor, axes: Axes, sums: Any, bends: Any) -> Any:
-        """(N * K, 4, 4) and (N * K, 2, T or more) -> (N * K, T+3, 2)."""
-        count, by = len(self.control_points), scale(axes, 2)
-        bent, moved = bends[:, :, :count].swapaxes(1, 2) * by[:, 2], sums[:, None, :2, 3] * by[:, 2]
-        return np.concatenate([bent, moved, (sums[:, :2, :2] * by[:, :2]).swapaxes(1, 2)], axis=1)
+    @property
+    def key(self) -> Hashable:
+        return self.size, len(self.control_points)
 
 
 def radial_and_linear(xy: Tensor, control_points: Tensor) -> Tensor:

@@ -1,0 +1,116 @@
+"""All kernels, and what they read from their words: a call, and the memory of a chunk."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stn.ops.cpu.compiling import entry
+from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
+from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
+from stn.ops.cpu.cubic_taps import CubicTaps, cubic_arrays
+from stn.ops.cpu.forward import forward_pixels, forward_planes
+from stn.ops.cpu.image_backward import image_pixels, image_planes
+from stn.ops.cpu.numbers import data_record, shared_fields
+from stn.ops.cpu.tile import AT_TABLE, Sizes, Tile, tile_arrays
+from stn.ops.cpu.words import MEMORY, NOWHERE, WORD_BYTES, Array, Flag, Int, Place, Real, Record
+from stn.ops.interpolation import Cubic
+
+LINE = 64  # bytes of a cache line, on which each array begins
+
+
+class Call(NamedTuple):
+    """What a kernel knows of a call, but for the points."""
+
+    image: Any  # flat: planes one after the other, or channels last. The gradient in it, where that is asked for
+    out: Any  # flat, the result: given to a gradient as its gradient
+    fill: Any  # (C,)
+    memory: Any  # the address of the chunks' memory
+    apart: Any  # how many bytes of it a chunk has
+    chunks: Any
+    groups: Any  # into which channels are divided, where the gradient in the image is written
+    bands: Any  # the same of the slowest axis
+    ndim: Any
+    nearest: Any
+    last: Any  # channels last
+    careful: Any  # the image holds NaN or infinity
+    one: Any  # in the working precision
+    cubic: Any
+    sizes: Any
+    grid: Any
+    sums: Any
+    bends: Any
+
+
+class Chunk(NamedTuple):
+    """The memory of a chunk."""
+
+    tile: Any
+    taps: Any  # of cubic kernels
+
+
+@cache
+def call_record(kind: str, real: str, number: str) -> Record:
+    """kind: of the rule. real: the working precision. number: that of the data."""
+    flat, integers = Array(real, 1, NOWHERE), ("memory", "apart", "chunks", "groups", "bands", "ndim")
+    fields: dict[str, Any] = {"image": flat, "out": flat, "fill": flat, "one": Real(real)}
+    fields |= {name: Int() for name in integers} | {name: Flag() for name in ("nearest", "last", "careful")}
+    fields |= {"cubic": Record(Cubic, dict.fromkeys(Cubic._fields, Real("f8")))}
+    fields |= {"sizes": Record(Sizes, dict.fromkeys(Sizes._fields, Int()))}
+    return Record(Call, fields | shared_fields(kind, number))
+
+
+class Memory(NamedTuple):
+    """How the memory of a chunk is divided."""
+
+    record: Record  # of a `Chunk`
+    words: list[int]
+    bytes: int
+
+
+def memory_of(rows: int, knots: int, real: str) -> Memory:
+    """What no kernel of a plan touches costs nothing: it is no memory yet."""
+    at, parts, values = 0, [], []
+    for kind, arrays in ((Tile, tile_arrays(rows, knots, real)), (CubicTaps, cubic_arrays(real))):
+        places = {}
+        for name, (shape, dtype) in arrays.items():
+            places[name] = Place(at, shape)
+            at += -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // LINE) * LINE
+        fields = {name: Array(np.dtype(dtype).str, len(shape), MEMORY) for name, (shape, dtype) in arrays.items()}
+        parts.append(Record(kind, fields))
+        values.append(kind(**places))
+    record = Record(Chunk, dict(zip(Chunk._fields, parts, strict=True)))
+    return Memory(record, record.pack(values), at)
+
+
+# ---- what is compiled ----
+
+BODIES = {
+    "forward": (forward_planes, forward_pixels, cubic_forward),
+    "coordinates": (coordinates_planes, coordinates_pixels, cubic_coordinates),
+    "image": (image_planes, image_pixels, cubic_image),
+}  # of planes, of channels last, and cubic
+read_call: Any = None  # for `kernel`, from `kernel_at`
+read_chunk: Any = None
+body: Any = None
+CALL: Any = None  # where the words of a call begin, in bytes, behind those of `numbers.Data`
+CHUNK: Any = None
+
+
+def kernel(words, first, last):  # type: ignore[no-untyped-def]  # Numba types it
+    call = read_call(words, words + CALL, 0)
+    for chunk in range(first, last):
+        memory = read_chunk(words, words + CHUNK, call.memory + chunk * call.apart)
+        memory.tile.at[AT_TABLE] = -1  # no table yet
+        body(call, memory, chunk)
+
+
+@cache
+def kernel_at(body: Any, kind: str, real: str, number: str) -> int:
+    """The address of this kernel for these types."""
+    call, chunk, at = call_record(kind, real, number), memory_of(1, 0, real).record, data_record(kind, number).count
+    constants = {"read_call": call.reader(), "read_chunk": chunk.reader(), "body": body}
+    constants |= {"CALL": at * WORD_BYTES, "CHUNK": (at + call.count) * WORD_BYTES}
+    return entry(kernel, f"{body.py_func.__name__}_{kind}_{real}_{number}", constants)

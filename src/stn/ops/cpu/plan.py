@@ -1,0 +1,229 @@
+"""What a call needs beside its tensors, found once for all calls that are alike.
+
+A small call is mostly Python: of the 240 us of a training step at 1x1x28x28 the kernels took 45. So the sizes, the scales,
+the division of work and of memory, and the addresses of kernels are put into words once (`words.py`). A call copies the
+words, fills in the addresses of its tensors, and runs: `launch.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn.grid import axes
+from stn.ops.cpu import memory, threads
+from stn.ops.cpu.kernels import BODIES, Call, call_record, kernel_at, memory_of
+from stn.ops.cpu.numbers import Data, data_record, stages_at
+from stn.ops.cpu.taps import COLUMNS, ROWS
+from stn.ops.cpu.tile import Sizes, tiles_of_a_look
+from stn.ops.cpu.words import WORD_BYTES, Place, Record
+from stn.ops.interpolation import Cubic
+from stn.ops.layout import is_channels_last, order_of
+from stn.ops.reference import prefilter_reach
+from stn.ops.rules import Rule
+from stn.ops.rules.spline import GROUP
+from stn.ops.sampling import Sampling
+
+TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
+SHORT = 32  # pixels of a row
+FEW_ROWS = 16  # of a small output, whose tile takes a quarter of the memory
+TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
+NAMES = {torch.float32: "<f4", torch.float64: "<f8"}
+NO_CUBIC = Cubic(*[0.0] * len(Cubic._fields))
+NOTHING = Place(0, ())
+
+
+class Slots(NamedTuple):
+    """The words that each call fills in."""
+
+    image: int
+    out: int
+    fill: int
+    memory: int
+    careful: int
+    points: int  # the field, or what the data are read from
+    sums: int
+    knots: int
+    gradient: int
+
+
+class Plan:
+    """All that is alike in calls with the same key."""
+
+    def __init__(self, rule: Rule, image: Tensor, data: Tensor, sampling: Sampling, last: bool) -> None:
+        interpolation, self.padding, self.align_corners = sampling[:3]
+        self.dtype, self.data_dtype, self.last, ndim = image.dtype, data.dtype, last, image.ndim - 2
+        self.nearest, self.cubic, self.prefilter = interpolation.rounds, interpolation.cubic, interpolation.prefilter
+        self.real = torch.float64 if image.dtype == torch.float64 else torch.float32
+        self.number = torch.float64 if data.dtype == torch.float64 else torch.float32
+        form = torch.channels_last if ndim == 2 else torch.channels_last_3d
+        self.format = form if last else torch.contiguous_format
+        self.reads_planes = not last and image.dtype is self.real  # as they are, if dense
+        each, own = rule.canonical(image, data), rule.dimensions(image)
+        n, looks, self.size = image.shape[0], each.shape[1], tuple(rule.out_size(each))
+        self.looks, self.batch, self.image_shape, self.data_shape = n * looks, n, tuple(image.shape), tuple(data.shape)
+        self.given_looks = math.prod(data.shape[: data.ndim - own])
+        self.has_looks = data.ndim == own + 2
+        lead = (n, looks) if self.has_looks else (n,)
+        # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
+        self.out_shape = (*lead, image.shape[1], *self.size)
+        self.out_strides = memory.strides(self.out_shape, order_of(ndim, len(lead), last))
+        self.is_small = math.prod(self.out_shape) * self.real.itemsize < memory.LEAST
+        self.is_empty = math.prod(self.out_shape) == 0
+        self.margin = prefilter_reach(self.padding, self.real)[1] if self.prefilter else 0
+        self.source_size = tuple(length + 2 * self.margin for length in image.shape[2:])
+        self.source_shape = (*image.shape[:2], *self.source_size)
+        self.source_strides = memory.strides(self.source_shape, order_of(ndim, 1, last))
+        self.zeros = np.zeros(image.shape[1], NAMES[self.real])
+        self.zeros_at = self.zeros.ctypes.data
+        self.threads = threads.thread_count(math.prod(self.out_shape))
+        self.chunks = threads.chunk_count(self.threads)
+        self.kind, arrays = rule.numbers(each, axes(image.shape[2:], self.size, self.align_corners))
+        self.is_field = self.kind == "field"
+        self.is_expanded = self.is_field and self.given_looks != self.looks  # one field for all images
+        self.reads_data = data.dtype is self.number and not self.is_expanded  # as they are, if dense
+        self.points_shape = tuple(each.shape) if self.is_expanded else self.data_shape
+        self.points_strides = memory.strides(self.points_shape, range(len(self.points_shape)))
+        self.knots = int(rule.key[1]) if self.kind == "basis" else 0  # type: ignore[index]  # as Spline has it
+        self.addresses: dict[str, int] = {}  # of kernels
+        self.before, self.after = (0, 0) if self.is_field else stages_at(self.kind, NAMES[self.number])
+        self._write(arrays, ndim)
+
+    # ---- words ----
+
+    def _write(self, arrays: dict[str, Any], ndim: int) -> None:
+        data, call = data_record(self.kind, NAMES[self.number]), call_record(self.kind, NAMES[self.real], NAMES[self.number])
+        knots = -(-self.knots // GROUP) * GROUP
+        walked = walked_as(self.size) if has_no_order(self.kind, arrays) else self.size
+        rows = ROWS if walked[-2] > FEW_ROWS else FEW_ROWS
+        if knots:
+            rows = max(1, min(rows, TABLE // (COLUMNS * knots)))
+        chunk = memory_of(rows, knots, NAMES[self.real])
+        self.memory = self.chunks * chunk.bytes
+        sizes, (groups, bands) = self._sizes(walked, rows), self._division()
+        region = Region(data.count + call.count + chunk.record.count)
+        grid = {name: region.add(array) for name, array in self._shifted(arrays).items()}
+        scale = grid.pop("scale", Place(0, (0, 0)))
+        self.static = region.end
+        own = {"coef": (self.looks, 4, 4), "bend": (self.looks, 2, knots), "knots": (knots, 2)}
+        points = Place(0, (self.looks, math.prod(self.size), ndim))
+        fields = call.fields["grid"].fields
+        grid |= {name: region.room(shape) for name, shape in own.items() if name in fields}
+        grid |= {"field": points} if self.is_field else {}
+        self.count = region.end
+        tiles = tiles_of_a_look.py_func(sizes)
+        sums = points if self.is_field else region.room((self.looks, tiles, 4, 4))
+        bends = region.room((self.looks, tiles, 2, knots))
+        self.most = region.end
+        where = call.fields["grid"].kind(**grid)
+        given = Place(0, (self.given_looks, *self.data_shape[-2:])) if not self.is_field else Place(0, (0, 0, 0))
+        known = Data(where, sums, bends, scale, given, Place(0, (self.knots, 2)), given)
+        flat = Place(0, (0,))
+        values = Call(
+            flat, flat, Place(0, (len(self.zeros),)), 0, chunk.bytes, self.chunks, groups, bands, ndim, self.nearest,
+            self.last, False, 1.0, self.cubic or NO_CUBIC, sizes, where, sums, bends,
+        )  # fmt: skip
+        self.words = region.words(data.pack(known) + call.pack(values) + chunk.words)
+        self.slots = slots(data, call)
+
+    def _sizes(self, walked: tuple[int, ...], rows: int) -> Sizes:
+        ones = (1,) * (3 - len(walked))
+        lengths = *self.source_size[::-1], *ones, *walked[::-1], *ones
+        looks = self.looks // max(self.batch, 1)
+        return Sizes._make(
+            (self.batch, looks, self.image_shape[1], *lengths, rows, self.padding.code, int(self.align_corners))
+        )
+
+    def _division(self) -> tuple[int, int]:
+        """Of the gradient in the image: groups of channels, bands of its slowest axis."""
+        n, channels = max(self.batch, 1), self.image_shape[1]
+        bands = max(1, min(-(-TASKS // n), self.image_shape[2] // 32)) if self.cubic is None else 1
+        return max(1, min(-(-TASKS // (n * bands)), channels)), bands
+
+    def _shifted(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        """The same places in an image with a margin on each side."""
+        if "center" in arrays:
+            return arrays | {"center": arrays["center"] + self.margin}
+        return arrays | {"axes": arrays["axes"] + np.array([0, 0, self.margin])}
+
+    # ---- code ----
+
+    def compile(self, name: str) -> int:
+        """The address of one of BODIES, which `addresses` keeps."""
+        planes, pixels, cubic = BODIES[name]
+        body = cubic if self.cubic is not None else (pixels if self.last else planes)
+        self.addresses[name] = kernel_at(body, self.kind, NAMES[self.real], NAMES[self.number])
+        return self.addresses[name]
+
+
+def has_no_order(kind: str, arrays: dict[str, Any]) -> bool:
+    """Whether each pixel's point is stored, and does not depend on the position of the pixel in the output."""
+    return kind == "field" and not arrays["axes"][:, 1].any()
+
+
+def walked_as(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the size as which stored points without an order are walked: rows unlike a tile's are cut to fill tiles."""
+    count = math.prod(size)
+    if size[-1] % COLUMNS == 0 and size[-2] >= ROWS or count == 0:
+        return size
+    width = next((w for w in (COLUMNS, 96, 64) if count % w == 0), count if size[-1] <= SHORT else size[-1])
+    return (*(1 for _ in size[2:]), count // width, width)
+
+
+class Region:
+    """Arrays of float64 behind the words, one after another."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self.arrays: list[Any] = []
+
+    def room(self, shape: tuple[int, ...]) -> Place:
+        place = Place(self.end * WORD_BYTES, shape)
+        self.end += math.prod(shape)
+        return place
+
+    def add(self, array: Any) -> Place:
+        self.arrays.append(np.ascontiguousarray(array, np.float64).reshape(-1).view(np.int64))
+        return self.room(array.shape)
+
+    def words(self, words: list[int]) -> Any:
+        """All that no call changes, in front of what it does."""
+        return np.concatenate([np.array(words, np.int64), *self.arrays])
+
+
+def slots(data: Record, call: Record) -> Slots:
+    first = {name: data.count + at for name, at in call.first.items()}
+    grid = call.fields["grid"]
+    points = first["grid"] + grid.first["field"] if "field" in grid.first else data.first["given"]
+    named = {name: first[name] for name in ("image", "out", "fill", "memory", "careful", "sums")}
+    return Slots(**named, points=points, knots=data.first["knots"], gradient=data.first["gradient"])
+
+
+# ---- the plans that are kept ----
+
+MOST = 512
+_plans: dict[Hashable, Plan] = {}
+_lock = threading.RLock()  # a destructor that the garbage collector runs in here may sample
+
+
+def plan_of(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Plan:
+    """Of such a call. Reading a dictionary needs no lock; the oldest plan leaves first."""
+    last = not image.is_contiguous() and is_channels_last(image)
+    key = (
+        type(rule), rule.key, image.shape, image.dtype, last, data.shape, data.dtype, sampling[0].name, sampling[1].code,
+        sampling[2], torch.get_num_threads(), threads.SMALL, threads.forked,
+    )  # fmt: skip
+    found = _plans.get(key)
+    if found is None:
+        found = Plan(rule, image, data, sampling, last)
+        with _lock:
+            if len(_plans) >= MOST:
+                del _plans[next(iter(_plans))]
+            _plans[key] = found
+    return found
