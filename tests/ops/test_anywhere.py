@@ -67,7 +67,8 @@ def test_any_point_is_the_oracles(d: int, mode: str, kind: str, padding: str, mo
 
 @pytest.mark.parametrize("last", (False, True))
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_what_has_no_weight_is_not_read(padding: str, last: bool) -> None:
+@pytest.mark.parametrize("mode", ("bilinear", "bicubic"))
+def test_what_has_no_weight_is_not_read(mode: str, padding: str, last: bool) -> None:
     """A NaN reaches only the pixels that it has a weight in, though blocks of eight are computed at once."""
     image = torch.randn(1, 9, 6, 40)
     spoiled = image.clone()
@@ -75,7 +76,7 @@ def test_what_has_no_weight_is_not_read(padding: str, last: bool) -> None:
     if last:
         image, spoiled = (x.contiguous(memory_format=torch.channels_last) for x in (image, spoiled))
     at = torch.stack(torch.meshgrid(torch.arange(-3.0, 44), torch.arange(-2.0, 8), indexing="xy"), dim=-1)[None]
-    clean, out = (stn.grid_sample(x, at, units="pixel", padding_mode=padding) for x in (image, spoiled))
+    clean, out = (stn.grid_sample(x, at, units="pixel", padding_mode=padding, mode=mode) for x in (image, spoiled))
     stays = (at[0, :, :, 0] != 20).expand_as(out)
     assert torch.equal(out[stays], clean[stays]) and bool(out[~stays].isnan().any())
 
@@ -83,7 +84,8 @@ def test_what_has_no_weight_is_not_read(padding: str, last: bool) -> None:
 @pytest.mark.parametrize("last", (False, True))
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("d", (2, 3))
-def test_a_pixel_has_the_same_bits_in_any_block(d: int, padding: str, last: bool) -> None:
+@pytest.mark.parametrize("mode", ("bilinear", "bicubic"))
+def test_a_pixel_has_the_same_bits_in_any_block(mode: str, d: int, padding: str, last: bool) -> None:
     """Whether its neighbors lie inside the image decides how a block is computed, not what comes out."""
     torch.manual_seed(0)
     size = (30, 40) if d == 2 else (9, 10, 40)
@@ -91,7 +93,7 @@ def test_a_pixel_has_the_same_bits_in_any_block(d: int, padding: str, last: bool
     if last:
         image = image.contiguous(memory_format=torch.channels_last if d == 2 else torch.channels_last_3d)
     at = (torch.rand(1, *(3 for _ in size[1:]), 100, d, dtype=torch.float64) * 1.04 - 0.02) * torch.tensor(size[::-1])
-    whole = stn.grid_sample(image, at, units="pixel", padding_mode=padding)
+    whole = stn.grid_sample(image, at, units="pixel", padding_mode=padding, mode=mode)
     for first in range(1, 9):
-        part = stn.grid_sample(image, at[..., first:, :].contiguous(), units="pixel", padding_mode=padding)
+        part = stn.grid_sample(image, at[..., first:, :].contiguous(), units="pixel", padding_mode=padding, mode=mode)
         assert torch.equal(part, whole[..., first:])

@@ -1,4 +1,4 @@
-"""Cubic kernels, of four taps an axis: forward, and both gradients, for planes and channels last alike.
+"""Cubic kernels, of four taps an axis: forward, and both gradients.
 
 For each row of a tile, the taps along each axis are found once for all channels. The weight of a tap is the product of its
 weights along the axes, so the weight of the fill value, and all derivatives, are products of sums along single axes.
@@ -10,8 +10,18 @@ import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop, loop_fused, merged
 from stn.ops.cpu.coordinates_backward import clear_gradient, reduce_tile
-from stn.ops.cpu.cubic_taps import find_run, find_taps
+from stn.ops.cpu.cubic_taps import are_joined, find_taps
+from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.points import row_points
+from stn.ops.cpu.quads import (
+    add_channels_of_plane,
+    add_channels_to_plane,
+    blend_plane,
+    blend_volume,
+    channel_slopes_of_plane,
+    slopes_plane,
+    slopes_volume,
+)
 from stn.ops.cpu.taps import COLUMNS, STRIDE
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
@@ -26,39 +36,70 @@ from stn.ops.cpu.tile import (
     row_start,
     tiles_of_a_look,
 )
-from stn.ops.padding import ZEROS
+
+ALL = (1 << LANES) - 1  # bits of the pixels of a block
 
 # ---- the bodies of kernels, see `kernels.py` ----
 
 
 @merged
-def cubic_forward(call, memory, chunk):
+def cubic_forward_planes(call, memory, chunk):
+    cubic_forward(blend_tile_planes, call, memory, chunk)
+
+
+@merged
+def cubic_forward_pixels(call, memory, chunk):
+    cubic_forward(blend_tile_pixels, call, memory, chunk)
+
+
+@merged
+def cubic_forward(blend_tile, call, memory, chunk):
     tile, taps, grid, sizes = memory.tile, memory.taps, call.grid, call.sizes
     start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
         begin_tile(grid, sizes, tile, number)
         blend_tile(
-            call.ndim, call.last, call.careful, call.cubic, call.image, call.out, grid, sizes, call.fill, tile.at,
-            tile.points, tile.table, taps.pixel, taps.weight, taps.total,
+            call.ndim, call.cubic, call.image, call.out, grid, sizes, call.fill, tile.at, tile.points, tile.table,
+            taps.place, taps.weight, taps.total, taps.rest,
         )  # fmt: skip
 
 
 @merged
-def cubic_coordinates(call, memory, chunk):
+def cubic_coordinates_planes(call, memory, chunk):
+    cubic_coordinates(slope_tile_planes, call, memory, chunk)
+
+
+@merged
+def cubic_coordinates_pixels(call, memory, chunk):
+    cubic_coordinates(slope_tile_pixels, call, memory, chunk)
+
+
+@merged
+def cubic_coordinates(slope_tile, call, memory, chunk):
     tile, taps, ndim, grid, sizes = memory.tile, memory.taps, call.ndim, call.grid, call.sizes
     start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
     for number in range(start, end):
         begin_tile(grid, sizes, tile, number)
         clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)
         slope_tile(
-            ndim, call.last, call.cubic, call.out, call.image, grid, sizes, call.fill, tile.at, tile.points, tile.table,
-            tile.gradient, taps.pixel, taps.weight, taps.total,
+            ndim, call.cubic, call.out, call.image, grid, sizes, call.fill, tile.at, tile.points, tile.table,
+            tile.gradient, taps.place, taps.weight, taps.total, taps.rest,
         )  # fmt: skip
         reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, call.sums, call.bends)
 
 
 @merged
-def cubic_image(call, memory, chunk):
+def cubic_image_planes(call, memory, chunk):
+    cubic_image(scatter_tile_planes, call, memory, chunk)
+
+
+@merged
+def cubic_image_pixels(call, memory, chunk):
+    cubic_image(scatter_tile_pixels, call, memory, chunk)
+
+
+@merged
+def cubic_image(scatter_tile, call, memory, chunk):
     """Work is divided by what is written, images and groups of channels: no two threads add to the same pixel."""
     tile, taps, grid, sizes, groups = memory.tile, memory.taps, call.grid, call.sizes, call.groups
     count = tiles_of_a_look(sizes)
@@ -70,12 +111,12 @@ def cubic_image(call, memory, chunk):
         fill_radial_table(grid, sizes, tile)
         c0, c1 = sizes.channels * group // groups, sizes.channels * (group + 1) // groups
         scatter_tile(
-            call.ndim, call.last, call.cubic, call.out, call.image, grid, sizes, c0, c1, tile.at, tile.points, tile.table,
-            taps.pixel, taps.weight, taps.total,
+            call.ndim, call.cubic, call.out, call.image, grid, sizes, c0, c1, tile.at, tile.points, tile.table, taps.place,
+            taps.weight, taps.total, taps.rest,
         )  # fmt: skip
 
 
-# ---- one tile ----
+# ---- one row ----
 
 
 @inline
@@ -86,206 +127,225 @@ def begin_tile(grid, sizes, tile, number):
 
 
 @inline
-def starts(last, sizes, at, r, c):
-    """Of channel c: its first number in the image, the first of row r in the output, and the distance of pixels."""
-    if last:
-        plane, first = pixel_starts(sizes, at)
-        n = sizes.channels
-        return np.int64(plane) * n + c, (first + r * sizes.across) * n + c, n
-    plane, first = channel_starts(sizes, at, c)
-    return np.int64(plane), first + r * sizes.across, 1
-
-
-@inline
-def taps_of_row(ndim, last, cubic, slopes, grid, sizes, r, at, points, table, pixel, weight, total):
-    """The first run of interior pixels of a row, whose taps lie side by side: empty for channels last."""
+def taps_of_row(ndim, cubic, slopes, grid, sizes, r, at, points, table, place, weight, total, rest):
     start, u0, u1, u2 = row_start(sizes, at, r)
     row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, at[AT_WIDTH], table, r * COLUMNS, points)
-    find_taps(ndim, cubic, slopes, sizes, points, at[AT_WIDTH], pixel, weight, total)
-    return (0, 0) if last else find_run(ndim, sizes.width, sizes.height, pixel, at[AT_WIDTH])
+    find_taps(ndim, cubic, slopes, sizes, points, at[AT_WIDTH], place, weight, total, rest)
+
+
+# ---- planes ----
 
 
 @loop
-def blend_tile(ndim, last, careful, cubic, image, out, grid, sizes, fill, at, points, table, pixel, weight, total):
-    """careful: the image holds NaN or infinity, whose product with a weight of 0 is NaN. Runs do not test weights."""
-    zeros = sizes.padding == ZEROS
+def blend_tile_planes(ndim, cubic, image, out, grid, sizes, fill, at, points, table, place, weight, total, rest):
+    joined = are_joined(sizes)
     for r in range(at[AT_HEIGHT]):
-        a, b = taps_of_row(ndim, last | careful, cubic, False, grid, sizes, r, at, points, table, pixel, weight, total)
+        taps_of_row(ndim, cubic, False, grid, sizes, r, at, points, table, place, weight, total, rest)
         for c in range(sizes.channels):
-            base, to, pitch = starts(last, sizes, at, r, c)
-            blend_run(ndim, image, base, sizes.width, pixel, weight, out, to, a, b)
-            common = ndim, image, base, pitch, pixel, weight, total, fill[c], zeros, careful, out, to
-            blend_row(*common, 0, a)
-            blend_row(*common, b, at[AT_WIDTH])
+            base, first = channel_starts(sizes, at, c)
+            to = first + r * sizes.across
+            blend_row(ndim, image, np.int64(base), joined, place, weight, rest, fill[c], out, to, at[AT_WIDTH])
 
 
 @loop
-def slope_tile(ndim, last, cubic, grad, image, grid, sizes, fill, at, points, table, gradient, pixel, weight, total):
-    zeros, area = sizes.padding == ZEROS, len(gradient) // 3
-    for r in range(at[AT_HEIGHT]):
-        a, b = taps_of_row(ndim, last, cubic, True, grid, sizes, r, at, points, table, pixel, weight, total)
-        for c in range(sizes.channels):
-            base, to, pitch = starts(last, sizes, at, r, c)
-            slope_run(ndim, image, base, sizes.width, pixel, weight, grad, to, gradient, r * STRIDE, area, a, b)
-            for axis in range(ndim):
-                i = axis * area + r * STRIDE
-                common = image, base, pitch, pixel, weight, total, fill[c], zeros, grad, to, gradient, i
-                slope_row(ndim, axis, *common, 0, a)
-                slope_row(ndim, axis, *common, b, at[AT_WIDTH])
-
-
-@loop
-def scatter_tile(ndim, last, cubic, grad, grad_image, grid, sizes, c0, c1, at, points, table, pixel, weight, total):
-    for r in range(at[AT_HEIGHT]):
-        a, b = taps_of_row(ndim, last, cubic, False, grid, sizes, r, at, points, table, pixel, weight, total)
-        for c in range(c0, c1):
-            base, to, pitch = starts(last, sizes, at, r, c)
-            scatter_run(ndim, grad_image, base, sizes.width, pixel, weight, grad, to, a, b)
-            scatter_row(ndim, grad_image, base, pitch, pixel, weight, grad, to, 0, a)
-            scatter_row(ndim, grad_image, base, pitch, pixel, weight, grad, to, b, at[AT_WIDTH])
-
-
-# ---- one row ----
+def blend_row(ndim, image, base, joined, place, weight, rest, fill, out, to, width):
+    for j in range(0, width, LANES):
+        count, again = min(LANES, width - j), ALL
+        if joined & (ndim == 2):
+            again = blend_plane(image, base, place, weight, rest, j, fill, out, to + j, count)
+        elif joined:
+            again = blend_volume(image, base, place, weight, rest, j, fill, out, to + j, count)
+        for k in range(count if again else 0):
+            if again >> k & 1:
+                value = tap_sum(ndim, image, base, place, weight, 0, 0, 0, j + k)
+                out[np.uint64(to + j + k)] = value + with_fill(rest[j + k], fill)
 
 
 @inline
-def counts(weight, guarded):
-    """Whether a tap is added. One without weight may stand for a pixel outside, or be NaN, which times 0 is NaN."""
-    return (weight != 0) | (not guarded)
+def with_fill(weight, fill):
+    return weight * fill if weight != 0 else weight
 
 
 @inline
-def plane_sum(image, first, pitch, pixel, weight, sx, sy, guarded, j):
-    """Sum over the taps of pixel j in x and y. sx, sy: 0 for weights, 1 for their derivatives."""
-    value = weight[0, 0, j, 0] * 0
-    for q in range(4):
-        line, row = first + pixel[1, j, q] * pitch, value * 0
-        for k in range(4):
-            w, number = weight[sx, 0, j, k], image[np.uint64(line + pixel[0, j, k] * pitch)]
-            row += w * number if counts(w, guarded) else 0
-        w = weight[sy, 1, j, q]
-        value += w * row if counts(w, guarded) else 0
-    return value
-
-
-@inline
-def tap_sum(ndim, image, first, pitch, pixel, weight, sx, sy, sz, guarded, j):
+def deep_of(ndim, place, weight, s, j, p):
+    """The plane of tap p in z as an offset, and its weight (s = 0) or slope."""
     if ndim == 2:
-        return plane_sum(image, first, pitch, pixel, weight, sx, sy, guarded, j)
-    value = weight[0, 0, j, 0] * 0
-    for p in range(4):
-        w = weight[sz, 2, j, p]
-        if counts(w, guarded):
-            value += w * plane_sum(image, first + pixel[2, j, p] * pitch, pitch, pixel, weight, sx, sy, guarded, j)
-    return value
-
-
-@inline
-def weight_inside(ndim, total, sx, sy, sz, j):
-    return total[sx, 0, j] * total[sy, 1, j] * (total[sz, 2, j] if ndim == 3 else 1)
-
-
-@loop_fused
-def blend_row(ndim, image, base, pitch, pixel, weight, total, fill, zeros, careful, out, to, start, end):
-    for j in range(np.uint64(start), np.uint64(end)):
-        value = tap_sum(ndim, image, base, pitch, pixel, weight, 0, 0, 0, zeros | careful, j)
-        rest = 1 - weight_inside(ndim, total, 0, 0, 0, j)
-        if zeros & (rest != 0):
-            value += fill * rest
-        out[np.uint64(to) + j * np.uint64(pitch)] = value
-
-
-@loop_fused
-def slope_row(ndim, axis, image, base, pitch, pixel, weight, total, fill, zeros, grad, to, gradient, at, start, end):
-    """Add one channel. The slopes of all taps add up to 0, so the slope of the fill value is minus that of taps inside."""
-    x, y, z = int(axis == 0), int(axis == 1), int(axis == 2)
-    for j in range(np.uint64(start), np.uint64(end)):
-        value = tap_sum(ndim, image, base, pitch, pixel, weight, x, y, z, zeros, j)
-        slope = weight_inside(ndim, total, x, y, z, j)
-        if zeros & (slope != 0):
-            value -= fill * slope
-        gradient[np.uint64(at) + j] += grad[np.uint64(to) + j * np.uint64(pitch)] * value
+        return np.uint32(0), weight.dtype.type(1)
+    return place[(8 + p) * COLUMNS + j], weight[(12 * s + 8 + p) * COLUMNS + j]
 
 
 @loop
-def scatter_row(ndim, grad_image, base, pitch, pixel, weight, grad, to, start, end):
-    for j in range(start, end):
-        g = grad[np.uint64(to + j * pitch)]
-        for p in range(1 if ndim == 2 else 4):
-            deep, gz = (base, g) if ndim == 2 else (base + pixel[2, j, p] * pitch, g * weight[0, 2, j, p])
-            for q in range(4):
-                line, gy = deep + pixel[1, j, q] * pitch, gz * weight[0, 1, j, q]
-                if gy != 0:
-                    for k in range(4):
-                        grad_image[np.uint64(line + pixel[0, j, k] * pitch)] += gy * weight[0, 0, j, k]
+def tap_sum(ndim, image, base, place, weight, sx, sy, sz, j):
+    """The sum over the taps of one pixel that have weight. sx, sy, sz: 0 for weights, 1 for their derivatives."""
+    value = weight[j] * 0
+    for p in range(1 if ndim == 2 else 4):
+        deep, wz = deep_of(ndim, place, weight, sz, j, p)
+        for q in range(4):
+            line, wy = base + deep + place[(4 + q) * COLUMNS + j], wz * weight[(12 * sy + 4 + q) * COLUMNS + j]
+            for k in range(4):
+                w = wy * weight[(12 * sx + k) * COLUMNS + j]
+                value += w * image[np.uint64(line + place[k * COLUMNS + j])] if w != 0 else 0
+    return value
 
 
-# ---- the interior run of one row of planes ----
+@loop
+def slope_tile_planes(
+    ndim, cubic, grad, image, grid, sizes, fill, at, points, table, gradient, place, weight, total, rest
+):  # fmt: skip
+    joined, area = are_joined(sizes), len(gradient) // 3
+    for r in range(at[AT_HEIGHT]):
+        taps_of_row(ndim, cubic, True, grid, sizes, r, at, points, table, place, weight, total, rest)
+        for c in range(sizes.channels):
+            base, first = channel_starts(sizes, at, c)
+            to = first + r * sizes.across
+            slope_row(
+                ndim, image, np.int64(base), joined, place, weight, rest, fill[c], grad, to, gradient, r * STRIDE, area,
+                at[AT_WIDTH],
+            )  # fmt: skip
 
 
-@inline
-def columns_of(image, i, down, weight, s, j):
-    """The four columns of a pixel's taps in one plane, the first at i, each summed over its rows."""
-    a, b, c, d = weight[s, 1, j, 0], weight[s, 1, j, 1], weight[s, 1, j, 2], weight[s, 1, j, 3]
-    one, k, m, n = np.uint64(1), i + down, i + down + down, i + down + down + down
-    two, three = one + one, one + one + one
-    return (
-        (a * image[i] + b * image[k]) + (c * image[m] + d * image[n]),
-        (a * image[i + one] + b * image[k + one]) + (c * image[m + one] + d * image[n + one]),
-        (a * image[i + two] + b * image[k + two]) + (c * image[m + two] + d * image[n + two]),
-        (a * image[i + three] + b * image[k + three]) + (c * image[m + three] + d * image[n + three]),
-    )
+@loop
+def slope_row(ndim, image, base, joined, place, weight, rest, fill, grad, to, gradient, first, area, width):
+    """Add one channel."""
+    for j in range(0, width, LANES):
+        count, again = min(LANES, width - j), ALL
+        if joined & (ndim == 2):
+            again = slopes_plane(
+                image, base, place, weight, rest, j, fill, grad, to + j, count, gradient, first + j, area
+            )  # fmt: skip
+        elif joined:
+            again = slopes_volume(
+                image, base, place, weight, rest, j, fill, grad, to + j, count, gradient, first + j, area
+            )  # fmt: skip
+        for k in range(count if again else 0):
+            if again >> k & 1:
+                for axis in range(ndim):
+                    x, y, z = int(axis == 0), int(axis == 1), int(axis == 2)
+                    value = tap_sum(ndim, image, base, place, weight, x, y, z, j + k)
+                    value += with_fill(rest[(1 + axis) * COLUMNS + j + k], fill)
+                    gradient[np.uint64(axis * area + first + j + k)] += grad[np.uint64(to + j + k)] * value
 
 
-@inline
-def across(weight, s, j, columns):
-    near = weight[s, 0, j, 0] * columns[0] + weight[s, 0, j, 1] * columns[1]
-    return near + (weight[s, 0, j, 2] * columns[2] + weight[s, 0, j, 3] * columns[3])
+@loop
+def scatter_tile_planes(
+    ndim, cubic, grad, grad_image, grid, sizes, c0, c1, at, points, table, place, weight, total, rest
+):  # fmt: skip
+    joined = are_joined(sizes)
+    for r in range(at[AT_HEIGHT]):
+        taps_of_row(ndim, cubic, False, grid, sizes, r, at, points, table, place, weight, total, rest)
+        for c in range(c0, c1):
+            base, first = channel_starts(sizes, at, c)
+            to = first + r * sizes.across
+            if joined:
+                scatter_joined(ndim, grad_image, np.int64(base), place, weight, grad, to, at[AT_WIDTH])
+            else:
+                scatter_apart(ndim, grad_image, np.int64(base), place, weight, grad, to, at[AT_WIDTH])
 
 
 @loop_fused
-def blend_run(ndim, image, base, w, pixel, weight, out, to, start, end):
-    down = np.uint64(w)
-    for j in range(np.uint64(start), np.uint64(end)):
-        i = np.uint64(base + pixel[0, j, 0] + pixel[1, j, 0])
-        if ndim == 2:
-            out[np.uint64(to) + j] = across(weight, 0, j, columns_of(image, i, down, weight, 0, j))
-        else:
-            value = weight[0, 2, j, 0] * 0
-            for p in range(4):
-                deep = i + np.uint64(pixel[2, j, p])
-                value += weight[0, 2, j, p] * across(weight, 0, j, columns_of(image, deep, down, weight, 0, j))
-            out[np.uint64(to) + j] = value
-
-
-@loop_fused
-def slope_run(ndim, image, base, w, pixel, weight, grad, to, gradient, at, area, start, end):
-    """Add one channel, all axes."""
-    down, y, z = np.uint64(w), np.uint64(at + area), np.uint64(at + area + area)
-    for j in range(np.uint64(start), np.uint64(end)):
-        i, g = np.uint64(base + pixel[0, j, 0] + pixel[1, j, 0]), grad[np.uint64(to) + j]
-        for p in range(1 if ndim == 2 else 4):
-            deep = i if ndim == 2 else i + np.uint64(pixel[2, j, p])
-            h = g if ndim == 2 else g * weight[0, 2, j, p]
-            columns = columns_of(image, deep, down, weight, 0, j)
-            gradient[np.uint64(at) + j] += h * across(weight, 1, j, columns)
-            gradient[y + j] += h * across(weight, 0, j, columns_of(image, deep, down, weight, 1, j))
-            if ndim == 3:
-                gradient[z + j] += g * weight[1, 2, j, p] * across(weight, 0, j, columns)
-
-
-@loop_fused
-def scatter_run(ndim, grad_image, base, w, pixel, weight, grad, to, start, end):
+def scatter_joined(ndim, grad_image, base, place, weight, grad, to, width):
     one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
-    for j in range(np.uint64(start), np.uint64(end)):
-        i, g = np.uint64(base + pixel[0, j, 0] + pixel[1, j, 0]), grad[np.uint64(to) + j]
-        a, b, c, d = weight[0, 0, j, 0], weight[0, 0, j, 1], weight[0, 0, j, 2], weight[0, 0, j, 3]
+    for j in range(np.uint64(width)):
+        i, g = np.uint64(base) + place[j], grad[np.uint64(to) + j]
+        a, b, c, d = weight[j], weight[COLUMNS + j], weight[2 * COLUMNS + j], weight[3 * COLUMNS + j]
         for p in range(1 if ndim == 2 else 4):
-            k = i if ndim == 2 else i + np.uint64(pixel[2, j, p])
-            deep = g if ndim == 2 else g * weight[0, 2, j, p]
+            first = i if ndim == 2 else i + place[(8 + p) * COLUMNS + j]
+            deep = g if ndim == 2 else g * weight[(8 + p) * COLUMNS + j]
             for q in range(4):
-                h = deep * weight[0, 1, j, q]
+                k, h = first + place[(4 + q) * COLUMNS + j], deep * weight[(4 + q) * COLUMNS + j]
                 u, v = grad_image[k] + h * a, grad_image[k + one] + h * b
                 x, y = grad_image[k + two] + h * c, grad_image[k + three] + h * d
                 grad_image[k], grad_image[k + one], grad_image[k + two], grad_image[k + three] = u, v, x, y
-                k += np.uint64(w)
+
+
+@loop
+def scatter_apart(ndim, grad_image, base, place, weight, grad, to, width):
+    for j in range(width):
+        g = grad[np.uint64(to + j)]
+        for p in range(1 if ndim == 2 else 4):
+            deep, gz = (base, g) if ndim == 2 else (base + place[(8 + p) * COLUMNS + j], g * weight[(8 + p) * COLUMNS + j])
+            for q in range(4):
+                line, gy = deep + place[(4 + q) * COLUMNS + j], gz * weight[(4 + q) * COLUMNS + j]
+                for k in range(4):
+                    grad_image[np.uint64(line + place[k * COLUMNS + j])] += gy * weight[k * COLUMNS + j]
+
+
+# ---- channels last ----
+
+
+@loop
+def blend_tile_pixels(ndim, cubic, image, out, grid, sizes, fill, at, points, table, place, weight, total, rest):
+    n = sizes.channels
+    for r in range(at[AT_HEIGHT]):
+        taps_of_row(ndim, cubic, False, grid, sizes, r, at, points, table, place, weight, total, rest)
+        plane, first = pixel_starts(sizes, at)
+        for j in range(at[AT_WIDTH]):
+            to = (first + r * sizes.across + j) * n
+            for c in range(np.uint64(n)):
+                out[np.uint64(to) + c] = with_fill(rest[j], fill[c])
+            for p in range(1 if ndim == 2 else 4):
+                deep, w = deep_of(ndim, place, weight, 0, j, p)
+                if w != 0:
+                    add_channels_of_plane(image, (np.int64(plane) + deep) * n, n, place, weight, j, w, out, to)
+
+
+@loop
+def slope_tile_pixels(
+    ndim, cubic, grad, image, grid, sizes, fill, at, points, table, gradient, place, weight, total, rest
+):  # fmt: skip
+    n, area = sizes.channels, len(gradient) // 3
+    for r in range(at[AT_HEIGHT]):
+        taps_of_row(ndim, cubic, True, grid, sizes, r, at, points, table, place, weight, total, rest)
+        plane, first = pixel_starts(sizes, at)
+        for j in range(at[AT_WIDTH]):
+            to, i = (first + r * sizes.across + j) * n, r * STRIDE + j
+            for p in range(1 if ndim == 2 else 4):
+                deep, w = deep_of(ndim, place, weight, 0, j, p)
+                _, slope = deep_of(ndim, place, weight, 1, j, p)
+                if (w != 0) | (slope != 0):
+                    start = (np.int64(plane) + deep) * n
+                    x, y, value = channel_slopes_of_plane(image, start, n, place, weight, j, grad, to)
+                    add_slopes(ndim, gradient, i, area, with_fill(w, x), with_fill(w, y), with_fill(slope, value))
+            x, y, z = rest[COLUMNS + j], rest[2 * COLUMNS + j], rest[3 * COLUMNS + j]
+            if (x != 0) | (y != 0) | (z != 0):
+                g = rest[j] * 0
+                for c in range(n):
+                    g += grad[np.uint64(to + c)] * fill[c]
+                add_slopes(ndim, gradient, i, area, with_fill(x, g), with_fill(y, g), with_fill(z, g))
+
+
+@inline
+def add_slopes(ndim, gradient, i, area, x, y, z):
+    gradient[np.uint64(i)] += x
+    gradient[np.uint64(i + area)] += y
+    if ndim == 3:
+        gradient[np.uint64(i + 2 * area)] += z
+
+
+@loop
+def scatter_tile_pixels(
+    ndim, cubic, grad, grad_image, grid, sizes, c0, c1, at, points, table, place, weight, total, rest
+):  # fmt: skip
+    n = sizes.channels
+    for r in range(at[AT_HEIGHT]):
+        taps_of_row(ndim, cubic, False, grid, sizes, r, at, points, table, place, weight, total, rest)
+        plane, first = pixel_starts(sizes, at)
+        for j in range(at[AT_WIDTH]):
+            to = (first + r * sizes.across + j) * n + c0
+            for p in range(1 if ndim == 2 else 4):
+                deep, w = deep_of(ndim, place, weight, 0, j, p)
+                start = (np.int64(plane) + deep) * n + c0
+                if c1 - c0 >= LANES:
+                    add_channels_to_plane(grad_image, start, n, c1 - c0, place, weight, j, w, grad, to)
+                else:  # a masked store is slow on half of the CPUs
+                    scatter_few(grad_image, start, n, c1 - c0, place, weight, j, w, grad, to)
+
+
+@inline
+def scatter_few(grad_image, start, n, count, place, weight, j, scale, grad, to):
+    for q in range(4):
+        line, wy = start + np.int64(place[(4 + q) * COLUMNS + j]) * n, scale * weight[(4 + q) * COLUMNS + j]
+        for k in range(4):
+            at, w = np.uint64(line + np.int64(place[k * COLUMNS + j]) * n), wy * weight[k * COLUMNS + j]
+            for c in range(np.uint64(count)):
+                grad_image[at + c] += w * grad[np.uint64(to) + c]

@@ -9,7 +9,14 @@ import numpy as np
 
 from stn.ops.cpu.compiling import entry
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
-from stn.ops.cpu.cubic import cubic_coordinates, cubic_forward, cubic_image
+from stn.ops.cpu.cubic import (
+    cubic_coordinates_pixels,
+    cubic_coordinates_planes,
+    cubic_forward_pixels,
+    cubic_forward_planes,
+    cubic_image_pixels,
+    cubic_image_planes,
+)
 from stn.ops.cpu.cubic_taps import CubicTaps, cubic_arrays
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
@@ -35,7 +42,6 @@ class Call(NamedTuple):
     ndim: Any
     nearest: Any
     last: Any  # channels last
-    careful: Any  # the image holds NaN or infinity
     one: Any  # in the working precision
     cubic: Any
     sizes: Any
@@ -56,7 +62,7 @@ def call_record(kind: str, real: str, number: str) -> Record:
     """kind: of the rule. real: the working precision. number: that of the data."""
     flat, integers = Array(real, 1, NOWHERE), ("memory", "apart", "chunks", "groups", "bands", "ndim")
     fields: dict[str, Any] = {"image": flat, "out": flat, "fill": flat, "one": Real(real)}
-    fields |= {name: Int() for name in integers} | {name: Flag() for name in ("nearest", "last", "careful")}
+    fields |= {name: Int() for name in integers} | {name: Flag() for name in ("nearest", "last")}
     fields |= {"cubic": Record(Cubic, dict.fromkeys(Cubic._fields, Real("f8")))}
     fields |= {"sizes": Record(Sizes, dict.fromkeys(Sizes._fields, Int()))}
     return Record(Call, fields | shared_fields(kind, number))
@@ -88,10 +94,10 @@ def memory_of(rows: int, knots: int, real: str) -> Memory:
 # ---- what is compiled ----
 
 BODIES = {
-    "forward": (forward_planes, forward_pixels, cubic_forward),
-    "coordinates": (coordinates_planes, coordinates_pixels, cubic_coordinates),
-    "image": (image_planes, image_pixels, cubic_image),
-}  # of planes, of channels last, and cubic
+    "forward": (forward_planes, forward_pixels, cubic_forward_planes, cubic_forward_pixels),
+    "coordinates": (coordinates_planes, coordinates_pixels, cubic_coordinates_planes, cubic_coordinates_pixels),
+    "image": (image_planes, image_pixels, cubic_image_planes, cubic_image_pixels),
+}  # of planes and of channels last; both with cubic interpolation
 read_call: Any = None  # for `kernel`, from `kernel_at`
 read_chunk: Any = None
 body: Any = None

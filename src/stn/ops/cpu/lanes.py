@@ -69,9 +69,17 @@ class Lanes:
     def __mul__(self, other: Lanes) -> Lanes:
         return Lanes(self.builder, self.builder.fmul(self.value, other.value))
 
+    def times_plus(self, other: Lanes, term: Lanes) -> Lanes:
+        """self * other + term, rounded once where the processor can."""
+        kind = self.value.type
+        name = f"llvm.fmuladd.v{kind.count}{'f64' if isinstance(kind.element, ir.DoubleType) else 'f32'}"
+        function = self.builder.module.globals.get(name)
+        function = function or ir.Function(self.builder.module, ir.FunctionType(kind, [kind] * 3), name)
+        return Lanes(self.builder, self.builder.call(function, [self.value, other.value, term.value]))
+
     def unless(self, t: Lanes, number: float, other: Lanes) -> Lanes:
         """`other` in the lanes where t is this number."""
-        there = self.builder.fcmp_ordered("==", t.value, ir.Constant(t.value.type, [float(number)] * LANES))
+        there = self.builder.fcmp_ordered("==", t.value, ir.Constant(t.value.type, [float(number)] * t.value.type.count))
         return Lanes(self.builder, self.builder.select(there, other.value, self.value))
 
 
@@ -79,9 +87,10 @@ def unless_nan(value: Lanes, again: Callable[[], Lanes]) -> Lanes:
     """`again` in the lanes that are NaN, computed if there is one, as there rarely is: the price is one comparison."""
     builder = value.builder
     wrong = builder.fcmp_unordered("uno", value.value, value.value)
-    lanes = builder.bitcast(wrong, ir.IntType(LANES))
+    bits = ir.IntType(wrong.type.count)
+    lanes = builder.bitcast(wrong, bits)
     before = builder.basic_block
-    with builder.if_then(builder.icmp_unsigned("!=", lanes, ir.IntType(LANES)(0)), likely=False):
+    with builder.if_then(builder.icmp_unsigned("!=", lanes, bits(0)), likely=False):
         other = builder.select(wrong, again().value, value.value)
         after = builder.basic_block
     found = builder.phi(value.value.type)
@@ -117,8 +126,8 @@ class Code:
     def pointer(self, k: int, at: Any, kind: Any = None) -> Any:
         return self.builder.gep(self.data[k], [at], source_etype=kind or self.real)
 
-    def load(self, k: int, at: Any) -> Lanes:
-        vector = self.builder.load(self.pointer(k, at), typ=self.vector(self.real), align=self.align)
+    def load(self, k: int, at: Any, lanes: int = LANES) -> Lanes:
+        vector = self.builder.load(self.pointer(k, at), typ=self.vector(self.real, lanes), align=self.align)
         return Lanes(self.builder, vector)
 
     def store(self, value: Lanes, k: int, at: Any) -> None:
@@ -158,13 +167,12 @@ class Code:
                 b.store((Lanes(b, b.load(total)) + term).value, total)
         return [self.total(Lanes(b, b.load(total))) for total in sums]
 
-    def broadcast(self, number: Any) -> Lanes:
+    def broadcast(self, number: Any, lanes: int = LANES) -> Lanes:
         """One number in all lanes."""
-        b, whole = self.builder, self.vector(number.type)
+        b, whole = self.builder, self.vector(number.type, lanes)
         first = b.insert_element(ir.Constant(whole, ir.Undefined), number, INT32(0))
-        return Lanes(
-            b, b.shuffle_vector(first, ir.Constant(whole, ir.Undefined), ir.Constant(self.vector(INT32), [0] * LANES))
-        )
+        everywhere = ir.Constant(self.vector(INT32, lanes), [0] * lanes)
+        return Lanes(b, b.shuffle_vector(first, ir.Constant(whole, ir.Undefined), everywhere))
 
     def axes(self, ndim: int, k: int, i: Any, area: Any) -> list[Lanes]:
         """Fractions in x, y, z; in the plane z is that of y, and not used."""

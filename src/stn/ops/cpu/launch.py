@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,8 +44,6 @@ def forward(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill) -> 
     out, slots = empty(plan.out_shape, plan.out_strides, dtype=plan.real, device=CPU), plan.slots
     words, source, *_ = found = known(plan, rule, image, data, fill, True)
     words[slots.image], words[slots.out] = source.data_ptr(), out.data_ptr()
-    if plan.cubic is not None:
-        words[slots.careful] = not math.isfinite(source.sum())
     run(plan, "forward", words, fill, plan.before)
     return (out if plan.dtype is plan.real else out.to(plan.dtype)), found
 

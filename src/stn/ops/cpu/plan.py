@@ -46,7 +46,6 @@ class Slots(NamedTuple):
     out: int
     fill: int
     memory: int
-    careful: int
     points: int  # the field, or what the data are read from
     sums: int
     knots: int
@@ -127,7 +126,7 @@ class Plan:
         flat = Place(0, (0,))
         values = Call(
             flat, flat, Place(0, (len(self.zeros),)), 0, chunk.bytes, self.chunks, groups, bands, ndim, self.nearest,
-            self.last, False, 1.0, self.cubic or NO_CUBIC, sizes, where, sums, bends,
+            self.last, 1.0, self.cubic or NO_CUBIC, sizes, where, sums, bends,
         )  # fmt: skip
         self.words = region.words(data.pack(known) + call.pack(values) + chunk.words)
         self.slots = slots(data, call)
@@ -156,8 +155,7 @@ class Plan:
 
     def compile(self, name: str) -> int:
         """The address of one of BODIES, which `addresses` keeps."""
-        planes, pixels, cubic = BODIES[name]
-        body = cubic if self.cubic is not None else (pixels if self.last else planes)
+        body = BODIES[name][2 * (self.cubic is not None) + self.last]
         self.addresses[name] = kernel_at(body, self.kind, NAMES[self.real], NAMES[self.number])
         return self.addresses[name]
 
@@ -201,7 +199,7 @@ def slots(data: Record, call: Record) -> Slots:
     first = {name: data.count + at for name, at in call.first.items()}
     grid = call.fields["grid"]
     points = first["grid"] + grid.first["field"] if "field" in grid.first else data.first["given"]
-    named = {name: first[name] for name in ("image", "out", "fill", "memory", "careful", "sums")}
+    named = {name: first[name] for name in ("image", "out", "fill", "memory", "sums")}
     return Slots(**named, points=points, knots=data.first["knots"], gradient=data.first["gradient"])
 
 
