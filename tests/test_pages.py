@@ -1,4 +1,4 @@
-"""Each page of the documentation, opened in a browser as wide as a desk's and as a phone's, light and dark."""
+"""Each page of the documentation in a browser, at the widths of a desktop and of a phone, light and dark."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
     bool(MISSING), reason=f"{' and '.join(MISSING)} not installed (Debian: chromium, chromium-driver)"
 )
-# How far the page is wider than the window; what sticks out of it; code that is cut off; pictures that are missing.
+# Returns: the page's excess width, elements that extend beyond the window, code that is clipped, images that are missing.
 LOOK = """
 const width = document.documentElement.clientWidth;
 const boxes = ".md-typeset__scrollwrap, pre";  // these scroll by themselves
@@ -44,7 +44,7 @@ def faults(seen: dict[str, Any], width: int) -> list[str]:
 
 
 def settled(browser: Browser, width: int) -> list[str]:
-    """The faults that stay: a page's own script puts wide tables into boxes after it has loaded."""
+    """Return the faults that remain after the page's script has put wide tables into boxes."""
     deadline = time.monotonic() + 20
     while (found := faults(browser.run(LOOK), width)) and time.monotonic() < deadline:
         time.sleep(0.1)
