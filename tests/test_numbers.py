@@ -72,7 +72,7 @@ CHECKED: dict[str, dict[str, Numbers]] = {
         r"normal noise: largest error \| (\S+) \| as PyTorch \| (\d) \|": moved_by_the_identity,
         r"(\d) of (\d) seeds: ": seeds_better,
         r"seeds: (\d+) to (\d+) % fewer errors": lambda: (fewer("r"), fewer("rts")),
-        r"([\d.]+) % of errors in four steps, ([\d.]+) % with": lambda: (
+        r"([\d.]+) % errors in four steps, ([\d.]+) % with": lambda: (
             errors("alignment", "ic-stn-4/28"),
             errors("alignment", "st-cnn/28"),
         ),
@@ -84,7 +84,7 @@ CHECKED: dict[str, dict[str, Numbers]] = {
             errors("text", "st-crnn/64x200"),
             errors("text", "crnn/64x200"),
         ),
-        r"([\d.]+) % of errors, ([\d.]+) % without": lambda: (errors("volumes", "st-cnn/32"), errors("volumes", "cnn/32")),
+        r"([\d.]+) % errors, ([\d.]+) % without": lambda: (errors("volumes", "st-cnn/32"), errors("volumes", "cnn/32")),
     },
     "docs/install.md": {
         r"took ([\d.]+) s forward and ([\d.]+) s backward": lambda: (first_call("forward"), first_call("backward")),
