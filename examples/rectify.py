@@ -3,8 +3,9 @@
     stn train --data mnist --root data --distortion curved --model st-crnn --out runs/curved
     python examples/rectify.py runs/curved PICTURE [PICTURE ..] [--out runs/rectified.png]
 
-The rectifier was trained on light strings on a dark ground, so each photograph is converted to gray, light on dark, at the size
-of those strings. The script draws the sampled region into the original photograph, and samples the straightened word from it.
+The rectifier was trained on light strings on a dark ground, so each photograph is converted to gray, light on dark, at the
+size of those strings. The script draws the sampled region into the original photograph, and samples the straightened word
+from it.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main(run: Path, pictures: list[Path], out: Path) -> None:
     assert isinstance(layer, SpatialTransformer)
     figure = Figure(figsize=(9, 1.3 * len(pictures)), layout="constrained")
     axes = figure.subplots(len(pictures), 3, squeeze=False)
-    for ax, title in zip(axes[0], ("what the rectifier sees", "where it looks", "straightened"), strict=True):
+    for ax, title in zip(axes[0], ("rectifier input", "sampled region", "straightened"), strict=True):
         ax.set_title(title, fontsize=9)
     for row, path in zip(axes, pictures, strict=True):
         photograph = read_picture(path)[None, :3]
