@@ -29,7 +29,7 @@ def zone_plate(side: int) -> Tensor:
 
 def main(out: Path) -> None:
     image, angle = zone_plate(SIDE), torch.tensor(math.radians(20.0))
-    pyramid = stn.Pyramid(image)  # made once for all looks
+    pyramid = stn.Pyramid(image)  # built once for all looks
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     axes = figure.subplots(len(LOOKS), len(OPTIONS))
     for row, (what, (sx, sy)) in enumerate(LOOKS.items()):

@@ -3,8 +3,9 @@
     stn train --data mnist --root data --distortion curved --model st-crnn --out runs/curved
     python examples/rectify.py runs/curved PICTURE [PICTURE ..] [--out runs/rectified.png]
 
-The rectifier has never seen a photograph: a word is made grey, light on dark, and as large as the strings were. Where it
-looks is then drawn into the photograph itself, from which the straightened word is sampled too.
+The rectifier was trained on light strings on a dark ground, so each photograph is converted to gray, light on dark, at the
+size of those strings. The script draws the sampled region into the original photograph, and samples the straightened word
+from it.
 """
 
 import argparse
@@ -23,11 +24,11 @@ from stn.lab.figures.lines import draw, mesh
 from stn.lab.figures.style import rgb, save
 from stn.nn import SpatialTransformer
 
-SIZE = SCENES["curved"].shape[1:]  # of the strings that were learned from, and of straightened words
+SIZE = SCENES["curved"].shape[1:]  # of the training strings, and of straightened words
 
 
 def as_strings_are(photograph: Tensor) -> Tensor:  # (1, 3, H, W) -> (1, 1, 64, 200)
-    """Return light letters on black, from pixels that are brighter or darker than the edge of the picture."""
+    """Return light letters on black: pixels that differ in brightness from the edge of the photograph."""
     grey = F.interpolate(photograph.mean(dim=1, keepdim=True), SIZE, mode="bilinear", antialias=True)
     edge = torch.cat([grey[..., 0, :].flatten(), grey[..., -1, :].flatten()]).median()
     letters = grey - edge
@@ -41,7 +42,7 @@ def main(run: Path, pictures: list[Path], out: Path) -> None:
     assert isinstance(layer, SpatialTransformer)
     figure = Figure(figsize=(9, 1.3 * len(pictures)), layout="constrained")
     axes = figure.subplots(len(pictures), 3, squeeze=False)
-    for ax, title in zip(axes[0], ("what the rectifier sees", "where it looks", "straightened"), strict=True):
+    for ax, title in zip(axes[0], ("rectifier input", "sampled region", "straightened"), strict=True):
         ax.set_title(title, fontsize=9)
     for row, path in zip(axes, pictures, strict=True):
         photograph = read_picture(path)[None, :3]

@@ -1,11 +1,12 @@
-"""Every process has one thread, since as many processes as cores run the tests. A test of threads sets their number.
+"""Environment of the tests: each process uses one thread, and Triton uses its interpreter where there is no GPU.
 
-Where there is no GPU, Triton's interpreter runs the kernels for it. Triton asks for that when it is loaded.
+One process per core runs the tests, so more threads would only compete. A test of threading sets the number of threads
+itself. Triton reads its variable when it is imported.
 """
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded; what the tests start inherits it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; processes that the tests start inherit it
 
 import torch  # noqa: E402
 

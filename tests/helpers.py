@@ -1,4 +1,4 @@
-"""What several tests need."""
+"""Helpers and constants that several tests share."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from stn.transforms import Family, family
 
 MODES = ("nearest", "bilinear", "bicubic")
 PADDINGS = tuple(KNOWN_PADDINGS)
-SIZES = {2: ((7, 9), (6, 11)), 3: ((5, 6, 7), (4, 5, 8))}  # dims -> input, output
+SIZES = {2: ((7, 9), (6, 11)), 3: ((5, 6, 7), (4, 5, 8))}  # number of dimensions -> size of the image, size of the output
 RULES = list(itertools.product(MODES, PADDINGS, (False, True)))
 
 
@@ -27,18 +27,18 @@ def noise(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Ten
 def near_identity(
     transform: str | Family, n: int, *, strength: float = 0.2, seed: int = 0, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """Parameters (n, P) of a family that are not the identity, and do not fold."""
+    """Return parameters (n, P) of a family that are close to the identity, differ from it, and cause no folds."""
     start = family(transform).identity().to(dtype)
     return start + strength * torch.randn(n, len(start), dtype=dtype, generator=seeded(seed)).clamp(-1.5, 1.5)
 
 
 def held(group: ParamGroup) -> list[nn.Parameter]:
-    """The parameters of an optimizer's group."""
+    """Return all parameters of an optimizer's group."""
     parameters = group["params"]
     assert isinstance(parameters, list)
     return parameters
 
 
 def ramp(size: tuple[int, ...], *, align_corners: bool, dtype: torch.dtype = torch.float64) -> Tensor:
-    """An image whose channel i is coordinate i of the pixel: (1, d, *size). Bilinear sampling is exact on it."""
+    """Return an image (1, d, *size) whose channel i is pixel coordinate i. Bilinear sampling reproduces it exactly."""
     return lattice(size, align_corners=align_corners, dtype=dtype).movedim(-1, 0).unsqueeze(0)

@@ -1,4 +1,4 @@
-"""What pages mention in code marks: names, calls, options, commands and files. Those that do not exist are found here."""
+"""Names, calls, options, commands and files that pages mention in code marks, and a search for those that do not exist."""
 
 import ast
 import importlib
@@ -13,7 +13,7 @@ import torch
 import stn
 
 ROOT = Path(__file__).parents[1]
-NAMESPACES = (  # where a name without a module in front of it may come from
+NAMESPACES = (  # the origin of a name without a module in front of it
     *("stn", "stn.models", "stn.nn", "stn.ops", "stn.registration", "stn.transforms", "stn.lab.data", "stn.lab.networks"),
     *(
         "stn.lab.experiments",
@@ -28,16 +28,16 @@ NAMESPACES = (  # where a name without a module in front of it may come from
     ),
     *("builtins", "torch.fx.experimental.proxy_tensor", "torch.nn.functional", "kornia.geometry"),
 )
-OBJECTS = {"network": "torch.nn.Module", "warp": "stn.Warp"}  # what pages call an object of a class
+OBJECTS = {"network": "torch.nn.Module", "warp": "stn.Warp"}  # names that pages use for an object of a class
 
 
 def marked(text: str) -> list[str]:
-    """What stands between single backticks, outside of blocks of code."""
+    """Return the text between single backticks, outside of code blocks."""
     return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
 def resolve(name: str) -> Any:
-    """The object of a dotted name that begins with a package. Raises: AttributeError or ImportError."""
+    """Return the object of a dotted name that begins with a package. Raises: AttributeError or ImportError."""
     first, *rest = name.split(".")
     found = importlib.import_module(first)
     for depth, part in enumerate(rest, start=1):
@@ -48,7 +48,7 @@ def resolve(name: str) -> Any:
 
 
 def named(name: str) -> Any:
-    """The object that a page means, None if there is none."""
+    """Return the object that a page means, or None if there is none."""
     first, dot, rest = name.partition(".")
     name = OBJECTS.get(first, first) + dot + rest if dot else name
     for full in (name, *(f"{space}.{name}" for space in NAMESPACES)):
@@ -61,7 +61,7 @@ def named(name: str) -> Any:
 
 
 def public_callables() -> list[Callable[..., Any]]:
-    """The public functions and classes, and the public methods of the classes."""
+    """Return the public functions and classes, and the public methods of the classes."""
     found = [
         value for name, value in vars(stn).items() if name in stn.__all__ and callable(value) and value is not stn.InputError
     ]
@@ -71,7 +71,7 @@ def public_callables() -> list[Callable[..., Any]]:
 
 
 def parameters(function: Callable[..., Any]) -> set[str]:
-    """What it takes by name. Options that it hands down are those of a sampling call and of the layer."""
+    """Return the names of the parameters, including options that are passed on to a sampling call or a layer."""
     given = inspect.signature(function).parameters
     names = {name for name, parameter in given.items() if parameter.kind is not parameter.VAR_KEYWORD}
     handed_down = any(parameter.kind is parameter.VAR_KEYWORD for parameter in given.values())
@@ -80,13 +80,13 @@ def parameters(function: Callable[..., Any]) -> set[str]:
 
 
 def refusal(call: ast.Call) -> str | None:
-    """Why a call cannot be made as it is written, None if it can, as far as its arguments' names and number say."""
+    """Return the reason why a call is invalid, or None. It checks the names and the number of arguments."""
     name = ast.unparse(call.func)
     function = named(name)
     if not callable(function):
         return f"there is no {name}"
     if name.startswith("torch") or not str(getattr(function, "__module__", "")).startswith("stn"):
-        return None  # its signature is torch's matter, and often in C
+        return None  # its signature is torch's own, and often in C
     unknown = {keyword.arg for keyword in call.keywords if keyword.arg} - parameters(function)
     if unknown:
         return f"{name} does not take {', '.join(sorted(unknown))}"
@@ -98,14 +98,14 @@ def refusal(call: ast.Call) -> str | None:
 
 
 def wrong_names(text: str) -> Iterator[str]:
-    """Dotted names of this package or of torch, and names of classes, that do not exist."""
+    """Return dotted names of this package or of torch, and names of classes, that do not exist."""
     for mark in marked(text):
         if re.fullmatch(r"(stn|torch)(\.\w+)+|([A-Z][a-z0-9]+){2,}(\.\w+)*", mark) and named(mark) is None:
             yield f"there is no {mark}"
 
 
 def wrong_calls(text: str) -> Iterator[str]:
-    """Calls that cannot be made as they are written, and names of arguments that nothing public takes."""
+    """Return invalid calls, and names of arguments that no public function has."""
     taken = set().union(*map(parameters, public_callables()))
     for mark in marked(text):
         try:
@@ -124,7 +124,7 @@ def wrong_calls(text: str) -> Iterator[str]:
 
 
 def wrong_option(name: str, value: ast.expr) -> Iterator[str]:
-    """An option of a sampling call is tried out."""
+    """Try an option of a sampling call, and yield the error if it fails."""
     if not isinstance(value, ast.Constant) or name not in inspect.signature(stn.affine_sample).parameters:
         return
     option: dict[str, Any] = {name: value.value}
@@ -135,14 +135,14 @@ def wrong_option(name: str, value: ast.expr) -> Iterator[str]:
 
 
 def wrong_families(text: str) -> Iterator[str]:
-    """Rows of a table, `name` | `Class`, that are not a family's name and class."""
+    """Return rows `name` | `Class` of a table that are not the name and the class of a family."""
     for name, title in re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, flags=re.MULTILINE):
         if type(stn.transforms.family(name)).__name__ != title:
             yield f"{name} is not {title}"
 
 
 def wrong_files(text: str, folders: tuple[str, ...] = ("", "src/stn")) -> Iterator[str]:
-    """Python files that do not exist, or in which what is said to be in them, `file.py: name`, is not."""
+    """Return Python files that do not exist, or that lack the name in `file.py: name`."""
     for path, name in re.findall(r"`(?:python )?([\w./-]+\.py)(?:: (\w+))?`", text):
         found = [ROOT / folder / path for folder in folders if (ROOT / folder / path).is_file()]
         if not found:
@@ -152,7 +152,7 @@ def wrong_files(text: str, folders: tuple[str, ...] = ("", "src/stn")) -> Iterat
 
 
 def wrong_commands(text: str, options: Callable[[str], set[str]], commands: set[str]) -> Iterator[str]:
-    """Lines and marks that call `stn`: the command must exist and have the options. options: of a command."""
+    """Return lines and marks that call `stn` with an unknown command or option. options: the options of a command."""
     blocks = [code for kind, code in re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL) if kind in ("", "sh")]
     typed = [call for block in blocks for line in block.splitlines() for call in line.split("#")[0].split("&&")]
     for call in [*typed, *marked(text)]:

@@ -1,4 +1,4 @@
-"""Numbers of committed rows, as the pages say them."""
+"""Numbers from committed rows, in the form in which the pages quote them."""
 
 import functools
 import importlib
@@ -31,7 +31,7 @@ def speedup(task: str, suite: str = "affine", case: str | None = None, rivals: t
 
 
 def kornias(suite: str = "affine", case: str | None = None) -> float:
-    """How many times as fast as the best of PyTorch, over the cases that kornia has."""
+    """Return our speed relative to the best of PyTorch, over the cases that kornia has."""
     rows = [row for row in ROWS if case is None or row.get("case") == case]
     cases = {row["case"] for row in rows if row.get("contender") == "kornia"}
     rows = [row for row in rows if row.get("case") in cases]
@@ -40,7 +40,7 @@ def kornias(suite: str = "affine", case: str | None = None) -> float:
 
 
 def costs(option: str, *tasks: str) -> list[float]:
-    """Our own time with an option over that of plain sampling, for each task and number of threads."""
+    """Return our time with an option over that of plain sampling, for each task and number of threads."""
     rows = [row for row in ROWS if row["suite"] == "quality" and row["task"] in (tasks or ("forward", "theta", "both"))]
     times = {(row["task"], row["threads"], row["contender"]): row["median_ms"] for row in rows}
     return [time / times[(*key, "plain bilinear")] for (*key, name), time in times.items() if name == option]
@@ -57,7 +57,7 @@ def worst(key: str) -> float:
 
 
 def row_of(table: str, **wanted: object) -> float:
-    """The error of the only row with these settings."""
+    """Return the error of the only row with these settings."""
     rows = [json.loads(line) for line in (ROOT / "results" / f"{table}.jsonl").read_text().splitlines()]
     (found,) = [row["error_percent"] for row in rows if wanted.items() <= {**row["run"], "cell": row["cell"]}.items()]
     return float(found)
@@ -79,7 +79,7 @@ def recovered(method: str, distance: int) -> float:
 
 
 def reach(method: str) -> int:
-    """The largest distance from which at least half of the registrations succeed."""
+    """Return the largest distance from which at least half of the registrations succeed."""
     return max(int(distance) for distance, share in from_rows("recovery")[method].items() if share >= 0.5)
 
 
@@ -89,7 +89,7 @@ def first_call(key: str, case: str = "first call, compiling") -> float:
 
 
 def fewer(column: str) -> float:
-    """By how many percent of the errors without the layer those with it are fewer."""
+    """Return by how many percent the layer reduces the errors."""
     return 100 * (1 - errors("seeds", f"st-cnn/{column}") / errors("seeds", f"cnn/{column}"))
 
 
@@ -107,7 +107,7 @@ def both_found() -> float:
 
 
 def option_costs(option: str, *tasks: str) -> tuple[float, ...]:
-    """One thread, forward and with the gradient in theta, over plain sampling."""
+    """Return the cost on one thread, forward and with the gradient in theta, relative to plain sampling."""
     rows = [row for row in ROWS if row["suite"] == "quality" and row["threads"] == 1]
     times = {(row["task"], row["contender"]): row["median_ms"] for row in rows}
     return tuple(times[task, option] / times[task, "plain bilinear"] for task in tasks or ("forward", "theta"))
@@ -115,7 +115,7 @@ def option_costs(option: str, *tasks: str) -> tuple[float, ...]:
 
 @functools.cache
 def shrunk(antialias: bool) -> list[float]:
-    """RMS difference in percent from an area resize of photographs by 4."""
+    """Return the RMS difference in percent from an area resize, for photographs reduced by 4."""
     pytest.importorskip("skimage")
     recovery = importlib.import_module("stn.lab.studies.recovery")
     images = torch.stack([recovery.photograph(name) for name in recovery.PHOTOGRAPHS]).unsqueeze(1)
@@ -133,7 +133,7 @@ def moved_by_the_identity() -> tuple[float, float]:
 
 @functools.cache
 def refined() -> dict[str, float]:
-    """What the code on the page about registration finds, and what the page says about other calls."""
+    """Return the errors of the code on the registration page, and of other calls that the page mentions."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "registration.md").read_text(), flags=re.DOTALL)
     names: dict[str, Any] = {}
     exec("\n".join(blocks), names)

@@ -1,4 +1,4 @@
-"""Every public name says its arguments, what it returns and an example, which runs."""
+"""Every public name documents its arguments and its result, and has an example that runs."""
 
 import doctest
 import inspect
@@ -20,12 +20,12 @@ import stn.transforms
 
 MODULES: tuple[ModuleType, ...] = (stn, stn.transforms, stn.nn, stn.models, stn.export)
 EXPORT = ("onnx", "onnx_ir", "onnxruntime", "onnxscript")
-NEEDED = {"stn.export.to_onnx": EXPORT, "stn.export.largest_difference": EXPORT}  # packages, by the examples
-WITHOUT_ARGUMENTS = {"InputError"}  # raised, and never made by a user
+NEEDED = {"stn.export.to_onnx": EXPORT, "stn.export.largest_difference": EXPORT}  # packages that the examples need
+WITHOUT_ARGUMENTS = {"InputError"}  # users catch it and do not create it
 
 
 def public() -> Iterator[tuple[str, Any]]:
-    """Each object once, under the shortest of its names."""
+    """Return each object once, under its shortest name."""
     seen: set[int] = set()
     for module in MODULES:
         for name in module.__all__:
@@ -41,7 +41,7 @@ PUBLIC = dict(public())
 
 
 def parameters(value: Callable[..., Any]) -> list[str]:
-    """Those that a caller gives; what stands for several keywords is given by their names."""
+    """Return the names of the parameters that a caller passes."""
     found = inspect.signature(value).parameters.values()
     return [p.name for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and not p.name.startswith("_")]
 

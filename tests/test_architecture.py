@@ -1,4 +1,4 @@
-"""The house: imports run one way, files and functions stay small, and importing the library costs nothing beyond torch."""
+"""The architecture: imports run one way, files and functions are short, and importing the library loads only torch."""
 
 import ast
 import importlib
@@ -33,7 +33,7 @@ LAYERS = [
     "lab.bench",
     "cli",
     "lab.studies",
-]  # top first
+]  # a module imports only from layers above it
 LABORATORY = next(i for i, name in enumerate(LAYERS) if name.startswith("lab."))
 MAX_FILE, MAX_FUNCTION = 350, 50  # lines, without a docstring
 MAX_DOCSTRING, MAX_PUBLIC = 15, 40  # lines, without and with an example
@@ -41,7 +41,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 
 def layer(module: str) -> int | None:
-    """Place in LAYERS of stn.<layer>..., the first of the laboratory for stn.lab; None for stn itself or another package."""
+    """Return the index in LAYERS of stn.<layer>..; for stn.lab, that of its first layer; None for stn and other packages."""
     parts = module.split(".")
     if parts[0] != "stn" or len(parts) == 1:
         return None
@@ -50,7 +50,7 @@ def layer(module: str) -> int | None:
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Modules that a file imports, anywhere in it, `from stn import x` as stn.x."""
+    """Return the modules that a file imports, anywhere in it. `from stn import x` counts as stn.x."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -60,7 +60,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def module_name(file: Path) -> str:
-    """As it is imported: stn.nn for nn/__init__.py."""
+    """Return the name under which a file is imported: stn.nn for nn/__init__.py."""
     parts = ("stn", *file.relative_to(SOURCE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -68,7 +68,7 @@ def module_name(file: Path) -> str:
 def violations(file: Path, text: str) -> list[str]:
     name = ".".join(("stn", *file.relative_to(SOURCE).with_suffix("").parts))
     own = LABORATORY - 1 if name == "stn.__init__" else layer(name)
-    if own is None:  # the way to the command line
+    if own is None:  # this module leads to the command line
         return []
     return [module for module in imported(ast.parse(text)) if (layer(module) or 0) > own]
 
@@ -95,8 +95,10 @@ def test_a_wrong_import_is_seen_also_inside_a_function() -> None:
 
 
 def import_graph(texts: Mapping[str, str]) -> dict[str, set[str]]:
-    """Each module -> the modules that it imports by name, also in functions and for type checkers. (Not the packages around
-    them: a package's __init__ imports its modules, and so is imported by none of them.)"""
+    """Map each module to the modules that it imports by name, including imports in functions and for type checkers.
+
+    Parent packages do not count: the __init__ of a package imports its modules.
+    """
 
     def nearest(name: str) -> str:
         while name and name not in texts:
@@ -107,7 +109,7 @@ def import_graph(texts: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """Groups of modules that import one another, by whatever way round."""
+    """Return groups of modules that import each other, directly or indirectly."""
 
     def reached(module: str) -> set[str]:
         found, ahead = set[str](), [module]
@@ -124,7 +126,7 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 @pytest.mark.parametrize("top", dict.fromkeys(name.split(".")[0] for name in LAYERS))
 def test_no_modules_import_one_another(top: str) -> None:
-    """Not in a function either, nor for a type checker alone."""
+    """This includes imports in functions and for type checkers."""
     found = circles(import_graph({module_name(file): file.read_text() for file in FILES}))
     assert [group for group in found if any(f"{name}.".startswith(f"stn.{top}.") for name in group)] == []
 
@@ -143,13 +145,13 @@ def test_a_circle_is_seen() -> None:
 
 
 def test_the_library_names_no_module_of_the_laboratory() -> None:
-    """Not even in a string that could be imported."""
+    """Not even a string may name it, because a string can be imported."""
     named = [file for file in FILES if "stn.lab" in file.read_text()]
     assert {file.relative_to(SOURCE).parts[0] for file in named} == {"lab", "cli"}
 
 
 def test_commands_load_the_laboratory_only_when_they_run() -> None:
-    """But for those whose options are made of what it has."""
+    """Exceptions are commands with options that are made from contents of the laboratory."""
     eager = []
     for file in sorted((SOURCE / "cli").glob("*.py")):
         module = ast.parse(file.read_text())
@@ -167,7 +169,7 @@ def test_files_and_functions_are_small(file: Path) -> None:
             docstring = ast.get_docstring(node)
             lines = node.end_lineno - node.lineno - len((docstring or "").splitlines())
             assert lines < MAX_FUNCTION, node.name
-            if docstring and file.parent.name != "cli":  # there it is the --help
+            if docstring and file.parent.name != "cli":  # in cli, the docstring is the text of --help
                 most = MAX_PUBLIC if "\nExample:\n" in docstring else MAX_DOCSTRING
                 assert len(docstring.splitlines()) <= most, node.name
 
@@ -180,7 +182,7 @@ def test_importing_the_library_loads_no_extra() -> None:
 
 
 def inherited_from_concrete(classes: Iterable[type]) -> list[str]:
-    """Classes of ours that inherit from a concrete class of ours."""
+    """Return our classes that inherit from a concrete class of ours."""
     return [
         f"{one.__qualname__}({base.__qualname__})"
         for one in classes
@@ -198,7 +200,7 @@ def classes_of(*packages: str) -> Iterator[type]:
 
 
 def test_a_class_is_abstract_or_no_base() -> None:
-    """Of layers, networks, families and warps: nothing is inherited that does not fit. (No @final: users may subclass.)"""
+    """For layers, networks, families and warps: a class inherits only members that fit. (No @final: users may subclass.)"""
     classes = list(classes_of("nn", "transforms", "models"))
     assert len(classes) > 30 and inherited_from_concrete(classes) == []
 

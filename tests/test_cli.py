@@ -1,4 +1,4 @@
-"""The command line, as a person types it."""
+"""The command line, used as a person would."""
 
 import json
 import subprocess
@@ -64,7 +64,7 @@ def test_help_breaks_lines_where_the_terminal_ends(
         for line, following in zip(boxed, boxed[1:], strict=False):
             indent = len(following) - len(following.lstrip())
             text = following.split()
-            if text and indent > 4 and len(line) - len(line.lstrip()) == indent:  # the same paragraph goes on
+            if text and indent > 4 and len(line) - len(line.lstrip()) == indent:  # the same paragraph continues
                 assert len(line) + len(text[0]) + 1 >= columns - 6, (command, line, following)
 
 
@@ -114,7 +114,7 @@ def test_warp(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_warp_of_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers that no picture file holds: negative, and not rounded."""
+    """Use values that image files cannot hold: negative and fractional ones."""
     image, out = np.random.default_rng(0).normal(size=(12, 16, 3)).astype(np.float32), tmp_path / "out.npy"
     np.save(tmp_path / "in.npy", image)
     assert stn(monkeypatch, "warp", tmp_path / "in.npy", out, "--rotate", 180) == 0
@@ -125,7 +125,7 @@ def test_warp_of_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A picture that was moved by `stn warp`, and moved back; and a volume, between arrays."""
+    """Move an image with `stn warp` and register it back; do the same for a volume, between arrays."""
     smooth = torch.nn.functional.interpolate(torch.rand(1, 1, 6, 6), size=(48, 64), mode="bicubic").clamp(0, 1)[0]
     fixed, moving, out = (tmp_path / f"{name}.png" for name in ("fixed", "moving", "out"))
     write_picture(smooth, fixed)
@@ -226,7 +226,7 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(
 
 
 def test_without_its_packages_the_command_says_what_to_install() -> None:
-    """As after `pip install torch-stn` alone: a finder that knows no tyro stands for its absence."""
+    """This simulates an installation with `pip install torch-stn` alone: an import finder hides tyro."""
     hide = (
         "import importlib.util as u; find = u.find_spec; u.find_spec = lambda name: None if name == 'tyro' else find(name)"
     )

@@ -1,4 +1,4 @@
-"""Every block of code on every page runs, what a page mentions exists, and the pages build without a warning."""
+"""Every code block on every page runs, every name on a page exists, and the pages build without a warning."""
 
 import contextlib
 import functools
@@ -19,11 +19,11 @@ from tests.mentions import marked, wrong_calls, wrong_commands, wrong_families, 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md"))
 WITHOUT_CODE = {f"docs/{name}.md" for name in ("api", "benchmarks", "figures", "glossary", "gpu", "runs")}
-ELSEWHERE = {"docs/sampling.md"}  # test_examples.py also looks at what its code finds, and the README's
+ELSEWHERE = {"docs/sampling.md"}  # test_examples.py runs these pages and the README, and also checks their results
 
 
 def code_of(page: str) -> list[str]:
-    """The page's Python, as a reader types it, but for the length of a training."""
+    """Return the page's Python code, with a shorter training run."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
     return [block.replace("steps=600", "steps=20") for block in blocks]
 
@@ -46,6 +46,7 @@ def test_the_pages_build_strictly(tmp_path: Path) -> None:
     members = [name for name in stn.__all__ if not inspect.ismodule(getattr(stn, name))]
     missing = [name for name in members if f'id="stn.{name}"' not in api]
     assert not missing
+    assert "<blockquote>" not in api  # an example that is no code: its ">>>" are then quotes in Markdown
 
 
 ALL_PAGES = ["README.md", *PAGES]
@@ -59,7 +60,7 @@ def test_what_a_page_mentions_exists(page: str) -> None:
 
 
 def test_the_pages_mention_a_lot() -> None:
-    """A pattern that finds nothing would find nothing wrong."""
+    """If the patterns matched nothing, the tests above would always pass."""
     marks = [mark for page in ALL_PAGES for mark in marked((ROOT / page).read_text())]
     assert sum(mark.startswith("stn.") for mark in marks) > 20 and sum("(" in mark for mark in marks) > 12
 

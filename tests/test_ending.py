@@ -1,4 +1,4 @@
-"""How commands end: in a sentence about their options or in silence; by a signal as by Ctrl-C; on any terminal."""
+"""How commands end: with a message about their options, or silently; on a signal as on Ctrl-C; on any terminal."""
 
 import errno
 import io
@@ -118,7 +118,7 @@ def test_an_interruption_that_a_compiler_turned_into_its_own_error(monkeypatch: 
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(10)
         except KeyboardInterrupt:
-            pass  # dropped in a callback
+            pass  # the exception is lost in a callback
         raise RuntimeError("no compiled object yet")
 
     monkeypatch.setattr("stn.cli.ending.PATIENCE", 3600)
@@ -141,7 +141,7 @@ def test_a_terminal_without_the_sign_gets_a_plain_one(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("words", (["--version"], ["warp", "-h"], ["reproduce", "table1", "--list"]))
 def test_who_stops_reading_hears_no_more(words: list[str]) -> None:
-    """As `stn .. | head -0` does."""
+    """This is the case of `stn .. | head -0`."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as pipe:
@@ -149,7 +149,7 @@ def test_who_stops_reading_hears_no_more(words: list[str]) -> None:
     assert done.stderr == "" and done.returncode in (0, 141)
 
 
-DETACHED: dict[str, Any] = {  # a process group of its own, and this library wherever it starts
+DETACHED: dict[str, Any] = {  # a separate process group, with this library on the path
     "start_new_session": True,
     "stdout": subprocess.DEVNULL,
     "stderr": subprocess.DEVNULL,
@@ -170,7 +170,7 @@ if __name__ == "__main__":
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    """Killed outright, it cannot end them."""
+    """A parent that is killed with SIGKILL cannot end its workers."""
     (tmp_path / "parent.py").write_text(PARENT)
     parent = subprocess.Popen([sys.executable, "parent.py"], **DETACHED, cwd=tmp_path)
     try:

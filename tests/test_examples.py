@@ -1,4 +1,4 @@
-"""The examples run, and are a pair: few lines differ."""
+"""The examples run, and the two scripts of the pair differ in only a few lines."""
 
 import difflib
 import re
@@ -24,7 +24,7 @@ def test_examples_run(name: str) -> None:
     out = subprocess.run(command, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     found = re.search(r"parameters, test error ([\d.]+) %", out.stdout)
-    assert found and float(found[1]) < 25, out.stdout  # chance is 90 %
+    assert found and float(found[1]) < 25, out.stdout  # a random guess has 90 % errors
 
 
 def test_the_picture_of_aliasing(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_the_pair_differs_only_where_it_should() -> None:
 
 
 def run_code_of(page: str, count: int) -> dict[str, Any]:
-    """The blocks of a page, so many, one after the other, as a reader types them."""
+    """Run the code blocks of a page in order, after checking their number, and return the variables."""
     blocks = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / page).read_text(), flags=re.DOTALL)
     assert len(blocks) == count
     names: dict[str, Any] = {}
@@ -71,7 +71,7 @@ def test_the_code_of_the_readme_runs() -> None:
 
 
 def test_the_rectifier_is_shown_on_photographs(tmp_path: Path) -> None:
-    """A run that has learned nothing looks at the whole picture."""
+    """The weights are those before training, so the look is the whole image."""
     run = RunFolder(tmp_path / "run")
     run.open(Run(distortion="curved", model="st-crnn"))
     weights = TASKS["curved"].build("st-crnn", "affine").state_dict()
@@ -88,5 +88,5 @@ def test_the_rectifier_is_shown_on_photographs(tmp_path: Path) -> None:
     with Image.open(out) as picture:
         shown = np.asarray(picture.convert("L")).astype(float)
     thirds = [shown[30:-10, 10:290], shown[30:-10, 310:590], shown[30:-10, 610:890]]
-    assert thirds[0].mean() < thirds[2].mean()  # the rectifier sees light on dark, we the photograph
+    assert thirds[0].mean() < thirds[2].mean()  # the rectifier expects light on dark, unlike the photograph
     assert np.median(thirds[2]) > 150 and thirds[2].min() < 50

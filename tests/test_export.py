@@ -1,4 +1,4 @@
-"""Networks for other runtimes: what ONNX Runtime computes is what the network does, and nothing is changed in silence."""
+"""Networks for other runtimes: ONNX Runtime computes the same results, and export never changes a network silently."""
 
 import copy
 import subprocess
@@ -18,7 +18,7 @@ from stn.export import largest_difference, older, to_onnx, to_program
 from stn.transforms import Family
 from tests.helpers import noise
 
-CLOSE = 1e-4  # images of unit deviation; what was seen is below 3e-6
+CLOSE = 1e-4  # for images of unit deviation; observed differences are below 3e-6
 SIDES = {2: (9, 11), 3: (7, 9, 11)}
 
 
@@ -27,7 +27,7 @@ def images(n: int, ndim: int = 2, seed: int = 0) -> Tensor:
 
 
 class Network(nn.Module):
-    """A transformer between a batch norm and a convolution, with looks that are not the identity."""
+    """A transformer between a batch norm and a convolution. Its looks are not the identity."""
 
     def __init__(self, family: Family | str, ndim: int = 2, looks: int = 1, **options: Any) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Network(nn.Module):
         return found.flatten(1, -4) if found.ndim > image.ndim else found
 
 
-CASES: dict[str, tuple[Callable[[], Network], dict[str, Any]]] = {  # all families: stn.lab.studies.export_matrix
+CASES: dict[str, tuple[Callable[[], Network], dict[str, Any]]] = {  # stn.lab.studies.export_matrix has all families
     "affine, 3 looks": (lambda: Network("affine", looks=3, fill_value=0.7), {"opset": 16}),
     "exponential, volumes": (lambda: Network(stn.ExponentialAffine(3), 3, padding_mode="border"), {"opset": 20}),
     "thin plate": (lambda: Network("tps", mode="bicubic", padding_mode="reflection", align_corners=True), {"opset": 17}),
@@ -69,7 +69,7 @@ PROGRAMS: dict[str, tuple[Callable[[], Network], str]] = {
 
 def operators(exported: torch.onnx.ONNXProgram) -> set[str]:
     nodes = exported.model_proto.graph.node
-    assert {node.domain for node in nodes} == {""}, "standard operators alone, none of which inverts or solves"
+    assert {node.domain for node in nodes} == {""}, "only standard operators"
     return {node.op_type for node in nodes}
 
 
@@ -79,12 +79,12 @@ def test_onnx_runtime_agrees(name: str, tmp_path: Path) -> None:
     network, path = build(), tmp_path / "model.onnx"
     ndim = network.look.family.ndim
     exported = to_onnx(network, images(1, ndim), path=path, **how)
-    assert network.training and network.norm.training, "as it was"
+    assert network.training and network.norm.training, "the mode is restored"
     saved = onnx.load(path)
     onnx.checker.check_model(saved, full_check=True)
     assert [(entry.domain, entry.version) for entry in saved.opset_import] == [("", how["opset"])]
     assert ("GridSample" in operators(exported)) == ("lowering" not in how)
-    assert "float64" not in {str(value.dtype).lower() for value in values(exported)}, "few runtimes have it"
+    assert "float64" not in {str(value.dtype).lower() for value in values(exported)}, "few runtimes support it"
     for n in (1, 5):  # batches of any size
         batch = images(n, ndim, seed=n)
         assert largest_difference(exported, network, batch) < CLOSE
@@ -92,7 +92,7 @@ def test_onnx_runtime_agrees(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_agree(name: str) -> None:
-    """torch's own operators alone, float32, for batches of any size."""
+    """The programs consist of torch's own operators in float32, for batches of any size."""
     build, lowering = PROGRAMS[name]
     network = build()
     program = to_program(network, images(1, network.look.family.ndim), lowering=lowering)
@@ -106,7 +106,7 @@ def test_programs_agree(name: str) -> None:
 
 
 def test_the_networks_do_not_look_straight() -> None:
-    """Or all the above would hold for a sampler that returns its input."""
+    """With identity looks, the tests above would pass for a sampler that returns its input."""
     for build, *_ in (*CASES.values(), *PROGRAMS.values()):
         network = build().eval()
         batch = images(2, network.look.family.ndim)
@@ -121,7 +121,7 @@ def values(exported: torch.onnx.ONNXProgram) -> list[Any]:
 
 
 def test_a_wrong_export_is_seen() -> None:
-    """`largest_difference` is of the network that it is given."""
+    """`largest_difference` compares the export with the network that it receives."""
     network = Network("affine")
     exported = to_onnx(network, images(2))
     assert largest_difference(exported, network, images(2)) < CLOSE
@@ -137,7 +137,7 @@ def test_names_and_batch() -> None:
     assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     fixed = to_onnx(Network("affine"), images(1), dynamic_batch=False).model_proto.graph
     assert fixed.input[0].type.tensor_type.shape.dim[0].dim_value == 1
-    assert str(Path(__file__).parent) not in str(exported.model_proto), "nothing of where it was made"
+    assert str(Path(__file__).parent) not in str(exported.model_proto), "the file has no paths of this machine"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_an_operator_that_onnx_lacks_is_named() -> None:
 
 
 def test_older_opsets_refuse_what_they_cannot_do() -> None:
-    """An axis that is found at run time, and operators that came later."""
+    """The operators are those with an axis that is computed at run time, and those that were introduced later."""
     for kind, opset, least in (("ReduceMax", 17, 18), ("BitwiseAnd", 17, 18), ("LayerNormalization", 16, 17)):
         x, axis = onnx_ir.val("x", onnx_ir.DataType.INT64, [2]), onnx_ir.val("axis", onnx_ir.DataType.INT64, [2])
         node = onnx_ir.node(kind, [x, axis])
@@ -185,7 +185,7 @@ def test_older_opsets_refuse_what_they_cannot_do() -> None:
 
 
 def test_a_program_runs_without_the_library(tmp_path: Path) -> None:
-    """torch's own operators alone, saved, and loaded by a process that never sees this library."""
+    """Save a program of torch's own operators, and load it in a process that never imports this library."""
     network, batch = Network("tps", looks=2), images(3)
     program = to_program(network, images(2))
     assert not any("stn" in str(node.target) for node in program.graph.nodes)
@@ -202,7 +202,7 @@ def test_a_program_runs_without_the_library(tmp_path: Path) -> None:
 
 
 def test_torch_export_keeps_the_fused_operators() -> None:
-    """Without a lowering, and with the precision that they have."""
+    """This is export without a lowering; the operators keep their precision."""
     network, batch = Network("affine").eval(), images(3)
     program = torch.export.export(network, (images(2),), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     assert any("stn.matrix_sample" in str(node.target) for node in program.graph.nodes)

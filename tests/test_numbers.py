@@ -1,4 +1,4 @@
-"""A number on a page is that of its row: each sentence with one is looked up, and computed again from committed rows."""
+"""Each number on a page agrees with the committed rows: the tests find every such sentence and compute its number again."""
 
 import itertools
 import re
@@ -36,7 +36,7 @@ from tests.rows import (
 
 DIGIT = "1x1x28x28 affine"
 Numbers = Callable[[], tuple[float, ...]]
-# page -> pattern with a group for each number, and the numbers from the rows. Spaces are those of the page or its line ends.
+# page -> pattern with a group for each number, and the numbers from the rows. A space also matches a line break of the page.
 CHECKED: dict[str, dict[str, Numbers]] = {
     "README.md": {
         r"\| (\d+) families, from translation": lambda: (len(FAMILIES),),
@@ -72,7 +72,7 @@ CHECKED: dict[str, dict[str, Numbers]] = {
         r"normal noise: largest error \| (\S+) \| as PyTorch \| (\d) \|": moved_by_the_identity,
         r"(\d) of (\d) seeds: ": seeds_better,
         r"seeds: (\d+) to (\d+) % fewer errors": lambda: (fewer("r"), fewer("rts")),
-        r"([\d.]+) % of errors in four steps, ([\d.]+) % with": lambda: (
+        r"([\d.]+) % errors in four steps, ([\d.]+) % with": lambda: (
             errors("alignment", "ic-stn-4/28"),
             errors("alignment", "st-cnn/28"),
         ),
@@ -84,7 +84,7 @@ CHECKED: dict[str, dict[str, Numbers]] = {
             errors("text", "st-crnn/64x200"),
             errors("text", "crnn/64x200"),
         ),
-        r"([\d.]+) % of errors, ([\d.]+) % without": lambda: (errors("volumes", "st-cnn/32"), errors("volumes", "cnn/32")),
+        r"([\d.]+) % errors, ([\d.]+) % without": lambda: (errors("volumes", "st-cnn/32"), errors("volumes", "cnn/32")),
     },
     "docs/install.md": {
         r"took ([\d.]+) s forward and ([\d.]+) s backward": lambda: (first_call("forward"), first_call("backward")),
@@ -162,16 +162,16 @@ CHECKED: dict[str, dict[str, Numbers]] = {
         r"families in this column \| ([\d.]+) \| ([\d.]+) \|": lambda: changed("st-fcn-tps/rts"),
     },
 }
-# page -> sentences with a number that no row has, and why that is right
+# page -> sentences with a number that is in no row, and the reason
 UNCHECKED = {
-    "docs/first.md": ("printed 1.8 % without and 0.8 % with the layer",),  # its own code prints them
+    "docs/first.md": ("printed 1.8 % without and 0.8 % with the layer",),  # printed by the page's own code
     "docs/registration.md": ("up to 20 degrees and 15 % of the width apart",),  # a condition of stn.lab.studies.registration
-    "docs/training.md": ("has 1.35 % errors with Muon and 1.59 % with AdamW",),  # the command below the sentence prints them
+    "docs/training.md": ("has 1.35 % errors with Muon and 1.59 % with AdamW",),  # printed by the command below the sentence
 }
 
 
 def agree(written: str, value: float) -> bool:
-    """Whether `written` is `value`, rounded to as many digits."""
+    """Return True if `written` is `value` rounded to as many digits."""
     written = written.replace(",", "")
     if "e" in written:
         return float(written) == float(f"{value:.0e}")
@@ -180,7 +180,7 @@ def agree(written: str, value: float) -> bool:
 
 
 def prose(page: str) -> str:
-    """The page's text without its code, on one line."""
+    """Return the text of the page without its code, on one line."""
     return " ".join(re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE).split())
 
 
@@ -208,7 +208,7 @@ def test_every_measured_number_is_checked(page: str) -> None:
 
 
 def test_the_numbers_about_refinement() -> None:
-    """Rounding decides where a descent ends, so that the page has bounds."""
+    """Rounding decides where the optimization ends, so the page gives bounds."""
     text, errors = prose("docs/registration.md"), refined()
     match = re.search(r"prints (\S+) and an error below (\S+) pixels", text)
     assert match and agree(match[1], errors["coarse"]) and errors["fine"] < float(match[2]), errors
@@ -222,7 +222,7 @@ def test_exported_networks_differ_by_less_than_the_page_says() -> None:
 
 
 def test_half_precision_is_as_the_readme_says() -> None:
-    """torch's own is not run here: what it reads outside the image differs each time, and may end the process."""
+    """The test does not run torch's own sampling, which reads memory outside the image here and may crash the process."""
     assert "right at any size" in prose("README.md")
     for size, dtype in itertools.product((56, 224, 1000), (torch.float16, torch.bfloat16)):
         image = torch.rand(1, 3, size, size, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What a command writes: checked before the work, whole or not at all, and never over something that is not its own."""
+"""Output of commands: checked before the work, written completely or not at all, never over a file of another origin."""
 
 import errno
 import importlib
@@ -22,13 +22,13 @@ from stn.lab.studies.damage import command
 from stn.lab.tables import TABLES, Cell, Table
 from tests.helpers import seeded
 
-Words = Callable[[Path], list[object]]  # of a command that writes to this place
+Words = Callable[[Path], list[object]]  # command line that writes to this folder
 RUN = Run(distortion="none", model="fcn", epochs=1, draws=1, batch_size=256)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture, a volume and a finished run, for all tests."""
+    """Return a folder with an image, a volume and a finished run, for all tests."""
     place = tmp_path_factory.mktemp("place")
     write_picture(torch.rand(3, 24, 24, generator=seeded()), place / "in.png")
     np.save(place / "volume.npy", np.random.default_rng(0).random((8, 9, 10), np.float32))
@@ -47,7 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def commands(place: Path, to: Path) -> dict[str, list[object]]:
-    """Every command that writes, and what it writes to."""
+    """Return every command that writes, with its output below `to`."""
     train = ["train", "--model", "fcn", "--distortion", "none", "--epochs", 1, "--draws", 1, "--batch-size", 256]
     return {
         "warp": ["warp", place / "in.png", to / "out.png"],
@@ -65,7 +65,7 @@ def commands(place: Path, to: Path) -> dict[str, list[object]]:
 
 
 NAMES = list(commands(Path(), Path()))
-WORK = {  # what must not have begun when an output is refused
+WORK = {  # the function that must not run when an output is refused
     "warp": "stn.cli.warp._warped",
     "register": "stn.cli.register._found",
     "export": "stn.lab.experiments.evaluate.trained_network",
@@ -79,7 +79,7 @@ WORK = {  # what must not have begun when an output is refused
 
 
 def refused(name: str, words: list[object], monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is said, before any work."""
+    """Return the error message of a command that is refused before any work."""
 
     def work(*arguments: object, **options: object) -> Any:
         raise AssertionError("the work has begun")
@@ -97,7 +97,7 @@ def refused(name: str, words: list[object], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_that_is_missing_is_made(name: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name in ("bench", "demo", "register theta", "export"):  # long; they make it as the others do
+    if name in ("bench", "demo", "register theta", "export"):  # slow; they create the folder as the others do
         return
     code, _, error = command(*commands(place, tmp_path / "a" / "b")[name])
     assert code == 0, error
@@ -182,7 +182,7 @@ def test_outputs_that_do_not_fit(
     assert before == {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
 
 
-# ---- a program removes only what it made ----
+# ---- a program removes only files that it made ----
 
 
 def test_the_demonstration_replaces_its_own_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def test_the_benchmark_keeps_its_old_rows(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "cpu.old-1.json").read_text() == "old rows" and (tmp_path / "cpu.old-1.md").read_text() == "old table"
 
 
-# ---- reading needs no writing ----
+# ---- reading needs no permission to write ----
 
 
 def test_a_report_of_a_run_that_cannot_be_written(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Each page of the documentation, opened in a browser as wide as a desk's and as a phone's, light and dark."""
+"""Each page of the documentation in a browser, at the widths of a desktop and of a phone, light and dark."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
     bool(MISSING), reason=f"{' and '.join(MISSING)} not installed (Debian: chromium, chromium-driver)"
 )
-# How far the page is wider than the window; what sticks out of it; code that is cut off; pictures that are missing.
+# Returns: the page's excess width, elements that extend beyond the window, code that is clipped, images that are missing.
 LOOK = """
 const width = document.documentElement.clientWidth;
 const boxes = ".md-typeset__scrollwrap, pre";  // these scroll by themselves
@@ -37,16 +37,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def faults(seen: dict[str, Any], width: int) -> list[str]:
+def faults(seen: dict[str, Any]) -> list[str]:
     found = [f"{seen['over']} pixels too wide"] if seen["over"] > 0 else []
     found += [f"sticks out: {e}" for e in seen["out"]] + [f"missing: {source}" for source in seen["missing"]]
-    return found + (["code is cut off"] if seen["cut"] and width < 600 else [])
+    return found + (["code is cut off"] if seen["cut"] else [])
 
 
-def settled(browser: Browser, width: int) -> list[str]:
-    """The faults that stay: a page's own script puts wide tables into boxes after it has loaded."""
+def settled(browser: Browser) -> list[str]:
+    """Return the faults that remain after the page's script has put wide tables into boxes."""
     deadline = time.monotonic() + 20
-    while (found := faults(browser.run(LOOK), width)) and time.monotonic() < deadline:
+    while (found := faults(browser.run(LOOK))) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 
@@ -60,7 +60,7 @@ def test_every_page_fits(site: Path, width: int, dark: bool) -> None:
     with Browser(width, 900, dark=dark) as browser:
         for page in pages:
             browser.open(page)
-            if found := settled(browser, width):
+            if found := settled(browser):
                 wrong[str(page.relative_to(site))] = found
     assert not wrong
 
@@ -71,5 +71,5 @@ def test_a_page_that_does_not_fit_is_seen(tmp_path: Path) -> None:
     page.write_text(f"<!DOCTYPE html>{wide}{'long ' * 200}</code></pre></article>")
     with Browser(390, 900) as browser:
         browser.open(page)
-        found = faults(browser.run(LOOK), 390)
+        found = faults(browser.run(LOOK))
     assert [fault.split(":")[0].split()[-1] for fault in found] == ["wide", "out", "missing", "off"]

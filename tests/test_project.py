@@ -1,4 +1,4 @@
-"""The project's own files agree with each other: versions, workflows, hooks, and what CONTRIBUTING.md names."""
+"""The project's own files agree: versions, workflows, hooks, and names in CONTRIBUTING."""
 
 import re
 import sys
@@ -26,7 +26,7 @@ FOLDERS = (
     "src/stn/ops/cpu",
     "src/stn/lab/page",
     "src/stn/cli",
-)  # from which paths are said
+)  # folders to which paths in CONTRIBUTING are relative
 
 
 def parsed(path: str) -> Any:
@@ -77,14 +77,14 @@ def test_hooks_have_the_pinned_versions() -> None:
 
 
 def missing_paths(text: str) -> list[str]:
-    """Files and folders in code marks, or in the list of the layout, that do not exist."""
+    """Return files and folders in code marks, or in the list of the layout, that do not exist."""
     layout = re.findall(r"^    ([\w./]+(?:/|\.\w+)) {2,}", text, flags=re.MULTILINE)
     said = [mark for mark in marked(text) if re.fullmatch(r"[\w./-]+(/|\.(py|md|yml|toml|cff|html|txt))", mark)]
     return [path for path in [*layout, *said] if not any((ROOT / folder / path).exists() for folder in FOLDERS)]
 
 
 def missing_targets(text: str) -> list[str]:
-    """`make ..` in code marks or in lines that are indented, of which the Makefile has no rule."""
+    """Return targets of `make ..`, in code marks or indented lines, that the Makefile does not have."""
     typed = re.findall(r"(?:^    |`)make (\w+)", text, flags=re.MULTILINE)
     rules = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     return [target for target in typed if target not in rules]

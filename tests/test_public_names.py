@@ -1,4 +1,4 @@
-"""The public surface, held on purpose: a change here is a change that users notice."""
+"""The list of public names. A change here is a change that users notice."""
 
 import inspect
 

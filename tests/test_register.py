@@ -1,4 +1,4 @@
-"""Registration finds the warp that made one image of the other: measured at points, never by how alike the images look."""
+"""Registration finds the warp between two images. The error is measured at points, never by the similarity of the images."""
 
 import math
 from typing import Any
@@ -22,7 +22,7 @@ SIDE = 64
 
 
 def photo(n: int, side: int = SIDE, ndim: int = 2, seed: int = 0) -> Tensor:
-    """Patterns with structure at each scale, in [0, 1]: noise of several resolutions."""
+    """Return images in [0, 1] with structure at several scales: noise of several resolutions."""
     mode = "bicubic" if ndim == 2 else "trilinear"
     total = torch.zeros(())
     for cells in [n for n in (4, 8, 16, 32) if 4 * n <= side]:
@@ -32,7 +32,7 @@ def photo(n: int, side: int = SIDE, ndim: int = 2, seed: int = 0) -> Tensor:
 
 
 def pair(true: Warp, ndim: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A moving image, and what it looks like through the true warp; both cut out of a larger one."""
+    """Return a moving image and its warp by `true`, both cut from a larger image."""
     wide, margin = photo(true.batch[0], 2 * SIDE if ndim == 2 else SIDE, ndim, seed), 2
     size = tuple(n // margin for n in wide.shape[2:])
     inner = lattice(size)
@@ -41,7 +41,7 @@ def pair(true: Warp, ndim: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def target_error(found: Warp, true: Warp, side: int = SIDE) -> Tensor:
-    """The mean distance in pixels between where both warps take the points of the inner three quarters: (N,)."""
+    """Return the mean distance (N,) in pixels between the two warps, at points of the inner three quarters of the image."""
     points = 0.75 * lattice((9,) * true.ndim).flatten(0, -2)
     return ((found.points(points) - true.points(points)) * side / 2).norm(dim=-1).mean(dim=-1)
 
@@ -59,7 +59,7 @@ AFFINE = stn.Affine.from_parts(
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_affine_from_afar(loss: str) -> None:
-    """Turns of 20 degrees and shifts of 15 %, to a tenth of a pixel."""
+    """Rotations by 20 degrees and shifts by 15 % are recovered to a tenth of a pixel."""
     moving, fixed = pair(AFFINE)
     assert target_error(still(AFFINE, stn.Affine()), AFFINE).min() > 5
     found = stn.register(moving, fixed, "affine", loss=loss)
@@ -94,11 +94,11 @@ def test_volumes(family: Family) -> None:
 
 
 def test_what_each_loss_is_for() -> None:
-    """Contrast, light that changes over the image, and another kind of image: where plain differences are led astray."""
+    """Each loss handles one change: contrast, uneven light, and another kind of image. Plain differences fail each time."""
     true = stn.Affine.from_parts(angle=torch.tensor([0.12, -0.1]), translation=torch.tensor([[0.1, 0.0], [-0.05, 0.1]]))
     moving, fixed = pair(true)
     shaded = fixed * (0.6 + 0.4 * axis(SIDE, dtype=fixed.dtype).cos() ** 4)
-    other = (fixed - 0.5).square()  # neither brighter nor darker
+    other = (fixed - 0.5).square()  # a change that is not monotonic in brightness
     for changed, loss, limit in ((2 * fixed - 0.3, "ncc", 0.1), (shaded, "lncc", 0.2), (other, "mi", 0.2)):
         assert target_error(stn.register(moving, changed, loss=loss).warp, true).max() < limit, loss
         assert target_error(stn.register(moving, changed, loss="mse").warp, true).max() > 2 * limit, loss
@@ -112,7 +112,7 @@ def test_a_pair_of_a_batch_is_registered_as_if_alone() -> None:
 
 
 def test_a_second_warp_after_a_first() -> None:
-    """An affine start, then a spline for what is left."""
+    """Register with an affine map, then refine with a spline."""
     bend = stn.BSpline(shape=(5, 5))
     true = AFFINE @ bend(near_identity(bend, 2, strength=0.1, dtype=torch.float32))
     moving, fixed = pair(true)
@@ -131,7 +131,7 @@ def test_the_loss_falls_and_is_reported() -> None:
 
 
 def test_the_descent_meets_a_narrow_valley() -> None:
-    """A quadratic a thousand times as steep one way as the other, and one that is at rest from the start."""
+    """One quadratic is a thousand times steeper in one direction than in another; one starts at its minimum."""
     valley = torch.tensor([1.0, 30.0, 1000.0], dtype=torch.float64)
     goal = torch.tensor([[0.3, -0.2, 0.4], [0.0, 0.0, 0.0]], dtype=torch.float64)
     descent = Descent(torch.zeros(2, 3, dtype=torch.float64), most=0.1, least=1e-7)
@@ -190,7 +190,7 @@ def test_bad_requests_end_with_a_sentence(moving: Any, fixed: Any, options: dict
 
 
 def test_where_one_descent_ends_in_a_wrong_valley_the_best_of_many_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page of text is alike in many places: three maps from afar, of which a single descent loses two."""
+    """Many parts of a page of text are similar. Of three distant transforms, a single descent finds only one."""
     page = torch.from_numpy(skimage.data.page()).float()[None, None] / 255
     wide = F.interpolate(page, (256, 256), mode="bilinear", antialias=True).expand(3, -1, -1, -1)
     angle, shift = torch.tensor([0.3, -0.3, 0.33]), torch.tensor([[-0.3, 0.2], [0.3, 0.3], [0.2, -0.3]])
@@ -204,7 +204,7 @@ def test_where_one_descent_ends_in_a_wrong_valley_the_best_of_many_does_not(monk
 
 @pytest.mark.parametrize("side, transform, most", ((64, "affine", 32), (256, "affine", 1), (64, "tps", 1)))
 def test_many_descents_begin_only_where_they_are_cheap(side: int, transform: str, most: int) -> None:
-    """Maps of few parameters, on a level of few pixels: with one level that is the image itself."""
+    """Transforms with few parameters use many descents on a level with few pixels: with one level, the image itself."""
     descents: list[int] = []
 
     def loss(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Registration of every dtype and range, in inference mode, and beside another default device."""
+"""Registration for every dtype and range, in inference mode, and with another default device."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ from tests.test_register import pair, target_error
 TRUE = stn.Affine.from_parts(angle=torch.tensor([0.12]), translation=torch.tensor([[0.1, -0.05]]))
 MOVING, FIXED = (image[0, 0].double().numpy() for image in pair(TRUE))  # in [0, 1]
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
-# dtype -> what an image in [0, 1] is multiplied by, and moved by
+# dtype -> factor and offset for an image in [0, 1]
 RANGES: dict[str, tuple[str, float, float]] = {
     **{name: (name, 100, 0) for name in INTEGERS},
     **{f"{name}, all of it": (name, 0.99 * np.iinfo(name).max, 0) for name in INTEGERS},
@@ -47,7 +47,7 @@ def of_range(name: str, image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", RANGES)
 def test_every_dtype_and_range(name: str, loss: str) -> None:
-    """The same map to a tenth of a pixel, and the image in the dtype and the range of `moving`."""
+    """The transform is found to a tenth of a pixel. The result has the dtype and the range of `moving`."""
     moving = of_range(name, MOVING)
     found = stn.register(moving, of_range(name, FIXED), loss=loss)
     assert target_error(found.warp, TRUE).item() < 0.1
@@ -66,7 +66,7 @@ def test_two_dtypes_where_contrast_is_nothing(loss: str) -> None:
 
 
 def test_a_pair_of_small_numbers_beside_one_of_usual_ones() -> None:
-    """Each has its own scale."""
+    """Each pair of a batch has its own scale."""
     moving, fixed = pair(TRUE)
     scale = torch.tensor([1.0, 1e-9]).view(2, 1, 1, 1)
     found = stn.register(moving * scale, fixed * scale, loss="mse")
@@ -78,7 +78,7 @@ def test_a_pair_of_small_numbers_beside_one_of_usual_ones() -> None:
 
 @pytest.mark.parametrize("dtype", (*INTEGERS, ">i4", "float16", "float32", "float64", "longdouble", ">f4", ">f8", "bool"))
 def test_there_and_back(dtype: str) -> None:
-    """Negative numbers stay what they are; what leaves the dtype's range stops at its end."""
+    """Negative numbers are kept, and values beyond the range of the dtype are clamped."""
     kind = np.dtype(dtype)
     if kind.kind in "iu":
         numbers: list[float] = [np.iinfo(kind).min, np.iinfo(kind).max, 0, 1, 100, *([-100, -1] if kind.kind == "i" else [])]
@@ -96,7 +96,7 @@ def test_there_and_back(dtype: str) -> None:
 
 @pytest.mark.parametrize("transform", ("affine", "projective", "bspline", "tps"))
 def test_in_inference_mode(transform: str) -> None:
-    """Of tensors that were made there, and after a warp that was; outside it they are as good."""
+    """Inputs and the initial warp are made in inference mode. The result is the same, and usable outside of it."""
     moving, fixed = pair(TRUE)
     options: Any = {"levels": 2, "steps": 12}
     expected = stn.register(moving, fixed, transform, start=TRUE, **options)

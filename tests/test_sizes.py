@@ -1,4 +1,4 @@
-"""Integers of any kind where an integer is asked for, one for all axes, and numbers of any kind for what lies outside."""
+"""Sizes and counts accept integers of any kind, one length serves all axes, and fill values may be of any kind."""
 
 import operator
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.helpers import noise
 
 
 class Index:
-    """Whatever says that it is an integer."""
+    """An object with `__index__`."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -52,7 +52,7 @@ CHECKS: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_integers_of_every_kind(kind: str, check: str) -> None:
-    """As plain ones: what comes out of the check can be hashed, printed and handed on."""
+    """The checks return plain integers, which can be hashed, printed and passed on."""
     found = CHECKS[check](KINDS[kind](5))
     assert found == CHECKS[check](5)
     assert all(type(n) is int for n in (found if isinstance(found, tuple) else (found,)))
@@ -113,7 +113,7 @@ SIZED: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", SIZED)
 def test_one_length_for_all_axes(name: str) -> None:
-    """And numpy's, and arrays: all that one pair of integers would give."""
+    """numpy's integers and arrays give the same result as a pair of integers."""
     expected = SIZED[name]((6, 6))
     for size in (6, np.int64(6), (np.int64(6), np.int32(6)), [6, 6], np.array([6, 6])):
         found = SIZED[name](size)
@@ -121,7 +121,7 @@ def test_one_length_for_all_axes(name: str) -> None:
 
 
 def test_a_layer_s_own_numbers() -> None:
-    """They stand in its repr, and a checkpoint's configuration is made of them."""
+    """They appear in the layer's repr and in the configuration of a checkpoint."""
     two: Any = np.int64(2)
     layer = stn.SpatialTransformer(DenseLocalization(16), size=2 * two, num_transforms=two)
     assert layer.size == (4, 4) and type(layer.num_transforms) is int and "np.int64" not in repr(layer)

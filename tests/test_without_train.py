@@ -1,4 +1,4 @@
-"""Without the extra `train` the library works, and so do warp, register and export; the first two load no laboratory."""
+"""Without the extra `train`, the library, warp, register and export work; the first two commands load no laboratory."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from stn.lab.experiments.train import train
 
 # Packages of the extra that the command line itself does not need.
 EXTRA = "h5py jinja2 lightning_fabric matplotlib rich scipy sklearn tensorboard torchmetrics"
-# Finders to which these packages do not exist.
+# Import finders that hide these packages.
 WITHOUT = f"""
 import sys
 class Without:
@@ -46,7 +46,7 @@ assert any((p != q).any() for p, q in zip(layer.parameters(), before))
 
 
 def without_train(code: str, *words: object, place: Path) -> list[str]:
-    """Run code in a process that lacks these packages, and return what it prints."""
+    """Run code in a process that lacks these packages, and return its output as lines."""
     environment = os.environ | {"PYTHONPATH": str(Path(stn.__file__).parents[1])}
     command = [sys.executable, "-c", f"{WITHOUT}{code}\n{LABORATORY}", *map(str, words)]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, whoever else writes, whatever the disk does; locks are held by one."""
+"""A file is written completely or not at all, with several writers and on a failing disk; one process holds a lock."""
 
 import errno
 import io
@@ -46,7 +46,7 @@ def test_a_refused_write_leaves_the_old_file_and_nothing_else(
 
 
 def test_tensors_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.save alone ends in a RuntimeError of its own there."""
+    """torch.save alone raises a RuntimeError of its own on a full disk."""
 
     class Full(io.BytesIO):
         def write(self, data: object) -> int:
@@ -69,7 +69,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_one_file_each_write_it_whole(tmp_path: Path) -> None:
-    """With one name for both partial files the first rename took what the second had begun."""
+    """Each writer has its own partial file. With one shared name, one writer renamed the partial file of the other."""
     file, sizes = tmp_path / "file", (1 << 20, 1 << 19)
     failed: list[BaseException] = []
 
@@ -136,7 +136,7 @@ def test_a_lock_that_is_removed_while_it_is_looked_at_is_taken_anew(tmp_path: Pa
     def removed(handle: int) -> os.stat_result:
         nonlocal looks
         looks += 1
-        if looks == 1:  # by the owner before
+        if looks == 1:  # the previous owner removes it
             file.unlink()
         return fstat(handle)
 

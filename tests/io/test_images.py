@@ -1,4 +1,4 @@
-"""Picture files, and motions in a person's terms against OpenCV's."""
+"""Image files, and motions in pixels and degrees compared with OpenCV."""
 
 import math
 from pathlib import Path
@@ -85,4 +85,4 @@ def test_motions_that_make_no_sense() -> None:
         motion_to_theta((4, 4), scale=0.0)
     with pytest.raises(stn.InputError, match="shear must be between -90 and 90 degrees; got 90"):
         motion_to_theta((4, 4), shear=90.0)
-    assert math.isclose(float(motion_to_theta((4, 8), rotate=90.0)[0, 1]), -0.5)  # a turn in pixels
+    assert math.isclose(float(motion_to_theta((4, 8), rotate=90.0)[0, 1]), -0.5)  # a rotation in pixels

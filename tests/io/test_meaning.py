@@ -1,4 +1,4 @@
-"""Pictures of every mode and arrays of every dtype mean after a warp what they meant before, or are refused."""
+"""After a warp, images of every mode and arrays of every dtype keep their meaning, or an error refuses them."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def picture(mode: str) -> Image.Image:
 
 
 def values(image: Image.Image) -> np.ndarray:
-    """Numbers to compare: colors times opacity, and the opacity."""
+    """Return numbers to compare: colors times opacity, and the opacity."""
     if image.mode in ("P", "CMYK", "YCbCr"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.mode == "1":
@@ -120,7 +120,7 @@ def test_pictures_stand_upright(orientation: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ("RGBA", "LA", "P"))
 def test_transparency_stays_and_its_colors_do_not_bleed(kind: str, tmp_path: Path) -> None:
-    """White, opaque, left; right transparent, and of a color that nobody is to see."""
+    """The left half is white and opaque. The right half is transparent red, which must not appear in the result."""
     if kind == "LA":
         array = np.zeros((16, 16, 2), np.uint8)
         array[:, :8] = 255
@@ -174,7 +174,7 @@ DTYPES = ("bool", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f
 
 
 def array(dtype: str) -> np.ndarray:
-    """Numbers of both signs, where the dtype has them; up to a number that float32 still tells apart."""
+    """Return numbers of both signs if the dtype has them, all small enough for float32 to represent exactly."""
     kind = np.dtype(dtype)
     ramp = np.arange(H * W).reshape(H, W) % 251
     if kind.kind == "b":
@@ -228,7 +228,7 @@ def test_arrays_of_no_real_numbers(dtype: str, tmp_path: Path) -> None:
     assert code == 2 and "must be an array of real numbers" in error
 
 
-# ---- numbers that are no numbers ----
+# ---- options that are NaN or infinite ----
 
 WARPS: dict[str, list[Any]] = {
     "rotate": ["--rotate"], "scale": ["--scale"], "shear": ["--shear"], "translate": ["--translate", 0],
@@ -256,9 +256,9 @@ def test_scales_at_which_nothing_is_left(scale: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "corners",
     [
-        (3, 3, 3, 3, 20, 20, 3, 20),  # two are equal
-        (3, 3, 10, 3, 20, 3, 3, 20),  # three on a line
-        (3, 3, 20, 20, 20, 3, 3, 20),  # crossed
+        (3, 3, 3, 3, 20, 20, 3, 20),  # two corners are equal
+        (3, 3, 10, 3, 20, 3, 3, 20),  # three corners lie on one line
+        (3, 3, 20, 20, 20, 3, 3, 20),  # the sides cross
         (3, 3, 20, 3, 5, 5, 3, 20),  # not convex
         (3, 3, 3, 3, 3, 3, 3, 3),
     ],

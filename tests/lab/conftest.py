@@ -1,4 +1,4 @@
-"""A small training: a few hundred digits, seconds."""
+"""A small training run on a few hundred digits; it takes seconds."""
 
 from pathlib import Path
 

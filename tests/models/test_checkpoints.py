@@ -1,4 +1,4 @@
-"""The benchmark's rectifier against its published formulas, written out here in NumPy and plain torch."""
+"""The benchmark's rectifier against its published formulas, written here in NumPy and plain torch."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from stn.models.checkpoints import PREFIX, BenchmarkRectifier, load_benchmark_re
 from tests.helpers import seeded
 
 POINTS = 20
-CONVOLUTIONS = {0: (64, 1), 4: (128, 64), 8: (256, 128), 12: (512, 256)}  # place in `conv` -> channels out, in
+CONVOLUTIONS = {0: (64, 1), 4: (128, 64), 8: (256, 128), 12: (512, 256)}  # index in `conv` -> channels out, in
 
 
 def radial(r: np.ndarray, eps: float = 0.0) -> np.ndarray:
-    """r^2 log r, 0 at 0; the benchmark adds 1e-6 to r at pixels, and not at control points."""
+    """Return r^2 log r, and 0 at 0. The benchmark adds 1e-6 to r at pixels, and not at control points."""
     return r**2 * np.log(np.where(r + eps > 0, r + eps, 1.0))
 
 
@@ -27,7 +27,7 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def published_buffers(size: tuple[int, int], eps: float = 0.0) -> tuple[Tensor, Tensor]:
-    """inv_delta_C and P_hat."""
+    """Return inv_delta_C and P_hat."""
     x = np.linspace(-1, 1, POINTS // 2)
     c = np.vstack([np.column_stack([x, np.full_like(x, -1)]), np.column_stack([x, np.full_like(x, 1)])])
     delta = np.zeros((POINTS + 3, POINTS + 3))
@@ -42,7 +42,7 @@ def published_buffers(size: tuple[int, int], eps: float = 0.0) -> tuple[Tensor, 
 
 
 def published_state(size: tuple[int, int] = (32, 100), channels: int = 1) -> dict[str, Tensor]:
-    """A checkpoint's rectifier: random weights under its names, and the buffers that its code makes."""
+    """Return a checkpoint's rectifier: random weights with its names, and the buffers that its code computes."""
     generator = seeded()
     state = {}
     for place, (after, before) in CONVOLUTIONS.items():
@@ -66,7 +66,7 @@ def published_state(size: tuple[int, int] = (32, 100), channels: int = 1) -> dic
 
 
 def published_positions(state: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Where the control points look: (N, F, 2)."""
+    """Return the source positions of the control points: (N, F, 2)."""
     own = {name.removeprefix("Transformation.LocalizationNetwork."): value.to(x) for name, value in state.items()}
     for place in CONVOLUTIONS:
         x = F.conv2d(x, own[f"conv.{place}.weight"], padding=1)
@@ -88,7 +88,7 @@ def published_output(state: dict[str, Tensor], image: Tensor, size: tuple[int, i
 
 
 def images(*shape: int) -> Tensor:
-    """Smooth enough that rounding in float32 does not show."""
+    """Return images so smooth that rounding in float32 is not visible."""
     return F.avg_pool2d(torch.rand(*shape, generator=seeded(3), dtype=torch.float64), 5, stride=1, padding=2) * 2 - 1
 
 
@@ -100,11 +100,11 @@ def test_the_warp_is_the_published_one(size: tuple[int, int], channels: int, fla
     ours, warp = rectifier(image, return_warp=True)
     wanted = published_output(state, image, size, align_corners=flaw)
     assert ours.shape == (3, channels, *size)
-    torch.testing.assert_close(ours, wanted, atol=3e-6, rtol=0)  # control points are float32 where positions are given
+    torch.testing.assert_close(ours, wanted, atol=3e-6, rtol=0)  # control points are float32 when positions are given
     assert (ours - published_output(state, image, size, align_corners=not flaw)).abs().max() > 0.01
     assert (
         warp.grid(size) - stn.ThinPlateSpline(control_points=rectifier.family.control_points)(torch.zeros(3, 40)).grid(size)
-    ).abs().max() > 0.05  # the random weights do bend
+    ).abs().max() > 0.05  # the random weights bend the image
 
 
 @pytest.mark.parametrize("parallel", (False, True))

@@ -1,4 +1,4 @@
-"""The rectifier of text: its start, what it straightens, its localization network."""
+"""The rectifier of text: its start, its result on a slanted line, and its localization network."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_the_rectifier_starts_as_the_identity() -> None:
 
 
 def test_the_rectifier_straightens_what_its_spline_bends() -> None:
-    """The regression's bias says where the points on the edges look: a look along a line that rises by half the height."""
+    """The bias sets the source positions of the points on the edges. Here these follow a line rising by half the height."""
     rectifier = text_rectifier(margin=0.0, padding_mode="zeros")
     edges = text_edges(20)
     rising = torch.stack([torch.zeros(20), -0.5 * edges[:, 0].float()], dim=1)
@@ -33,7 +33,7 @@ def test_the_rectifier_straightens_what_its_spline_bends() -> None:
 
 
 def test_hidden_units_of_the_localisation_cannot_all_die() -> None:
-    """However far a large step has pushed them below zero, for every image some stay above."""
+    """Even after a large step has lowered all of them, some units stay above zero for every image."""
     localization = TextLocalization().eval()
     with torch.no_grad():
         next(m for m in localization.modules() if isinstance(m, torch.nn.Linear)).bias.sub_(100)

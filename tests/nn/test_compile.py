@@ -46,5 +46,5 @@ def check(layer: AbstractSpatialTransformer) -> None:
     )
     torch.testing.assert_close(whole, plain)
     assert plain[1].abs().max() > 0
-    with torch.autocast("cpu", torch.bfloat16):  # where torch compiles a backward pass that rounds
+    with torch.autocast("cpu", torch.bfloat16):  # here torch compiles a backward pass that rounds
         torch.testing.assert_close(compiled(x), layer(x))

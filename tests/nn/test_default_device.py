@@ -1,4 +1,4 @@
-"""Calls on what is on the CPU stay there, whatever device is torch's default."""
+"""Calls on tensors on the CPU stay there, whatever torch's default device is."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ LINEAR = [name for name in FAMILIES if isinstance(family(name), Linear)]
 
 
 def same(measure: Callable[[], Any]) -> bool:
-    """A tensor on the meta device has no numbers: one that gets into the arithmetic is an error or ends there."""
+    """Run with meta as the default device. A meta tensor has no values, so its use by mistake changes the result."""
     expected = measure()
     with torch.device("meta"):
         found = measure()
@@ -87,7 +87,7 @@ def trunk() -> torch.nn.Module:
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_layers(name: str) -> None:
-    """Theta, warps, and starting again; and a network that is looked at once to find what it returns."""
+    """Test theta, warps and a reset, and a network that is run once to find the shape of its features."""
     start = torch.tensor([[0.5, 0.0, 0.1], [0.0, 0.5, 0.0]])
     layers: list[AbstractSpatialTransformer] = [
         stn.SpatialTransformer(DenseLocalization(64), name, num_transforms=3, start=start),
@@ -109,13 +109,13 @@ def test_layers(name: str) -> None:
     with torch.device("meta"):
         shared = SharedTrunkTransformer.for_input((1, 8, 8), network, name)
         parts = build_parts(3, 16, channels=1, backbone=network)
-    assert all(p.device.type == "cpu" for p in [*shared.parameters(), *shared.buffers()])  # where its trunk is
+    assert all(p.device.type == "cpu" for p in [*shared.parameters(), *shared.buffers()])  # on the trunk's device
     assert parts.classifier.weight.device.type == "meta" and parts.backbone is network
 
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_layer_made_on_another_device(name: str) -> None:
-    """Its parameters follow torch's default, as those of torch's own modules do."""
+    """Its parameters are on torch's default device, as those of torch's own modules are."""
     with torch.device("meta"):
         layer = stn.InverseCompositionalTransformer.for_input((1, 8, 8), name, start=torch.eye(2, 3, device="cpu"))
     assert all(p.device.type == "meta" for p in layer.parameters())
@@ -142,7 +142,7 @@ def test_a_step_of_training(name: str, layer: str) -> None:
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
 def test_a_layer_that_was_made_in_inference_mode_trains(dtype: torch.dtype) -> None:
-    """As soon as its parameters are ordinary ones: what it holds besides is."""
+    """It trains as soon as its parameters are ordinary tensors; its buffers already are."""
     x, start = torch.rand(2, 1, 8, 8, generator=seeded()).to(dtype), torch.eye(2, 3)
     for kind in (stn.SpatialTransformer, stn.InverseCompositionalTransformer):
         layer = kind(DenseLocalization(64), "affine", start=start).to(dtype)

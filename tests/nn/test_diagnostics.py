@@ -1,4 +1,4 @@
-"""What is said of a look is true where the answer is known."""
+"""The diagnostics of a look are correct in cases with a known answer."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_the_identity_is_inside_unscaled_unfolded_and_costs_nothing(name: str) -
 
 
 def test_closed_forms() -> None:
-    half = torch.tensor([[0.5, 0, 1, 0, 0.25, 0]])  # x: 0.5 .. 1.5, its right half outside
+    half = torch.tensor([[0.5, 0, 1, 0, 0.25, 0]])  # x from 0.5 to 1.5: its right half is outside
     said = look_diagnostics(stn.Affine()(half))
     assert said["off_image_share"].item() == pytest.approx(0.5)
     assert said["mean_scale"].item() == pytest.approx(math.sqrt(0.125))

@@ -1,4 +1,4 @@
-"""The loss that pulls looks back to the image."""
+"""The loss that returns looks to the image."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from tests.helpers import near_identity, noise
 def test_it_is_zero_inside_and_the_squared_distance_outside() -> None:
     assert stn.off_image_loss(stn.Affine()(0.9 * stn.Affine().identity()[None])) == 0
     moved = stn.Translation()(torch.tensor([[3.0, 0.0], [0.0, 0.0]]).double())
-    x = torch.linspace(-0.5, 0.5, 2).double() + 3 - 1  # two points a side, at their pixels' centers
+    x = torch.linspace(-0.5, 0.5, 2).double() + 3 - 1  # two points a side, at the centers of their pixels
     expected = x.square().mean() / 2
     torch.testing.assert_close(stn.off_image_loss(moved, (2, 2)), expected)
 
@@ -57,7 +57,7 @@ LOSSES: dict[str, Callable[[stn.Warp], Tensor]] = {
 
 
 def homographies(ndim: int, count: int) -> Tensor:  # (count, d+1, d+1)
-    """Any, whose horizon is anywhere; every third one's lies exactly on points of both lattices: x = -7/8, x = -1, x = 0."""
+    """Return random homographies. Every third has its horizon through lattice points: x = -7/8, x = -1, x = 0."""
     found = noise(count, ndim + 1, ndim + 1, dtype=torch.float32, seed=ndim)
     for first, (v, last) in enumerate(((8 / 7, 1.0), (1.0, 1.0), (1.0, 0.0))):
         found[first::9, -1] = torch.tensor([v, *[0.0] * (ndim - 1), last])
@@ -87,7 +87,7 @@ def test_a_horizon_among_the_points_leaves_loss_and_gradient_finite(name: str, n
 @pytest.mark.parametrize("ndim", (2, 3))
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "bending"])
 def test_a_few_steps_pull_any_homography_back(name: str, ndim: int) -> None:
-    """Each by itself, through a horizon that crosses the image and points that lie on it."""
+    """Each homography is optimized alone, some with a horizon that crosses the image or contains points of the lattice."""
     start = homographies(ndim, 60)
     theta = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=0.02)
@@ -101,7 +101,7 @@ def test_a_few_steps_pull_any_homography_back(name: str, ndim: int) -> None:
 
 
 def test_far_off_it_rises_no_further_than_to_three_times_what_it_is_at_eight_half_widths() -> None:
-    """The square up to there, to the last bit; the same slope there; then less and less."""
+    """Up to eight half widths, the loss is exactly the square. There the slope is continuous; beyond, it decreases."""
 
     def loss(far: Tensor) -> Tensor:
         return stn.off_image_loss(stn.Translation()(torch.stack([far + 1, torch.zeros_like(far)])[None]), (1, 1))
@@ -120,7 +120,7 @@ def test_far_off_it_rises_no_further_than_to_three_times_what_it_is_at_eight_hal
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_is_not_a_number_stays_so(name: str) -> None:
-    """A horizon is no reason to hide a network that diverged."""
+    """The handling of a horizon must not hide the NaN of a network that diverged."""
     warp = stn.MatrixWarp(torch.full((1, 3, 3), torch.nan))
     assert LOSSES[name](warp).isnan()
     said = look_diagnostics(warp)

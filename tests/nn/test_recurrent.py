@@ -1,4 +1,4 @@
-"""Alignment in steps, and theta from the classifier's own features."""
+"""Layers that align in steps, and layers that take theta from the classifier's own features."""
 
 import copy
 from collections.abc import Callable
@@ -24,12 +24,12 @@ Y, X = torch.meshgrid(*2 * (torch.linspace(-31 / 32, 31 / 32, 32),), indexing="i
 T = TypeVar("T", bound=AbstractSpatialTransformer)
 
 
-def blob(x: float, y: float) -> Tensor:  # (1, 1, 32, 32), its middle at (x, y)
+def blob(x: float, y: float) -> Tensor:  # (1, 1, 32, 32), centered at (x, y)
     return torch.exp(-12 * ((X - x) ** 2 + (Y - y) ** 2)).view(1, 1, 32, 32)
 
 
 class Centroid(nn.Module):
-    """Hand-made: where the mass of the look lies, (N, 2) of an image (N, 1, H, W)."""
+    """A fixed localization network that returns the center of mass (N, 2) of an image (N, 1, H, W)."""
 
     out_features = 2
 
@@ -56,7 +56,7 @@ def test_it_starts_at_the_identity(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_image_is_sampled_once_through_the_composed_warp(name: str) -> None:
-    """p <- p o dp: every step's warp follows the ones before it, and each look is one of the image itself."""
+    """p <- p o dp: the warp of each step follows the earlier ones, and each look samples the image itself."""
     layer = moving(InverseCompositionalTransformer(DenseLocalization(64), name, (8, 8), steps=3)).eval()
     image = torch.rand(2, 1, 12, 15, generator=seeded())
     looks = list(layer.looks(image))
@@ -74,7 +74,7 @@ def test_the_image_is_sampled_once_through_the_composed_warp(name: str) -> None:
 
 
 def test_composition_does_not_blur() -> None:
-    """Four shifts by a quarter of a pixel, and one by a whole: white noise passes unchanged."""
+    """Four shifts by a quarter of a pixel equal one shift by a whole pixel, and leave white noise unchanged."""
     layer = InverseCompositionalTransformer(DenseLocalization(16 * 16), "translation", padding_mode="wrap")
     with torch.no_grad():
         layer.regression.bias.copy_(torch.tensor([2 / 16 / 4, 0.0]))
@@ -83,7 +83,7 @@ def test_composition_does_not_blur() -> None:
 
 
 def test_steps_bring_a_blob_to_the_middle() -> None:
-    """A localization network that always goes half the way: with each step half of the distance is left."""
+    """The localization network always moves half of the remaining distance, so each step halves it."""
     image = torch.cat([blob(0.3, -0.2), blob(-0.25, 0.1)])
     for steps in (1, 2, 4):
         layer = InverseCompositionalTransformer(Centroid(), "translation", steps=steps)
@@ -94,7 +94,7 @@ def test_steps_bring_a_blob_to_the_middle() -> None:
 
 
 def test_a_known_shift_is_learned_from_the_loss() -> None:
-    """The regression learns how far to go, from the pixels alone; one step of the same layer goes less far."""
+    """The regression learns the step length from the pixels alone. A single step of the trained layer misses the target."""
     image, target = torch.cat([blob(0.3, -0.2), blob(-0.3, 0.2), blob(0.1, 0.3)]), blob(0, 0).expand(3, -1, -1, -1)
     layer = InverseCompositionalTransformer(Centroid(), "translation", steps=3)
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
@@ -132,14 +132,14 @@ def test_options_and_gradients_of_every_step(options: Any) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_steps_go_out_from_the_start(name: str) -> None:
-    """The first look is that part of the image; with it in front, the layer does what it does for the part alone."""
-    quarter = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, -0.5]])  # the upper right one
+    """The first look is the part of the image given by `start`. Theta then acts as in a layer that receives this part."""
+    quarter = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, -0.5]])  # the upper right quarter
     layer = InverseCompositionalTransformer(DenseLocalization(64), name, (8, 8), steps=3, start=quarter).eval()
     image = torch.rand(2, 1, 16, 16, generator=seeded())
     torch.testing.assert_close(layer(image), image[..., :8, 8:], atol=1e-6, rtol=0)
     alone = InverseCompositionalTransformer(DenseLocalization(64), name, (8, 8), steps=3).eval()
     alone.load_state_dict(layer.state_dict())
-    black = torch.nn.functional.pad(image[..., :8, 8:], (8, 0, 0, 8))  # there is nothing but the part
+    black = torch.nn.functional.pad(image[..., :8, 8:], (8, 0, 0, 8))  # everything outside the part is zero
     moving(layer), moving(alone)
     (y, warp), (part, expected) = layer(black, return_warp=True), alone(black[..., :8, 8:], return_warp=True)
     points = 0.3 * noise(7, 2, dtype=torch.float32)
@@ -166,7 +166,7 @@ def trunk() -> nn.Sequential:
 def test_the_input_is_warped_and_the_same_trunk_reads_it(steps: int) -> None:
     layer = SharedTrunkTransformer(trunk(), DenseLocalization(4 * 6 * 6), "rigid", steps=steps)
     x = torch.rand(3, 1, 12, 12, generator=seeded())
-    torch.testing.assert_close(layer(x), layer.trunk(x))  # the start
+    torch.testing.assert_close(layer(x), layer.trunk(x))  # at the start
     moving(layer, 0.1)
     features, warp = layer(x, return_warp=True)
     torch.testing.assert_close(features, layer.trunk(warp.sample(x)))
@@ -177,7 +177,7 @@ def test_the_input_is_warped_and_the_same_trunk_reads_it(steps: int) -> None:
 
 
 def test_the_trunk_is_one_and_learns_from_both_readings() -> None:
-    torch.manual_seed(0)  # of 40 seeds one has a share of 4e-4
+    torch.manual_seed(0)  # of 40 seeds, one gives a ratio of only 4e-4
     layer = moving(SharedTrunkTransformer(trunk(), DenseLocalization(4 * 6 * 6), "rigid"), 0.1)
     assert sum(key.startswith("trunk.0.weight") for key in layer.state_dict()) == 1
     x = torch.rand(3, 1, 12, 12, generator=seeded())
@@ -213,10 +213,10 @@ TRUNKS: dict[str, Callable[[], nn.Module]] = {
 )
 @pytest.mark.parametrize("name", TRUNKS)
 def test_a_layer_for_any_trunk(name: str, sides: tuple[int, int], options: Any) -> None:
-    """It starts at the identity and trains; the look for the features' shape has left no trace."""
+    """The layer starts at the identity and trains. Finding the shape of the features does not change the trunk."""
     torch.manual_seed(0)
     network = TRUNKS[name]()
-    network(torch.rand(2, 1, *sides))  # what is lazy is made
+    network(torch.rand(2, 1, *sides))  # initializes lazy modules
     modes = [module.train(bool(i % 2)).training for i, module in enumerate(network.modules())]
     before = copy.deepcopy(network.state_dict())
     layer = SharedTrunkTransformer.for_input((1, 12, 12), network, "rigid", **options)
@@ -228,7 +228,7 @@ def test_a_layer_for_any_trunk(name: str, sides: tuple[int, int], options: Any) 
     layer.train()
     optimizer = torch.optim.SGD(stn.param_groups(layer, lr=0.01, localization_lr=0.01))
     start = copy.deepcopy(layer.state_dict())
-    for _ in range(2):  # with zero weights in the regression the localization network learns from the second step on
+    for _ in range(2):  # the regression has zero weights, so the localization network learns from the second step on
         optimizer.zero_grad()
         layer(x).square().mean().backward()
         optimizer.step()

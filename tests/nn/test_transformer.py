@@ -1,4 +1,4 @@
-"""The layer: where it starts, what it returns, how it learns."""
+"""The layer: its start, its results, and its training."""
 
 import copy
 import pickle
@@ -26,8 +26,8 @@ def test_it_starts_at_the_identity_by_construction(name: str, align_corners: boo
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_it_starts_where_it_is_told(name: str) -> None:
-    """The first look is that part of the image; from there on theta means what it means for the part alone."""
-    quarter = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, -0.5]])  # the upper right one
+    """The first look is the part of the image given by `start`. Theta then acts as in a layer that receives this part."""
+    quarter = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.5, -0.5]])  # the upper right quarter
     layer = stn.SpatialTransformer(DenseLocalization(256), name, (8, 8), start=quarter)
     image = torch.rand(2, 1, 16, 16, generator=seeded())
     torch.testing.assert_close(layer(image), image[..., :8, 8:], atol=1e-6, rtol=0)
@@ -93,7 +93,7 @@ def test_looks_and_the_warp_on_request() -> None:
 @pytest.mark.parametrize("antialias", (True, "anisotropic"))
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_looks_without_aliasing(name: str, antialias: bool | str) -> None:
-    """A start that shrinks stripes of three pixels four times: grey, where the plain layer sees stripes."""
+    """Stripes of three pixels are reduced 4 times. The result is gray; without anti-aliasing it has stripes."""
     stripes = torch.cos(2 * torch.pi / 3 * torch.arange(64)).expand(1, 1, 64, 64).contiguous()
     plain, smooth = (
         stn.SpatialTransformer(DenseLocalization(64 * 64), name, (16, 16), padding_mode="reflection", antialias=option)
@@ -106,7 +106,7 @@ def test_every_family_looks_without_aliasing(name: str, antialias: bool | str) -
 
 
 def test_a_wide_gradient_finds_what_a_plain_one_cannot() -> None:
-    """A blob of two pixels' width, a quarter of the image away from where it should be."""
+    """A blob two pixels wide is a quarter of the image away from its target."""
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     image, target = (torch.exp(-((x - at) ** 2 + (y - 32) ** 2) / 8).view(1, 1, 64, 64) for at in (48, 32))
     off = {}
@@ -143,7 +143,7 @@ def test_any_module_localises() -> None:
 @pytest.mark.parametrize("norm", (False, True))
 @pytest.mark.parametrize("kind", ("dense", "digit"))
 def test_a_norm_keeps_units_alive_after_a_large_step(kind: str, norm: bool) -> None:
-    """One that lowers all of them by far, as Adam's first ones do where thousands of inputs meet."""
+    """A large step lowers all units, as the first steps of Adam do in layers with thousands of inputs."""
     torch.manual_seed(0)
     made = {
         "dense": lambda: DenseLocalization(16 * 16, (32,), norm=norm),
@@ -171,7 +171,7 @@ def test_options_are_checked_when_the_layer_is_made() -> None:
     with pytest.raises(stn.InputError, match="gradient must be one of .*; got 'far'"):
         stn.SpatialTransformer(localization, gradient="far")
     with pytest.raises(stn.InputError, match="sampling options must be among .*; got 'pading'"):
-        stn.SpatialTransformer(localization, pading="zeros")  # type: ignore[call-arg]  # misspelt: that it is refused is what is tested
+        stn.SpatialTransformer(localization, pading="zeros")  # type: ignore[call-arg]  # misspelled on purpose
     with pytest.raises(stn.InputError, match=r"size must have positive lengths; got \(0, 3\)"):
         stn.SpatialTransformer(localization, size=(0, 3))
     with pytest.raises(stn.InputError, match="num_transforms must be an integer of at least 1; got 0"):
@@ -198,7 +198,7 @@ def test_param_groups() -> None:
     assert len(layer.param_groups(0.1, 0.01)) == 2
     optimizer = torch.optim.AdamW([rest, localization, regression], weight_decay=1.0)
     x = torch.rand(3, 1, 28, 28)
-    for _ in range(20):  # no loss pulls: only decay could move the look
+    for _ in range(20):  # the loss is constant: only weight decay could move the look
         (0 * network(x)).sum().backward()
         optimizer.step()
     assert torch.equal(layer.regression.bias, layer.family.identity())
@@ -215,7 +215,7 @@ def test_shared_localisation_is_in_one_group_once() -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_theta_is_learned_from_the_loss_alone(name: str) -> None:
-    """One image, moved by a quarter of its width: the layer finds it back."""
+    """One image is shifted by a quarter of its width, and the layer learns to undo the shift."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
     target = torch.exp(-4 * (x**2 + 2 * y**2)).view(1, 1, 32, 32)
     image = stn.affine_sample(target, torch.tensor([[1.0, 0, -0.25], [0, 1.0, 0.2]]))
@@ -257,7 +257,7 @@ def test_layers_copy_pickle_and_load() -> None:
 @pytest.mark.parametrize("mode", ("nearest", "bilinear", "bicubic", "catmull_rom", "bspline", "lanczos3"))
 @pytest.mark.parametrize("kind", (stn.SpatialTransformer, stn.InverseCompositionalTransformer))
 def test_layers_copy_and_pickle_whatever_the_kernel(kind: type[AbstractSpatialTransformer], mode: str) -> None:
-    """Also after a call: some kernels are functions without a name."""
+    """This includes layers that have been called: some kernels are functions without a name."""
     layer = kind(DenseLocalization(64), "rigid", mode=mode, antialias=True, padding_mode="wrap").eval()
     x = torch.rand(2, 1, 8, 8, generator=seeded())
     y, how = layer(x), layer.sampling
@@ -267,7 +267,7 @@ def test_layers_copy_and_pickle_whatever_the_kernel(kind: type[AbstractSpatialTr
 
 
 class Halved(stn.SpatialTransformer):
-    """A layer of a user's own, which goes half as far, and returns the mean of what it sees."""
+    """A user's layer that moves half as far, and returns the mean of its crop."""
 
     def localize(self, x: Tensor) -> Tensor:
         start = self.family.identity()
@@ -290,7 +290,7 @@ def test_a_layer_of_ones_own() -> None:
 
 
 def test_a_type_checker_sees_what_a_call_returns() -> None:
-    """The annotations are the test: mypy reads this file."""
+    """mypy checks the annotations in this test."""
     layer, x = stn.SpatialTransformer(DenseLocalization(16)), torch.rand(2, 1, 4, 4)
     one: Tensor = layer(x)
     pair: tuple[Tensor, stn.Warp] = layer(x, return_warp=True)

@@ -1,4 +1,4 @@
-"""The same numbers as torch, scipy and OpenCV, on warps that are not the identity."""
+"""The results equal those of torch, scipy and OpenCV, on warps other than the identity."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def test_scipy(padding_mode: str, align_corners: bool, order: int, d: int) -> No
 
 
 def test_tricubic() -> None:
-    """Nobody has tricubic sampling with torch's a = -3/4; on volumes one pixel thick, torch's bicubic is the same."""
+    """No other library has tricubic sampling with torch's a = -3/4. On volumes one pixel thick, bicubic is the same."""
     image = noise(1, 1, 6, 1, 9)
     grid = 0.9 * noise(1, 4, 5, 1, 3, seed=1)
     grid[..., 1] = 0
@@ -93,7 +93,7 @@ def test_tricubic() -> None:
 
 
 def test_opencv_affine_and_perspective() -> None:
-    """OpenCV maps in pixels, target to source under WARP_INVERSE_MAP. float64 matrices, float32 pixels and weights."""
+    """OpenCV maps in pixels, target to source under WARP_INVERSE_MAP. Matrices are float64, pixels and weights float32."""
     h, w, oh, ow = 40, 50, 36, 44
     image = noise(1, 1, h, w, dtype=torch.float32)
     theta = torch.tensor([[0.8, -0.3, 0.1], [0.25, 0.9, -0.05], [0.05, -0.1, 1.0]], dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_opencv_affine_and_perspective() -> None:
     affine = torch.cat([theta[:2], torch.tensor([[0.0, 0.0, 1.0]])])
     pixels = (source @ affine @ target.inverse()).numpy()
     expected = cv2.warpAffine(plane, pixels[:2], (ow, oh), flags=flags)
-    # OpenCV may round coordinates to 1/32 pixel: on white noise an error of a few hundredths.
+    # OpenCV may round coordinates to 1/32 pixel: an error of a few hundredths on white noise
     difference = stn.affine_sample(image, theta[:2], (oh, ow))[0, 0].numpy() - expected
     assert np.abs(difference)[2:-2, 2:-2].mean() < 0.02
     pixels = (source @ theta @ target.inverse()).numpy()

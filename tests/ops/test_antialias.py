@@ -1,4 +1,4 @@
-"""Anti-aliased looks: against resizing, by what stripes leave behind, and by their derivatives."""
+"""Anti-aliased sampling: compared with resizing, by the contrast of stripes that remains, and by its derivatives."""
 
 import itertools
 import math
@@ -46,7 +46,7 @@ BORDERS = [("zeros", False), ("zeros", True), ("wrap", False)]
 @pytest.mark.parametrize("padding_mode, align_corners", BORDERS)
 @pytest.mark.parametrize("size", LATTICES)
 def test_the_kernel_is_the_oracle(size: tuple[int, ...], padding_mode: str, align_corners: bool) -> None:
-    """And its gradient, and the gradient of that."""
+    """Value, gradient and second derivative of the kernel equal those of the reference."""
     for dtype, last in itertools.product((torch.float32, torch.float64), (False, True)):
         image = noise(2, 3, *size, dtype=dtype)
         if last:
@@ -74,7 +74,7 @@ def test_a_level_is_a_resized_image(size: tuple[int, int]) -> None:
 
 
 def test_between_aligned_corners_levels_keep_the_corners_and_straight_lines() -> None:
-    """Well inside: at the border half of the triangle is missing."""
+    """The comparison leaves out the border, where half of the triangle is missing."""
     pyramid = stn.Pyramid(torch.linspace(-1, 1, 65).double().expand(1, 1, 65, 65).contiguous(), align_corners=True)
     assert pyramid.sizes[:3] == [(65, 65), (33, 33), (17, 17)] and pyramid.sizes[-1] == (2, 2)
     inner = pyramid[2][0, 0, 2:-2, 2:-2]
@@ -91,7 +91,7 @@ def test_large_images_on_two_threads() -> None:
 
 
 def operators(ndim: int) -> dict[str, Callable[..., Tensor]]:
-    """Each coordinate rule as a function of image, scale and options."""
+    """Return each coordinate rule as a function of image, scale and options."""
     eye = torch.eye(ndim, ndim + 1).double()
 
     def field(image: Tensor, scale: float, size: Any = None, **options: Any) -> Any:
@@ -160,7 +160,7 @@ def test_stripes_near_nyquist_vanish(shrink: int, angle: float) -> None:
 
 
 def test_shrinking_photographs_is_resizing_them() -> None:
-    """Within 2 % of the range of values, root mean square; plain sampling is up to 10 % off."""
+    """The RMS difference is at most 2 % of the range of values. For plain sampling it is up to 10 %."""
     worst, plain = 0.0, 0.0
     for image in photographs():
         for shrink in (1.5, 2, 3, 4, 6):
@@ -173,9 +173,9 @@ def test_shrinking_photographs_is_resizing_them() -> None:
 
 @pytest.mark.parametrize("level", (1, 2))
 def test_a_pixel_averages_over_what_it_covers(level: int) -> None:
-    """The weights of the image's pixels in one of the result, s apart from its neighbors, vary by a triangle's s^2 / 6.
+    """The weights of an output pixel, s pixels from its neighbors, have the variance of a triangle: s^2 / 6.
 
-    Exactly so where one level alone is read, in the mean over where the pixel lies between those of the level.
+    This is exact if only one level is read, as a mean over the positions between the level's pixels.
     """
     s = math.sqrt(1 + 2.5 * (4**level - 1))
     image = torch.zeros(1, 1, 256, 256, dtype=torch.float64, requires_grad=True)
@@ -189,7 +189,7 @@ def test_a_pixel_averages_over_what_it_covers(level: int) -> None:
 
 
 def test_one_axis_alone() -> None:
-    """What a level cannot do, taps along the axis do: as sharp along the other as the photograph."""
+    """Reduce one axis only. Levels alone blur both axes; taps along the reduced axis keep the other axis sharp."""
     for image, axis in itertools.product(photographs()[:3], (0, 1)):
         size = [n // (4 if i == axis else 1) for i, n in enumerate(image.shape[2:])]
         expected = interpolate(image, size=size, mode="bilinear", antialias=True)
@@ -198,7 +198,7 @@ def test_one_axis_alone() -> None:
 
 
 def test_taps_lie_along_the_longer_axis_however_it_is_turned() -> None:
-    """A look that squeezes stripes along their length keeps them; across it removes them."""
+    """A warp that compresses stripes along their length keeps them. A warp that compresses them across removes them."""
     x = torch.arange(256.0)
     stripes = (0.5 + 0.5 * torch.sin(2 * math.pi * x / 5)).expand(1, 1, 256, 256).contiguous()
     for angle in (0.2, 1.0, 2.0):
@@ -206,7 +206,7 @@ def test_taps_lie_along_the_longer_axis_however_it_is_turned() -> None:
         for long_axis, kept in ((1, True), (0, False)):
             stretch = torch.eye(2)
             stretch[long_axis, long_axis] = 6.0
-            matrix = torch.cat([0.12 * stretch @ turn, torch.zeros(2, 1)], dim=1)  # source axes are stretched
+            matrix = torch.cat([0.12 * stretch @ turn, torch.zeros(2, 1)], dim=1)  # this stretches the source axes
             out = stn.affine_sample(stripes, matrix, (31, 31), antialias="anisotropic")
             assert ((out.max() - out.min()).item() > 0.6) == kept
             blurred = stn.affine_sample(stripes, matrix, (31, 31), antialias=True)
@@ -215,7 +215,7 @@ def test_taps_lie_along_the_longer_axis_however_it_is_turned() -> None:
 
 @pytest.mark.parametrize("antialias", ANTIALIAS)
 def test_an_image_does_not_depend_on_its_batch(antialias: bool | str) -> None:
-    """Levels and taps are found for the whole batch; looks are not."""
+    """Levels and taps are determined once for the whole batch, but each image has its own results."""
     image = noise(3, 2, 24, 20)
     theta = torch.stack([EYE, EYE * 3, turned(0.4) * torch.tensor([[4.0], [1.0]])]).double()
     together = stn.affine_sample(image, theta, (8, 9), antialias=antialias)
@@ -301,7 +301,7 @@ def test_nothing_and_nowhere(antialias: bool | str) -> None:
 @pytest.mark.parametrize("antialias", ANTIALIAS)
 @pytest.mark.parametrize("rule", ("affine", "volume", "projective", "field", "thin plate"))
 def test_derivatives(rule: str, antialias: bool | str) -> None:
-    """Also through the level and the direction of the taps."""
+    """This includes the level and the direction of the taps."""
     size: tuple[int, ...] = (3, 2)
     image = noise(1, 1, *((5, 6, 4) if rule == "volume" else (9, 8))).requires_grad_()
     families: dict[str, stn.Family] = {"affine": stn.Affine(), "volume": stn.Affine(3), "projective": stn.Projective()}

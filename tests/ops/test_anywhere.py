@@ -1,4 +1,4 @@
-"""Points anywhere: at kinks, far away, unknown, in rows and columns, however they are mixed within a block of pixels."""
+"""Sampling points at kinks, far away, NaN, in rows and columns, and mixed within one block of pixels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SIZES = {2: ((7, 11), (1, 9), (6, 1), (2, 2)), 3: ((4, 5, 6), (1, 3, 4), (3, 1, 
 
 
 def points(kind: str, size: tuple[int, ...]) -> Tensor:
-    """(1, *out, d) in pixels."""
+    """Return points (1, *out, d) in pixels."""
     torch.manual_seed(0)
     d, out = len(size), (5, 37) if len(size) == 2 else (2, 3, 19)
     extent = torch.tensor(size[::-1], dtype=torch.float64)
     found = (torch.rand(1, *out, d, dtype=torch.float64) * 1.6 - 0.3) * (extent + 2)
-    if kind == "whole":  # each lies on a kink of the weights
+    if kind == "whole":  # each is at a kink of the weights
         return found.round()
     if kind == "half":
         return found.round() + 0.5
@@ -37,7 +37,7 @@ def points(kind: str, size: tuple[int, ...]) -> Tensor:
 
 
 def found_by(image: Tensor, grid: Tensor, **options: object) -> tuple[Tensor, ...]:
-    """The value, and the gradients in the image and in the points."""
+    """Return the value, and the gradients in the image and in the points."""
     image, grid = image.detach().requires_grad_(), grid.detach().requires_grad_()
     out = stn.grid_sample(image, grid, units="pixel", **options)  # type: ignore[call-overload]
     weight = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(1))
@@ -60,7 +60,7 @@ def test_any_point_is_the_oracles(d: int, mode: str, kind: str, padding: str, mo
             without.delitem(dispatch.KERNELS, "cpu")
             wanted = found_by(image, grid, **options)
         for name, a, b in zip(("value", "in the image", "in the points"), got, wanted, strict=True):
-            if kind == "unknown" and name != "value":  # no promise says how far NaN goes from there
+            if kind == "unknown" and name != "value":  # the extent of NaN in gradients is not defined
                 continue
             assert torch.allclose(a, b, rtol=1e-9, atol=1e-9, equal_nan=True), (name, size, last, align_corners)
 
@@ -69,7 +69,7 @@ def test_any_point_is_the_oracles(d: int, mode: str, kind: str, padding: str, mo
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("mode", ("bilinear", "bicubic"))
 def test_what_has_no_weight_is_not_read(mode: str, padding: str, last: bool) -> None:
-    """A NaN reaches only the pixels that it has a weight in, though blocks of eight are computed at once."""
+    """NaN reaches only the pixels in which it has a weight, although the kernels compute blocks of eight pixels."""
     image = torch.randn(1, 9, 6, 40)
     spoiled = image.clone()
     spoiled[:, :, :, 20] = float("nan")
@@ -86,7 +86,7 @@ def test_what_has_no_weight_is_not_read(mode: str, padding: str, last: bool) -> 
 @pytest.mark.parametrize("d", (2, 3))
 @pytest.mark.parametrize("mode", ("bilinear", "bicubic"))
 def test_a_pixel_has_the_same_bits_in_any_block(mode: str, d: int, padding: str, last: bool) -> None:
-    """Whether its neighbors lie inside the image decides how a block is computed, not what comes out."""
+    """The position of its neighbors decides how the kernel computes a block, but does not change a pixel."""
     torch.manual_seed(0)
     size = (30, 40) if d == 2 else (9, 10, 40)
     image = torch.randn(1, 9, *size)

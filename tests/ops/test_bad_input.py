@@ -1,4 +1,4 @@
-"""Bad input gets a sentence: the argument, what was expected, what came."""
+"""Bad input raises an error that names the argument, the expected value and the actual value."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ old = stn.spatial_transformer_network
 
 
 def bad(value: Any) -> Any:
-    """What no type checker would let pass."""
+    """Return calls that no type checker would accept."""
     return value
 
 

@@ -1,4 +1,4 @@
-"""What a small call costs in Python: functions called, and files of the package that a reader passes through."""
+"""The overhead of a small call in Python: functions called, and files of the package involved."""
 
 import sys
 from collections.abc import Callable
@@ -15,12 +15,12 @@ PACKAGE = str(Path(stn.__file__).parent)
 
 
 class Cost(NamedTuple):
-    calls: int  # of Python functions, torch's among them
-    files: int  # of the package, in which these functions are
+    calls: int  # of Python functions, including torch's
+    files: int  # of the package that contain these functions
 
 
-# The bounds are what was measured on Python 3.11 with torch 2.13.0 (2.14.1 calls fewer). They are there to be lowered: a
-# change that needs less puts the new numbers here, and none raises them.
+# The bounds were measured on Python 3.11 with torch 2.13.0 (2.14.1 calls fewer functions). A change that needs less lowers
+# them; no change raises them.
 BOUNDS = {
     "affine_sample": Cost(calls=19, files=10),
     "training step, forward": Cost(calls=30, files=10),
@@ -46,7 +46,7 @@ def cost(function: Callable[[], object]) -> Cost:
 
 
 def measured() -> dict[str, Cost]:
-    """Of a second call of each kind: the first compiles, and fills what is kept."""
+    """Return the cost of repeated calls: the first call of each kind compiles kernels and fills caches."""
     image, theta = torch.rand(1, 1, 28, 28), 0.9 * torch.eye(2, 3).unsqueeze(0)
     learned = image.clone().requires_grad_(), theta.clone().requires_grad_()
     found = {}

@@ -1,4 +1,4 @@
-"""The CPU kernels against the oracle, over rules, paddings, layouts and sizes that make several tiles and bands."""
+"""The CPU kernels against the reference, over rules, paddings, layouts, and sizes of several tiles and bands."""
 
 import itertools
 import os
@@ -25,14 +25,14 @@ SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {2: ((70, 150), (71,
 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
-    """As every call goes, where that is to the kernels for the CPU."""
+    """Sample with the CPU kernels, on the path of every call."""
     kernels: Any = cpu
     assert dispatch.kernels_for(rule, image, data, sampling) is kernels
     return dispatch.sample(rule, image, data, fill, sampling)
 
 
 def where(rule: str, d: int, out: tuple[int, ...]) -> Tensor:
-    """Two looks at each of two images that reach beyond their edges."""
+    """Return two looks at each of two images, which reach beyond the edges."""
     if rule == "field":
         return 0.8 * noise(2, 2, *out, d, seed=1)
     if rule == "basis":
@@ -44,7 +44,7 @@ def where(rule: str, d: int, out: tuple[int, ...]) -> Tensor:
 
 
 def call_of(rule: str, out: tuple[int, ...], *how: Any) -> tuple[Rule, Sampling]:
-    """The coordinate rule of this name, and how to sample for (mode, padding_mode, align_corners)."""
+    """Return the coordinate rule of this name, and the sampling for (mode, padding_mode, align_corners)."""
     if rule == "field":
         return Field("normalized", True), named(*how)
     return Spline(out, KNOTS) if rule == "basis" else Matrix(out), named(*how)
@@ -57,7 +57,7 @@ def layout(image: Tensor, channels_last: bool) -> Tensor:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """The serial kernels, which other tests use too: each kernel takes seconds to compile."""
+    """Use the serial kernels, as other tests do: each kernel takes seconds to compile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -68,7 +68,8 @@ def with_gradients(out: Tensor, image: Tensor, at: Tensor) -> tuple[Tensor, ...]
     return out, *torch.autograd.grad(out, (image, at), noise(*out.shape, seed=2))
 
 
-# Rules, modes and layouts meet only in a kernel's last few lines: every rule in one layout and mode, then the rest in a few.
+# Rules, modes and layouts are combined only in the last lines of a kernel. So test every rule in one layout and mode, and
+# the other modes and layouts with few rules.
 COMBINATIONS = [(rule, d, "bilinear", False) for rule in ("affine", "projective", "field") for d in (2, 3)]
 COMBINATIONS += [("affine", 2, "nearest", False), ("affine", 3, "nearest", False), ("field", 2, "nearest", False)]
 COMBINATIONS += [("basis", 2, "bilinear", False), ("basis", 2, "bilinear", True)]
@@ -101,7 +102,7 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("size, out", (((20, 24), (11, 13)), ((12, 14, 13), (6, 5, 7))))
 def test_cubic_rows_that_lie_inside(size: tuple[int, ...], out: tuple[int, ...]) -> None:
-    """Where all taps lie side by side: whole rows at half the extent, parts of rows at all of it."""
+    """At scale 0.5 all taps of whole rows are inside the image; at 0.95, only those of parts of rows."""
     d, fill = len(size), noise(2, seed=4)
     for scale, mode in itertools.product((0.5, 0.95), ("bicubic", "catmull_rom", "bspline")):
         image, at = noise(2, 2, *size).requires_grad_(), (scale * where("affine", d, out)).requires_grad_()
@@ -117,7 +118,7 @@ def test_cubic_rows_that_lie_inside(size: tuple[int, ...], out: tuple[int, ...])
 @pytest.mark.parametrize("channels_last", (False, True))
 @pytest.mark.parametrize("d", (2, 3))
 def test_any_number_of_channels(d: int, channels_last: bool) -> None:
-    """They go by eights, fours and threes."""
+    """The kernels process channels in groups of eight, four and three."""
     size, out = ((11, 13), (9, 21)) if d == 2 else ((5, 6, 7), (4, 7, 9))
     for channels in (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 19):
         image = layout(noise(2, channels, *size), channels_last).requires_grad_()
@@ -156,7 +157,7 @@ event.register("numba:compile", Listener())
 
 
 def test_two_threads_run_a_parallel_kernel_with_a_cache_of_its_own(tmp_path: Path) -> None:
-    """Numba's cache does not tell the serial twin from the parallel kernel. A parallel loop calls Numba's scheduler."""
+    """Numba's cache does not distinguish the serial from the parallel kernel. A parallel loop calls Numba's scheduler."""
     (tmp_path / "small.py").write_text(
         """
 import numpy as np
@@ -176,7 +177,7 @@ def calls_the_scheduler(parallel):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     for code, said in (
         ("len(compiled), small.calls_the_scheduler(False), small.calls_the_scheduler(True)", ["2", "False", "True"]),
-        ("len(compiled)", ["0"]),  # a second process finds both where they belong
+        ("len(compiled)", ["0"]),  # a second process finds both in the cache
     ):
         command = [sys.executable, "-c", f"{COUNT_COMPILATIONS}import small; print({code})"]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=100)
@@ -186,7 +187,7 @@ def calls_the_scheduler(parallel):
 
 
 def test_a_system_without_fork_has_the_kernels_too() -> None:
-    """Windows, as far as another system can show it."""
+    """Simulate Windows, as far as that is possible on another system."""
     code = """
 import os, numba, torch
 del os.register_at_fork, os.fork
@@ -201,7 +202,7 @@ print(theta.grad.shape, alive(1))
 
 
 def test_forked_workers_may_warp_after_their_parent_has() -> None:
-    """OpenMP dies in a child after a fork: there the serial twins are used. In a process of its own, for safety."""
+    """OpenMP fails in a forked child, so the serial kernels run there. The test uses a separate process."""
     code = """
 import torch, stn
 from torch.utils.data import DataLoader
@@ -238,7 +239,7 @@ print(len(compiled))
 
 @pytest.mark.parametrize("rule", ("affine", "basis", "field"))
 def test_functional_transforms(rule: str) -> None:
-    """torch.func over the kernels is torch.func over the oracle."""
+    """torch.func gives the same results over the kernels and over the reference."""
     kind, sampling = call_of(rule, (3, 4), "bilinear", "zeros", False)
     image, fill = noise(2, 2, 4, 5), torch.zeros((), dtype=torch.float64)
     at = where(rule, 2, (3, 4))
@@ -298,7 +299,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_large_white_noise_image_is_right_in_float32() -> None:
-    """Against a float64 oracle at 1024 pixels: value within 2e-6, theta's gradient within 1e-6 of its size."""
+    """Against a float64 reference at 1024 pixels: value within 2e-6, theta's gradient within a relative error of 1e-6."""
     image = noise(1, 1, 1024, 1024, dtype=torch.float32)
     theta = torch.tensor([[[0.75, -0.27, 0.01], [0.27, 0.75, -0.02]]]).requires_grad_()
     weight = noise(1, 1, 1024, 1024, dtype=torch.float32, seed=1)

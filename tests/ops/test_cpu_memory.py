@@ -1,4 +1,4 @@
-"""Large results take the memory of earlier ones, and of no living one."""
+"""Large results reuse the memory of earlier results, but never memory that is still in use."""
 
 import copy
 import gc
@@ -21,7 +21,7 @@ from stn.ops.cpu.memory import LEAST, empty_permuted
 from tests.helpers import noise
 
 pytestmark = pytest.mark.skipif(memory.storage_use_count is None, reason="this torch has no use count: no pool")
-LARGE = (1, 1, 512, 512)  # a megabyte
+LARGE = (1, 1, 512, 512)  # one MiB
 TWICE = (2, 1, 512, 512)
 
 
@@ -36,7 +36,7 @@ def large(shape: tuple[int, ...] = LARGE, dtype: torch.dtype = torch.float32) ->
 
 
 def used_again(place: int, value: float) -> bool:
-    """Whether new results take the memory at this place as it was left. Fresh memory may lie there too, full of zeros."""
+    """Return True if new results reuse the memory at this place with its old values. Fresh memory would be zero."""
     return any(result.data_ptr() == place and bool((result == value).all()) for result in [large() for _ in range(4)])
 
 
@@ -48,12 +48,12 @@ def test_a_result_takes_the_memory_of_a_dead_one() -> None:
 
 
 def sampled(value: float) -> Tensor:
-    """A large result of a public operator, full of this value: the identity returns the image bit for bit."""
+    """Return a large result of a public operator, full of this value: the identity returns the image bit for bit."""
     return stn.affine_sample(torch.full(LARGE, float(value)), torch.eye(2, 3))
 
 
 def gradient(value: float) -> Tensor:
-    """A large gradient full of this value."""
+    """Return a large gradient full of this value."""
     image = torch.zeros(LARGE, requires_grad=True)
     stn.affine_sample(image, torch.eye(2, 3)).backward(torch.full(LARGE, float(value)))
     assert image.grad is not None
@@ -61,7 +61,7 @@ def gradient(value: float) -> Tensor:
 
 
 def values(kept: object) -> Tensor:
-    """What somebody who holds a result, or part of one, reads."""
+    """Return the values that the holder of a result, or of part of one, reads."""
     if isinstance(kept, weakref.ref):
         kept = kept()
     if isinstance(kept, torch.UntypedStorage):
@@ -99,7 +99,7 @@ def test_what_somebody_holds_is_never_overwritten_and_its_memory_is_used_again(
     result = make(1)
     place = result.data_ptr()
     kept = hold(result)
-    fixed = not result.untyped_storage().resizable()  # by `Tensor.numpy()`: another result could not be resized
+    fixed = not result.untyped_storage().resizable()  # after `Tensor.numpy()`; such memory is not reused
     del result
     gc.collect()
     later = [make(value) for value in (2, 3, 4)]
@@ -138,7 +138,7 @@ class Sampled(Dataset[Tensor]):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_what_a_worker_sends_or_inherits_is_never_overwritten() -> None:
-    """A forked worker has the blocks that wait here, and those that are held here, as copies of its own."""
+    """A forked worker inherits copies of the unused and of the used blocks."""
     held, freed = sampled(10), sampled(11)
     del freed
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
@@ -147,7 +147,7 @@ def test_what_a_worker_sends_or_inherits_is_never_overwritten() -> None:
     mine: list[Tensor] = []
     for result in loader:
         received.append(result)
-        mine.append(sampled(12 + len(mine)))  # the first takes the block that waited when the worker began
+        mine.append(sampled(12 + len(mine)))  # the first one takes the block that was unused when the worker began
     assert [tensor.unique().tolist() for tensor in received] == [[0], [1], [2], [3]]
     assert [tensor.unique().tolist() for tensor in mine] == [[12], [13], [14], [15]] and (held == 10).all()
 
@@ -188,7 +188,7 @@ def test_layout_and_dtype() -> None:
 
 
 def test_results_are_differentiated_like_any_other() -> None:
-    """What lived in their memory before is not seen."""
+    """The old values of reused memory have no effect on a result or its derivatives."""
     image, theta = noise(1, 3, 500, 600, dtype=torch.float32).requires_grad_(), torch.eye(2, 3)[None] * 0.9
     stn.affine_sample(image.detach() * float("nan"), theta)
     out = stn.affine_sample(image, theta)
@@ -231,12 +231,12 @@ def test_results_are_resized_in_place(shape: tuple[int, ...]) -> None:
     place = result.data_ptr()
     assert result.resize_(shape) is result and result.shape == shape and (result == 1).all()
     assert sampled(2).data_ptr() != place and (result == 1).all()
-    result.resize_(LARGE)  # the memory is still there
+    result.resize_(LARGE)  # the memory has not been released
     assert result.data_ptr() == place and (result == 1).all()
 
 
 def test_no_storage_that_a_call_reads_or_writes_is_fixed_in_size() -> None:
-    """`Tensor.numpy()` would do that to the caller's own tensors too, whatever their size."""
+    """`Tensor.numpy()` would make the caller's own tensors fixed in size, whatever their size."""
     image, theta, fill = torch.zeros(1, 2, 8, 9).requires_grad_(), torch.eye(2, 3)[None].requires_grad_(), torch.ones(2)
     grid = torch.zeros(1, 8, 9, 2).requires_grad_()
     for last, mode in ((False, "bilinear"), (True, "bilinear"), (False, "bspline")):
@@ -261,13 +261,13 @@ def test_results_grow(make: Callable[[float], Tensor]) -> None:
     assert (result == 2).all() and [tensor.unique().tolist() for tensor in later] == [[3], [4]]
     place = result.data_ptr()
     del result
-    assert place not in {tensor.data_ptr() for tensor in (make(5), make(6))}  # it has another size now
+    assert place not in {tensor.data_ptr() for tensor in (make(5), make(6))}  # its size is different now
     again = large(TWICE)
     assert again.data_ptr() == place and (again == 2).all()
 
 
 def test_the_storage_of_a_result_is_emptied_and_filled_again() -> None:
-    """So does FSDP with what it gathers."""
+    """FSDP does this with the parameters that it gathers."""
     result = sampled(1)
     storage = result.untyped_storage()
     nbytes = storage.nbytes()
@@ -295,7 +295,7 @@ def test_results_are_the_out_of_torchs_functions(shape: tuple[int, ...]) -> None
 
 @pytest.mark.parametrize("held", (False, True))
 def test_results_are_set_to_other_memory(held: bool) -> None:
-    """Their own memory is then free, unless a view holds it."""
+    """The result's own memory is then unused, unless a view holds it."""
     result = large().fill_(1)
     place, view = result.data_ptr(), result[0] if held else None
     result.set_(torch.arange(3.0))  # type: ignore[call-overload]
@@ -320,7 +320,7 @@ def test_a_training_step_asks_for_no_new_memory() -> None:
 
 
 def test_two_threads_never_take_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread is held where it has found unused memory and not yet taken it. The other does not wait for it."""
+    """One thread pauses after it finds unused memory and before it takes it. The other thread does not wait."""
     first = large().fill_(1)
     place, found, go_on, results = first.data_ptr(), threading.Event(), threading.Event(), list[Tensor]()
     del first
@@ -346,7 +346,7 @@ def test_two_threads_never_take_the_same_memory(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_destructor_may_sample_while_memory_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The garbage collector runs it wherever it likes, in the thread that holds the lock too."""
+    """The garbage collector can run a destructor at any time, also in the thread that holds the lock."""
     results: list[Tensor] = []
     large()
     is_unused = memory._is_unused
@@ -363,7 +363,7 @@ def test_a_destructor_may_sample_while_memory_is_taken(monkeypatch: pytest.Monke
 
 
 def test_nothing_with_another_owner_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever Python's own count says: since torch 2.13 it says the same."""
+    """Memory with two users is not taken, whatever Python's own count is. (Since torch 2.13 the two counts agree.)"""
     large()
     monkeypatch.setattr(memory, "storage_use_count", lambda storage: 2)
     large()

@@ -1,4 +1,4 @@
-"""What an image may be made of: bytes, complex numbers, half precision, and a theta of another dtype."""
+"""Images of bytes, complex numbers and half precision, and a theta of another dtype."""
 
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +71,7 @@ def test_theta_may_have_another_dtype() -> None:
 
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
 def test_half_precision_is_right_at_2048_pixels(dtype: torch.dtype) -> None:
-    """Within one unit in the last place of the output, and what float32 loses where taps cancel. Stock torch: garbage."""
+    """Within one unit in the last place, plus float32's rounding where taps cancel. torch's result is wrong here."""
     image = noise(1, 1, 2048, 2048, dtype=torch.float32).to(dtype)
     out = stn.affine_sample(image, THETA).float()
     exact = stn.affine_sample(image.double(), THETA)

@@ -1,4 +1,4 @@
-"""Every input that is legal but odd has a defined answer."""
+"""Every unusual but legal input has a defined result."""
 
 import math
 from typing import Any
@@ -87,7 +87,7 @@ def test_a_single_look_keeps_its_dimension() -> None:
 
 
 def test_looks_do_not_copy_the_image() -> None:
-    """The image is 64 MiB, the looks are tiny. Copied for each of 16 looks it would be a GiB."""
+    """The image has 64 MiB and the looks are tiny. A copy for each of 16 looks would take 1 GiB."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         stn.affine_sample(torch.zeros(1, 16, 1024, 1024), torch.eye(2, 3).expand(1, 16, 2, 3), (4, 4))
     allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages())
@@ -96,7 +96,7 @@ def test_looks_do_not_copy_the_image() -> None:
 
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
 def test_half_precision_is_right_at_any_size(dtype: torch.dtype) -> None:
-    """torch's own CPU kernel returns garbage beyond 32767 pixels, and coordinates in half precision would too."""
+    """torch's own CPU kernel is wrong beyond 32767 pixels, and so are coordinates in half precision."""
     image = noise(1, 1, 300, 400, dtype=torch.float32).to(dtype)
     theta = torch.tensor([[0.7, -0.2, 0.1], [0.3, 0.8, -0.1]])
     exact = stn.affine_sample(image.double(), theta)
@@ -142,7 +142,7 @@ def test_fill_values_for_each_channel() -> None:
 
 @pytest.mark.parametrize("padding_mode", PADDINGS)
 def test_beyond_the_horizon(padding_mode: str) -> None:
-    """As scikit-image maps points: (A x + t) / w, whatever the sign of w."""
+    """Points are mapped as in scikit-image: (A x + t) / w, whatever the sign of w."""
     image = noise(1, 1, 16, 16)
     matrix = torch.tensor([[1.0, 0.2, 0.1], [0, 1.0, -0.1], [1.7, 0.3, 0.31]], dtype=torch.float64)
     from skimage.transform import ProjectiveTransform

@@ -1,4 +1,4 @@
-"""Closed forms: what a sampler must return exactly."""
+"""Closed forms: results that a sampler must return exactly."""
 
 import math
 from typing import Any
@@ -22,14 +22,14 @@ def test_the_identity_returns_the_image_bit_for_bit(mode: str, dtype: torch.dtyp
         image = noise(1, 1, n, 66 - n, dtype=dtype, seed=n)
         options: Any = {"mode": mode, "align_corners": align_corners}
         assert torch.equal(stn.affine_sample(image, EYE, **options), image)
-        if mode != "nearest":  # one kernel less to compile
+        if mode != "nearest":  # this saves compiling one kernel
             assert torch.equal(stn.projective_sample(image, torch.eye(3), **options), image)
         still = torch.zeros(1, n, 66 - n, 2)
         assert torch.equal(stn.grid_sample(image, still, relative=True, **options), image)
 
 
 def test_the_identity_at_every_size() -> None:
-    """Tiles end everywhere: sizes 1 to 513, and 2048, through a matrix and a displacement field."""
+    """Sizes 1 to 513, and 2048, so that tiles end at any place, with a matrix and with a displacement field."""
     for n in (*range(1, 514), 2048):
         image = noise(1, 1, n % 67 + 1, n, dtype=torch.float32, seed=n)
         for one in (image, image.mT):
@@ -57,7 +57,7 @@ def test_flips_and_quarter_turns(mode: str, n: int) -> None:
         ([[-1, 0, 0], [0, 1, 0]], image.flip(3)),
         ([[1, 0, 0], [0, -1, 0]], image.flip(2)),
         ([[0, 1, 0], [1, 0, 0]], image.mT),
-        ([[c, -s, 0], [s, c, 0]], image.rot90(1, (2, 3))),  # looks clockwise: the content turns counter-clockwise
+        ([[c, -s, 0], [s, c, 0]], image.rot90(1, (2, 3))),  # the grid turns clockwise, the content counterclockwise
         ([[c, s, 0], [-s, c, 0]], image.rot90(-1, (2, 3))),
     ):
         theta = torch.tensor(matrix, dtype=torch.float64)
@@ -66,7 +66,7 @@ def test_flips_and_quarter_turns(mode: str, n: int) -> None:
 
 
 def shifted(image: Tensor, dx: int, dy: int, padding_mode: str) -> Tensor:
-    """Pixel (x, y) of the result is pixel (x + dx, y + dy) of the image: by indexing alone."""
+    """Return the image with pixel (x + dx, y + dy) at (x, y), by indexing alone."""
     h, w = image.shape[2:]
     y, x = torch.arange(h) + dy, torch.arange(w) + dx
     if padding_mode == "wrap":
@@ -86,7 +86,7 @@ def test_whole_pixel_shifts(size: tuple[int, int], padding_mode: str) -> None:
         theta[:, 2] = torch.tensor([2 * dx / size[1], 2 * dy / size[0]], dtype=torch.float64)
         expected = shifted(image, dx, dy, padding_mode)
         for mode in ("nearest", "bilinear"):
-            # A shift of dx / W is not a binary fraction: the weights may be off by 1e-15, and so the sum.
+            # A shift of dx / W is not a binary fraction, so the weights may be off by 1e-15.
             torch.testing.assert_close(
                 stn.affine_sample(image, theta, mode=mode, padding_mode=padding_mode), expected, atol=1e-6, rtol=0
             )

@@ -1,4 +1,4 @@
-"""The kernels for GPUs compile: to machine code of an H100, on any computer, without one."""
+"""The GPU kernels compile to machine code of an H100, on any computer, without a GPU."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-# Where a launch would be, the kernel is compiled for what it is called with, and its registers and stack are printed.
+# Instead of a launch, compile the kernel for its arguments, and print its registers and its stack.
 CODE = """
 import re, subprocess, sys, tempfile
 import torch, triton
@@ -65,7 +65,7 @@ KERNELS = ["sample_kernel", "gradient_kernel", "add_up", "list_kernel", "add_ker
     ),
 )
 def test_machine_code(case: str, kernels: list[str]) -> None:
-    """None spills: its numbers stay in registers, but for a few bytes, and two programs of 128 threads fit at a time."""
+    """No kernel spills more than a few bytes of registers, and two programs of 128 threads fit on a processor at a time."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-W", "ignore", "-c", CODE, *case.split()]
     out = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)

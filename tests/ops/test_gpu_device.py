@@ -1,4 +1,4 @@
-"""On a device: the public operators, and what only a device can show of streams, graphs and several of them."""
+"""Tests that need a GPU: the public operators, streams, CUDA graphs and several devices."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What the kernels for GPUs promise of odd inputs, and what they ask of the host: no waiting, few launches."""
+"""The GPU kernels on unusual input, and their host code: it does not wait, and it launches few kernels."""
 
 import math
 from pathlib import Path
@@ -31,7 +31,7 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def affine(image: Tensor, theta: Tensor, *, size: Any = None, mode: str = "bilinear", padding_mode: str = "zeros") -> Tensor:
-    """One look at each image."""
+    """Sample with one look per image."""
     rule, sampling = Matrix(tuple(size or image.shape[2:])), named(mode, padding_mode, False)
     return gpu.sample(rule, image, theta.expand(len(image), 1, *theta.shape[-2:]), image.new_zeros(()), sampling)[:, 0]
 
@@ -49,7 +49,7 @@ def test_the_identity_returns_the_image_bit_for_bit(mode: str, n: int, device: s
 
 
 def field_call(image: Tensor, points: Tensor, mode: str, padding_mode: str, fill: float = 0.0) -> Tensor:
-    """At stored normalized points (Q, 2): (C, Q)."""
+    """Sample at stored normalized points (Q, 2); the result is (C, Q)."""
     sampling = named(mode, padding_mode, False)
     grid = points.view(1, 1, 1, -1, 2)
     return gpu.sample(Field(), image, grid, torch.full((), fill, device=image.device), sampling)[0, 0, :, 0]
@@ -58,7 +58,7 @@ def field_call(image: Tensor, points: Tensor, mode: str, padding_mode: str, fill
 @on_each_device
 @pytest.mark.parametrize("mode, padding_mode", (("bilinear", "zeros"), ("bicubic", "border"), ("nearest", "wrap")))
 def test_nan_and_what_is_far_away(mode: str, padding_mode: str, device: str) -> None:
-    """NaN gives NaN, there and nowhere else; infinitely far away is padding; nothing is read that is not the image's."""
+    """NaN gives NaN at its own pixel only. An infinite coordinate gives padding. The kernel reads only the image."""
     image = noise(1, 2, 5, 6).to(device)
     far = [1e6, -1e6, 1e30, -1e30, math.inf, -math.inf]
     points = torch.tensor([[x, 0.2] for x in far] + [[0.1, y] for y in far] + [[0.3, math.nan], [math.nan, math.inf]])
@@ -74,7 +74,7 @@ def test_nan_and_what_is_far_away(mode: str, padding_mode: str, device: str) -> 
 
 @on_each_device
 def test_pixels_outside_have_exactly_no_gradient(device: str) -> None:
-    """Beyond zeros, whatever the fill value and the pixels at the edge are, and beyond what coordinates are clamped to."""
+    """This holds with zeros padding for any fill value and any pixels at the edge, and for coordinates that are clamped."""
     image = torch.full((1, 1, 5, 6), math.inf, dtype=torch.float64, device=device)
     points = torch.tensor([[2.5, 0.0], [0.0, -7.0], [1e30, 0.0], [-math.inf, math.inf]]).view(1, 1, 1, 4, 2).to(device)
     fill, grad = torch.tensor(0.1, dtype=torch.float64, device=device), noise(1, 1, 1, 1, 4).to(device)
@@ -88,7 +88,7 @@ def test_pixels_outside_have_exactly_no_gradient(device: str) -> None:
 @on_each_device
 @pytest.mark.parametrize("padding_mode", ("zeros", "reflection"))
 def test_the_horizon(padding_mode: str, device: str) -> None:
-    """Points on it are infinitely far, those beyond are where the oracle has them; all gradients are finite."""
+    """Points on the horizon are at infinity; those beyond it agree with the reference. All gradients are finite."""
     image = noise(1, 1, 9, 9).to(device)
     matrix = torch.tensor([[1.0, 0, 0.5], [0, 1, 0], [2.0, 0, 0]], dtype=torch.float64, device=device).view(1, 1, 3, 3)
     sampling, zero = named("bilinear", padding_mode, False), torch.zeros((), dtype=torch.float64, device=device)
@@ -131,8 +131,8 @@ def test_empty_batches(shape: tuple[int, ...], device: str) -> None:
 
 @on_each_device
 def test_coordinates_at_4096_pixels(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ramp tells where it was looked at: within 1e-8 pixels, where float32 would be off by 1e-4."""
-    monkeypatch.setattr("stn.ops.gpu.programs.ELEMENTS", 1 << 15)  # the interpreter's time goes by programs
+    """A ramp returns its sampling coordinates: within 1e-8 pixels, where float32 coordinates would be off by 1e-4."""
+    monkeypatch.setattr("stn.ops.gpu.programs.ELEMENTS", 1 << 15)  # the interpreter's time depends on the number of programs
     image = 2048 * ramp((8, 4096), align_corners=False)[:, :1].to(device)
     theta = torch.tensor([[0.97, 1e-5, 0.011], [1e-4, 0.9, 0.0]], dtype=torch.float64, device=device)
     got, exact = affine(image, theta, padding_mode="border"), affine_oracle(image, theta, (8, 4096), "border")
@@ -141,7 +141,7 @@ def test_coordinates_at_4096_pixels(device: str, monkeypatch: pytest.MonkeyPatch
 
 @on_each_device
 def test_a_large_white_noise_image_is_right_in_float32(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the CPU's kernels: value within 2e-6, theta's gradient within 1e-6 of its size."""
+    """The bounds are those of the CPU kernels: value within 2e-6, theta's gradient within a relative error of 1e-6."""
     if not ON_DEVICE:
         monkeypatch.setattr("stn.ops.gpu.programs.ELEMENTS", 1 << 16)
     image = noise(1, 1, 200, 256, dtype=torch.float32).to(device)
@@ -156,12 +156,12 @@ def test_a_large_white_noise_image_is_right_in_float32(device: str, monkeypatch:
     assert gradient is not None and (gradient - right).abs().max() < 1e-6 * right.abs().max()
 
 
-# ---- the host's part, without a device: tensors that have no numbers, and kernels that are only counted ----
+# ---- the host code, without a GPU: meta tensors, and kernels that are only counted ----
 
 
 @pytest.mark.parametrize("rule, d", (("affine", 2), ("projective", 3), ("basis", 2), ("field", 3)))
 def test_nothing_waits_for_the_device_and_launches_are_few(rule: str, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Meta tensors have no numbers: whatever asks for one raises. One launch forward, one or two backward."""
+    """Meta tensors have no values, so any code that reads one raises an error. One launch forward, one or two backward."""
     launched: list[str] = []
 
     def count(kernel: Any, device: Any, programs: int, *arguments: Any, **constants: Any) -> None:
@@ -197,7 +197,7 @@ def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     from stn.ops.dispatch import KERNELS
 
     class OnDevice:
-        """Of an image, as much as the choice looks at."""
+        """The attributes of an image on a GPU that the dispatch reads."""
 
         def __init__(self, *shape: int, dtype: torch.dtype = torch.float32) -> None:
             self.shape, self.dtype, self.ndim, self.device = shape, dtype, len(shape), torch.device("cuda")
@@ -216,7 +216,7 @@ def test_what_is_left_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_programs_cover_every_pixel_and_channel_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And there are many of them also where there is one image: its channels are divided."""
+    """A single image also gives many programs, because its channels are divided."""
     from stn.ops.gpu.programs import LEAST, divide, tile_count
 
     monkeypatch.undo()
@@ -244,7 +244,7 @@ def test_numbers_of_64_bits_arrive_whole() -> None:
 
 
 def test_kernels_read_no_number_of_a_tensor_on_the_host() -> None:
-    """Nor move one there, which would wait as well."""
+    """The host does not copy a number to itself either, which would also wait for the device."""
     for file in Path(gpu.__file__).parent.glob("*.py"):
         text = file.read_text()
         assert not [

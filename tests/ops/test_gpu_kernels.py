@@ -1,4 +1,4 @@
-"""The kernels for GPUs against the oracle: on a device where there is one, else in Triton's interpreter, on tiny images."""
+"""The GPU kernels against the reference: on a GPU if there is one, else in Triton's interpreter, on tiny images."""
 
 import itertools
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {2: ((7, 9), (6, 11)
 
 @pytest.fixture
 def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One program a look: the interpreter takes a fifth of a second for each, however much it has to do."""
+    """Run one program per look: the interpreter takes a fifth of a second for each, however much it computes."""
     if not ON_DEVICE:
         monkeypatch.setattr("stn.ops.gpu.programs.PROGRAMS", 1)
         monkeypatch.setattr("stn.ops.gpu.ordered.TARGETS", 512)
@@ -37,7 +37,7 @@ def deterministic() -> Iterator[None]:
 
 
 class Problem:
-    """One call on float64 white noise, with looks that reach beyond the image: as the kernels and as the oracle do it."""
+    """One call on float64 white noise, with looks that reach beyond the image, by the kernels and by the reference."""
 
     def __init__(
         self, rule: str, d: int, mode: str, padding_mode: str, align_corners: bool, device: str, *,
@@ -67,7 +67,7 @@ class Problem:
         return noise(*shape, seed=2).to(self.image.device, self.image.dtype)
 
     def oracle(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Value and gradients, in float64."""
+        """Return value and gradients of the reference, in float64."""
         image, at = (tensor.detach().double().requires_grad_() for tensor in (self.image, self.where))
         out = oracle(self.rule, image, at, self.fill.double(), self.sampling)
         in_image, in_where = torch.autograd.grad(out, (image, at), self.weight().double())
@@ -76,7 +76,7 @@ class Problem:
 
 ONE, BOTH = slice(1), slice(2)
 EVERY = list(itertools.product(PADDINGS, (False, True)))
-# Each rule in both dimensions, each padding with each alignment in both dimensions, each layout: none with every other.
+# Each rule in 2-D and 3-D, each padding with each alignment in 2-D and 3-D, each layout; not all combinations of these.
 CASES: list[tuple[str, int, str, int, bool, slice, slice]] = [
     ("affine", 2, "bilinear", 0, False, BOTH, BOTH), ("affine", 2, "bilinear", 5, True, BOTH, ONE),
     ("projective", 2, "bilinear", 1, False, ONE, BOTH), ("projective", 2, "bilinear", 6, True, BOTH, ONE),
@@ -124,7 +124,7 @@ def test_only_what_is_asked_for_is_computed(device: str) -> None:
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("rule, d, padding, last", (("affine", 2, 0, True), ("affine", 2, 3, False), ("field", 3, 5, False)))
 def test_in_order_the_images_gradient_is_the_same(rule: str, d: int, padding: int, last: bool, device: str) -> None:
-    """The oracle's, and its own bits in every run. The looks read the same few pixels: most sums have many terms."""
+    """It agrees with the reference and has the same bits in every run. The looks read few pixels, so sums are long."""
     problem = Problem(rule, d, "bilinear", *EVERY[padding], device, last=last, batch=BOTH if d == 2 else ONE, looks=ONE)
     problem.image, problem.fill = problem.image[:, : 2 if last else 1], problem.fill.flatten()[: 2 if last else 1]
     problem.where = 0.3 * problem.where
@@ -135,7 +135,7 @@ def test_in_order_the_images_gradient_is_the_same(rule: str, d: int, padding: in
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float16, torch.bfloat16))
 def test_precision(dtype: torch.dtype, device: str) -> None:
-    """Half precision is stored as such and summed in float32. theta's gradient is as exact as its own dtype lets it be."""
+    """Half precision is stored as such and summed in float32. theta's gradient is as exact as its own dtype allows."""
     problem = Problem("affine", 2, "bilinear", "zeros", False, device, looks=ONE, dtype=dtype)
     value, in_image, in_where = problem.oracle()
     got, ours = problem.value(), problem.gradient()
@@ -151,7 +151,7 @@ def test_precision(dtype: torch.dtype, device: str) -> None:
 
 
 def test_any_strides(device: str) -> None:
-    """Of an image, of a theta that all share, and of the gradient of a sum, whose numbers are one number."""
+    """The strides of an image, of one theta for all, and of an expanded gradient, all of whose entries share one number."""
     problem = Problem("affine", 2, "bilinear", "zeros", True, device, batch=BOTH, looks=ONE)
     expected = problem.value()
     big = torch.zeros(2, 3, 14, 27, dtype=torch.float64, device=device)
@@ -168,7 +168,7 @@ def test_any_strides(device: str) -> None:
 
 @pytest.mark.parametrize("flat", (False, True))
 def test_many_tiles_and_groups_of_channels(flat: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several programs a look, both for pixels and for channels, whose number no block divides."""
+    """Several programs per look, for pixels and for channels, with numbers that no block size divides."""
     for name, number in {"ELEMENTS": 64, "LEAST": 32, "PROGRAMS": 8, "WASTE": 0 if flat else 99}.items():
         monkeypatch.setattr(f"stn.ops.gpu.programs.{name}", number)
     problem = Problem("projective", 2, "bilinear", "border", False, device, looks=ONE)
@@ -186,7 +186,7 @@ def test_places_of_64_bits(device: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_cpus_kernels_say_the_same(device: str) -> None:
-    """Float32 values within two units in the last place of the largest pixel, theta's gradient within 1e-6 of its size."""
+    """Values agree within two units in the last place of the largest pixel, theta's gradient within 1e-6 of its size."""
     here = Problem("affine", 2, "bilinear", "reflection", False, device, looks=ONE, dtype=torch.float32)
     there = Problem("affine", 2, "bilinear", "reflection", False, "cpu", looks=ONE, dtype=torch.float32)
     unit = torch.finfo(torch.float32).eps * here.image.abs().max().item()

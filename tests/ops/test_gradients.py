@@ -14,7 +14,7 @@ RULES = [(mode, padding_mode) for mode in ("bilinear", "bicubic") for padding_mo
 
 
 def inputs(d: int, rows: int) -> tuple[Tensor, Tensor]:
-    """A small image and two looks at it that reach beyond its edges; no coordinate falls on a pixel or an edge."""
+    """Return a small image and two looks that reach beyond its edges; no coordinate is on a pixel or an edge."""
     image = noise(1, 2, *(3, 4, 2)[:d]).requires_grad_()
     theta = torch.eye(rows, d + 1, dtype=torch.float64) + 0.23 * noise(1, 2, rows, d + 1, seed=3)
     return image, theta.requires_grad_()
@@ -64,7 +64,7 @@ def test_nearest_gives_the_image_its_gradient_and_theta_zeros() -> None:
 
 
 def test_at_whole_pixels_the_derivative_is_the_one_to_the_right() -> None:
-    """Every pixel of an identity start lies there: a subgradient of 0 would leave the layer without a signal."""
+    """At the identity, all points are whole pixels. A subgradient of 0 would leave the layer without a training signal."""
     image = torch.tensor([0.0, 1.0, 4.0, 9.0], dtype=torch.float64).view(1, 1, 1, 4)
     move = torch.zeros(1, 1, 4, 2, dtype=torch.float64, requires_grad=True)
     stn.grid_sample(image, move, relative=True, units="pixel").sum().backward()
@@ -95,4 +95,4 @@ def test_the_horizon_has_a_finite_gradient() -> None:
         (gradient,) = torch.autograd.grad(out.square().sum(), matrix)
         assert out.isfinite().all() and gradient.isfinite().all()
         assert gradient.abs().max() > 0
-    assert stn.projective_sample(image, matrix)[0, 0, :, 4].abs().max() == 0  # the middle column looks at infinity
+    assert stn.projective_sample(image, matrix)[0, 0, :, 4].abs().max() == 0  # the middle column is sampled at infinity

@@ -1,4 +1,4 @@
-"""Kernels beyond the bilinear: against scipy, OpenCV, Pillow and the formula of the paper."""
+"""Interpolation kernels besides bilinear: against scipy, OpenCV, Pillow and the paper's formula."""
 
 import itertools
 import math
@@ -32,13 +32,13 @@ SCIPY = [  # padding_mode, align_corners, scipy's name
 
 
 def points_in_pixels(size: tuple[int, ...], count: int, beyond: float) -> Tensor:
-    """Random points (count, d) in x, y, z order, some of them outside."""
+    """Return random points (count, d) in x, y, z order, some of them outside."""
     unit = torch.rand(count, len(size), dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     return unit * (torch.tensor(size[::-1]) + 2 * beyond - 1) - beyond
 
 
 def at(image: Tensor, pixels: Tensor, **options: Any) -> Tensor:
-    """Sample (*in) at pixels (P, d)."""
+    """Sample the image (*in) at pixels (P, d)."""
     grid = pixels.view(1, *(1,) * (image.ndim - 1), -1, image.ndim)
     out: Tensor = stn.grid_sample(image[None, None], grid, units="pixel", **options)
     return out.flatten()
@@ -53,13 +53,14 @@ def test_scipy(order: int, mode: str, padding_mode: str, align_corners: bool, th
     got = at(image, pixels, mode=mode, padding_mode=padding_mode, align_corners=align_corners, **options)
     coordinates = pixels.flip(-1).T.numpy()
     expected = ndimage.map_coordinates(image.numpy(), coordinates, order=order, mode=theirs, cval=0.7)
-    # Of the coefficients scipy pads by 12 pixels, and cuts the sum for "reflect"; ours pass through the pixels to 1e-12.
+    # scipy pads the coefficients by 12 pixels, and truncates the sum for "reflect". Our coefficients interpolate the pixels
+    # to within 1e-12.
     tolerance = {"nearest": 1e-6, "grid-constant": 1e-6, "reflect": 1e-9}.get(theirs, 1e-10) if order == 3 else 1e-10
     np.testing.assert_allclose(got.numpy(), expected, atol=tolerance, rtol=0)
 
 
 def test_scipys_constant_well_inside() -> None:
-    """Beyond the last pixel's center scipy is constant at once; inside it is as we are."""
+    """Beyond the center of the last pixel, scipy is constant at once. Inside, the results agree."""
     image, pixels = noise(40, 50), points_in_pixels((40, 50), 100, beyond=-15.0)
     got = at(image, pixels, mode="bspline")
     expected = ndimage.map_coordinates(image.numpy(), pixels.flip(-1).T.numpy(), order=3, mode="constant")
@@ -67,7 +68,7 @@ def test_scipys_constant_well_inside() -> None:
 
 
 def test_opencvs_lanczos() -> None:
-    """INTER_LANCZOS4 has eight taps, and rounds coordinates to 1/32 pixel: points on that lattice, weights to 1e-3."""
+    """INTER_LANCZOS4 has eight taps and rounds coordinates to 1/32 pixel, as these points are. Weights agree to 1e-3."""
     image, size = noise(30, 40, dtype=torch.float32), (30, 40)
     pixels = (points_in_pixels(size, 300, beyond=-6.0) * 32).round() / 32
     x, y = (pixels[:, i].float().view(1, -1).numpy() for i in (0, 1))
@@ -100,7 +101,7 @@ def test_the_papers_equation(size: tuple[int, ...]) -> None:
 
 
 def test_a_hat_is_bilinear_with_its_gradient() -> None:
-    """Also at whole pixels, where the identity starts."""
+    """This includes whole pixels, where the identity starts."""
     image, theta = noise(2, 3, 6, 7), torch.eye(2, 3, dtype=torch.float64)[None].repeat(2, 1, 1).requires_grad_()
     found = []
     for mode in (HAT, "bilinear"):
@@ -165,7 +166,7 @@ def test_the_mask_is_the_share_inside(mode: str | stn.Kernel) -> None:
 
 @pytest.mark.parametrize("padding_mode", ("border", "reflection", "wrap"))
 def test_the_mask_does_not_depend_on_the_padding(padding_mode: str) -> None:
-    """Not what stands in for the outside counts, but what lay inside."""
+    """The mask is the share of the kernel inside the image, whatever values stand in for the outside."""
     image, grid = noise(1, 1, 6, 7), noise(1, 5, 5, 2)
     _, zeros = stn.grid_sample(image, grid, return_mask=True)
     _, mask = stn.grid_sample(image, grid, padding_mode=padding_mode, return_mask=True)
@@ -180,7 +181,7 @@ def test_masks_of_bytes_and_of_complex_images() -> None:
 
 
 def test_normalising_commutes_with_warping() -> None:
-    """With the fill value that the background has after it."""
+    """The fill value of the second order is the normalized background."""
     image, theta = 0.5 + 0.1 * noise(2, 3, 12, 10), torch.eye(2, 3).double() * 1.5
     mean, std = torch.tensor([0.4, 0.5, 0.6]).double(), torch.tensor([0.2, 0.3, 0.25]).double()
 

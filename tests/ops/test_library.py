@@ -1,4 +1,4 @@
-"""The operators inside torch: registered as torch wants them, compiled in one graph, for shapes that change."""
+"""The operators are registered with torch, and compile to one graph for changing shapes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch 2.14's own
 @pytest.mark.parametrize("rule, channels_last", [*((rule, False) for rule in CALLS), ("matrix", True)])
 def test_opcheck(rule: str, channels_last: bool) -> None:
-    """Schema, fake kernel with strides, autograd registration, and AOT tracing with dynamic shapes."""
+    """This checks the schema, fake kernels with strides, autograd registration, and AOT tracing with dynamic shapes."""
     image = noise(2, 3, 4, 7)
     image = image.contiguous(memory_format=torch.channels_last) if channels_last else image
     where, *rest = CALLS[rule]
@@ -46,7 +46,7 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
 
 
 def test_one_graph_for_three_shapes() -> None:
-    """torch.compile(fullgraph=True, dynamic=True), forward and backward; a new batch size compiles nothing."""
+    """torch.compile(fullgraph=True, dynamic=True), forward and backward: a new batch size does not compile again."""
     for name, layer in LAYERS.items():
         torch.compiler.reset()
         compilations = torch._dynamo.utils.counters["stats"]
@@ -68,7 +68,7 @@ def test_one_graph_for_three_shapes() -> None:
 
 
 def test_the_graph_holds_the_operator() -> None:
-    """What is compiled is the kernel, not the oracle; what the kernels do not cover is the oracle."""
+    """The graph contains the operator of the kernels, or the reference for calls that no kernel covers."""
     graphs: list[str] = []
 
     def record(graph: Any, inputs: Any) -> Any:

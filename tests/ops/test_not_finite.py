@@ -1,4 +1,4 @@
-"""NaN and infinity in an image or a fill value reach no further than the kernel's weights do."""
+"""NaN and infinity in an image or a fill value reach only pixels in which they have a weight."""
 
 import itertools
 import math
@@ -15,13 +15,13 @@ from stn.ops.sampling import named
 from stn.transforms import FAMILIES, family
 from tests.helpers import PADDINGS, noise
 
-INTERPOLATING = ("nearest", "bilinear", "bicubic", "catmull_rom")  # their weights at whole pixels are 0 but for one
+INTERPOLATING = ("nearest", "bilinear", "bicubic", "catmull_rom")  # at whole pixels, all weights but one are 0
 VALUES = (math.nan, math.inf, -math.inf)
 SIZES = {2: (33, 41), 3: (9, 11, 7)}
 
 
 def spoilt(size: tuple[int, ...], value: float, *, last: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Every ninth pixel, and two opposite sides."""
+    """Return the image with NaN or infinity in every ninth pixel and on two opposite sides."""
     image = noise(2, 3, *size, dtype=dtype)
     image.flatten()[torch.randperm(image.numel(), generator=torch.Generator().manual_seed(1))[::9]] = value
     image[..., 0], image[..., -1] = value, value
@@ -35,7 +35,7 @@ def same(found: Tensor, image: Tensor) -> bool:
 
 @pytest.mark.parametrize("mode, ndim, value", list(itertools.product(INTERPOLATING, (2, 3), VALUES)))
 def test_the_identity_keeps_them_bit_for_bit(mode: str, ndim: int, value: float) -> None:
-    """Every rule, padding, layout and fill value; the kernels and the oracle."""
+    """This covers every rule, padding, layout and fill value, for the kernels and the reference."""
     size, eye = SIZES[ndim], torch.eye(ndim, ndim + 1)
     for padding_mode, align_corners, last in itertools.product(PADDINGS, (False, True), (False, True)):
         image = spoilt(size, value, last=last)
@@ -66,7 +66,7 @@ def test_the_identity_of_every_family(name: str) -> None:
 
 
 def test_levels_without_weight_count_for_nothing() -> None:
-    """A graph reads every level of the pyramid, and a view in perspective mixes shrunk and unshrunk pixels."""
+    """A compiled graph reads every level of the pyramid, and a perspective view mixes pixels of different scales."""
     image, eye = noise(1, 1, 32, 32, dtype=torch.float32), torch.eye(2, 3)[None]
     image[0, 0, 5, 5] = math.nan
 
@@ -79,7 +79,7 @@ def test_levels_without_weight_count_for_nothing() -> None:
     tilted = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [0, 0.9, 1]]])
     level = stn.projective_sample(image.nan_to_num(), tilted, antialias=True)
     found = stn.projective_sample(image, tilted, antialias=True)
-    assert 1 <= found.isnan().sum() < 40  # those whose triangle reaches the pixel, out of 1,024
+    assert 1 <= found.isnan().sum() < 40  # the pixels, out of 1,024, whose triangle contains the NaN pixel
     known = ~found.isnan()
     torch.testing.assert_close(found[known], level[known], atol=1e-6, rtol=0)
 
@@ -92,7 +92,7 @@ def test_the_identity_in_other_precisions(dtype: torch.dtype) -> None:
 
 
 def test_the_last_pixel_of_a_row_does_not_read_the_one_before() -> None:
-    """Its taps are the end of an interval, whose fraction is 1."""
+    """Its taps are at the end of an interval, where the fraction is 1."""
     image = torch.tensor([1.0, 2.0, math.nan, 4.0]).expand(1, 1, 4, 4)
     out = stn.affine_sample(image, torch.eye(2, 3), align_corners=True, padding_mode="border")
     assert out[0, 0, :, 3].tolist() == [4.0] * 4
@@ -100,7 +100,7 @@ def test_the_last_pixel_of_a_row_does_not_read_the_one_before() -> None:
 
 @pytest.mark.parametrize("mode", INTERPOLATING[1:])
 def test_elsewhere_they_reach_what_the_kernel_reaches(mode: str) -> None:
-    """Half a pixel to the right: every tap has a weight."""
+    """Half a pixel to the right, every tap has a weight."""
     image = torch.zeros(1, 1, 1, 11)
     image[..., 5] = math.nan
     moved = torch.zeros(1, 1, 11, 2)
@@ -111,7 +111,7 @@ def test_elsewhere_they_reach_what_the_kernel_reaches(mode: str) -> None:
 
 
 def test_a_fill_value_of_nan_marks_what_lies_outside_alone() -> None:
-    """Turned and shrunk: the pixels that are NaN are those whose mask is not 1, whichever path they take."""
+    """With rotation and reduction, the NaN pixels are those whose mask is not 1, in every code path."""
     image, theta = noise(2, 3, 40, 50, dtype=torch.float32), torch.tensor([[1.1, -0.5, 0.3], [0.4, 1.2, -0.2]])
     for mode, last in itertools.product(("nearest", "bilinear", "bicubic"), (False, True)):
         source = image.contiguous(memory_format=torch.channels_last) if last else image

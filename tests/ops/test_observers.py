@@ -1,4 +1,4 @@
-"""Whatever looks at a call finds the operator: torch.func, forward mode, compilers, tracers, fake and batched tensors."""
+"""The operators under torch.func, forward mode, compilers, tracers, fake tensors and batched tensors."""
 
 import functools
 import itertools
@@ -30,7 +30,7 @@ RULES: dict[str, tuple[Call, Tensor]] = {
         torch.eye(3, dtype=torch.float64) + 0.1 * noise(2, 3, 3, seed=1),
     ),
     "thin plate": (
-        # The points are made anew, for fake tensors refuse what lies around them.
+        # The points are created inside the call, because fake tensors refuse real ones from outside.
         lambda image, where: stn.thin_plate_sample(
             image, where, torch.tensor(POINTS, dtype=torch.float64), (4, 3), padding_mode="border"
         ),
@@ -94,7 +94,7 @@ TRANSFORMS: dict[str, Of] = {
 
 @every
 def test_forward_mode_is_the_derivative(name: str) -> None:
-    """J t against u J, for random t and u, in torch.func and in a dual level; the value is that of the plain call."""
+    """Compare J t with u J for random t and u, in torch.func and in a dual level. The value is that of the plain call."""
     f, where = ALL[name]
     direction, out = noise(*where.shape, seed=4), f(IMAGE, where)
     weight = noise(*out.shape, seed=5)
@@ -111,7 +111,7 @@ def test_forward_mode_is_the_derivative(name: str) -> None:
 
 
 def test_the_fill_value_has_a_tangent() -> None:
-    """Outside every tap stands for it, so that its derivative is the share outside."""
+    """Outside the image, every tap reads the fill value, so the derivative is the share of the kernel outside."""
     image, (_, where) = torch.ones(2, 1, 5, 6, dtype=torch.float64), ALL["affine_sample"]
 
     def filled(fill: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def test_the_fill_value_has_a_tangent() -> None:
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", RULES)
 def test_transforms_compile(name: str, transform: str) -> None:
-    """In one graph, at two batch sizes, with the result of the eager call."""
+    """Compiled to one graph, the transforms give the results of the eager calls, at two batch sizes."""
     torch.compiler.reset()
     f, where = ALL[name]
     function = functools.partial(TRANSFORMS[transform], f)
@@ -139,8 +139,7 @@ def test_transforms_compile(name: str, transform: str) -> None:
 
 
 def test_forward_mode_around_a_compiled_call() -> None:
-    """torch.compile's default backend drops the tangents of its inputs: ours falls back to eager, or says so, as torch does
-    itself since 2.14."""
+    """torch.compile's default backend drops tangents. Our operator runs eagerly, or raises an error as torch 2.14 does."""
     torch.compiler.reset()
     f, where = ALL["affine_sample"]
     refused = "forward mode must begin inside the compiled function|compiled code would silently drop the tangent"
@@ -149,7 +148,7 @@ def test_forward_mode_around_a_compiled_call() -> None:
     for fullgraph in (False, True):
         torch.compiler.reset()
         compiled = torch.compile(lambda t: f(IMAGE, t), fullgraph=fullgraph, backend="aot_eager")
-        compiled(where)  # outside a dual level first, so that the same graph may not serve inside
+        compiled(where)  # first outside a dual level, so that the graph already exists inside
         with forward_ad.dual_level():
             dual = forward_ad.make_dual(where, direction)
             if fullgraph:
@@ -166,7 +165,7 @@ def test_forward_mode_around_a_compiled_call() -> None:
 
 @every
 def test_batched_gradients(name: str) -> None:
-    """autograd's own vmap: is_grads_batched, and vectorized Jacobians and Hessians."""
+    """This uses autograd's own vmap: is_grads_batched, and vectorized Jacobians and Hessians."""
     f, where = ALL[name]
     theta, image = where.clone().requires_grad_(), IMAGE.clone().requires_grad_()
     out = f(image, theta)
@@ -196,7 +195,7 @@ def test_vectorized_jacobians_by_forward_mode_and_hessians(name: str) -> None:
     for outer, inner in itertools.product(orders, repeat=2):
         again = outer(inner(scalar))(where)
         close(again, hessian)
-        assert not again.requires_grad  # no graph is left behind
+        assert not again.requires_grad  # no graph remains attached
     assert hessian.abs().max() > 1e-3
 
 
@@ -221,7 +220,7 @@ def test_checkpoints(name: str) -> None:
 @every
 @pytest.mark.parametrize("tracing_mode", ("real", "fake", "symbolic"))
 def test_a_trace_holds_the_operator(name: str, tracing_mode: Any) -> None:
-    """A graph made with some numbers serves others, for the value and for a gradient."""
+    """A graph that was traced with some values also works for others, for the value and for a gradient."""
     f, where = ALL[name]
 
     def gradient(x: Tensor, t: Tensor) -> Tensor:
@@ -244,7 +243,7 @@ def test_a_trace_of_torch_jit_holds_the_operator(name: str) -> None:
 
 @every
 def test_fake_tensors(name: str) -> None:
-    """Shape, strides and dtype are those of the real result, of each layout; the gradient's too."""
+    """Shape, strides and dtype equal those of the real result in each layout, and those of its gradient."""
     f, where = ALL[name]
     for form in (torch.contiguous_format, torch.channels_last):
         image = IMAGE.contiguous(memory_format=form)
@@ -256,7 +255,7 @@ def test_fake_tensors(name: str) -> None:
             assert fake.shape == real.shape and fake.dtype == real.dtype and fake.stride() == real.stride()
             (gradient,) = torch.autograd.grad(fake.sum(), theta)
             assert gradient.shape == where.shape
-        close(f(image, where), real)  # nothing fake is left behind
+        close(f(image, where), real)  # no fake tensor remains in a cache
 
 
 @pytest.mark.parametrize("name", ("tps", "velocity"))
@@ -283,7 +282,7 @@ def test_dispatch_modes_see_one_operator() -> None:
 
 
 def test_what_no_kernel_covers_has_a_gradient_as_an_operator() -> None:
-    """A graph may be run on another device than the one it was made for."""
+    """A graph may run on a different device from the one on which it was made."""
     where, fill = MATRIX.unsqueeze(1), torch.zeros(())
     settings: Any = ((4, 3), "lanczos3", "zeros", False)
     image, theta = IMAGE.clone().requires_grad_(), where.clone().requires_grad_()

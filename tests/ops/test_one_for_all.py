@@ -1,4 +1,4 @@
-"""One theta, grid or set of coefficients for a whole batch, with or without looks; and what is no batch at all."""
+"""One theta, grid or set of coefficients for a whole batch, with or without looks; and empty batches."""
 
 import warnings
 from collections.abc import Callable
@@ -60,12 +60,12 @@ def test_axes_in_doubt_are_said_to_be_read_as_they_are() -> None:
         warnings.simplefilter("error")
         stn.grid_sample(image, torch.zeros(2, 9, 2, 2))
         stn.grid_sample(noise(2, 1, 6, 7), field)
-        stn.Displacement(shape=(2, 9))(torch.zeros(2, 36)).sample(image, (2, 5))  # our own know their axes
+        stn.Displacement(shape=(2, 9))(torch.zeros(2, 36)).sample(image, (2, 5))  # a family's axes are never ambiguous
         stn.BSpline()(torch.zeros(2, 98)).sample(image, (2, 9))
 
 
 def test_a_minus_that_is_still_to_come() -> None:
-    """torch keeps the sign of `x.conj().imag` apart from the numbers, which a kernel would read without it."""
+    """torch stores the sign of `x.conj().imag` as a flag apart from the data. A kernel that ignored it would be wrong."""
     image, theta = noise(1, 2, 6, 7), torch.eye(2, 3, dtype=torch.float64) + 0.2 * noise(2, 3, seed=1)
 
     def pending(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A pyramid goes round where the looks wrap, and never hands out levels that no longer hold."""
+"""A pyramid is periodic under wrap padding, and never returns levels of an older image."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.helpers import noise
 
 
 def at(size: int, step: float, start: float) -> Tensor:
-    """Points (1, size, size, 2) in source pixels."""
+    """Return points (1, size, size, 2) in source pixels."""
     axis = start + step * torch.arange(size, dtype=torch.float64)
     return torch.stack(torch.meshgrid(axis, axis, indexing="ij")[::-1], dim=-1)[None]
 
@@ -19,7 +19,7 @@ def at(size: int, step: float, start: float) -> Tensor:
 @pytest.mark.parametrize("antialias", (True, "anisotropic"))
 @pytest.mark.parametrize("align_corners", (False, True))
 def test_no_seam(align_corners: bool, antialias: bool | str) -> None:
-    """As in an image that is written out over and over."""
+    """The result equals that of an image which is repeated in both directions."""
     for n in (16, 24, 32):
         image, points = noise(1, 2, n, n), at(14, 2.3, -3.1 - n / 2)
         ours = stn.grid_sample(
@@ -32,7 +32,7 @@ def test_no_seam(align_corners: bool, antialias: bool | str) -> None:
 @pytest.mark.parametrize("align_corners", (False, True))
 @pytest.mark.parametrize("padding_mode", ("wrap", "reflection"))
 def test_the_period_is_that_of_the_padding(padding_mode: str, align_corners: bool) -> None:
-    """At any size, odd ones too, through every rule."""
+    """This holds for any size, odd sizes included, and through every rule."""
     for n in (3, 9, 15, 20):
         length = n if padding_mode == "wrap" else 2 * n - 2 * align_corners
         image, points = noise(1, 1, n, n), at(11, 1.9, -2.2)
@@ -89,7 +89,7 @@ def test_an_image_that_changes_in_place(dtype: torch.dtype) -> None:
     pyramid = stn.Pyramid(image)
     first = shrunk(image, pyramid)
     level = pyramid[1]
-    assert pyramid[1] is level  # found once, while nothing changes
+    assert pyramid[1] is level  # computed once, as long as nothing changes
     image.copy_(255 - image)
     second = shrunk(image, pyramid)
     assert torch.equal(second, shrunk(image)) and not torch.equal(first, second)

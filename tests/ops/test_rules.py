@@ -1,4 +1,4 @@
-"""A coordinate rule that no kernel knows is served by the oracle, with all that is made of rules."""
+"""The reference samples a coordinate rule that has no kernel, with all operators that are made from rules."""
 
 import math
 from dataclasses import dataclass
@@ -21,8 +21,7 @@ OUT = (5, 7)
 
 @dataclass(frozen=True)
 class Ring(Rule):
-    """Rows of the output are circles around the middle of the image; data (N, K, 1, 2), the least and the largest radius in
-    half widths."""
+    """A rule that samples circles around the center. data: (N, K, 1, 2), smallest and largest radius in half widths."""
 
     size: tuple[int, ...]
 
@@ -74,7 +73,7 @@ def test_its_derivatives() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_names_and_schemas(rule: type[Rule]) -> None:
-    """torch's registry has an operator of each, and its gradient, with the rule's own arguments before the sampling's."""
+    """torch's registry has an operator and its gradient for each rule, with the rule's arguments before the sampling's."""
     for name in (f"{rule.name}_sample", f"{rule.name}_sample_backward"):
         schema = str(getattr(torch.ops.stn, name).default._schema)
         assert f"{rule.schema}, str mode, str padding_mode, bool align_corners)" in schema

@@ -1,4 +1,4 @@
-"""Python threads that sample at once, with each of Numba's threading layers."""
+"""Python threads that sample at the same time, with each of Numba's threading layers."""
 
 import ast
 import os
@@ -32,7 +32,7 @@ print(numba.threading_layer())
 
 @pytest.mark.parametrize("layer, warm", (("workqueue", True), ("workqueue", False), ("default", False)))
 def test_four_threads_at_once(layer: str, warm: bool) -> None:
-    """In a process of its own: two threads in a call end it under workqueue, what machines without OpenMP or TBB have."""
+    """Under workqueue, the layer without OpenMP and TBB, two threads in one call abort the process; hence the subprocess."""
     environment = os.environ | {"NUMBA_THREADING_LAYER": layer, "OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "2"}
     command = [sys.executable, "-W", "error", "-c", WORK.format(warm=warm)]
     out = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -41,7 +41,7 @@ def test_four_threads_at_once(layer: str, warm: bool) -> None:
 
 
 def test_the_names_of_kernels_cover_all_that_is_compiled_into_them() -> None:
-    """Constants of other modules too: whatever a kernel's file imports from outside its package is hashed."""
+    """This includes constants of other modules: every module from which a kernel's file imports them is hashed."""
     hashed = {path.name for path in compiling.FILES}
     for path in compiling.FILES:
         for node in ast.walk(ast.parse(path.read_text())) if path.parent.name == "cpu" else ():

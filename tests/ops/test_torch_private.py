@@ -1,4 +1,4 @@
-"""torch's private names stand in one file, and mean what they are taken for."""
+"""torch's private names are used in one file, and still work as expected."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_no_other_file_of_the_library_has_one() -> None:
     assert found == ALLOWED
 
 
-# Dynamo's own, which are asked for where it may not be loaded.
+# The private name of Dynamo, which is checked in code that must not load Dynamo.
 ALLOWED = {"operator.py: torch._dynamo"}
 
 

@@ -1,4 +1,4 @@
-"""gradient="wide": the same pixels, and a gradient for theta that reaches further than one of them."""
+"""gradient="wide": the same pixels, and a gradient for theta from a neighborhood larger than a pixel."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ ANTIALIAS = (False, True, "anisotropic")
 
 
 def spot(x: float, y: float) -> Tensor:
-    """A round light with its center at pixel (x, y), and darkness."""
+    """Return a dark image with a round spot centered at pixel (x, y)."""
     row = torch.arange(64.0)
     return torch.exp(-((row - x).square() + (row[:, None] - y).square()) / 32)[None, None]
 
@@ -33,7 +33,7 @@ def test_forward_and_the_images_gradient_are_the_plain_ones(antialias: bool | st
 
 
 def smoothed(image: Tensor, theta: Tensor) -> Tensor:
-    """What theta's wide gradient is the gradient of: levels 0, 1, .. down to 4 pixels, each with twice the weight."""
+    """Return the image of theta's wide gradient: levels 0, 1, .. down to 4 pixels, each with twice the previous weight."""
     pyramid, total, weights = stn.Pyramid(image), torch.zeros(()), 0
     for level, size in enumerate(pyramid.sizes):
         if max(size) >= 4:
@@ -51,7 +51,7 @@ def test_it_is_the_gradient_of_a_smoothed_image() -> None:
 
 
 def test_it_does_not_feel_what_antialiasing_averages_away() -> None:
-    """Stripes of three pixels, shrunk eight times: nothing finer than a pixel of the result enters its gradient either."""
+    """Stripes of three pixels are reduced 8 times. Details finer than a pixel of the result do not enter the gradient."""
     stripes, found = torch.cos(2 * torch.pi / 3 * torch.arange(64)).expand(1, 1, 64, 64).contiguous(), {}
     for antialias in ANTIALIAS:
         theta = (0.97 * EYE).requires_grad_()
@@ -81,8 +81,10 @@ def test_it_is_exact_and_twice_differentiable_in_the_image() -> None:
 
 
 def test_it_sees_what_lies_twenty_six_pixels_away() -> None:
-    """A light should move right, so the look to the left. The plain gradient is that of whole pixels on both axes alike:
-    around the light there is nothing that would say more."""
+    """A spot should move right, so the sampling grid moves left.
+
+    All points are whole pixels, so the exact gradient is the same for both axes and does not show the direction.
+    """
     places = [(x, y) for x in (18, 18.4, 18.8) for y in (31, 31.4, 31.8)]
     here, there = (torch.cat([spot(x + right, y) for x, y in places]) for right in (0, 26))
     found = {}

@@ -1,4 +1,4 @@
-"""Autocast leaves coordinates, and what is sampled at them, alone: every number is the same as without it."""
+"""Autocast does not change coordinates or sampling: every number is the same as without it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +79,7 @@ def test_matrices(ndim: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_gradients_of_a_layer_of_steps(name: str, dtype: torch.dtype) -> None:
-    """The localization network is what autocast is for; here it has nothing to say."""
+    """Autocast acts on the localization network. Here this has no effect, because its output does not change."""
     layer = stn.InverseCompositionalTransformer(DenseLocalization(64), name, (8, 8), steps=3)
     with torch.no_grad():
         layer.regression.bias.add_(0.05 * torch.randn(layer.family.num_params, generator=seeded()))

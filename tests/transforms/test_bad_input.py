@@ -1,4 +1,4 @@
-"""What a family or a warp refuses, in a sentence."""
+"""Arguments that a family or a warp refuses, each with a clear message."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Bounds keep parameters in their range, and the identity where it is."""
+"""Bounds keep parameters within their range, and do not move the identity."""
 
 import pytest
 import torch

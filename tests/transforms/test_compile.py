@@ -1,4 +1,4 @@
-"""Warps under torch.compile: one graph for batches of several sizes, for every family and for what is made of them."""
+"""Warps under torch.compile: one graph for batches of several sizes, for every family and its compositions."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from tests.helpers import near_identity, noise
 from tests.transforms.test_laws import small
 
 OTHER = stn.Displacement(shape=(4, 5))
-SHORT = {  # a graph holds each step anew
+SHORT = {  # few steps, because a graph contains each of them
     "velocity": stn.Velocity(shape=(4, 4), resolution=7, squarings=1),
     "cpab": stn.CPAB(cells=(3, 3), steps=1),
 }
@@ -33,13 +33,13 @@ def inner_for_all(transform: stn.Family, image: Tensor, theta: Tensor, theirs: T
     return OTHER(theirs).after(transform(theta[:1])).points(theirs[:, :2].unsqueeze(1))
 
 
-COMPOSED = ("affine", "projective", "tps", "bspline", "velocity")  # of each kind of warp one
+COMPOSED = ("affine", "projective", "tps", "bspline", "velocity")  # one of each kind of warp
 CASES = [(name, alone) for name in FAMILIES] + [(name, use) for name in COMPOSED for use in (outer, inner_for_all)]
 
 
 @pytest.mark.parametrize("name, use", CASES)
 def test_one_graph_for_three_sizes_of_batch(name: str, use: Callable[..., Tensor]) -> None:
-    """Of a warp, of a composition, both ways, and of one warp for all."""
+    """For a warp, for compositions in both orders, and for one warp that serves a whole batch."""
     transform = SHORT[name] if name in SHORT else small(name, 2)
 
     def run(image: Tensor, theta: Tensor, theirs: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def test_one_graph_for_three_sizes_of_batch(name: str, use: Callable[..., Tensor
     torch.compiler.reset()
     compiled = torch.compile(run, fullgraph=True, dynamic=True, backend="aot_eager")
     graphs = torch._dynamo.utils.counters["stats"]
-    for n in (9, 11, 14):  # none of them another length, which would be one symbol
+    for n in (9, 11, 14):  # differs from every other length, because torch merges equal lengths into one symbol
         image = noise(n, 2, 12, 13)
         theta = near_identity(transform, n, strength=0.05).requires_grad_()
         theirs = (0.05 * noise(n, OTHER.num_params, seed=1)).requires_grad_()
@@ -78,7 +78,7 @@ def test_an_inverse_by_iteration_is_one_graph(name: str) -> None:
 
 @pytest.mark.parametrize("name", ("affine", "projective"))
 def test_an_inverse_matrix_is_found_where_no_number_can_be_seen(name: str) -> None:
-    """There a singular matrix is no error, but NaN, as with check=False: a graph cannot ask."""
+    """A graph cannot raise an error that depends on values. A singular matrix gives NaN there, as with check=False."""
     transform = family(name)
 
     def run(theta: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Families are values: frozen, equal where their settings are, hashable, and the same after copying and pickling."""
+"""Families are values: frozen, hashable, equal if their settings are equal, and unchanged by copying and pickling."""
 
 import copy
 import dataclasses
@@ -34,7 +34,7 @@ for plane in ("corners", "tps"):
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_family_is_a_value(name: str) -> None:
     one, two = MAKERS[name](), MAKERS[name]()
-    fields: Any = dataclasses.fields(one)  # type: ignore[arg-type]  # which says that it is a dataclass
+    fields: Any = dataclasses.fields(one)  # type: ignore[arg-type]  # mypy does not see a dataclass here
     for field in fields:
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(one, field.name, None)

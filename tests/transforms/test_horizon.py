@@ -1,4 +1,4 @@
-"""Homographies whose horizon lies anywhere: beside the image, through it, through its middle or a corner."""
+"""Homographies with a horizon at any place: outside the image, across it, through its center or a corner."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from torch import Tensor
 import stn
 from tests.helpers import noise
 
-SIZE, OUT = (41, 57), (47, 43)  # odd: the middle of the image is a pixel
+SIZE, OUT = (41, 57), (47, 43)  # odd: the center of the image is a pixel
 POINTS = (5, 5, 5)  # of a lattice, at -0.8, -0.4, 0 ..
 
 # name -> the last row (v, 1 or 0): w = v x + last on the target
@@ -33,7 +33,7 @@ SCALES = (1.0, -1.0, 1e-6, 1e6)
 
 
 def homography(place: str, scale: float = 1.0, ndim: int = 2) -> Tensor:
-    """(1, d+1, d+1)"""
+    """Return a homography (1, d+1, d+1)."""
     top = torch.cat([torch.eye(ndim), torch.zeros(ndim, 1)], dim=1).double() + 0.15 * noise(ndim, ndim + 1, seed=3)
     if place == "everywhere":
         top = torch.cat([top[:, :-1], torch.full((ndim, 1), 0.3)], dim=1)
@@ -43,7 +43,7 @@ def homography(place: str, scale: float = 1.0, ndim: int = 2) -> Tensor:
 
 
 def drawn(seed: int) -> Tensor:
-    """Any matrix at all."""
+    """Return a random matrix."""
     return noise(1, 3, 3, seed=seed)
 
 
@@ -55,13 +55,13 @@ REGULAR = [name for name in MATRICES if "everywhere" not in name]
 
 
 def smooth(size: tuple[int, ...]) -> Tensor:
-    """OpenCV rounds its fractions to 1/32: only on a smooth image is that below 1e-3."""
+    """Return a smooth image, on which OpenCV's rounding of fractions to 1/32 causes errors below 1e-3."""
     image = ndimage.gaussian_filter(noise(*size).numpy(), 6)
     return torch.from_numpy(image / np.abs(image).max())
 
 
 def normal(matrix: Tensor) -> Tensor:
-    """A homography by its largest entry: its scale says nothing."""
+    """Divide a homography by its largest entry: its scale has no meaning."""
     flat = matrix.double().flatten(-2)
     largest = flat.gather(-1, flat.abs().argmax(dim=-1, keepdim=True))
     return matrix.double() / largest.unsqueeze(-1)
@@ -72,7 +72,7 @@ def normal(matrix: Tensor) -> Tensor:
 @pytest.mark.parametrize("convention", ("opencv", "opencv-inverse"))
 @pytest.mark.parametrize("name", REGULAR)
 def test_opencv_sees_the_same(name: str, convention: str, align_corners: bool, dtype: torch.dtype) -> None:
-    """Both ways: OpenCV by our matrix, and we by OpenCV's, which divides by its last entry only where it is not 0."""
+    """Both directions: OpenCV with our matrix, and stn with OpenCV's, whose last entry is 1 unless it is 0."""
     image, warp = smooth(SIZE), stn.MatrixWarp(MATRICES[name]().to(dtype))
     options: Any = {"convention": convention, "align_corners": align_corners}
     pixels = warp.to_pixel_matrix(SIZE, OUT, **options)
@@ -112,7 +112,7 @@ def test_the_last_entry_is_one_wherever_it_can_be() -> None:
         pixels = stn.MatrixWarp(MATRICES[name]()).to_pixel_matrix(SIZE, OUT, convention="opencv-inverse")
         assert pixels[0, -1, -1] == 1 or (name.startswith("first pixel") and pixels.norm() == pytest.approx(1))
     shift = torch.eye(3).double()[None].clone()
-    shift[:, 0, 2] = 1e9  # far, yet affine: the rows that warpAffine takes
+    shift[:, 0, 2] = 1e9  # far away, but affine: warpAffine accepts these rows
     affine = stn.MatrixWarp(shift[:, :2])
     assert affine.to_pixel_matrix(SIZE, convention="opencv-inverse")[0, -1].tolist() == [0, 0, 1]
 
@@ -147,7 +147,7 @@ MEASURES: dict[str, Measure] = {
 
 def shifted(warp: stn.MatrixWarp) -> stn.MatrixWarp:
     start = torch.eye(warp.ndim, warp.ndim + 1, dtype=warp.dtype)
-    start[0, -1] = 0.4  # as far as two points lie apart
+    start[0, -1] = 0.4  # the distance of two points of the lattice
     return stn.MatrixWarp(start.expand(*warp.batch, -1, -1))
 
 
@@ -156,12 +156,12 @@ BENT = {d: 0.05 * noise(1, field.num_params, seed=4) for d, field in FIELDS.item
 
 
 def bent(warp: stn.MatrixWarp) -> stn.Warp:
-    """A field, one for all samples."""
+    """Return a displacement field, the same for all samples."""
     return FIELDS[warp.ndim](BENT[warp.ndim].to(warp.dtype))
 
 
 def masked(measure: Measure, matrix: Tensor) -> Tensor:
-    """The mean of the sines of what is finite: as much as a loss may take of it."""
+    """Return the mean sine of all finite values, as an example of a loss that ignores the others."""
     value = measure(stn.MatrixWarp(matrix))
     return torch.where(value.isfinite(), value, 0).sin().mean()
 
@@ -173,7 +173,7 @@ def masked(measure: Measure, matrix: Tensor) -> Tensor:
 def test_a_point_on_the_horizon_leaves_the_gradient_of_the_others(
     place: str, measure: str, ndim: int, dtype: torch.dtype
 ) -> None:
-    """First and second derivatives, forward mode and vmap; two samples, of which the other is the identity."""
+    """First and second derivatives, forward mode and vmap, for two samples; the second sample is the identity."""
     other = torch.eye(ndim + 1, dtype=dtype)[None]
     matrix = torch.cat([homography(place, ndim=ndim).to(dtype), other]).requires_grad_()
 
@@ -194,7 +194,7 @@ def test_a_point_on_the_horizon_leaves_the_gradient_of_the_others(
 @pytest.mark.parametrize("ndim", (2, 3))
 @pytest.mark.parametrize("place", PLACES)
 def test_both_warps_of_a_composition_keep_their_gradient(place: str, ndim: int) -> None:
-    """And what is infinite is so in every entry: infinity minus infinity is no measure of a place."""
+    """A value is infinite in every entry or in none: infinity minus infinity must not give NaN."""
     matrix, field = homography(place, ndim=ndim).requires_grad_(), FIELDS[ndim]
     theta = BENT[ndim].clone().requires_grad_()
     for order in ("after", "before"):
@@ -223,7 +223,7 @@ def test_in_half_precision(place: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("ndim", (2, 3))
 def test_the_horizon_is_infinitely_far(ndim: int) -> None:
-    """In every coordinate that 1 / 0 makes infinite, and where 0 / 0 would be NaN, too: no place that is in an image."""
+    """Every coordinate is infinite, also those for which 0 / 0 would be NaN. So the point is outside every image."""
     for place in ("on points", "middle", "middle, upright", "everywhere"):
         warp = stn.MatrixWarp(homography(place, ndim=ndim))
         points = 0.8 * stn.grid.lattice(POINTS[:ndim], align_corners=True).flatten(0, -2).double()

@@ -1,4 +1,4 @@
-"""Inverses that are found by iteration: every solution there is, where there is none, and never a worse point."""
+"""Inverses by iteration: they find every solution, report where there is none, and never return a worse point."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ import stn
 from stn.grid import lattice
 from tests.helpers import noise, seeded
 
-FIELDS: dict[str, tuple[stn.Family, int]] = {  # and how many of each: 1,000 in all
+FIELDS: dict[str, tuple[stn.Family, int]] = {  # name -> family and number of samples: 1,000 in all
     "displacement 3 x 4": (stn.Displacement(shape=(3, 4), align_corners=True), 150),
     "displacement 8 x 8": (stn.Displacement(shape=(8, 8)), 150),
     "displacement 16 x 16": (stn.Displacement(shape=(16, 16)), 100),
@@ -20,20 +20,20 @@ FIELDS: dict[str, tuple[stn.Family, int]] = {  # and how many of each: 1,000 in 
     "tps 3 x 3": (stn.ThinPlateSpline(control_points=(3, 3)), 100),
     "tps 4 x 4": (stn.ThinPlateSpline(), 100),
 }
-PIXEL = 2 / 128  # of an image of 128 pixels
+PIXEL = 2 / 128  # one pixel of an image of 128 pixels
 
 
 def unfolded(family: stn.Family, count: int, *, seed: int = 0) -> Tensor:  # (count, P)
-    """Parameters at which the least determinant of the Jacobian is 0.02 to 0.4: I + s A, as these are linear in theta."""
+    """Return parameters for which the smallest determinant of the Jacobian I + s A, linear in theta, is 0.02 to 0.4."""
     theta = noise(count, family.num_params, seed=seed)
     n, d = (49, 2) if family.ndim == 2 else (15, 3)
     places = 1.4 * lattice((n,) * d, align_corners=True, dtype=torch.float64).flatten(0, -2)
-    places = torch.cat([places, 0.1 * noise(200, d) + torch.sign(noise(200, d, seed=1))])  # about the corners too
+    places = torch.cat([places, 0.1 * noise(200, d) + torch.sign(noise(200, d, seed=1))])  # also around the corners
     eye = torch.eye(d, dtype=torch.float64)
     moved = family(theta)._jacobian(places.expand(count, -1, -1)) - eye
     least = torch.logspace(-1.7, -0.4, count, dtype=torch.float64)
     low, step = torch.zeros(count, dtype=torch.float64), 0.04
-    for _ in range(3):  # to the first fold in steps of 0.04, 0.004 and 0.0004
+    for _ in range(3):  # up to the first fold, in steps of 0.04, 0.004 and 0.0004
         fits = torch.ones(count, dtype=torch.bool)
         for _ in range(60 if step == 0.04 else 10):
             trial = low + step
@@ -46,7 +46,7 @@ def unfolded(family: stn.Family, count: int, *, seed: int = 0) -> Tensor:  # (co
 
 
 def missed(warp: stn.Warp, x: Tensor, *, tolerance: float = 0.01) -> Tensor:
-    """Whether the inverse of a point that has one is more than `tolerance` pixels of 128 off."""
+    """Return True for points whose inverse is wrong by more than `tolerance` pixels of 128."""
     y = warp.points(x)
     found = warp.inverse().points(y)
     return ~((warp.points(found) - y).norm(dim=-1) / PIXEL <= tolerance)
@@ -55,7 +55,7 @@ def missed(warp: stn.Warp, x: Tensor, *, tolerance: float = 0.01) -> Tensor:
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_solution_is_found(name: str, dtype: torch.dtype) -> None:
-    """Of fields up to just short of folding, also at points beyond the border."""
+    """The fields almost fold. The points include some beyond the border."""
     family, count = FIELDS[name]
     theta = unfolded(family, count)
     assert theta.abs().max() > 0.1
@@ -65,7 +65,7 @@ def test_every_solution_is_found(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("n", (9, 33))
 def test_every_solution_in_a_swirl_is_found(n: int) -> None:
-    """Turned by up to 6 radians in the middle: the plain iteration leads away from the solution."""
+    """The center is rotated by up to 6 radians: plain iteration moves away from the solution."""
     xy = lattice((n, n), dtype=torch.float64)
     angle = torch.linspace(0.5, 6, 40, dtype=torch.float64)[:, None, None] * torch.exp(-5 * xy.square().sum(dim=-1))
     turned = stn.Affine.from_parts(angle=angle.flatten()).points(xy.flatten(0, 1).repeat(40, 1).unsqueeze(1))
@@ -78,7 +78,7 @@ def test_every_solution_in_a_swirl_is_found(n: int) -> None:
 
 
 def plainly(warp: stn.Warp, y: Tensor) -> Tensor:
-    """A search of 12 plain steps, each halved where the last did not help, and 4 of Newton's where these help."""
+    """Search with 12 plain steps, each halved if the last one failed, and 4 Newton steps where they help."""
     x, rest = y, y - warp._map(y)
     step = torch.ones_like(rest[..., :1])
     for k in range(16):
@@ -109,7 +109,7 @@ def test_where_a_field_folds_no_point_is_worse_than_by_the_plain_search(name: st
 
 
 class Squared(stn.Warp):
-    """x' = (x + c)^2, y' = y: two solutions where x' > 0, none where x' < 0."""
+    """x' = (x + c)^2, y' = y. There are two solutions where x' > 0, and none where x' < 0."""
 
     def __init__(self, c: Tensor) -> None:  # (N,)
         self.c, self.batch, self.ndim, self.dtype, self.device = c, (len(c),), 2, c.dtype, c.device
@@ -120,7 +120,7 @@ class Squared(stn.Warp):
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
 def test_it_says_where_there_is_no_solution(dtype: torch.dtype) -> None:
-    """And has no gradient there."""
+    """Points without a solution have no gradient."""
     c = torch.tensor([0.1, -0.3], dtype=dtype, requires_grad=True)
     inverse = Squared(c).inverse()
     assert isinstance(inverse, stn.InverseWarp)
@@ -131,7 +131,7 @@ def test_it_says_where_there_is_no_solution(dtype: torch.dtype) -> None:
     x = inverse.points(y)
     none, once, fold = (torch.autograd.grad(x[:, i, 0].sum(), (y, c), retain_graph=True) for i in range(3))
     assert all(not g.any() for g in none) and all(g.isfinite().all() for g in (*none, *once, *fold))
-    torch.testing.assert_close(once[0][1, 0].abs(), torch.tensor(2.0, dtype=dtype))  # both of 1 / (2 sqrt(1/4))
+    torch.testing.assert_close(once[0][1, 0].abs(), torch.tensor(2.0, dtype=dtype))  # two samples of 1 / (2 sqrt(1/4))
     torch.testing.assert_close(once[1], torch.tensor([-1.0, -1.0], dtype=dtype))
 
 

@@ -16,7 +16,7 @@ from tests.helpers import near_identity, noise, ramp
 SIZE, OUT = {2: (7, 9), 3: (5, 6, 7)}, {2: (6, 5), 3: (4, 5, 3)}
 PLANE_ONLY = {"corners", "tps"}
 CASES = [(name, ndim) for ndim in (2, 3) for name in FAMILIES if ndim == 2 or name not in PLANE_ONLY]
-SMALL: dict[str, Callable[[int], stn.Family]] = {  # with few enough numbers to differentiate by each
+SMALL: dict[str, Callable[[int], stn.Family]] = {  # families with few parameters, so that each can be differentiated
     "bspline": lambda d: stn.BSpline(d, shape=(4, 5, 4)[:d]),
     "displacement": lambda d: stn.Displacement(d, shape=(3, 4, 2)[:d]),
     "velocity": lambda d: stn.Velocity(d, shape=(4,) * d, resolution=7, squarings=3),
@@ -51,7 +51,7 @@ def test_the_identity_returns_the_image(name: str, ndim: int, align_corners: boo
 
 @pytest.mark.parametrize("align_corners", (False, True))
 def test_images_agree_with_points(name: str, ndim: int, align_corners: bool) -> None:
-    """A ramp, sampled, is the source points themselves wherever they lie inside."""
+    """Sampling a ramp gives the source points themselves, wherever these are inside the image."""
     size, out = SIZE[ndim], OUT[ndim]
     transform = family(name, ndim)
     warp = transform(start(transform, 4))
@@ -62,7 +62,7 @@ def test_images_agree_with_points(name: str, ndim: int, align_corners: bool) -> 
     seen = inside(points, size, align_corners)
     assert seen.float().mean() > 0.3
     torch.testing.assert_close(sampled[seen], points[seen], atol=1e-12, rtol=0)
-    assert (points - target).abs().max() > 0.05  # no identity
+    assert (points - target).abs().max() > 0.05  # not the identity
 
 
 @pytest.mark.parametrize("align_corners", (False, True))
@@ -101,7 +101,7 @@ def test_point_sets_of_any_shape(name: str, ndim: int) -> None:
 
 
 def test_the_inverse_undoes(name: str, ndim: int) -> None:
-    """To 1e-5 by a formula or by iteration, to 0.1 pixel of 100 for a flow, whose inverse is another flow."""
+    """The tolerance is 1e-5 for a formula or an iteration, and 0.1 pixel of 100 for a flow; its inverse is another flow."""
     transform = family(name, ndim)
     warp = transform(start(transform, 4, strength=0.05))
     xy = 0.8 * (2 * torch.rand(50, ndim, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 1)
@@ -141,7 +141,7 @@ def test_composition_with_looks(name: str, ndim: int) -> None:
 
 
 def test_the_jacobian_is_the_derivative(name: str, ndim: int) -> None:
-    """Against autograd through `points`, one point at a time, and for a composition."""
+    """Compare with autograd through `points`, one point at a time, also for a composition."""
     transform, affine, out = small(name, ndim), stn.Projective(ndim), OUT[ndim]
     warp = transform(start(transform, 2))
     for map_ in (warp, affine(start(affine, 2, seed=1)) @ warp):
@@ -164,7 +164,7 @@ def test_derivatives_in_theta(name: str, ndim: int) -> None:
     def sample(theta: Tensor) -> Tensor:
         return transform(theta).sample(image, out, mode="bicubic")
 
-    quick = name in SMALL  # along random directions, not number by number
+    quick = name in SMALL  # along random directions instead of each parameter
     assert gradcheck(sample, (theta,), check_forward_ad=True, fast_mode=quick)
     assert gradgradcheck(sample, (theta,), fast_mode=quick)
     assert gradcheck(lambda t, p: transform(t).points(p), (theta, points.requires_grad_()), fast_mode=quick)
@@ -196,7 +196,7 @@ def test_dtypes(name: str, ndim: int, dtype: torch.dtype) -> None:
     assert out.dtype == torch.float32 and warp.grid(OUT[ndim]).dtype == dtype
     assert warp.jacobian(OUT[ndim]).dtype == torch.float32
     wide = transform(theta.double()).sample(image.double())
-    tolerance = {torch.float16: 2e-2, torch.bfloat16: 2e-1, torch.float32: 1e-5}[dtype]  # a rotation's cos in this dtype
+    tolerance = {torch.float16: 2e-2, torch.bfloat16: 2e-1, torch.float32: 1e-5}[dtype]  # of a rotation's cosine
     assert (out - wide).abs().max() < tolerance
 
 

@@ -1,4 +1,4 @@
-"""What the numbers of the linear families mean."""
+"""The meaning of each parameter of the linear families."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ from tests.helpers import noise
 
 
 def matrix(name: str, *theta: float) -> Tensor:
-    """3x3 matrix of a warp, read off from where it takes four points: through `points`, not through its inside."""
+    """Return the 3x3 matrix of a warp from its values at four points: it tests `points`, not the stored matrix."""
     corners = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]], dtype=torch.float64)
     moved = family(name)(torch.tensor([theta], dtype=torch.float64)).points(corners)[0]
     source, target = (points.numpy().astype(np.float32) for points in (corners, moved))
@@ -103,7 +103,7 @@ def test_each_family_contains_the_one_before_in_3d() -> None:
 
 @pytest.mark.parametrize("size", (0.0, 1e-9, 1e-4, 0.05, 0.0999, 0.1001, 1.0, math.pi, 6.0))
 def test_rotations_are_scipys(size: float) -> None:
-    """Also where the formula is a series, and beyond half a turn."""
+    """This includes angles for which the formula is a series, and angles beyond half a turn."""
     axis = torch.tensor([0.6, -0.48, 0.64], dtype=torch.float64)
     theta = torch.cat([size * axis, torch.zeros(3, dtype=torch.float64)])[None].requires_grad_()
     xyz = noise(20, 3)
@@ -176,10 +176,10 @@ def test_parts_2d() -> None:
         expected = (xy - center) @ linear.T + center + torch.tensor([0.1, 0.0]).double()
         torch.testing.assert_close(warp.points(xy)[n], expected, atol=1e-7, rtol=0)  # 0.4 in float32
     stretched = stn.Affine.from_parts(angle=angle, scale=torch.tensor([[0.5, 2.0]]), shear=0.75)
-    lengths = torch.tensor([[0.5, 2.0 * 1.25]]).double().expand(2, 2)  # of the columns: the shear comes after the scale
+    lengths = torch.tensor([[0.5, 2.0 * 1.25]]).double().expand(2, 2)  # of the columns: the shear is applied after the scale
     torch.testing.assert_close(stretched.matrix[:, :, :2].norm(dim=1), lengths, atol=1e-7, rtol=0)
     assert torch.equal(stn.Affine.from_parts().matrix, torch.eye(2, 3)[None])
-    several = stn.Affine.from_parts(scale=torch.tensor([0.5, 2.0, 3.0]))  # one a sample, with no other batch
+    several = stn.Affine.from_parts(scale=torch.tensor([0.5, 2.0, 3.0]))  # one per sample, without another batch
     assert torch.equal(several.matrix[:, :, :2], torch.tensor([0.5, 2.0, 3.0])[:, None, None] * torch.eye(2))
 
 
@@ -208,7 +208,7 @@ def test_parts_are_differentiable() -> None:
 
 
 def test_an_affine_map_is_a_spline() -> None:
-    """Thin-plate splines reproduce affine maps: offsets A p + t - p bend nothing."""
+    """Thin-plate splines reproduce affine maps: the offsets A p + t - p cause no bending."""
     spline, image = stn.ThinPlateSpline(), noise(1, 1, 8, 9)
     a = torch.tensor([[0.8, 0.2, 0.1], [-0.3, 0.9, 0.05]], dtype=torch.float64)
     p = spline.control_points

@@ -1,4 +1,4 @@
-"""A warp of one sample is that of a whole batch: all that it does is what the warp repeated does."""
+"""A warp of one sample serves a whole batch: the results equal those of the repeated warp."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +54,7 @@ def test_a_warp(transform: stn.Family, looks: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("batches", [((1,), (N,)), ((1, K), (N,)), ((1,), (N, K)), ((1, K), (N, 1)), ((1, K), (1,))])
 def test_a_composition(transform: stn.Family, batches: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-    """Both ways, with an affine map, whose product is a formula, and with a spline, which is composed point by point."""
+    """Compose in both orders with an affine map, by a formula, and with a spline, point by point."""
     d = transform.ndim
     image, xy = noise(N, 1, *SIZE[d]), 0.5 * noise(4, d, seed=1)
     looks = max(len(batch) for batch in batches) - 1
@@ -117,7 +117,7 @@ def test_parts_of_one_number_warp_any_batch() -> None:
 
 
 def test_a_map_is_not_repeated() -> None:
-    """What the samples share is evaluated as one set of points."""
+    """Points that all samples share are evaluated once."""
     shapes: list[Any] = []
 
     def double(xy: Tensor) -> Tensor:

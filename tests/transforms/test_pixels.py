@@ -1,4 +1,4 @@
-"""Matrices in pixels against those who use them: OpenCV, scipy, scikit-image."""
+"""Matrices in pixel coordinates agree with OpenCV, scipy and scikit-image."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from stn import _check
 from tests.helpers import near_identity, noise
 
 IN, OUT = (40, 56), (48, 44)
-MARGIN = 3  # pixels at the border that paddings see differently
+MARGIN = 3  # pixels at the border, where paddings differ
 
 
 def smooth(size: tuple[int, ...]) -> Tensor:
-    """OpenCV rounds its fractions to 1/32: only on a smooth image is that below 1e-3."""
+    """Return a smooth image, on which OpenCV's rounding of fractions to 1/32 causes errors below 1e-3."""
     image = ndimage.gaussian_filter(noise(*size).numpy(), 6)
     return torch.from_numpy(image / np.abs(image).max()).float()
 
@@ -81,7 +81,7 @@ def test_there_and_back(name: str, convention: str, align_corners: bool) -> None
 
 
 def test_opencv_s_own_rotation() -> None:
-    """A matrix that OpenCV made, for a rectangular image, drives our warp."""
+    """Our warp uses a matrix that OpenCV made for a rectangular image."""
     image = smooth(IN)
     matrix = cv2.getRotationMatrix2D((27.5, 19.5), 30, 0.9)
     ours = stn.from_pixel_matrix(torch.from_numpy(matrix), IN).sample(image.double()[None, None])[0, 0].numpy()

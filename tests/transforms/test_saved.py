@@ -1,4 +1,4 @@
-"""A warp is kept in a file that torch.load reads by default, and returns as the same warp; its repr says what it is."""
+"""A warp can be saved to a file that torch.load reads by default, and loads as the same warp; its repr describes it."""
 
 import inspect
 from collections.abc import Callable
@@ -19,7 +19,7 @@ EVERY = [(name, ndim) for name in FAMILIES for ndim in (2, 3) if ndim == 2 or na
 
 
 def some(of: Family, *batch: int, seed: int = 0) -> Tensor:
-    """Parameters near the identity, one by one different."""
+    """Return parameters near the identity, all different."""
     noise = torch.randn(*batch, of.num_params, generator=torch.Generator().manual_seed(seed))
     return of.identity() + 0.02 * noise
 
@@ -73,13 +73,13 @@ def test_dtypes_are_kept(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
 
 
 def test_the_file_is_small_and_torch_reads_it(tmp_path: Path) -> None:
-    theta = torch.zeros(1000, 1000, 6)[0, :1].requires_grad_()  # a piece of something larger
+    theta = torch.zeros(1000, 1000, 6)[0, :1].requires_grad_()  # a view of a larger tensor
     warp = stn.Affine()(theta)
     assert not any(value.requires_grad for value in vars(again(warp, tmp_path)).values() if isinstance(value, Tensor))
     assert (tmp_path / "warp.pt").stat().st_size < 5000
     found = torch.load(tmp_path / "warp.pt")
     assert found["kind"] == "MatrixWarp" and torch.equal(found["matrix"], warp.matrix) and found["stn_warp"] == VERSION
-    assert [path.name for path in tmp_path.iterdir()] == ["warp.pt"]  # nothing partial is left
+    assert [path.name for path in tmp_path.iterdir()] == ["warp.pt"]  # no partial file is left
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_warp_is_told_in_a_sentence(name: str, tmp_path: Path)
 
 def test_a_warp_that_cannot_be_kept_is_told_in_a_sentence(tmp_path: Path) -> None:
     class Mine(stn.MatrixWarp):
-        """A user's class: load_warp could not build it."""
+        """A user's class, which load_warp could not create."""
 
     mine, path = Mine(torch.eye(2, 3)[None]), tmp_path / "warp.pt"
     for warp in (mine, stn.InverseWarp(mine)):
@@ -136,7 +136,7 @@ def test_a_warp_that_cannot_be_kept_is_told_in_a_sentence(tmp_path: Path) -> Non
 
 
 def kinds(base: type[stn.Warp]) -> set[type[stn.Warp]]:
-    """All classes below a base that are the library's own and can be made."""
+    """Return all concrete classes of the library below a base class."""
     below = base.__subclasses__()
     own = {kind for kind in below if kind.__module__.startswith("stn.") and not inspect.isabstract(kind)}
     return own.union(*map(kinds, below))

@@ -1,4 +1,4 @@
-"""B-splines, displacement fields and flows against scipy's splines and integrators."""
+"""B-splines, displacement fields and flows compared with scipy's splines and integrators."""
 
 import itertools
 
@@ -42,7 +42,7 @@ def test_what_folds_is_counted() -> None:
     mirror = stn.Affine()(torch.tensor([[-0.5, 0, 0, 0, 0.5, 0], [0.5, 0, 0, 0, 0.5, 0]]))
     assert mirror.fold_share((5, 6)).tolist() == [1.0, 0.0]
     field = torch.zeros(1, 4, 8, 2)
-    field[:, :, 4:, 0] = -0.5  # two pixels of eight: the right half is laid over the left
+    field[:, :, 4:, 0] = -0.5  # two pixels of eight: the right half overlaps the left
     share = stn.Displacement.from_field(field).fold_share((4, 80))
     assert abs(float(share) - 0.125) < 0.03  # between two pixels of eight
 
@@ -62,7 +62,7 @@ def test_a_dense_field_is_itself(align_corners: bool) -> None:
 @pytest.mark.parametrize("ours, theirs", [*itertools.product((False, True), repeat=2)])
 @pytest.mark.parametrize("size", ((9, 14), (1, 5), (6, 5, 7)))
 def test_a_coarse_field_at_any_size(size: tuple[int, ...], ours: bool, theirs: bool) -> None:
-    """The quick way over a whole output agrees with the look-up of its points, in both conventions of both."""
+    """Evaluating a whole output at once agrees with evaluating its points, for both corner conventions of both."""
     d = len(size)
     warp = stn.Displacement(d, shape=(3, 4, 2)[:d], align_corners=ours)(0.2 * noise(2, (12, 24)[d - 2] * d))
     image = noise(2, 1, *(8,) * d)
@@ -112,7 +112,7 @@ def test_cpab_is_affine_on_each_simplex_and_continuous(ndim: int) -> None:
     axes = [torch.linspace(-1, 1, n + 1, dtype=torch.float64) for n in family.cells]
     nodes = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
     xy = inside(50, ndim)
-    warp = family((nodes @ linear.T + shift).reshape(1, -1))  # an affine velocity is its own interpolation
+    warp = family((nodes @ linear.T + shift).reshape(1, -1))  # the interpolation of an affine velocity is exact
     torch.testing.assert_close(warp.velocity(xy[None])[0], xy @ linear.T + shift, atol=1e-12, rtol=0)
     rough, step = family(noise(1, family.num_params)), 1e-7
     for direction in torch.eye(ndim, dtype=torch.float64):
@@ -124,7 +124,7 @@ def test_cpab_is_affine_on_each_simplex_and_continuous(ndim: int) -> None:
 
 @pytest.mark.parametrize("ndim", (2, 3))
 def test_an_affine_velocity_flows_to_its_exponential(ndim: int) -> None:
-    """CPAB with a free border, the exponential family, and scipy's matrix exponential are then one."""
+    """CPAB with a free border, the exponential family and scipy's matrix exponential agree in this case."""
     cpab, affine = stn.CPAB(ndim, cells=(1,) * ndim, boundary="free"), stn.ExponentialAffine(ndim)
     rows = 0.15 * noise(ndim, ndim + 1)
     axes = [torch.tensor([-1.0, 1.0], dtype=torch.float64)] * ndim
@@ -139,7 +139,7 @@ def test_an_affine_velocity_flows_to_its_exponential(ndim: int) -> None:
 
 @pytest.mark.parametrize("name", ("velocity", "cpab"))
 def test_flows_do_not_fold(name: str) -> None:
-    """200 draws of 20 % of the image: a standard deviation of 0.2 half widths per node, then 0.4, which is 20 % of 2."""
+    """Draw 200 warps with a standard deviation of 0.2 half widths per node, then of 0.4, which is 20 % of the image."""
     for strength in (0.2, 0.4):
         for seed in range(5):
             family = stn.Velocity() if name == "velocity" else stn.CPAB()

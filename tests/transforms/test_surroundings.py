@@ -1,4 +1,4 @@
-"""Families keep to the device of what they are given, and can be trained through wherever they were made."""
+"""Families keep to the device of their arguments, and can be trained wherever they were made."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -18,14 +18,14 @@ SIZE, OUT = {2: (6, 7), 3: (5, 6, 4)}, {2: (4, 5), 3: (3, 4, 2)}
 
 @pytest.fixture
 def default_meta() -> Iterator[None]:
-    """A tensor there has no numbers: one that gets into the arithmetic is an error."""
+    """Make meta the default device. Its tensors have no values, so using one by mistake raises an error."""
     torch.set_default_device("meta")
     yield
     torch.set_default_device(None)
 
 
 def measures(transform: stn.Family, theta: Tensor, image: Tensor) -> dict[str, Tensor]:
-    """Of all that a warp can do."""
+    """Return all results of a warp."""
     d = transform.ndim
     warp, points = transform(theta), image.new_zeros(3, d) + 0.25
     found = {
@@ -61,7 +61,7 @@ def test_the_default_device_is_for_others(name: str, ndim: int) -> None:
     expected = measures(transform, theta, image)
     with torch.device("meta"):
         same(measures(transform, theta, image), expected)
-        if transform.identity().is_meta:  # a family made here is as good
+        if transform.identity().is_meta:  # a family made here gives the same results
             same(measures(family(name, ndim), theta, image), expected)
 
 
@@ -72,7 +72,7 @@ def test_set_default_device() -> None:
     assert out.device.type == "cpu" and torch.equal(out, image)
     spline = stn.bounded(stn.ThinPlateSpline(), offsets=(-1.0, 1.0))
     assert spline(torch.zeros(2, 32, device="cpu")).sample(image).equal(image)
-    assert stn.ThinPlateSpline(parameters="positions").identity().is_meta  # as of every family, and of torch's modules
+    assert stn.ThinPlateSpline(parameters="positions").identity().is_meta  # as for every family
     pyramid = stn.Pyramid(image)
     assert all(pyramid[level].device.type == "cpu" for level in range(len(pyramid)))
 
@@ -82,7 +82,7 @@ MADE: dict[str, Callable[[], AbstractContextManager[Any]]] = {"inference": torch
 
 @pytest.mark.parametrize("name, ndim", CASES)
 def test_made_and_first_used_in_inference_mode(name: str, ndim: int) -> None:
-    """What a family keeps takes part in training afterwards."""
+    """Cached tensors of a family can take part in training afterwards."""
     image = noise(2, 1, *SIZE[ndim])
     reference = family(name, ndim)
     theta = near_identity(reference, 2, strength=0.05).requires_grad_()
@@ -124,7 +124,7 @@ def test_copies_for_a_device_are_made_outside_of_inference_mode() -> None:
 @pytest.mark.parametrize("dtype", (torch.float64, torch.float16, torch.bfloat16))
 @pytest.mark.parametrize("name", FAMILIES)
 def test_default_dtypes(name: str, dtype: torch.dtype) -> None:
-    """What is given says the precision, whatever torch's default is."""
+    """The arguments determine the precision, whatever torch's default dtype is."""
     reference, image = family(name), noise(2, 1, 6, 7, dtype=torch.float32)
     theta = near_identity(reference, 2, strength=0.05, dtype=torch.float32)
     expected = measures(reference, theta, image)

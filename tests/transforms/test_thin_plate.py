@@ -1,4 +1,4 @@
-"""The thin-plate spline against scipy and scikit-image, and where its system is singular."""
+"""The thin-plate spline compared with scipy and scikit-image, and at singular systems."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_skimage() -> None:
     theirs = ThinPlateSplineTransform.from_estimate(spline.control_points.numpy(), moved.numpy())
     xy = noise(30, 2, seed=1)
     got = spline((moved - spline.control_points).view(1, -1)).points(xy)[0]
-    np.testing.assert_allclose(got.numpy(), theirs(xy.numpy()), atol=1e-6)  # it adds 1e-8 to r^2
+    np.testing.assert_allclose(got.numpy(), theirs(xy.numpy()), atol=1e-6)  # scikit-image adds 1e-8 to r^2
 
 
 def test_control_points_reach_their_offsets_and_in_which_order() -> None:
@@ -42,7 +42,7 @@ def test_control_points_reach_their_offsets_and_in_which_order() -> None:
 
 
 def test_the_derivative_at_a_control_point_is_finite() -> None:
-    """r^2 log r is smooth enough at 0, but autograd's log is not."""
+    """r^2 log r is differentiable at 0, but autograd's log gives NaN there."""
     spline = stn.ThinPlateSpline()
     xy = spline.control_points.clone().requires_grad_()
     spline(0.1 * noise(1, 32)).points(xy).sum().backward()
@@ -107,7 +107,7 @@ def test_nothing_enters_the_state_dict() -> None:
 
 
 def test_positions_say_where_the_control_points_look() -> None:
-    """As ASTER's localizer gives them; the control points themselves are the identity, exactly."""
+    """Positions are given as by ASTER's localizer. The control points themselves give the identity exactly."""
     spline = stn.ThinPlateSpline(control_points=stn.text_edges(20, margin=0.05), parameters="positions")
     positions = spline.control_points + 0.1 * noise(3, 20, 2)
     reached = spline(positions.flatten(1)).points(spline.control_points)
@@ -128,7 +128,7 @@ def test_text_edges() -> None:
 
 @pytest.mark.parametrize("looks", ((), (3,)))
 def test_an_affine_map_of_a_spline_is_a_spline(looks: tuple[int, ...]) -> None:
-    """So the spline's own kernel samples it; what is no affine map of it is followed step by step. `test_laws` has both."""
+    """So the spline's own kernel samples it. Other compositions are evaluated step by step. `test_laws` covers both."""
     bend = stn.ThinPlateSpline()(0.1 * noise(2, *looks, 32))
     move = stn.Affine()(torch.eye(2, 3).flatten() + 0.3 * noise(2, 6))
     bent, image = move @ bend, noise(2, 1, 9, 9)

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: every contender gives our picture, a killed run goes on, the table tells the rows."""
+"""The benchmark: all contenders give the same image, an interrupted run continues, and the table shows the rows."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.helpers import ramp
 
 @pytest.mark.parametrize("rule", ("affine", "projective"))
 def test_contenders_give_the_same_picture(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rival that did less would win too easily."""
+    """A contender that computed less would be faster without reason."""
     monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
     case = Case("opencv", (1, 3, 40, 48), rule=rule)
     calls = contenders.contenders(case)
@@ -29,7 +29,7 @@ def test_contenders_give_the_same_picture(rule: str, monkeypatch: pytest.MonkeyP
         else:
             theirs = torch.stack([torch.as_tensor(plane) for plane in out]) if name == "OpenCV planes" else out[0]
         inner = (theirs - ours)[:, 8:-8, 8:-8]
-        assert inner.square().mean().sqrt() < (0.2 if name.startswith("OpenCV") else 1e-3), name  # it rounds coordinates
+        assert inner.square().mean().sqrt() < (0.2 if name.startswith("OpenCV") else 1e-3), name  # OpenCV rounds coordinates
 
 
 def test_the_thin_plate_rivals_give_the_same_picture() -> None:
@@ -47,7 +47,7 @@ def test_the_thin_plate_rivals_give_the_same_picture() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two small cases, without torch.compile, which takes its time."""
+    """Return two small cases, without torch.compile, which takes long to compile."""
     cases = tuple(Case("affine", (2, 1, 8, 8), task) for task in ("forward", "both"))
     monkeypatch.setattr(run, "SUITES", {"affine": cases})
     monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
@@ -93,7 +93,7 @@ def test_what_quality_costs(tmp_path: Path) -> None:
     assert {row["case"] for row in rows} == {"2x3x64x64 to 16x16 affine"}
     assert "| plain bilinear |" in (tmp_path / "cpu.md").read_text()
     other = {"suite": "affine", "case": "a", "task": "forward", "threads": 2, "spread_ms": 0.0, "contender": "stn"}
-    text = markdown({"date": "today"}, [other | {"median_ms": 2.0}, *rows])  # no suite has rows with every number of threads
+    text = markdown({"date": "today"}, [other | {"median_ms": 2.0}, *rows])  # no suite has rows for every number of threads
     assert "## affine, 2 threads" in text and "## quality, 1 thread" in text and "## quality, 2" not in text
 
 
@@ -103,7 +103,7 @@ def test_unknown_suites_are_refused(tmp_path: Path) -> None:
 
 
 class Clock:
-    """In the place of torch.cuda.Event where there is no device: a second passes with each call, and is counted in ms."""
+    """Stand-in for torch.cuda.Event on machines without a GPU: each call adds one second, reported in ms."""
 
     now = 0.0
 
@@ -133,7 +133,7 @@ def test_time_on_a_device_is_between_events_and_in_turns(monkeypatch: pytest.Mon
     calls = {"slow": lambda: call("slow", 0.5), "quick": lambda: call("quick", 1 / 128)}
     times = device.times_on_device(calls, 2)
     assert times["slow"] == [0.5, 0.5] and times["quick"] == [1 / 128, 1 / 128]
-    assert order == ["slow"] * 4 + ["quick"] * 4 + (["slow"] + ["quick"] * 3) * 2  # warm, tried once; blocks of 20 ms
+    assert order == ["slow"] * 4 + ["quick"] * 4 + (["slow"] + ["quick"] * 3) * 2  # warm-up, a trial each, blocks of 20 ms
 
 
 def test_rows_of_a_device_say_how_many_bytes_it_moved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Crops of photographs are parts of them, pixel for pixel."""
+"""Crops of photographs equal the corresponding pixels of the photographs."""
 
 import torch
 
@@ -9,7 +9,7 @@ HEIGHT, WIDTH = CROP + 9, CROP + 5
 
 
 def numbered(count: int) -> torch.Tensor:
-    """Images whose pixels tell where they are: the channels hold row and column."""
+    """Return images whose pixels encode their own position: the channels hold row and column."""
     rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     return torch.stack([rows, columns]).float().expand(count, 2, HEIGHT, WIDTH)
 

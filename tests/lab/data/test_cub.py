@@ -1,4 +1,4 @@
-"""The reader of birds, on small folders that the tests write in the original layout."""
+"""The reader of CUB-200-2011, on small folders that the tests write in the original layout."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +16,12 @@ from stn.lab.data.files import describe
 from tests.helpers import seeded
 
 CLASSES = {3: "003.Sooty_Albatross", 17: "017.Cardinal", 200: "200.Common_Yellowthroat"}
-PER_CLASS = 24  # images, every other of them for training
+PER_CLASS = 24  # images; every second one is for training
 Tables = dict[str, list[str]]
 
 
 def tables() -> Tables:
-    """Ids are not contiguous, and classes take turns in the list of images."""
+    """Return tables in which ids are not contiguous and the classes alternate in the list of images."""
     images = [(5 + 7 * i, list(CLASSES)[i % 3]) for i in range(3 * PER_CLASS)]
     return {
         "classes.txt": [f"{number} {name}" for number, name in reversed(CLASSES.items())],
@@ -33,7 +33,7 @@ def tables() -> Tables:
 
 
 def make(root: Path, rows: Tables | None = None) -> Path:
-    """Pictures of 48x40 pixels, each of a grey of its own."""
+    """Write images of 48x40 pixels, each with its own color."""
     rows = rows or tables()
     for k, row in enumerate(rows["images.txt"]):
         path = root / "images" / row.split()[1]
@@ -50,12 +50,12 @@ def write(root: Path, rows: Tables) -> Path:
 
 
 def picture(root: Path, k: int) -> Path:
-    """File of the k-th image listed."""
+    """Return the file of the k-th image in the list."""
     return root / "images" / tables()["images.txt"][k].split()[1]
 
 
 def of(birds: Birds) -> list[int]:
-    """Which images these are, by their grey."""
+    """Return the indices of these images, read from their color."""
     return [int(birds[i][0][0, 0, 0]) for i in range(len(birds))]
 
 
@@ -65,7 +65,7 @@ def test_tables_are_joined_by_id(tmp_path: Path, below: str) -> None:
     splits, repairs = load_cub(tmp_path, short_side=32, size=28)
     assert describe(repairs) == "" and splits.train.classes == tuple(CLASSES.values())
     training = [k for k in range(72) if k % 6 < 3]
-    held_out = [66, 67, 68]  # one of 12 of each class, the last
+    held_out = [66, 67, 68]  # the last of every 12 training images of a class
     assert of(splits.valid) == held_out
     assert of(splits.train) == [k for k in training if k not in held_out]
     assert of(splits.test) == [k for k in range(72) if k % 6 >= 3]
@@ -129,7 +129,7 @@ def test_random_views_are_all_parts_and_their_mirror_images_alike() -> None:
         expected = IMAGE[:, corner // 10 : corner // 10 + 5, corner % 10 : corner % 10 + 5]
         assert torch.equal(view.flip(-1) if flipped else view, expected)
         seen[corner, flipped] = seen.get((corner, flipped), 0) + 1
-    assert len(seen) == 3 * 6 * 2 and min(seen.values()) > 40  # 80 are expected, with a standard deviation of 9
+    assert len(seen) == 3 * 6 * 2 and min(seen.values()) > 40  # the expected count is 80, with a standard deviation of 9
 
 
 def test_views_larger_than_the_image() -> None:
@@ -140,7 +140,7 @@ def test_views_larger_than_the_image() -> None:
 
 @pytest.fixture
 def noisy(tmp_path: Path) -> Path:
-    """With pictures in which each view differs."""
+    """Write images of noise, so that every view is different."""
     make(tmp_path)
     for k in range(72):
         pixels = np.random.default_rng(k).integers(0, 256, (40, 48, 3)).astype(np.uint8)
@@ -168,13 +168,13 @@ def test_workers_draw_the_same_views(noisy: Path) -> None:
 
 def test_points_are_where_the_view_shows_them(tmp_path: Path) -> None:
     make(tmp_path)
-    for k, size in ((3, (64, 40)), (4, (40, 90))):  # the first two of the test set
+    for k, size in ((3, (64, 40)), (4, (40, 90))):  # the first two images of the test set
         canvas = Image.new("RGB", size)
         canvas.paste((255, 255, 255), (12, 18, 20, 30))
         canvas.save(picture(tmp_path, k))
     birds = load_cub(tmp_path, short_side=80, size=70)[0].test.take([0, 1])
     x = torch.tensor([[[12.0, 18], [20, 30]]]).expand(2, -1, -1)
-    edges = (birds.in_view(x) + 1) * 35  # pixels of the view
+    edges = (birds.in_view(x) + 1) * 35  # in pixels of the view
     for i, (low, high) in enumerate(edges):
         bright = (birds[i][0][0] > 127).nonzero().flip(-1)  # x, y
         torch.testing.assert_close(bright.amin(0).float(), low.clamp(min=0), atol=0.6, rtol=0)

@@ -1,4 +1,4 @@
-"""The embedded digits, and how data sets are divided."""
+"""The embedded digits, and the division of data sets into training, validation and test sets."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def test_the_embedded_digits() -> None:
         assert split.images.dtype == torch.uint8 and split.images.shape[1:] == (1, 28, 28)
         assert set(split.labels.tolist()) == set(range(10))
         margin = split.images.clone()
-        margin[:, :, 3:25, 3:25] = 0  # the box of 20x20; cubic interpolation spills a little
+        margin[:, :, 3:25, 3:25] = 0  # the box of 20x20 pixels; cubic interpolation reaches slightly beyond it
         assert margin.max() <= 4 and split.images.max() == 255
 
 
@@ -24,7 +24,7 @@ def test_no_image_is_in_two_splits() -> None:
 
 
 def test_the_labels_belong_to_the_images() -> None:
-    """The nearest training image has the same label for almost every test digit."""
+    """For almost every test digit, the nearest training image has the same label."""
     splits = load("digits")
     train, test = (as_float(split.images).flatten(1) for split in (splits.train, splits.test))
     nearest = splits.train.labels[torch.cdist(test, train).argmin(dim=1)]

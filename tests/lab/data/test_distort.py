@@ -1,4 +1,4 @@
-"""The paper's distortions: pure, reproducible, and within their ranges."""
+"""The paper's distortions are pure and reproducible, and stay within their ranges."""
 
 import math
 
@@ -11,12 +11,12 @@ from stn.lab.data.distort import elastic, moved, projected, rotated, rotated_sca
 from tests.helpers import seeded
 
 Y, X = torch.meshgrid(torch.arange(28) - 13.5, torch.arange(28) - 13.5, indexing="ij")
-BLOB = torch.exp(-(X**2 + Y**2) / 18).expand(400, 1, 28, 28)  # in the middle, the same for all
-BAR = torch.exp(-(Y**2) / 4 - (X - 4) ** 2 / 24).expand(400, 1, 28, 28)  # from the middle to the right
+BLOB = torch.exp(-(X**2 + Y**2) / 18).expand(400, 1, 28, 28)  # centered, the same for all images
+BAR = torch.exp(-(Y**2) / 4 - (X - 4) ** 2 / 24).expand(400, 1, 28, 28)  # from the center to the right
 
 
 def centroid(images: Tensor) -> Tensor:
-    """(N, 2): in pixels from the middle of the canvas."""
+    """Return the centroid (N, 2) in pixels from the center of the canvas."""
     n = images.shape[-1]
     at = torch.arange(n) - (n - 1) / 2
     mass = images[:, 0] / images[:, 0].sum(dim=(1, 2), keepdim=True)
@@ -54,7 +54,7 @@ def test_rts_places_the_whole_digit_in_the_canvas() -> None:
     xy = centroid(out)
     reach = 21 - area.sqrt() * 14
     assert (xy.abs() <= reach[:, None] + 0.1).all()
-    assert xy.abs().max() > 9  # small digits do reach the edges
+    assert xy.abs().max() > 9  # small digits reach the edges of the canvas
     turned = centroid(rotated_scaled_translated(BAR, seeded())) - xy
     angle = torch.atan2(turned[:, 1], turned[:, 0])
     assert angle.abs().max() < math.radians(46) and angle.abs().max() > math.radians(43)
@@ -71,7 +71,7 @@ def test_p_scales_and_tilts() -> None:
         if (rows.sum(dim=1) > 1).all():
             at = (rows * torch.arange(28.0)).sum(dim=1) / rows.sum(dim=1)
             straight.append(at.diff(n=2).abs().max())
-    assert len(straight) > 200 and torch.stack(straight).median() < 0.25  # lines stay lines
+    assert len(straight) > 200 and torch.stack(straight).median() < 0.25  # straight lines stay straight
 
 
 def test_e_bends_and_shrinks() -> None:
@@ -81,20 +81,20 @@ def test_e_bends_and_shrinks() -> None:
     line = (X.abs() < 1.5).float().expand(400, 1, 28, 28)
     rows = elastic(line, seeded())[:, 0, 8:20]
     at = (rows * torch.arange(28.0)).sum(dim=2) / rows.sum(dim=2).clamp_min(1)
-    assert at.diff(n=2, dim=1).abs().amax(dim=1).median() > 0.1  # lines do not
+    assert at.diff(n=2, dim=1).abs().amax(dim=1).median() > 0.1  # straight lines become curved
 
 
 def test_tc_adds_six_patches_of_other_digits() -> None:
     images = torch.zeros(50, 1, 28, 28)
     alone = images.clone()
-    alone[0] = 1.0  # one white digit: the patches of all others are cut from it or from black ones
+    alone[0] = 1.0  # one white digit: other images get patches of this digit or of black ones
     out = translated_cluttered(alone, seeded())
     clutter = out[1:].sum(dim=(1, 2, 3))
     assert (clutter <= 6 * 36).all() and clutter.max() > 0
-    assert (out[0].sum() - 28 * 28).abs() < 1  # no patch of its own
+    assert (out[0].sum() - 28 * 28).abs() < 1  # it gets no patch of its own
     white = translated_cluttered(torch.ones(50, 1, 28, 28), seeded())
     assert (white.sum(dim=(1, 2, 3)) <= 28 * 28 + 6 * 36 + 1).all()
-    digit = translated_cluttered(BLOB[:1], seeded())  # a batch of one takes its patches from itself
+    digit = translated_cluttered(BLOB[:1], seeded())  # in a batch of one, the patches come from the image itself
     assert digit.shape == (1, 1, 60, 60) and digit.max() > 0.9
 
 

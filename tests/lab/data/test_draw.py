@@ -1,4 +1,4 @@
-"""What made-up images are drawn with: placing, clutter, partners."""
+"""The drawing functions for synthetic images: placement, clutter, partners."""
 
 import math
 
@@ -13,7 +13,7 @@ EMPTY = torch.zeros(500, 1, 28, 28)
 
 
 def test_a_placed_point_lies_where_it_was_sent() -> None:
-    """A dot 8 pixels right of the middle, turned clockwise by 90 degrees and enlarged twice: 16 below the offset."""
+    """A dot is 8 pixels right of the center. Rotated clockwise by 90 degrees and enlarged by 2, it is 16 below."""
     image = torch.zeros(1, 1, 21, 41)
     image[0, 0, 10, 28] = 1
     angle, scale, offset = torch.tensor([math.pi / 2]), torch.tensor([2.0]), torch.tensor([[5.0, -3.0]])
@@ -21,7 +21,7 @@ def test_a_placed_point_lies_where_it_was_sent() -> None:
     assert placed.shape == (1, 1, 61, 71)
     y, x = divmod(int(placed.argmax()), 71)
     assert (x - 35, y - 30) == (5, -3 + 16)
-    assert placed.sum().item() == pytest.approx(4, abs=1e-4)  # the dot's area
+    assert placed.sum().item() == pytest.approx(4, abs=1e-4)  # the area of the dot
 
 
 def test_digits_are_placed_as_the_papers_are() -> None:
@@ -56,7 +56,7 @@ def test_every_image_stands_once_in_every_place() -> None:
     groups = partners(EMPTY, 4, seeded())
     assert groups.shape == (500, 4) and torch.equal(groups[:, 0], torch.arange(500))
     assert torch.equal(groups.sort(dim=0).values, torch.arange(500)[:, None].expand(-1, 4))
-    assert (groups[:, 1:] == groups[:, :1]).float().mean() < 0.02  # hardly ever with itself
+    assert (groups[:, 1:] == groups[:, :1]).float().mean() < 0.02  # a digit is almost never its own partner
     assert not torch.equal(groups[:, 1], groups[:, 2])
     assert partners(EMPTY[:1], 3, seeded()).tolist() == [[0, 0, 0]] and partners(EMPTY[:0], 3, seeded()).shape == (0, 3)
 

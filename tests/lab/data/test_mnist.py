@@ -1,4 +1,4 @@
-"""The IDX reader and the download, on files that the tests make and a server on this machine."""
+"""The IDX reader and the download, on files that the tests write and a local server."""
 
 import errno
 import gzip
@@ -26,7 +26,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def make(root: Path, *, packed: bool = True) -> dict[str, np.ndarray]:
-    """A small MNIST of noise, 40 training and 12 test images."""
+    """Write a small MNIST of noise: 40 training images and 12 test images."""
     random, arrays = np.random.default_rng(0), {}
     root.mkdir(parents=True, exist_ok=True)
     for prefix, count in (("train", 40), ("t10k", 12)):
@@ -117,7 +117,7 @@ def test_a_request_that_makes_no_sense(tmp_path: Path) -> None:
 
 
 class Mirror(http.server.ThreadingHTTPServer):
-    """Serves a folder, resuming on request. `breaks` connections are cut half way, `asked` holds the Range headers."""
+    """A server of a folder that can resume. It cuts `breaks` connections half way; `asked` lists the Range headers."""
 
     def __init__(self, folder: Path, *, resumes: bool = True) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -194,7 +194,7 @@ def test_a_partial_file_is_never_trusted(mirror: Mirror, served: str, tmp_path: 
     (tmp_path / "file.part").write_bytes(left)
     assert fetch(tmp_path / "file", [served], CHECKSUM).read_bytes() == BODY
     assert not (tmp_path / "file.part").exists()
-    assert resumes or len(mirror.asked) == 1  # a server that sends the whole file is not asked twice
+    assert resumes or len(mirror.asked) == 1  # no second request if the server always sends the whole file
 
 
 def test_a_whole_file_is_not_trusted_either(served: str, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_mnist_downloads_what_is_missing_or_damaged(mirror: Mirror, tmp_path: Pa
 
 
 def rude(answer: bytes) -> type[http.server.BaseHTTPRequestHandler]:
-    """A handler that always sends these bytes, none of which are HTTP as it should be."""
+    """Return a handler that always sends these bytes, none of which are valid HTTP."""
 
     class Rude(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

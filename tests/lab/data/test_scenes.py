@@ -1,4 +1,4 @@
-"""Made-up tasks: pure, in their ranges, and what y and the boxes say is what the pixels show."""
+"""The synthetic tasks are pure and stay in their ranges; labels and boxes agree with the pixels."""
 
 import pytest
 import torch
@@ -10,13 +10,13 @@ from stn.lab.data.scenes import SCENES, addition
 from stn.ops import affine_sample
 from tests.helpers import seeded
 
-# Ten classes that pixels tell apart: class k is a bar of 2 k + 4 rows and 8 columns.
+# Ten classes that differ in their pixels: class k is a bar of 2 k + 4 rows and 8 columns.
 AT = torch.arange(28)
 LABELS = torch.arange(200) % 10
 ROWS = ((AT[:, None] - 13.5).abs() <= LABELS[:, None, None] + 2).float()  # (200, 28, 1)
 BARS = (ROWS * ((AT - 13.5).abs() <= 4)).unsqueeze(1)  # (200, 1, 28, 28)
 SOLID = torch.zeros(200, 1, 28, 28)
-SOLID[..., 4:24, 4:24] = 1  # as far as the strokes of MNIST's digits reach
+SOLID[..., 4:24, 4:24] = 1  # the extent of the strokes of MNIST's digits
 
 
 def drawn(name: str, images: Tensor, labels: Tensor = LABELS, seed: int = 0) -> Example:
@@ -45,13 +45,13 @@ def test_pure_and_as_the_table_says(name: str) -> None:
 def test_addition_adds_what_its_channels_show() -> None:
     x, y, _ = drawn("addition", BARS)
     first = rotated_scaled_translated(BARS, after_partners())
-    torch.testing.assert_close(x[:, :1], first)  # the image itself, distorted as the paper's
+    torch.testing.assert_close(x[:, :1], first)  # the image itself with the paper's distortion
     ones = torch.ones(200, dtype=torch.int64)
     assert torch.equal(addition(BARS, ones, seeded()).y, 2 * ones)
     assert not torch.equal(y, 2 * LABELS) and y.min() == 0 and y.max() == 18
     white = torch.cat([torch.ones(1, 1, 28, 28), torch.zeros(199, 1, 28, 28)])
     alone = addition(white, (torch.arange(200) == 0).long(), seeded())
-    shown = (alone.x.flatten(2).amax(dim=2) > 0.5).long()  # which channel holds the one white digit
+    shown = (alone.x.flatten(2).amax(dim=2) > 0.5).long()  # the channel that holds the one white digit
     assert torch.equal(shown.sum(dim=1), alone.y) and shown.sum(dim=0).tolist() == [1, 1]
 
 
@@ -62,7 +62,7 @@ def after_partners() -> torch.Generator:
 
 
 def cut(x: Tensor, boxes: Tensor) -> Tensor:
-    """What a look at each box sees, 28x28: (N, K, 1, 28, 28)."""
+    """Return the crop of each box at 28x28 pixels: (N, K, 1, 28, 28)."""
     low, high = boxes.unflatten(-1, (2, 2)).unbind(dim=-2)  # (N, K, 2)
     theta = torch.cat([torch.diag_embed((high - low) / 2), ((high + low) / 2).unsqueeze(-1)], dim=-1)
     seen: Tensor = affine_sample(x, theta, (28, 28))
@@ -77,9 +77,9 @@ def test_boxes_hold_the_digits_that_y_names(name: str, read: float) -> None:
     digits = torch.stack([y // 10, y % 10], dim=1) if name == "pairs" else y[:, None]
     wanted = BARS[digits.flatten()].view_as(seen)
     covered = (seen * wanted).sum(dim=(2, 3)) / wanted.sum(dim=(2, 3))
-    assert covered.min() > 0.7  # half a pixel off, the smallest has 3 of 4 rows
+    assert covered.min() > 0.7  # with an error of half a pixel, 3 of the 4 rows of the smallest bar match
     nearest = (seen.unsqueeze(2) - BARS[:10, 0]).square().sum(dim=(3, 4)).argmin(dim=2)
-    assert (nearest == digits).float().mean() >= read  # clutter hides some
+    assert (nearest == digits).float().mean() >= read  # clutter hides some digits
 
 
 def test_clutter_is_sixteen_patches() -> None:
@@ -96,7 +96,7 @@ def test_a_pair_lies_left_and_right_and_far_apart() -> None:
     middle = 42 * (boxes[..., :2] + boxes[..., 2:]) / 2  # pixels
     left, right = middle.unbind(dim=1)
     assert ((right - left)[:, 0] >= 32).all() and (left[:, 0] <= -16).all() and (right[:, 0] >= 16).all()
-    assert (boxes[:, 0, 2] < boxes[:, 1, 0]).all()  # even the frames do not touch
+    assert (boxes[:, 0, 2] < boxes[:, 1, 0]).all()  # the two frames do not touch
     assert middle[..., 1].min() < -26 and middle[..., 1].max() > 26
     assert len(y.unique()) > 50
     size = 21 * (boxes[..., 2:] - boxes[..., :2]) * 2
@@ -104,7 +104,7 @@ def test_a_pair_lies_left_and_right_and_far_apart() -> None:
 
 
 def test_perturbed_is_the_middle_of_its_surroundings() -> None:
-    """And the surroundings hold what the frame has lost."""
+    """The surroundings contain the pixels that the frame cuts off."""
     digits = torch.rand(500, 1, 28, 28, generator=seeded())
     labels = torch.zeros(500, dtype=torch.int64)
     frame, wide = (drawn(name, digits, labels).x for name in ("perturbed", "perturbed_56"))
@@ -120,6 +120,7 @@ def test_perturbed_moves_by_an_eighth_of_the_frame() -> None:
     mass = x.sum(dim=(1, 2))
     kept = mass > 0.5 * mass.median()
     middle = torch.stack([(x.sum(dim=1) * at).sum(dim=1), (x.sum(dim=2) * at).sum(dim=1)], dim=1)[kept] / mass[kept, None]
-    # The diagonals of four corners moved by s, and all by s: their crossing moves by s sqrt(1 + 1/4), s = 3.5 pixels.
+    # Each of four corners moves by s, and all corners together by s. So the crossing of the diagonals moves by s sqrt(1 +
+    # 1/4), with s = 3.5 pixels.
     assert kept.float().mean() > 0.9 and middle.mean(dim=0).abs().max() < 0.3
     assert 3.5 < middle.std(dim=0).min() and middle.std(dim=0).max() < 4.5

@@ -1,4 +1,4 @@
-"""Strings of digits: what y says stands there, from left to right, whole."""
+"""Strings of digits: the label lists the digits from left to right, and every digit is complete."""
 
 import pytest
 import torch
@@ -12,10 +12,10 @@ from tests.helpers import seeded
 N = 200
 LABELS = torch.arange(N) % 10
 SOLID = torch.zeros(N, 1, 28, 28)
-SOLID[..., 4:24, 4:24] = 1  # as far as the strokes of MNIST's digits reach
+SOLID[..., 4:24, 4:24] = 1  # the extent of the strokes of MNIST's digits
 
 
-def drawn(name: str, lit: Tensor) -> Example:  # lit: (N,), which of the images are white
+def drawn(name: str, lit: Tensor) -> Example:  # lit: (N,), 1 for the images that are white
     return SCENES[name].draw(SOLID * lit.view(-1, 1, 1, 1), LABELS, seeded())
 
 
@@ -44,7 +44,7 @@ def test_a_straight_string_is_its_digits_side_by_side() -> None:
 
 @pytest.mark.parametrize("name", ("strings", "curved"))
 def test_digits_stand_as_y_says(name: str) -> None:
-    """Each digit in turn is lit alone: from left to right they stand in the order of y."""
+    """Draw each digit alone in white: from left to right, the digits are in the order of y."""
     whole = drawn(name, torch.ones(N))
     places = []
     for digit in range(10):
@@ -68,9 +68,9 @@ def test_house_numbers_have_the_pitch_of_their_digits() -> None:
     once = (whole.y == 0).sum(dim=1) == 1
     length = (whole.y[once] != NONE).sum(dim=1)
     place = (whole.y[once] == 0).int().argmax(dim=1) - (length - 1) / 2
-    side = (whole.x[once].sum(dim=(1, 2, 3)) / length).sqrt()  # pixels a digit
+    side = (whole.x[once].sum(dim=(1, 2, 3)) / length).sqrt()  # pixels per digit
     moved = middle(first.x[once]) - middle(whole.x[once])
-    assert (moved / side - place).abs().max() < 0.15  # turned by 15 degrees, 2 digits are 1.93
+    assert (moved / side - place).abs().max() < 0.15  # rotated by 15 degrees, a distance of 2 digits becomes 1.93
 
 
 def test_house_numbers_lie_inside_and_anywhere() -> None:
@@ -79,7 +79,7 @@ def test_house_numbers_lie_inside_and_anywhere() -> None:
     assert not lit[:, 0].any() and not lit[:, -1].any() and not lit[..., 0].any() and not lit[..., -1].any()
     length = (y != NONE).sum(dim=1)
     assert length.unique().tolist() == [1, 2, 3, 4, 5]
-    digit = (x.sum(dim=(1, 2, 3)) / length).sqrt()  # pixels a digit's side
+    digit = (x.sum(dim=(1, 2, 3)) / length).sqrt()  # side of a digit in pixels
     assert 29 < digit.max() < 30.5 and 6.5 < digit.min() < 8
     rows, columns = lit.any(dim=2).float().argmax(dim=1), lit.any(dim=1).float().argmax(dim=1)
     assert rows.min() <= 4 and rows.max() >= 45 and columns.min() <= 4 and columns.max() >= 32
@@ -93,10 +93,10 @@ def test_a_word_image_is_cut_around_its_string() -> None:
     assert ((y != NONE).sum(dim=1)).unique().tolist() == [3, 4, 5, 6]
     rows = torch.arange(64.0)[:, None]
     heights = ((x[:, 0] * rows).sum(dim=1) / x[:, 0].sum(dim=1).clamp_min(1e-3)).unflatten(1, (5, 40)).mean(dim=2)  # (N, 5)
-    sag = heights[:, 2] - heights[:, [0, 4]].mean(dim=1)  # the middle below the ends, in pixels
+    sag = heights[:, 2] - heights[:, [0, 4]].mean(dim=1)  # the center below the ends, in pixels
     assert sag.max() > 8 and sag.min() < -8 and (sag.abs() > 3).float().mean() > 0.5
     strokes = x[:, 0].sum(dim=1)
-    ratio = strokes[:, 20:60].sum(dim=1) / strokes[:, 140:180].sum(dim=1)  # of the ends
+    ratio = strokes[:, 20:60].sum(dim=1) / strokes[:, 140:180].sum(dim=1)  # ratio of the strokes' thickness at the ends
     assert ratio.max() > 1.8 and ratio.min() < 1 / 1.8
 
 
@@ -104,7 +104,7 @@ def bends(n: int) -> Bend:
     generator = seeded()
     curvature, angle = (torch.rand(n, 1, 1, generator=generator, dtype=torch.float64) - 0.5 for _ in range(2))
     slant = torch.rand(n, 2, 1, 1, generator=generator, dtype=torch.float64) - 0.5
-    curvature[0] = 0  # a line
+    curvature[0] = 0  # a straight line
     return Bend(curvature / 15, angle, slant / 80)
 
 
@@ -128,7 +128,7 @@ def test_an_arc_keeps_lengths_along_its_middle() -> None:
     x, y = arc.forward(torch.linspace(-30, 30, 301), torch.zeros(1, 1))
     steps = torch.hypot(x.diff(dim=-1), y.diff(dim=-1))
     torch.testing.assert_close(steps, torch.full_like(steps, 0.2), atol=1e-3, rtol=0)
-    assert y[0, 0, 0] > 10 and y[1, 0, 0] < -10  # positive: the ends hang down
+    assert y[0, 0, 0] > 10 and y[1, 0, 0] < -10  # positive: the ends are lower than the center
     angle = Bend(flat, torch.full((2, 1, 1), 0.3), torch.zeros(2, 2, 1, 1)).forward(
         torch.tensor([[10.0]]), torch.zeros(1, 1)
     )

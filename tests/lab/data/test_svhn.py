@@ -1,4 +1,4 @@
-"""The readers of house numbers, on small folders that the tests write in MATLAB's true format."""
+"""The readers of SVHN, on small folders that the tests write in the original MATLAB format."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ FIELDS = ("label", "left", "top", "width", "height")
 
 
 class MatFile:
-    """Writes digitStruct.mat as MATLAB does: a 512-byte preamble, then HDF5 whose cells are references into #refs#."""
+    """Write digitStruct.mat as MATLAB does: a 512-byte preamble, then HDF5 with cells that are references into #refs#."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +43,7 @@ class MatFile:
         group = self.cells.create_group(f"c{len(self.cells)}")
         group.attrs["MATLAB_class"] = np.bytes_("struct")
         for field, values in zip(FIELDS, zip(*digits, strict=True), strict=True):
-            if len(values) == 1:  # MATLAB keeps the fields of a single struct in place
+            if len(values) == 1:  # MATLAB stores the fields of a single struct in place
                 group.create_dataset(field, data=np.array([values], dtype=np.float64))
             else:
                 self.references(group, field, [self.cell(np.array([[v]], np.float64), "double") for v in values])
@@ -72,7 +72,7 @@ NUMBERS: dict[str, Sequence[Digit]] = {
 
 
 def ramp(width: int = 64, height: int = 40) -> Image.Image:
-    """Red counts pixels to the right, green down."""
+    """Return an image whose red is the column and whose green is the row."""
     y, x = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([x, y, 0 * x + 7], axis=-1).astype(np.uint8))
 
@@ -107,11 +107,11 @@ def test_labels_say_where_a_number_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size, margin", ((8, 0.3), (32, 0.3), (64, 0.0), (16, 0.5)))
 def test_the_crop_is_the_box_around_all_digits_enlarged(tmp_path: Path, size: int, margin: float) -> None:
-    """A ramp stays one: where it was cut out can be read from it."""
+    """A resized crop of a ramp is a ramp, so its values show the position of the crop."""
     image = read(make(tmp_path), size, margin)[0][0].double()
     left, top, right, bottom = 20.0, 10.0, 39.0, 31.0
     width, height = (1 + margin) * (right - left), (1 + margin) * (bottom - top)
-    at = (torch.arange(size) + 0.5) / size - 0.5  # from the middle
+    at = (torch.arange(size) + 0.5) / size - 0.5  # from the center
     x, y = (left + right - 1) / 2 + at * width, (top + bottom - 1) / 2 + at * height
     assert (image[0] - x).abs().max() <= 0.75 and (image[1] - y[:, None]).abs().max() <= 0.75  # rounded twice
     assert (image[2] == 7).all()
@@ -139,12 +139,12 @@ def test_shrinking_averages(tmp_path: Path) -> None:
 
 def test_what_can_be_repaired_is_counted(tmp_path: Path) -> None:
     numbers: dict[str, Sequence[Digit]] = {
-        "1.png": [(1, -3, 5, 10, 20), (2, 8, 5, 10, 20), (3, 60, 30, 10, 20)],  # two stick out
-        "2.png": [(4, 10, 5, 10, 20)],  # grey
-        "3.png": [(5, 10, 5, 10, 20), (6, 64, 5, 10, 20)],  # the second lies beyond the edge
-        "4.png": [(1, 3 * i, 5, 3, 20) for i in range(6)],  # too long
+        "1.png": [(1, -3, 5, 10, 20), (2, 8, 5, 10, 20), (3, 60, 30, 10, 20)],  # two boxes reach outside the image
+        "2.png": [(4, 10, 5, 10, 20)],  # gray
+        "3.png": [(5, 10, 5, 10, 20), (6, 64, 5, 10, 20)],  # the second box lies outside the image
+        "4.png": [(1, 3 * i, 5, 3, 20) for i in range(6)],  # too many digits
         "5.png": [(7, 10, 5, 10, 20)],  # with transparency
-        "6.png": [(8, 10, 5, 0, 20)],  # a box of no width
+        "6.png": [(8, 10, 5, 0, 20)],  # a box of width 0
         "7.png": [(9, 10, 5, float("nan"), 20)],
     }
     folder = make(tmp_path, numbers)
@@ -162,7 +162,7 @@ def test_what_can_be_repaired_is_counted(tmp_path: Path) -> None:
     assert images[0, 0].min() == 0 and images[0, 0].max() == 63  # from edge to edge
     grey = torch.from_numpy(np.array(ramp().convert("L")))
     assert (images[1, 0] == images[1, 1]).all() and images[1].max() <= grey.max()
-    assert len(set(images[2, 0].flatten().tolist())) > 5  # colored as before
+    assert len(set(images[2, 0].flatten().tolist())) > 5  # the colors are kept
 
 
 def half(path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_bad_folder_is_told(tmp_path: Path, what: str) -> None:
     spoil(folder)
     with pytest.raises(InputError, match=sentence):
         load_svhn(tmp_path, 16)
-    assert not list(tmp_path.glob("*.pt*"))  # what is wrong is not kept
+    assert not list(tmp_path.glob("*.pt*"))  # a wrong download is deleted
 
 
 def many(count: int, first: int = 1) -> dict[str, Sequence[Digit]]:
@@ -282,13 +282,13 @@ def test_a_tenth_is_held_out_of_train_alone(root: Path, capsys: pytest.CaptureFi
     assert torch.equal(more.valid.images, splits.valid.images) and torch.equal(more.train.images[:18], splits.train.images)
     assert more.train.labels[:, 0].tolist() == [(1 + i % 10) % 10 for i in (*range(18), *range(9))]
     assert describe(repairs) == "numbers of more than 5 digits left out: 1"
-    assert capsys.readouterr().out == ""  # the bar is for terminals
+    assert capsys.readouterr().out == ""  # the progress bar appears only on terminals
 
 
 def test_crops_are_kept_until_settings_or_annotation_change(root: Path) -> None:
     first, _ = load_svhn(root, 16, extra=True)
     kept = {f"{name}-16px-margin0.3.pt" for name in ("train", "test", "extra")}
-    assert {path.name for path in root.iterdir() if path.is_file()} == kept  # and no part of one
+    assert {path.name for path in root.iterdir() if path.is_file()} == kept  # and no partial file
     for folder in ("train", "test", "extra"):
         for path in (root / folder).glob("*.png"):
             path.unlink()
@@ -305,7 +305,7 @@ def test_crops_are_kept_until_settings_or_annotation_change(root: Path) -> None:
 
 
 def flipped(path: Path) -> None:
-    """One bit of a pixel: torch itself reads that without a word."""
+    """Flip one bit of a pixel; torch reads such a file without an error."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))

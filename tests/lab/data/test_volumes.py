@@ -1,4 +1,4 @@
-"""Extruded digits: whole bodies, turned but never seen from behind, anywhere in the volume."""
+"""Extruded digits: complete bodies, rotated but never seen from behind, at any position in the volume."""
 
 import math
 
@@ -12,7 +12,7 @@ from tests.helpers import seeded
 
 N = 60
 SOLID = torch.zeros(N, 1, 28, 28)
-SOLID[..., 4:24, 4:24] = 1  # as far as the strokes of MNIST's digits reach
+SOLID[..., 4:24, 4:24] = 1  # the extent of the strokes of MNIST's digits
 
 
 def body(name: str, images: Tensor) -> Tensor:  # (N, D, H, W)
@@ -20,7 +20,7 @@ def body(name: str, images: Tensor) -> Tensor:  # (N, D, H, W)
 
 
 def moments(volume: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mass (N,), middle (N, 3) in (x, y, z) and covariance (N, 3, 3), in voxels."""
+    """Return mass (N,), center of mass (N, 3) in (x, y, z) and covariance (N, 3, 3), in voxels."""
     at = torch.arange(volume.shape[-1]) - (volume.shape[-1] - 1) / 2
     points = torch.stack(torch.meshgrid(at, at, at, indexing="ij")[::-1], dim=-1).flatten(0, 2)
     mass = volume.flatten(1)
@@ -36,12 +36,12 @@ def test_whole_bodies_of_every_size_and_place(name: str, low: float, high: float
     side = volume.shape[-1]
     assert volume.max() > 0.95
     for axis in (1, 2, 3):
-        assert volume.select(axis, 0).max() < 0.3 and volume.select(axis, side - 1).max() < 0.3  # nothing is cut off
+        assert volume.select(axis, 0).max() < 0.3 and volume.select(axis, side - 1).max() < 0.3  # no body is cut off
     mass, middle, covariance = moments(volume)
     scale = (mass / (20 * 20 * THICKNESS)) ** (1 / 3)
     assert low * 0.97 < scale.min() < low * 1.1 and high * 0.9 < scale.max() < high * 1.03
     assert middle.abs().max() < side / 2 - 14 * low and middle.abs().amax(dim=0).min() > 0.6 * (side / 2 - 14.5 * low)
-    extents = torch.linalg.eigvalsh(covariance).clamp_min(0).mul(12).sqrt() / scale[:, None]  # of a box, from its variances
+    extents = torch.linalg.eigvalsh(covariance).clamp_min(0).mul(12).sqrt() / scale[:, None]  # of a box, from variances
     torch.testing.assert_close(extents.median(dim=0).values, torch.tensor([THICKNESS, 20.0, 20.0]), rtol=0.08, atol=0)
 
 

@@ -1,4 +1,4 @@
-"""The images of a step are a function of seed and step alone."""
+"""The images of a training step depend only on the seed and the step."""
 
 import torch
 

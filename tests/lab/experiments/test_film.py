@@ -1,4 +1,4 @@
-"""The film of a training: it shows the looks as they were, changes nothing, and survives a kill."""
+"""The film of a training run shows the looks at each time, has no effect on the training, and is complete after a kill."""
 
 import dataclasses
 import os
@@ -61,10 +61,10 @@ def test_filming_changes_no_row(small: Run, tmp_path: Path, monkeypatch: pytest.
 
 
 class Killed(BaseException):
-    """Stands for a SIGKILL."""
+    """Stand-in for SIGKILL."""
 
 
-@pytest.mark.parametrize("at", (2, 4))  # renames: after the settings, and between the second epoch's rows and checkpoint
+@pytest.mark.parametrize("at", (2, 4))  # renames: after the settings; between the rows and the checkpoint of epoch 2
 def test_a_resumed_run_has_the_film_of_an_uninterrupted_one(
     small: Run, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +93,7 @@ def test_a_checkpoint_of_an_earlier_version_has_no_film_and_is_gone_on_with(
     small: Run, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_test", None)  # it stops after the last epoch
+        patch.setattr(Trainer, "_test", None)  # training stops with an error after the last epoch
         with pytest.raises(TypeError):
             train(small, folder, quiet=True)
     state = folder.load()
@@ -126,7 +126,7 @@ def test_all_steps_of_a_recurrent_layer_are_kept_as_one_look() -> None:
 
 def test_the_strip_has_the_edge_of_the_look_where_it_looks() -> None:
     images = torch.zeros(2, 1, 20, 30)
-    warp = stn.Attention(scale=0.5)(torch.tensor([[[0.5, -0.5]], [[-2.0, 0.0]]]))  # the second lies off the image
+    warp = stn.Attention(scale=0.5)(torch.tensor([[[0.5, -0.5]], [[-2.0, 0.0]]]))  # the second look lies outside the image
     picture = strip(images, warp, warp.sample(images + 0.25, (10, 10)))
     assert picture.shape == (3, 60 + 90, 180)
     rows, columns = picture[0, :60].gt(0.8).nonzero(as_tuple=True)

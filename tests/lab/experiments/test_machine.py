@@ -1,4 +1,4 @@
-"""What a training runs on: the arithmetic that suits the device, and memory that is kept."""
+"""The machine of a training run: precision that suits the device, and reuse of freed memory."""
 
 import platform
 import subprocess
@@ -40,7 +40,7 @@ def test_an_older_torch_says_nothing_of_its_processor(monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
 def test_memory_is_kept() -> None:
-    """64 megabytes, eight times over: each page is fetched once in all, or once each time (of 4 to 64 KB each)."""
+    """Allocate 64 megabytes eight times: with reuse, each page (4 to 64 KB) is fetched once; without it, each time."""
     faults = {}
     for how in ("keep", "free"):
         done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)

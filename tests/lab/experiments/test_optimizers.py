@@ -1,4 +1,4 @@
-"""Muon: its matrices, which weights take its step, and torch's own beside it."""
+"""Muon: its orthogonal matrices, the weights that it updates, and agreement with torch's own Muon."""
 
 import copy
 
@@ -16,13 +16,13 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=seeded())
     turned = orthogonal(matrix)
     values = torch.linalg.svdvals(turned)
-    assert 0.6 < values.min() and values.max() < 1.25  # where five of Jordan's iterations leave them
+    assert 0.6 < values.min() and values.max() < 1.25  # the range after five of Jordan's iterations
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     assert torch.nn.functional.cosine_similarity(turned.flatten(), (u @ v).flatten(), dim=0) > 0.97
 
 
 def test_the_products_among_themselves_are_worth_iterations_of_the_matrix() -> None:
-    """With singular values from 1 to 1e-6, too, of which x x^T squares to below a rounding error."""
+    """Iterating on x x^T agrees with iterating on x, also for singular values from 1 to 1e-6, whose squares round to 0."""
     u, _, v = torch.linalg.svd(torch.randn(40, 90, generator=seeded(), dtype=torch.float64), full_matrices=False)
     matrix = u * torch.logspace(0, -6, 40, dtype=torch.float64) @ v
     a, b, c = QUINTIC
@@ -39,7 +39,7 @@ def test_nothing_stays_nothing() -> None:
 
 
 def test_hidden_layers_step_as_torch_has_it_and_the_rest_as_in_adamw() -> None:
-    """torch's iterates in bfloat16: hence the tolerance."""
+    """The tolerance is wide because torch iterates in bfloat16."""
     torch.manual_seed(0)
     first = nn.Linear(40, 24)
     network = nn.Sequential(first, nn.Tanh(), nn.Linear(24, 5))

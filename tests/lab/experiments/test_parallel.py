@@ -1,4 +1,4 @@
-"""Two processes do what one does, and when one is killed the job ends with a sentence and can be resumed."""
+"""Two processes give the results of one. If one process is killed, the job ends with a clear message and can be resumed."""
 
 import dataclasses
 import os
@@ -30,12 +30,12 @@ def python(*words: object) -> list[str]:
 
 @pytest.mark.parametrize("model, launch", [("st-fcn", "torchrun"), ("st-cnn", "devices")])
 def test_two_processes_give_the_loss_curve_of_one(model: str, launch: str, tmp_path: Path) -> None:
-    """Ten steps with the same global batch, whose statistics batch norm takes over both processes. Both then leave."""
+    """Ten steps with the same global batch; batch norm takes its statistics over both processes. Both processes then end."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     flags = [script, *STN[2:], "--model", model, "--epochs", 2, "--batch-size", 2520, "--averaging", 0.5]
     flags += ["--off-image-weight", 0.1]
-    flags += ["--lr", 3e-4, "--localization-lr", 3e-4]  # at ten times these rates ten steps make 1e-4 of a rounding error
+    flags += ["--lr", 3e-4, "--localization-lr", 3e-4]  # at ten times these rates, ten steps turn a rounding error into 1e-4
     both = {"torchrun": python(*TORCHRUN, *flags), "devices": python(*flags, "--devices", 2)}[launch]
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
     for command, folder in ((python(*flags), one), (both, two)):
@@ -62,7 +62,7 @@ def test_a_killed_process_ends_the_job_with_a_message_and_the_run_resumes(victim
             time.sleep(0.01)
         children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
         os.kill(job.pid if victim == 0 else int(children[0]), signal.SIGKILL)
-        _, said = job.communicate(timeout=60)  # the pipe closes when the last process has ended
+        _, said = job.communicate(timeout=60)  # the pipe closes after the last process has ended
     finally:
         job.kill()
     assert job.returncode != 0
@@ -72,7 +72,7 @@ def test_a_killed_process_ends_the_job_with_a_message_and_the_run_resumes(victim
     )
     assert 0 < len(folder.rows()) < 5
     if victim == 0:
-        train(dataclasses.replace(folder.run(), devices=1), folder, resume=True, quiet=True)  # by fewer processes
+        train(dataclasses.replace(folder.run(), devices=1), folder, resume=True, quiet=True)  # with fewer processes
     else:
         subprocess.run(python(*flags, "--resume"), env=environment, stdout=subprocess.DEVNULL, timeout=300, check=True)
     assert [row["epoch"] for row in folder.rows()] == [*range(1, 6), 5]

@@ -1,4 +1,4 @@
-"""Runs are data: they survive JSON, and refuse what they do not know."""
+"""Runs are data: they survive JSON, and unknown settings raise an error."""
 
 import json
 from pathlib import Path

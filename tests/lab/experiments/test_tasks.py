@@ -1,4 +1,4 @@
-"""Every task has examples that its networks read, a loss that falls, and errors that count."""
+"""Each task has examples that fit its networks, a loss that decreases, and correct error counts."""
 
 import dataclasses
 from pathlib import Path
@@ -18,14 +18,14 @@ from stn.lab.figures import draw_run
 from tests.helpers import seeded
 
 DIGITS = load_digits().train[:16]
-SLOW = ("extruded",)  # 60^3 voxels, as extruded_32 but for the size
+SLOW = ("extruded",)  # 60^3 voxels; otherwise the same as extruded_32
 OF_DIGITS = [name for name, task in TASKS.items() if "digits" in task.data and name not in SLOW]
 NETWORKS = [(name, model) for name in OF_DIGITS for model in TASKS[name].models]
 
 
 @pytest.mark.parametrize("name, model", NETWORKS)
 def test_a_network_learns_its_examples_by_heart(name: str, model: str) -> None:
-    """Four examples, which any network can tell apart after some steps."""
+    """Overfit four examples, which any network can do in a few steps."""
     task = TASKS[name]
     x, y, _ = task.draw(as_float(DIGITS.images[:4]), DIGITS.labels[:4], seeded())
     torch.manual_seed(0)
@@ -86,15 +86,15 @@ def look_at(*centers: tuple[float, float]) -> stn.Warp:
 
 
 def test_both_parts_are_found_by_a_look_each() -> None:
-    digits = torch.tensor([[[-0.8, -0.5, -0.4, -0.1], [0.3, 0.2, 0.7, 0.6]]])  # middles (-0.6, -0.3) and (0.5, 0.4)
+    digits = torch.tensor([[[-0.8, -0.5, -0.4, -0.1], [0.3, 0.2, 0.7, 0.6]]])  # centers (-0.6, -0.3) and (0.5, 0.4)
 
     def found(*centers: tuple[float, float]) -> float:
         return parts_found(look_at(*centers), digits)["both_found"].item()
 
     assert found((-0.5, -0.5), (0.5, 0.5)) == found((0.5, 0.5), (-0.5, -0.5)) == 1
-    assert found((-0.5, -0.5), (-0.5, -0.5)) == found((0.5, 0.5), (0.5, -0.5)) == 0  # both at one; neither at the other
+    assert found((-0.5, -0.5), (-0.5, -0.5)) == found((0.5, 0.5), (0.5, -0.5)) == 0  # the second digit is not found
     assert found((-0.5, -0.5)) == 0 and found((0.5, -0.5), (-0.5, -0.5), (0.5, 0.5)) == 1
-    wide = stn.Attention()(torch.tensor([[[1.0, 0, 0], [0.1, -0.9, 0.9]]]))  # one look sees both, the other none
+    wide = stn.Attention()(torch.tensor([[[1.0, 0, 0], [0.1, -0.9, 0.9]]]))  # one look contains both digits, the other none
     assert parts_found(wide, digits)["both_found"] == 0
 
 
@@ -109,7 +109,7 @@ def test_both_parts_are_found_by_a_look_each() -> None:
     ),
 )
 def test_a_run_of_each_kind(name: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training, its rows, the same errors on evaluation, and pictures."""
+    """Train, read the rows, evaluate with the same errors, and draw the figures."""
     few = load_digits()
     few = few._replace(train=few.train[:64], valid=few.valid[:20], test=few.test[:20])
     for module in ("train", "evaluate"):
@@ -121,12 +121,12 @@ def test_a_run_of_each_kind(name: str, model: str, tmp_path: Path, monkeypatch: 
     again = evaluate(folder, draws=1)[0]
     keys = {"loss", "error_percent", "off_image_share", *(["both_found"] if name == "pairs" else [])}
     assert {key: rows[1][key] for key in keys} == pytest.approx({key: again[key] for key in keys}, rel=1e-5)
-    assert ("looks.png" in [path.name for path in draw_run(folder, count=3)]) == (name != "extruded_32")  # of images alone
+    assert ("looks.png" in [path.name for path in draw_run(folder, count=3)]) == (name != "extruded_32")  # for images only
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name not in SLOW])
 def test_networks_read_example_images(name: str, tmp_path: Path) -> None:
-    """Images of noise stand for a task's own, of its own size, where no data is at hand: an export is traced with them."""
+    """Without data, an export is traced with images of noise of the task's own size."""
     task, folder = TASKS[name], RunFolder(tmp_path / "run")
     folder.open(Run(data=task.data[0], distortion=name, model=task.models[-1]))
     images = example_images(folder, 2)

@@ -1,4 +1,4 @@
-"""Training: what it leaves behind, and that nothing is lost when it is killed."""
+"""A training run: the files that it writes, and that a kill loses nothing."""
 
 import dataclasses
 import json
@@ -55,7 +55,7 @@ def test_equal_runs_give_equal_rows_and_seeds_matter(small: Run, tmp_path: Path)
 def test_few_held_out_leave_more_to_learn_from(small: Run, folder: RunFolder) -> None:
     few = dataclasses.replace(small, held_out=14, epochs=1)
     row = train(few, folder, quiet=True)[0]
-    assert row["step"] == 11  # 1386 images in batches of 126, in place of 1260
+    assert row["step"] == 11  # 1386 images in batches of 126 instead of 1260
     wrong = row["error_percent"] * 14 / 100
     assert wrong == pytest.approx(round(wrong), abs=1e-4)
 
@@ -76,18 +76,18 @@ def test_evaluation_repeats_what_training_reported(small: Run, folder: RunFolder
     assert len(again) == 3 and not trained_network(folder).training
 
 
-WHOLE: list[Row] = []  # of the same run without a kill: trained once
+WHOLE: list[Row] = []  # rows of the same run without a kill, trained once
 
 
 class Killed(BaseException):
-    """Stands for a SIGKILL: nothing in the code under test may catch it."""
+    """Stand-in for SIGKILL: nothing in the code under test may catch it."""
 
 
 @pytest.mark.parametrize("at", range(1, 11))
 def test_killed_at_any_write_it_resumes_to_the_same_rows(
     small: Run, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The only moments at which a folder changes are the renames of write_atomically: before and after each of them."""
+    """A run folder changes only when write_atomically renames a file. The test kills the run before and after each one."""
     if not WHOLE:
         WHOLE.extend(results(train(small, RunFolder(tmp_path / "whole"), quiet=True)))
     folder, replace, calls = RunFolder(tmp_path / "killed"), os.replace, 0

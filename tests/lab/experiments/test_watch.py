@@ -1,4 +1,4 @@
-"""A layer that stops looking is noticed, and said in words."""
+"""The diagnostics notice a layer whose looks collapse, and describe it in words."""
 
 import math
 import re
@@ -40,7 +40,7 @@ def test_the_square_of_thetas_gradient() -> None:
     assert isinstance(layer, AbstractSpatialTransformer) and watch.diagnostics() == {} and watch.squares == 0
     network(torch.rand(1, 1, 28, 28).expand(4, -1, -1, -1)).logsumexp(dim=1).sum().backward()
     assert layer.regression.bias.grad is not None
-    # The bias adds up what the thetas of four equal images get, a quarter of it each.
+    # Four equal images each contribute a quarter of the bias's gradient.
     assert watch.squares.item() == pytest.approx(layer.regression.bias.grad.square().sum().item() / 4, rel=1e-4)
 
 
@@ -51,7 +51,7 @@ def test_a_recurrent_layer_is_seen_as_a_whole(side: int) -> None:
     assert isinstance(layer, AbstractSpatialTransformer)
     with torch.no_grad():
         layer.regression.bias.copy_(torch.tensor([0.9, 0.1, 0.1, -0.1, 0.9, 0.0]))
-    for _ in range(2):  # the second pass forgets the first
+    for _ in range(2):  # the second pass replaces the first
         _, warp = layer(torch.rand(2, 1, side, side), return_warp=True)
     xy = torch.rand(5, 2, generator=seeded())
     torch.testing.assert_close(watch.warps()[0].points(xy)[:, 0], warp.points(xy))
@@ -66,7 +66,7 @@ def test_penalties_are_off_unless_asked_for_and_reach_theta() -> None:
     network(torch.rand(4, 1, 28, 28))
     assert watch.penalty(identity=0.0, off_image=0.0) == 0.0
     loss = watch.penalty(identity=1.0, off_image=0.5)
-    assert isinstance(loss, torch.Tensor) and loss.item() > 4  # 2 squared, and what lies beyond the edge
+    assert isinstance(loss, torch.Tensor) and loss.item() > 4  # 2 squared, plus the share beyond the edge
     loss.backward()
     assert layer.regression.bias.grad is not None and layer.regression.bias.grad[0] > 0
 
@@ -76,7 +76,7 @@ def test_a_look_is_held_to_where_it_starts() -> None:
     assert isinstance(layer, AbstractSpatialTransformer)
     watch, x = Watch(layer), torch.rand(3, 1, 60, 60)
     layer(x)
-    assert watch.penalty(identity=1.0, off_image=1.0) == 0  # though it sees half of the image
+    assert watch.penalty(identity=1.0, off_image=1.0) == 0  # although the look covers half of the image
     with torch.no_grad():
         layer.regression.bias.add_(torch.tensor([0.0, 0.0, 2.0, 0.0, 0.0, 0.0]))
     layer(x)
@@ -119,6 +119,6 @@ def test_label_smoothing_keeps_the_training_loss_above_its_floor(small: Run, fol
     plain = {"model": "fcn", "distortion": "none", "optimizer": "adamw", "seed": 0}
     smooth = Run(**{**small.__dict__, **plain, "label_smoothing": 0.2})
     row = train(smooth, folder, quiet=True)[2]
-    floor = -0.82 * math.log(0.82) - 9 * 0.02 * math.log(0.02)  # the entropy of its targets
+    floor = -0.82 * math.log(0.82) - 9 * 0.02 * math.log(0.02)  # the entropy of the smoothed targets
     assert row["train_error_percent"] < 2 and row["train_loss"] > floor > 0.8
-    assert row["loss"] < floor  # what is reported of a network is measured without it
+    assert row["loss"] < floor  # the reported loss has no label smoothing

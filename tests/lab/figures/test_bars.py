@@ -1,4 +1,4 @@
-"""The charts of the start page show what the rows say."""
+"""The charts on the start page agree with the rows."""
 
 import json
 from pathlib import Path

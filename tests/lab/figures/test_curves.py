@@ -1,4 +1,4 @@
-"""Curves show the rows."""
+"""The curves agree with the rows."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_the_spread_over_seeds() -> None:
     band = ax.collections[0].get_paths()[0].get_extents()
     assert (band.y0, band.y1) == (8, 30) and other.get_label() == "b"
     assert np.asarray(beside.lines[0].get_ydata()).tolist() == [5, 3] and beside.texts[0].get_text() == "4.00"
-    assert len(beside.texts) == 1  # the other has not been tested
+    assert len(beside.texts) == 1  # the other run has no test error yet
 
 
 @pytest.mark.parametrize("unfinished", ([], [{"split": "test", "error_percent": 1.0}]))

@@ -1,4 +1,4 @@
-"""The film and a run's pictures, from its folder alone."""
+"""The film and the figures of a run are made from its folder alone."""
 
 import shutil
 import stat
@@ -36,11 +36,11 @@ def test_every_frame_shows_its_own_look(frames: list[np.ndarray]) -> None:
     assert width == 800 and height % 2 == 0 and frames[0].dtype == np.uint8
     assert all((a != b).any() for a, b in zip(frames, frames[1:], strict=False))
 
-    def middle(frame: np.ndarray) -> float:  # of the look's edge in the first image, in its color
+    def middle(frame: np.ndarray) -> float:  # of the look's edge in the first image, in the color of that edge
         colored = np.abs(frame[:, :400].astype(int) - [230, 159, 0]).sum(axis=-1) < 40
         return float(np.nonzero(colored.any(axis=0))[0].mean())
 
-    assert np.all(np.diff([middle(frame) for frame in frames]) > 10)  # it goes to the right
+    assert np.all(np.diff([middle(frame) for frame in frames]) > 10)  # it moves to the right
 
 
 def test_a_long_film_is_thinned() -> None:
@@ -65,7 +65,7 @@ def test_a_gif_has_all_frames_and_rests_on_the_last(frames: list[np.ndarray], tm
 def test_a_video_is_made_where_there_is_ffmpeg(
     frames: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in counts the bytes that it is given, so that this is tested on every machine."""
+    """A stand-in for ffmpeg counts the bytes that it receives, so the test runs on every machine."""
     program = tmp_path / "bin" / "ffmpeg"
     program.parent.mkdir()
     program.write_text('#!/bin/sh\nfor last; do :; done\nwc -c > "$last"\nexit "${FAIL:-0}"\n')
@@ -73,7 +73,7 @@ def test_a_video_is_made_where_there_is_ffmpeg(
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
     path = save_mp4(frames, tmp_path / "film.mp4")
     assert path is not None
-    repeats = 8 + 3 + 24  # the first frame stands for one second, the last for three
+    repeats = 8 + 3 + 24  # the first frame lasts one second, the last frame three
     assert int(path.read_text()) == repeats * frames[0].size
     monkeypatch.setenv("FAIL", "1")
     assert save_mp4(frames, tmp_path / "other.mp4") is None and not list(tmp_path.glob(".*"))
@@ -118,6 +118,6 @@ def test_runs_are_grouped_by_all_but_their_seed(tmp_path: Path, monkeypatch: pyt
     settings = ({"seed": 0}, {"seed": 1}, {"lr": 0.1}, {"model": "cnn"})
     folders = [RunFolder(tmp_path / str(i)) for i in range(4)]
     for folder, one in zip(folders, settings, strict=True):
-        folder.open(Run(**one))  # type: ignore[arg-type]  # each has its type
+        folder.open(Run(**one))  # type: ignore[arg-type]  # each setting has the right type
     assert draw_runs(folders, tmp_path / "errors.png") == tmp_path / "errors.png"
     assert seen == {"digits-rts-st-cnn-affine, lr 0.003": 2, "digits-rts-st-cnn-affine, lr 0.1": 1, "digits-rts-cnn": 1}

@@ -1,4 +1,4 @@
-"""The weights that are drawn are those by which the operators sample."""
+"""The figure of kernels shows the weights that the operators use."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ MIDDLE = SIDE // 2
 
 @pytest.mark.parametrize("name", PANELS)
 def test_weights_add_up_to_one_and_balance_at_the_point(name: str) -> None:
-    """A constant image stays constant; and a ramp is read at the point, by all that are exact on it."""
+    """The weights sum to 1. For kernels that are exact on ramps, the center of mass of the weights is the point."""
     point = (0.25, 0.375)
     weight = weights(point, **PANELS[name])
     assert weight.sum().item() == pytest.approx(1, abs=1e-5)
@@ -23,7 +23,7 @@ def test_weights_add_up_to_one_and_balance_at_the_point(name: str) -> None:
     tolerance = {"nearest": 0.5, "Lanczos-3": 0.02, "bicubic": 0.1}.get(name, 1e-4)  # Keys with a = -0.75 is not exact
     if "antialiased" not in name:
         assert center == pytest.approx(point, abs=tolerance)
-    else:  # a level of a pyramid has pixels of its own
+    else:  # a pyramid level has larger pixels
         assert center == pytest.approx(point, abs=0.6) and (weight > 1e-3).sum() > 9
 
 
@@ -31,7 +31,7 @@ def test_weights_of_bilinear_sampling() -> None:
     found = weights((0.25, 0.5), mode="bilinear")[MIDDLE : MIDDLE + 2, MIDDLE : MIDDLE + 2]
     assert torch.allclose(found, torch.tensor([[0.375, 0.125], [0.375, 0.125]]), atol=1e-6)
     assert weights((0.5, 0.0), mode="bicubic")[MIDDLE, MIDDLE - 1].item() == pytest.approx(-0.09375)
-    pole = math.sqrt(3) - 2  # of the B-spline's prefilter, which reaches far beyond its four taps
+    pole = math.sqrt(3) - 2  # of the B-spline's prefilter, which reaches far beyond the kernel's four taps
     far = weights((0.5, 0.0), mode="bspline")[MIDDLE, MIDDLE + 4 : MIDDLE + 6]
     assert (far[1] / far[0]).item() == pytest.approx(pole, abs=1e-2)
 
@@ -41,7 +41,7 @@ def test_each_panel_shows_its_kernel_at_each_point(tmp_path: Path) -> None:
     panels = figure.axes[: 2 * len(PANELS)]
     assert [ax.get_title() for ax in panels[: len(PANELS)]] == list(PANELS)
     between = panels[len(PANELS) + 1].images[0].get_array()
-    assert between is not None and between[4, 4] == pytest.approx(0.5)  # the root of a quarter
+    assert between is not None and between[4, 4] == pytest.approx(0.5)  # the square root of a quarter
 
 
 def test_they_are_drawn_standing_and_in_motion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

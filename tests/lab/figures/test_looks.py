@@ -1,4 +1,4 @@
-"""The pictures of looks show what they say."""
+"""The figures of looks agree with theta and the pixels."""
 
 from pathlib import Path
 
@@ -41,14 +41,14 @@ def test_looks_in_parallel_have_a_colour_each() -> None:
     figure = looks(images, warp, warp.sample(images, (6, 6)), ["", "", ""])
     assert len(figure.axes) == 12
     assert {line.get_color() for line in figure.axes[0].lines} == set(COLORS[:2])
-    left, right = (patch.get_path().get_extents() for patch in figure.axes[0].patches)  # what is tinted
+    left, right = (patch.get_path().get_extents() for patch in figure.axes[0].patches)  # the tinted areas
     assert (left.x0, left.x1, right.x0, right.x1) == pytest.approx((-0.5, 5.5, 5.5, 11.5))
     frames = [figure.axes[i].spines["top"].get_edgecolor() for i in (0, 6, 9)]
     assert len(set(frames)) == 3
 
 
 def test_channels_are_seen() -> None:
-    first, second = torch.eye(2)[:, :, None, None].expand(2, 2, 4, 5)  # two images with one of two channels on
+    first, second = torch.eye(2)[:, :, None, None].expand(2, 2, 4, 5)  # each image has one of two channels on
     assert rgb(first).shape == (4, 5, 3) and not np.allclose(rgb(first), rgb(second))
     colored = torch.rand(3, 4, 5, generator=seeded())
     assert np.array_equal(rgb(colored), colored.movedim(0, -1).numpy())
@@ -61,7 +61,7 @@ def test_means_are_of_classes_before_and_after() -> None:
     figure = means(images, 2 * images[..., :3].unsqueeze(1).expand(-1, 2, -1, -1, -1), torch.tensor([7, 7, 2, 2]))
     assert [ax.get_title() for ax in figure.axes[:3]] == ["all", "2", "7"] and len(figure.axes) == 9
     shown = [np.asarray(ax.images[0].get_array())[0, :, 0] for ax in figure.axes]
-    assert shown[0].tolist() == [0.5, 0.5, 1, 1, 0, 0]  # as bright as it can be
+    assert shown[0].tolist() == [0.5, 0.5, 1, 1, 0, 0]  # full brightness
     assert shown[1].tolist() == [0, 0, 1, 1, 0, 0] and shown[2].tolist() == [1, 1, 0, 0, 0, 0]
     assert shown[5].tolist() == [1, 1, 0] and len(means(images, images, torch.zeros(4, 3)).axes) == 2
 
@@ -88,7 +88,7 @@ def test_families_with_control_points() -> None:
 
 @pytest.mark.parametrize("name", MOVING)
 def test_control_points_stand_where_the_family_has_them(name: str) -> None:
-    """Moving the parameters of one point alone moves that point, and what lies far from it less."""
+    """Moving the parameters of one control point moves that point the most."""
     made: Family = family(name)
     places = handles(made)
     assert places is not None
@@ -100,7 +100,7 @@ def test_control_points_stand_where_the_family_has_them(name: str) -> None:
     if name == "corners":
         nodes = torch.tensor([0, 1, 3, 2])  # theta goes around the square
     if name == "cpab":
-        nodes = nodes[(places.abs() < 0.9).all(dim=-1)]  # those at the edges are held
+        nodes = nodes[(places.abs() < 0.9).all(dim=-1)]  # points on the edges are fixed
     assert off.argmax() == nodes[point]
 
 
@@ -133,7 +133,7 @@ def test_the_points_of_a_free_form_deformation_are_drawn_where_its_coefficients_
 
 
 def test_the_box_of_a_look_at_a_volume_is_seen_along_its_depth() -> None:
-    """Twelve edges: four along x, y and z, the last of which are points to the eye unless the look is turned."""
+    """The box has twelve edges: four along each of x, y and z. Without rotation, those along z appear as points."""
     half = torch.tensor([[0.5, 0, 0, 0.25, 0, 0.5, 0, 0, 0, 0, 0.5, 0]])
     edges = box(stn.Affine(3)(half), (8, 16, 32))[0, 0]
     assert edges.shape == (12, 33, 2)

@@ -31,7 +31,7 @@ def test_shapes_budget_and_gradients(model: str, transform: str) -> None:
 
 
 def seen(network: torch.nn.Module, x: Tensor) -> Tensor:
-    """What the classifier reads."""
+    """Return the classifier's input."""
     inputs: list[Tensor] = []
     hook = network.get_submodule("classifier").register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     network.eval()(x)
@@ -44,9 +44,9 @@ def test_each_look_sees_both_channels_and_they_join_to_four() -> None:
     two, one = build_addition("2xst-fcn"), build_addition("st-fcn")
     whole = seen(one, x)
     assert whole.shape == (4, 2, 28, 28)
-    torch.testing.assert_close(seen(two, x), torch.cat([whole, whole], dim=1))  # the start: twice the whole image
+    torch.testing.assert_close(seen(two, x), torch.cat([whole, whole], dim=1))  # at the start, each look is the whole image
     with torch.no_grad():
-        two.get_parameter("transformer.regression.bias")[8] += 0.5  # the second look moves aside
+        two.get_parameter("transformer.regression.bias")[8] += 0.5  # shift the second look
     moved = seen(two, x)
     torch.testing.assert_close(moved[:, :2], whole)
     assert (moved[:, 2:] - whole).abs().amax(dim=(0, 2, 3)).min() > 0.1  # in both channels
@@ -63,7 +63,7 @@ def test_the_localisation_sees_both_channels() -> None:
 
 
 def test_hidden_units_of_the_localisation_cannot_all_die() -> None:
-    """However far a large step has pushed them below zero, for every image some stay above."""
+    """Even after a large step has lowered all of them, some units stay above zero for every image."""
     localization = build_addition("2xst-fcn").get_submodule("transformer.localization")
     with torch.no_grad():
         next(m for m in localization.modules() if isinstance(m, torch.nn.Linear)).bias.sub_(100)

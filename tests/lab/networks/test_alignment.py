@@ -1,4 +1,4 @@
-"""Networks that align in steps: the same weights, whatever the number of steps."""
+"""Networks that align in steps have the same weights for any number of steps."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_a_larger_image_starts_as_its_middle(model: str) -> None:
 
 
 def test_steps_reach_beyond_the_middle() -> None:
-    """A bias that moves the look by half its side sees half of what the middle leaves out."""
+    """With a bias that shifts the look by half its side, the crop contains pixels outside the central crop."""
     image = torch.rand(2, 1, 56, 56, generator=seeded())
     network = build_alignment("ic-stn-1", side=56)
     network.get_parameter("transformer.regression.bias").data[2] += 1.0  # half the side of the look: 14 pixels

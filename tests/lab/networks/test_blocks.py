@@ -1,4 +1,4 @@
-"""Maps lie channels last."""
+"""Feature maps are in channels-last memory."""
 
 import copy
 
@@ -13,7 +13,7 @@ from tests.helpers import seeded
 @pytest.mark.parametrize("channels", (1, 3))
 @pytest.mark.parametrize("ndim", (2, 3))
 def test_maps_of_any_image_lie_channels_last(ndim: int, channels: int) -> None:
-    """Of one channel too, where torch cannot tell the orders apart."""
+    """This includes images of one channel, for which torch cannot distinguish the two layouts."""
     conv = {2: nn.Conv2d, 3: nn.Conv3d}[ndim](channels, 4, 3)
     x = torch.rand(2, channels, *[6] * ndim, generator=seeded())
     y = conv(x)

@@ -1,4 +1,4 @@
-"""Finding what images have in common."""
+"""The network for co-localization."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_the_papers_layers() -> None:
     dense = [m for m in layer.modules() if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in dense] == [(8 * 9 * 9, 8), (8, 8), (8, 3)]
     x = torch.rand(3, 1, 84, 84, generator=seeded())
-    torch.testing.assert_close(layer(x), nn.functional.interpolate(x, (28, 28), mode="bilinear"))  # the start: all of it
+    torch.testing.assert_close(layer(x), nn.functional.interpolate(x, (28, 28), mode="bilinear"))  # the whole image
     smooth = build_colocalizer(antialias=True)(x)
     assert smooth.std() < 0.6 * layer(x).std()
     nn.init.normal_(layer.regression.weight, std=0.1)
@@ -58,9 +58,9 @@ def test_the_similarity_loss_is_the_mean_over_all_pairs() -> None:
 
 
 def test_only_the_similarity_loss_has_no_reward_for_empty_crops() -> None:
-    """Crops of one object, or none, beside a random crop that holds it half of the time."""
+    """Compare crops that all hold the object, or are all empty, with random crops that hold it half of the time."""
     thing, empty = torch.eye(1, 5).expand(8, 5), torch.zeros(8, 5)
-    random = torch.stack([thing, empty], dim=1)[:, torch.arange(8) % 2].diagonal().T  # (8, 5): now one, now the other
+    random = torch.stack([thing, empty], dim=1)[:, torch.arange(8) % 2].diagonal().T  # (8, 5): object, empty, ..
     found, missed = (similarity_triplet_loss(c, random.unsqueeze(1), margin=0.5).item() for c in (thing, empty))
     assert found < missed == 0.5
     assert triplet_loss(empty, empty, random, margin=0.5) <= triplet_loss(thing, 0.5 * thing, random, margin=0.5)
@@ -72,7 +72,7 @@ def test_the_triplet_loss() -> None:
     assert triplet_loss(zero, far, near) == 12 - 0.75 + 1
     assert triplet_loss(zero, near, near, margin=0.3) == pytest.approx(0.3)
     mixed = triplet_loss(zero, torch.stack([near[0], far[0]]), torch.stack([far[0], near[0]]))
-    assert mixed == 12.25 / 2  # a good triplet does not pay for a bad one
+    assert mixed == 12.25 / 2  # a good triplet does not compensate for a bad one
     anchor = zero.clone().requires_grad_()
     triplet_loss(anchor, far, near).backward()
     torch.testing.assert_close(anchor.grad, 2 * (near - far) / 2)

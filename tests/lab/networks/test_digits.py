@@ -20,7 +20,7 @@ def test_shapes_and_budget(model: str, side: int) -> None:
 
 @pytest.mark.parametrize(("model", "side", "share"), (("st-fcn", 60, 0.5), ("st-fcn", 42, 1.0), ("st-cnn", 60, 0.5)))
 def test_where_a_network_looks_first(model: str, side: int, share: float) -> None:
-    """At the middle of 60x60 pixels, where a digit of 28 fills most of the look."""
+    """On 60x60 pixels the first look is the center, where a digit of 28 pixels fills most of the crop."""
     layer = build(model, side)[0]
     image = torch.rand(2, 1, side, side)
     torch.testing.assert_close(layer(image), stn.affine_sample(image, share * torch.eye(2, 3), (56, 56)))

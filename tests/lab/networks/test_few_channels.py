@@ -1,4 +1,4 @@
-"""A convolution of an image that may be a look is torch's, with its gradients and theirs."""
+"""The convolution for images of few channels agrees with torch's, in its value and its first and second derivatives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 def both(x: Tensor, channels: int, **settings: Any) -> list[list[Tensor]]:
-    """Value, gradients and gradients of gradients: of our convolution, and of torch's."""
+    """Return value, gradients and second derivatives of our convolution and of torch's."""
     torch.manual_seed(0)
     ours, plain = (conv(x.shape[1], channels, **settings).double() for conv in (ImageConvolution, nn.Conv2d))
     plain.load_state_dict(ours.state_dict())
@@ -78,7 +78,7 @@ def test_gradient_of_the_weight_over_many_images(images: int, channels: int, nam
         layer(image.detach().requires_grad_()).sin().sum().backward()
     for ours, theirs in zip(conv.parameters(), plain.parameters(), strict=True):
         assert ours.grad is not None and theirs.grad is not None
-        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)  # float32, sums over thousands of places
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)  # float32 sums of thousands of terms
 
 
 def test_no_images() -> None:
@@ -104,13 +104,13 @@ def test_under_autocast() -> None:
 
 
 def loss_of(conv: nn.Module, parameters: dict[str, Tensor], image: Tensor) -> Tensor:
-    """Of one image (C, H, W)."""
+    """Return the loss of one image (C, H, W)."""
     y: Tensor = torch.func.functional_call(conv, parameters, (image.unsqueeze(0),))
     return y.sin().sum()
 
 
 def per_sample(conv: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Any:
-    """As for differential privacy: one gradient an image."""
+    """Return one gradient per image, as differential privacy needs."""
     return torch.func.vmap(torch.func.grad(lambda p, i: loss_of(conv, p, i)), (None, 0))(parameters, x)
 
 
@@ -173,7 +173,7 @@ TRANSFORMS: dict[str, Callable[[nn.Module, dict[str, Tensor], Tensor], Any]] = {
 @pytest.mark.parametrize("settings", CONVOLUTIONS)
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_under_the_transforms_of_torch(transform: str, settings: str) -> None:
-    """Of a look whose graph is recorded outside, too."""
+    """The image may require a gradient that is recorded outside the transform."""
     torch.manual_seed(0)
     ours, plain = (conv(3, 4, **CONVOLUTIONS[settings]).double() for conv in (ImageConvolution, nn.Conv2d))
     plain.load_state_dict(ours.state_dict())

@@ -1,4 +1,4 @@
-"""Looks in parallel, one for each part."""
+"""Networks with parallel looks, one for each part."""
 
 import copy
 
@@ -13,7 +13,7 @@ from tests.helpers import held, seeded
 
 
 def features(pooled: bool) -> nn.Sequential:
-    """A backbone that somebody hands in: maps, or features."""
+    """Return a backbone that a user passes: it returns features, or maps if it does not pool."""
     layers = [nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU()]
     return nn.Sequential(*layers, *([nn.AdaptiveAvgPool2d(1), nn.Flatten()] if pooled else []))
 
@@ -52,7 +52,7 @@ def test_the_scale_is_fixed_and_the_look_has_its_own_size() -> None:
     assert looks.shape == (3, 2, 3, 24, 24)
     assert isinstance(warp, stn.MatrixWarp)
     assert torch.equal(warp.matrix[..., :2], 0.25 * torch.eye(2).expand(3, 2, 2, 2))
-    assert warp.matrix[:, 0, :, 2].std(dim=0).min() > 0  # but each image has its own place
+    assert warp.matrix[:, 0, :, 2].std(dim=0).min() > 0  # but the position differs from image to image
 
 
 def test_one_localisation_network_and_one_backbone() -> None:
@@ -63,7 +63,7 @@ def test_one_localisation_network_and_one_backbone() -> None:
     groups = stn.param_groups(four, lr=1.0, localization_lr=1e-4)
     assert [len(held(g)) for g in groups] == [4 + 2, 4 + 6, 2]
     taken = [id(p) for g in groups for p in held(g)]
-    assert len(taken) == len(set(taken)) == len(list(four.parameters()))  # the localization's backbone is a copy
+    assert len(taken) == len(set(taken)) == len(list(four.parameters()))  # the localization has a copy of the backbone
 
 
 def test_features_of_the_looks_are_joined_in_their_order() -> None:
@@ -85,7 +85,7 @@ def test_a_pretrained_backbone_is_the_start_of_both() -> None:
 
 
 def test_it_learns_a_class_of_two_parts() -> None:
-    """The class says which of two shapes is on the left, and which on the right, each at a height of its own."""
+    """The class is given by two shapes, one on the left and one on the right, each at its own height."""
     torch.manual_seed(0)
     n, draw = 32, seeded(1)
     heights, y = torch.randint(0, 20, (n, 2), generator=draw), torch.randint(0, 4, (n,), generator=draw)
@@ -105,7 +105,7 @@ def test_it_learns_a_class_of_two_parts() -> None:
 
 
 def test_its_localisation_stays_alive_at_a_high_rate() -> None:
-    """Units that are off for every image learn nothing, and looks stand still: without batch norm 6 of 10 are."""
+    """Units that are zero for every image do not learn, and the looks stop. Without batch norm, 6 of 10 units are zero."""
     torch.manual_seed(0)
     network, x, y = build_parts(4, 32, channels=1), torch.rand(16, 1, 32, 32), torch.arange(16) % 4
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)

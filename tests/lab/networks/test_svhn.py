@@ -34,7 +34,7 @@ def test_the_papers_size() -> None:
     sizes = {model: num_parameters(build_svhn(model, 64)) for model in SVHN_MODELS}
     convolutions = 25 * (3 * 48 + 48 * 64 + 64 * 128 + 128 * 160 + 160 * 192 + 3 * 192 * 192)
     norms = 2 * (48 + 64 + 128 + 160 + 4 * 192)
-    dense = 2 * (3072 * 3072 + 3072) + 3072 * 55 + 55  # 192 maps of 4x4 are 3072 numbers
+    dense = 2 * (3072 * 3072 + 3072) + 3072 * 55 + 55  # 192 maps of 4x4 are 3072 features
     assert sizes["cnn"] == convolutions + norms + dense
     assert 0 < sizes["st-cnn-multi"] - sizes["cnn"] < sizes["st-cnn-single"] - sizes["cnn"] < 0.05 * sizes["cnn"]
 
@@ -89,7 +89,7 @@ def test_memory_layout_changes_nothing() -> None:
 
 
 def test_it_learns_numbers() -> None:
-    """Numbers of two places that a convolution can tell apart, at one of two places."""
+    """Learn numbers of two digits, which a convolution can tell apart, at one of two positions."""
     torch.manual_seed(0)
     network = build_svhn("st-cnn-multi", 16, channels=1, width=0.125, dropout=0.0)
     y = torch.randint(0, 2, (24, 5), generator=seeded())

@@ -1,4 +1,4 @@
-"""Reading lines of text: shapes, CTC against sums over all alignments, decoding by hand."""
+"""Networks that read lines of text: shapes, CTC against a sum over all alignments, and decoding."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def test_shapes(model: str, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("model", TEXT_MODELS)
 def test_images_in_half_precision(model: str) -> None:
-    """As a training in mixed precision hands them over, which on a CPU torch cannot resize."""
+    """Mixed-precision training passes such images; torch cannot resize them on a CPU."""
     with torch.autocast("cpu", torch.bfloat16):
         logits = build_text(model)(torch.rand(2, 1, 64, 200, dtype=torch.bfloat16))
     assert logits.shape == (2, 25, 11) and logits.dtype == torch.float32 and logits.isfinite().all()
@@ -31,7 +31,7 @@ def test_every_weight_learns() -> None:
     torch.manual_seed(0)
     network = build_text("st-crnn")
     strings = torch.randint(0, 10, (4, 5))
-    for _ in range(2):  # the regression to theta starts with zeros, which let nothing through
+    for _ in range(2):  # the weights that produce theta start at zero and block the gradient of the first step
         network.zero_grad()
         ctc_loss(network(torch.rand(4, 1, 64, 200)), strings).backward()
         torch.nn.init.normal_(network.get_parameter("transformer.regression.weight"), std=0.01)
@@ -40,7 +40,7 @@ def test_every_weight_learns() -> None:
 
 
 def likelihood(logits: Tensor, string: list[int]) -> Tensor:
-    """The sum over all alignments (T classes each) that collapse to this string: logits (T, C)."""
+    """Return the sum over all alignments (T classes each) that collapse to this string. logits: (T, C)."""
     steps, classes = logits.shape
     p, total = logits.softmax(dim=-1), logits.new_zeros(())
     for path in itertools.product(range(classes), repeat=steps):
@@ -60,7 +60,7 @@ def test_ctc_sums_over_alignments() -> None:
 
 def test_a_string_that_does_not_fit_adds_nothing() -> None:
     logits = noise(1, 3, 3).requires_grad_()
-    loss = ctc_loss(logits, torch.tensor([[1, 1, 1]]))  # needs five steps
+    loss = ctc_loss(logits, torch.tensor([[1, 1, 1]]))  # it needs five steps
     loss.backward()
     assert loss == 0 and logits.grad is not None and (logits.grad == 0).all()
 
@@ -80,7 +80,7 @@ def test_sequence_error_counts_whole_strings() -> None:
     b = NONE
     paths = one_hot([1, 1, b, 1], [4, 4, b, b], [b, b, b, b], [5, b, 6, b], [5, 6, 7, 8])
     right = torch.tensor([[1, 1, b], [4, b, b], [b, b, b], [5, 6, b], [5, 6, 7]])
-    assert sequence_error(paths, right).item() == pytest.approx(0.2)  # the last reads one too many
+    assert sequence_error(paths, right).item() == pytest.approx(0.2)  # the last string has one digit too many
     assert sequence_error(paths[:4], torch.cat([right[:4], torch.full((4, 4), b)], dim=1)) == 0  # L > T
     for row, place, wrong in ((0, 1, b), (1, 1, 4), (2, 0, 0), (3, 0, 6)):
         string = right[:4].clone()

@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to in the W3C WebDriver protocol: a few requests of JSON need no library."""
+"""A headless Chromium, controlled by the W3C WebDriver protocol. A few JSON requests need no library."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 
 PROGRAMS = ("chromium", "chromedriver")
 MISSING = [name for name in PROGRAMS if shutil.which(name) is None]
-PATIENCE = 120  # seconds for a browser to start on a busy machine
+PATIENCE = 120  # seconds that a browser may take to start on a busy machine
 
 
 class Browser:
-    """A context: one window of this size in pixels."""
+    """A context manager: one browser window of this size in pixels."""
 
     def __init__(self, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
         with socket.socket() as probe:
@@ -29,7 +29,7 @@ class Browser:
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"]
         if dark:
             flags.append("--blink-settings=preferredColorScheme=0")
-        phone = {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1.0}}  # a window is at least 500 wide
+        phone = {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1.0}}  # windows are at least 500 wide
         chrome = {"binary": shutil.which("chromium"), "args": flags, "mobileEmulation": phone}
         self.wanted = {"browserName": "chrome", "goog:chromeOptions": chrome, "goog:loggingPrefs": {"browser": "ALL"}}
         self.session = ""
@@ -57,11 +57,11 @@ class Browser:
         self._ask("POST", f"{self.session}/url", {"url": page.resolve().as_uri()})
 
     def run(self, script: str) -> Any:
-        """What a script returns."""
+        """Run a script and return its result."""
         return self._ask("POST", f"{self.session}/execute/sync", {"script": script, "args": []})
 
     def console(self) -> list[str]:
-        """What the page wrote there, or was said of it, since it was asked last."""
+        """Return the console messages since the last call."""
         return [entry["message"] for entry in self._ask("POST", f"{self.session}/se/log", {"type": "browser"})]
 
     def screenshot(self, path: Path) -> None:

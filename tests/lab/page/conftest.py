@@ -1,4 +1,4 @@
-"""Two runs to report on: one with looks, trained once, and one of which there are rows alone."""
+"""Two runs for reports: one with looks, trained once, and one that consists of rows only."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page as a browser has it: no error, the numbers of the rows, and controls that do what they say."""
+"""The report in a browser: no errors, the numbers of the rows, and controls that work."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Lines stand where their values are."""
+"""The lines of a chart are at their values."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Each sign is told in words, and the worst comes first."""
+"""Each symptom is described in words, and the worst one comes first."""
 
 import math
 
@@ -17,7 +17,7 @@ TEST: Row = {"split": "test", "error_percent": 2.0}
 
 
 def first(*rows: Row) -> tuple[str, str]:
-    """Level of the worst, and all that is said of it."""
+    """Return the level of the worst finding, and its text."""
     worst = findings(Run(epochs=2), rows)[0]
     return worst.level, " ".join(worst[1:])
 
@@ -67,7 +67,7 @@ def test_the_course_of_a_training() -> None:
     "error, level", ((99.92, "bad"), (80.1, "bad"), (math.nan, "bad"), (60.0, "watch"), (40.1, "watch"), (39.9, "good"))
 )
 def test_a_network_that_has_learned_nothing_is_not_well(error: float, level: str) -> None:
-    """By the test where there was one: its errors count, not the last held-out ones."""
+    """The diagnosis uses the test error if there is one, else the error on the held-out images."""
     assert first(WELL, TEST | {"error_percent": error})[0] == level
     assert first(WELL | {"error_percent": error, "train_error_percent": error}, TEST)[0] == "good"
     alone = findings(Run(epochs=2), [WELL | {"error_percent": error, "train_error_percent": error}])

@@ -1,4 +1,4 @@
-"""The page holds what the rows say, whole in one file."""
+"""The report shows the rows, and is one complete file."""
 
 import re
 from html.parser import HTMLParser
@@ -16,7 +16,7 @@ VOID = {"meta", "img", "input", "line", "br"}
 
 
 class Reader(HTMLParser):
-    """Takes a page to pieces; anything that is not closed, or closed wrongly, is an error."""
+    """A parser of the page: a tag that is not closed, or closed wrongly, is an error."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def test_nothing_outside_the_file_is_asked_for(read: Reader, page: Path) -> None
 def test_it_is_an_honest_page(read: Reader) -> None:
     assert read.of("html") == [{"lang": "en"}]
     assert any(tag.get("name") == "viewport" for tag in read.of("meta"))
-    assert all(tag["alt"] for tag in read.of("img")) and len(read.of("img")) == 5  # the film and four stills
+    assert all(tag["alt"] for tag in read.of("img")) and len(read.of("img")) == 5  # the film and four figures
     ids = [tag["id"] for _, tag in read.tags if "id" in tag]
     assert len(ids) == len(set(ids)) == 6
     assert {tag["href"][1:] for tag in read.of("a")} == set(ids)

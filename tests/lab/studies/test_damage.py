@@ -1,4 +1,4 @@
-"""Damaged run folders: each command ends with a right result or one sentence, and no good row is lost."""
+"""Damaged run folders: each command gives a correct result or a clear error, and loses no good row."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ TRAIN = ["train", "--model", "fcn", "--distortion", "none", "--epochs", 2, "--dr
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two finished runs that differ in their seed."""
+    """Return two finished runs with different seeds."""
     place = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stn.lab.experiments.train.COPIES", {"digits": 1})
@@ -42,7 +42,7 @@ def run(runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def sentence(*words: object) -> str:
-    """What a command said that ended with one."""
+    """Return the error message of a command that fails."""
     code, _, error = command(*words)
     assert code == 2 and "Traceback" not in error, error
     lines = [line for line in error.splitlines() if line.strip()]
@@ -56,14 +56,14 @@ def resume(run: Path) -> list[object]:
 
 @pytest.mark.parametrize("number", range(24))
 def test_random_damages(number: int, runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice of `stn.lab.studies.damage`."""
+    """A part of `stn.lab.studies.damage`."""
     monkeypatch.setattr("stn.lab.experiments.train.COPIES", {"digits": 1})
     names = ("evaluate", "report", "train") if number % 3 else ("evaluate", "figures", "train")
     draw = random.Random(number)
     assert meet(DAMAGES[number % len(DAMAGES)], draw, *runs, TRAIN, names) == []
 
 
-# ---- each field of each file: missing, null, of another type, of a newer version ----
+# ---- each field of each file: missing, null, of another type, from a newer version ----
 
 FIELDS = [field.name for field in dataclasses.fields(Run)]
 
@@ -78,13 +78,13 @@ def test_a_field_of_the_settings_of_a_wrong_type(field: str, value: Any, run: Pa
         found = folder.run()
     except InputError as error:
         assert "config.json" in str(error) and field in str(error)
-    else:  # what is right of a setting is taken as it is
+    else:  # a valid value is used
         assert getattr(found, field) == (Path(value) if field == "root" and value is not None else value)
 
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_setting_that_is_missing_is_its_default_or_does_not_fit_the_checkpoint(field: str, run: Path) -> None:
-    """So folders of earlier versions are read, which had fewer settings."""
+    """Folders of earlier versions have fewer settings; they can still be read."""
     config, expected = json.loads((run / "config.json").read_text()), RunFolder(run).run()
     del config[field]
     (run / "config.json").write_text(json.dumps(config))
@@ -121,7 +121,7 @@ def spoiled(state: dict[str, Any], part: str, value: float) -> None:
 
 
 def rewritten(run: Path, change: Callable[[dict[str, Any]], Any], *, sealed: bool) -> None:
-    """The checkpoint changed by hand; with a checksum that fits, as a program would write it, or as before."""
+    """Change the checkpoint by hand, and give it a valid checksum if `sealed`."""
     path = run / "checkpoints" / "last.pt"
     state = torch.load(path, weights_only=True)
     changed = change(state)
@@ -143,7 +143,7 @@ def test_a_part_of_the_checkpoint_that_is_wrong(part: str, value: Any, run: Path
 
     rewritten(run, change, sealed=True)
     if (part, value) in (("seconds", 3.5),):
-        return  # right
+        return  # a valid value
     assert "last.pt" in sentence("evaluate", run) if part == "evaluated" else sentence(*resume(run))
     assert (run / "rows.jsonl").read_bytes() == rows
 
@@ -214,7 +214,7 @@ def test_of_cut_rows_the_good_ones_count(run: Path) -> None:
 
 @pytest.mark.parametrize("text", (b"null", b"[]", b"{}", b'{"split": "valid"}', b"\xff\xfe", b"x", b'{"epoch": "1"}'))
 def test_rows_of_another_form(text: bytes, run: Path) -> None:
-    """The checkpoint has them all: a resumed run writes them again, and keeps aside what it found."""
+    """The checkpoint has all rows: a resumed run writes them again, and keeps the old file under another name."""
     before = RunFolder(run).rows()
     (run / "rows.jsonl").write_bytes(text + b"\n")
     with pytest.warns(DamagedRows):
@@ -223,7 +223,7 @@ def test_rows_of_another_form(text: bytes, run: Path) -> None:
     assert RunFolder(run).rows() == before and (run / "rows.old-1.jsonl").read_bytes() == text + b"\n"
 
 
-# ---- a way on ----
+# ---- changes that are allowed ----
 
 
 def test_data_and_device_may_change_between_two_parts_of_a_run(run: Path, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_the_data_may_have_moved(words: list[str], run: Path, tmp_path: Path, mo
 
 
 def test_two_processes_do_not_train_in_one_folder(run: Path) -> None:
-    """The lock is the system's: that of a process that was killed is free."""
+    """The operating system holds the lock, so a killed process releases it."""
     lock = f"with RunFolder({str(run)!r}).lock(): print('mine', flush=True); time.sleep(60)"
     code = f"import time; from stn.lab.experiments import RunFolder\n{lock}"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:

@@ -1,4 +1,4 @@
-"""Studies are modules that load, and say how they are run."""
+"""Studies are modules that can be imported and that document their command."""
 
 import importlib
 import pkgutil

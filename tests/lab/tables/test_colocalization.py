@@ -1,4 +1,4 @@
-"""Searches for what images have in common: what a search learns, what it leaves behind, and that it goes on."""
+"""Co-localization runs: their results, their files, and how they continue after an interruption."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ SMALL = Search("translated_84", 1, images=12, steps=3)
 
 
 def shared(box: list[float], other: list[float]) -> float:
-    """Intersection over union of two boxes, by plain arithmetic."""
+    """Return the intersection over union of two boxes, by plain arithmetic."""
     width, height = (min(box[i + 2], other[i + 2]) - max(box[i], other[i]) for i in range(2))
     overlap = max(width, 0) * max(height, 0)
     areas = [(right - left) * (bottom - top) for left, top, right, bottom in (box, other)]
@@ -31,7 +31,7 @@ def shared(box: list[float], other: list[float]) -> float:
 
 @pytest.fixture(scope="module")
 def encoder() -> Codes:
-    """Features that tell where ink is: a reduced image."""
+    """Return features that show the position of ink: a reduced image."""
     return Codes(nn.Sequential(nn.AvgPool2d(4), nn.Flatten()), as_float(DIGITS.images[:50]))
 
 
@@ -39,7 +39,7 @@ def test_a_search_sees_one_class_and_gives_boxes_inside_the_image(encoder: Codes
     row, example, boxes = find(SMALL, DIGITS, encoder)
     assert example.x.shape == (12, 1, 84, 84) and (example.y == 1).all() and boxes.shape == (12, 4)
     assert boxes.abs().max() <= 1 + 1e-5
-    torch.testing.assert_close(boxes[:, 2:] - boxes[:, :2], torch.full((12, 2), 2 / 3))  # of the digit's size
+    torch.testing.assert_close(boxes[:, 2:] - boxes[:, :2], torch.full((12, 2), 2 / 3))  # the size of the digit
     assert row["cell"] == "translated/1" and row["search"] == SMALL.settings()
     assert example.boxes is not None
     ious = [shared(*pair) for pair in zip(boxes.tolist(), example.boxes[:, 0].tolist(), strict=True)]

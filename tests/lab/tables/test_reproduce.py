@@ -1,4 +1,4 @@
-"""A table is made cell by cell, goes on where it was stopped, and says what it lacks."""
+"""A table is made cell by cell, continues after an interruption, and shows which cells are missing."""
 
 import dataclasses
 import json
@@ -91,11 +91,11 @@ def test_what_is_there_is_left_alone_and_a_changed_recipe_is_not(tmp_path: Path,
     ):
         make(tmp_path, cells=["fcn/none"])
     rows = reproduce("tiny", root=None, out=tmp_path / "tiny", runs=tmp_path / "new")
-    assert [(row["cell"], row["run"]["lr"]) for row in rows] == [("fcn/none", 1e-3)]  # none of another recipe is left
+    assert [(row["cell"], row["run"]["lr"]) for row in rows] == [("fcn/none", 1e-3)]  # no row of other settings is left
 
 
 def test_what_another_call_writes_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two calls with one file, each with cells of its own, on two machines perhaps."""
+    """Two calls share one file, each with its own cells, perhaps on two machines."""
 
     def train_another_first(job: Job) -> dict[str, Any]:
         if job.cell.name == "fcn/none":
@@ -135,7 +135,7 @@ def test_the_quick_budget_is_a_shorter_one(tmp_path: Path) -> None:
 def test_workers_train_cells_at_once_and_find_the_same(tmp_path: Path) -> None:
     alone = make(tmp_path / "alone", cells=["fcn/*"], budget="quick")
     at_once = make(tmp_path / "at once", cells=["fcn/*"], budget="quick", workers=2)
-    # A worker is a process of its own, where an epoch is ten copies of the digits.
+    # A worker is a separate process, where an epoch is ten copies of the digits.
     assert {row["cell"] for row in at_once} == {row["cell"] for row in alone}
     assert all(row["step"] == 49 and row["threads"] >= 1 and row["error_percent"] < 40 for row in at_once)
 

@@ -1,4 +1,4 @@
-"""Tables name runs that exist, and compare what can be compared."""
+"""Tables name runs that exist, and compare only results that can be compared."""
 
 from typing import get_args
 
@@ -21,14 +21,14 @@ def test_cells_are_runs_and_have_their_baselines(name: str) -> None:
         assert cell.run.epochs >= 1 and cell.run.data == (name if name in ("svhn", "cub") else "mnist")
         if cell.baseline:
             baseline = cells[cell.baseline].run
-            task = cell.run.distortion.removesuffix("_56")  # the same images, with what is around them
+            task = cell.run.distortion.removesuffix("_56")  # the same images, with their surroundings
             assert (baseline.distortion, baseline.seed) == (task, cell.run.seed)
             assert baseline.model != cell.run.model
     assert any(cell.baseline for cell in cells.values())
 
 
 def test_the_command_line_knows_every_table() -> None:
-    assert get_args(TableName) == (*TABLES, "colocalization")  # which is searched, not trained from a table
+    assert get_args(TableName) == (*TABLES, "colocalization")  # this one is a search, not a set of training runs
 
 
 @pytest.mark.parametrize("name, size", (("addition", 400_000), ("perturbed", 39_000)))

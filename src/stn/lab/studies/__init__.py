@@ -1,1 +1,1 @@
-"""Studies: one question each, run as `python -m stn.lab.studies.NAME`. Their results lie in `benchmarks/results/`."""
+"""Studies: one question each, run as `python -m stn.lab.studies.NAME`. Their results are in `benchmarks/results/`."""

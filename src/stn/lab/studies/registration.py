@@ -1,6 +1,6 @@
 """Registration of rotated, shifted and scaled photographs with stn and kornia, and of a volume of 96x96x96 voxels.
 
-    python -m stn.lab.studies.registration --root DIR [--side 256] [--pairs 10] [--out benchmarks/results/registration]
+    python -m stn.lab.studies.registration --root DIR [--side 256] [--pairs 10] [--out NAME]
 
 DIR contains pictures. The moving image is the middle half of a picture, in gray. The fixed image is sampled from the whole
 picture through an affine map (up to 20 degrees, 15 % of the width, 10 % of scale along each axis), so it has no empty

@@ -64,11 +64,13 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str, picture:
     legend = [LEGEND, ""] if "off image" in headings else []
     lines += ["", *_notes(table, found), "", "## Rows", "", *legend, line(headings), line(["---"] * len(headings))]
     lines += [line(row.get(heading, "") for heading in headings) for row in details]
-    machines = dict.fromkeys(
-        "{machine}, {precision}, torch {torch}, threads per run: {threads}".format(**row) for row in rows
+    machines = "; ".join(
+        dict.fromkeys("{machine}, {precision}, torch {torch}, threads per run: {threads}".format(**row) for row in rows)
     )
     hours = sum(row["seconds"] for row in rows) / 3600
-    return "\n".join([*lines, "", f"Measured on {machines or 'no machine yet'}. {hours:.1f} hours of training.", ""])
+    return "\n".join(
+        [*lines, "", f"Measured on {machines or 'no machine yet'}. Training took {hours:.1f} hours in total.", ""]
+    )
 
 
 def average(rows: Sequence[Row]) -> float:

@@ -1,7 +1,7 @@
-"""Kernels for GPUs, in Triton. Loaded when first used: importing the library imports no Triton.
+"""Kernels for GPUs, in Triton. This package is imported at first use; importing the library does not import Triton.
 
-They serve images on CUDA devices by themselves, wherever Triton is installed, as it is with torch's CUDA builds. Without it,
-and for what they do not cover, the reference computes on the device as it does anywhere.
+The kernels sample images on CUDA devices if Triton is installed; torch's CUDA builds for Linux include it. Without Triton,
+and for calls that no kernel covers, the reference runs on the device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # sums of half precision are in float32
-MOST_PIXELS = 2**30  # of one plane or volume, so that their numbers have 32 bits, a sign among them
+MOST_PIXELS = 2**30  # of one plane or volume, so that pixel indices fit into signed 32-bit integers
 TRITON = importlib.util.find_spec("triton") is not None
 
 

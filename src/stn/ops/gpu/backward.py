@@ -1,11 +1,14 @@
 """The backward kernels in Triton: gradients in the image and in the coordinates, both in one launch.
 
-With V = sum_t w_t U_t over the taps t of a pixel, dL/dU_t = w_t G, added to the image's gradient by atomics, and
-g_i = dL/dp_i = moves_i sum_c G_c sum_t (dw_t/dp_i) (U_t - fill). A matrix moves all points, p_i = M_i . (u, 1) + c_i, so
-dL/dM_i = sum over pixels of g_i (u, 1); with a divisor w = M_d . (u, 1), g_i is divided by w, and
-dL/dM_d = - sum_i g_i (p_i - c_i) / w (u, 1). A radial function U_t adds w_ti U_t to p_i, so dL/dw_ti = sum g_i U_t.
+For a pixel V = sum_t w_t U_t over its taps t, dL/dU_t = w_t G; atomics add it to the image's gradient. The gradient in
+coordinate i is g_i = dL/dp_i = moves_i sum_c G_c sum_t (dw_t/dp_i) (U_t - fill).
 
-Each program writes its sums in float64; `add_up` adds them in order, so coefficients' gradients are the same in every run.
+A matrix maps all points, p_i = M_i . (u, 1) + c_i, so dL/dM_i = sum over pixels of g_i (u, 1). With a divisor
+w = M_d . (u, 1), g_i is divided by w, and dL/dM_d = - sum_i g_i (p_i - c_i) / w (u, 1). A radial function U_t adds w_ti U_t
+to p_i, so dL/dw_ti = sum g_i U_t.
+
+Each program writes its sums in float64; `add_up` adds them in order. So the gradients of coefficients are the same in every
+run.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ def zeros(count: tl.constexpr, shape: tl.constexpr, REAL: tl.constexpr):
 
 @triton.jit
 def slope_weights(weights, rests, moves, i: tl.constexpr, HOW: tl.constexpr):
-    """The weights with those along axis i differentiated."""
+    """Return the weights, with those along axis i replaced by their derivatives."""
     found = ()
     for j in tl.static_range(HOW.ndim):
         found += (slopes_of(rests[j], moves[j], HOW) if i == j else weights[j],)
@@ -48,7 +51,7 @@ def slope_weights(weights, rests, moves, i: tl.constexpr, HOW: tl.constexpr):
 
 @triton.jit
 def add_slopes(totals, grad, value, weights, rests, moves, number: tl.constexpr, HOW: tl.constexpr):
-    """Add one tap's part of g_i, (P, C), for each axis i."""
+    """Add the part of one tap to g_i, (P, C), for each axis i."""
     found = ()
     for i in tl.static_range(HOW.ndim):
         found += (totals[i] + grad * value * tap_weight(slope_weights(weights, rests, moves, i, HOW), number, HOW),)
@@ -57,7 +60,7 @@ def add_slopes(totals, grad, value, weights, rests, moves, number: tl.constexpr,
 
 @triton.jit
 def scatter(image, grad, offsets, insides, weights, wanted, HOW: tl.constexpr):
-    """Add what each tap receives; nothing where that is nothing, as at three of four taps of an identity."""
+    """Add the gradient of each tap to the image, except where it is zero, as at three of the four taps of an identity."""
     for number in tl.static_range(HOW.taps**HOW.ndim):
         term = tap_weight(weights, number, HOW) * grad
         inside = wanted & tap_inside(insides, number, HOW) & (term != 0.0)
@@ -66,7 +69,7 @@ def scatter(image, grad, offsets, insides, weights, wanted, HOW: tl.constexpr):
 
 @triton.jit
 def store_sums(sums, part, parts, first, g, u, scale, i: tl.constexpr, NDIM: tl.constexpr):
-    """sum g (u, 1) of this program, as numbers first .. first + d of its look."""
+    """Store sum g (u, 1) of this program, as numbers first .. first + d of its look."""
     for j in tl.static_range(NDIM):
         tl.store(sums + (first + j) * parts + part, tl.sum(g * u[j]) * joined(scale[i][j]))
     tl.store(sums + (first + NDIM) * parts + part, tl.sum(g) * joined(scale[i][NDIM]))
@@ -82,7 +85,7 @@ def store_matrix(sums, part, parts, data, strides, scale, g, u, HOW: tl.constexp
             term = g[i] / w
             total -= term * (linear(data, strides, scale, u, i, HOW.ndim) / w)
             store_sums(sums, part, parts, i * ROW, term, u, scale, i, HOW.ndim)
-        total = tl.where(w == HORIZON, 0.0, total)  # it stands in for a w that does not move it
+        total = tl.where(w == HORIZON, 0.0, total)  # the clamped w does not depend on the matrix
         store_sums(sums, part, parts, HOW.ndim * ROW, total, u, scale, HOW.ndim, HOW.ndim)
     else:
         for i in tl.static_range(HOW.ndim):
@@ -91,7 +94,7 @@ def store_matrix(sums, part, parts, data, strides, scale, g, u, HOW: tl.constexp
 
 @triton.jit
 def store_basis(sums, part, parts, knots, count, scale, g, u):
-    """Coefficients (T+3, 2) in their own order."""
+    """Store the gradients of the coefficients (T+3, 2), in the order of the coefficients."""
     x, y = u[0] * joined(scale[2][0]), u[1] * joined(scale[2][1])
     for i in tl.static_range(2):
         h = joined(scale[i][2])
@@ -127,9 +130,11 @@ def gradient_kernel(
     looks, channels, group_channels, width, height, depth, across, down, deep, count,
     NEED_IMAGE: tl.constexpr, NEED_DATA: tl.constexpr, ALIKE: tl.constexpr, HOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """As `sample_kernel`. sums: of a field its gradient, else (N * K, numbers, programs of a look) float64.
+    """Arguments as in `sample_kernel`.
 
-    ALIKE: pixels lie in grad_image as in image."""
+    sums: for a field, its gradient; else the sums (N * K, numbers, programs per look) in float64.
+    ALIKE: pixels have the same strides in grad_image as in image.
+    """
     REAL: tl.constexpr = tl.float64 if image.dtype.element_ty == tl.float64 else tl.float32
     tile, tiles, look, group, start, end = program(channels, group_channels, across, down, deep, BLOCK)
     size, out_size = (width, height, depth), (across, down, deep)

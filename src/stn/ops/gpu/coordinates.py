@@ -1,10 +1,11 @@
-"""Coordinate rules in Triton: the output pixels of a program, and their points in the image in float64 source pixels.
+"""Coordinate rules in Triton: the output pixels of a program, and their source points in float64 pixels.
 
-Kernels are told what to be by `How` and `Block`, whose numbers are known when a kernel is compiled: branches on them are
-taken then. Axes are in x, y, z order, and of a plane there are two.
+`How` and `Block` define a kernel. Their values are constants of the compilation, so their branches cost nothing at run time.
+Axes are in x, y, z order; a plane has two.
 
-Data-center GPUs compute in float64 at half the speed of float32, others at 1/64. A matrix takes some ten such operations
-a pixel, which either has time for while it waits for memory; a thin-plate spline takes forty a knot, and others feel it.
+Data-center GPUs compute float64 at half the speed of float32, other GPUs at 1/64. A matrix needs about ten such operations
+per pixel, which fit into the time of the memory accesses. A thin-plate spline needs forty per knot, which takes time on
+other GPUs.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ HORIZON = tl.constexpr(matrix.HORIZON)
 
 
 class How(NamedTuple):
-    """What a kernel is compiled for."""
+    """The properties for which a kernel is compiled."""
 
     rule: int
     ndim: int
     taps: int  # along each axis: 1, 2 or 4
-    sharpness: float  # Keys's a, of four taps
+    sharpness: float  # Keys's a, for four taps
     padding: int
     align_corners: bool
-    in_pixels: bool  # of a field: its units
+    in_pixels: bool  # the unit of a field
     relative: bool
-    wide: bool  # places in a plane need 64 bits
+    wide: bool  # offsets within a plane need 64 bits
 
 
 class Block(NamedTuple):
-    """What one program does at a time: powers of two."""
+    """The size of the work that one program does at a time; all lengths are powers of two."""
 
-    flat: bool  # pixels one after another, instead of a tile
+    flat: bool  # consecutive pixels instead of a tile
     across: int
     down: int
     deep: int
@@ -46,7 +47,7 @@ class Block(NamedTuple):
 
 @triton.jit
 def output_pixels(tile, size, BLOCK: tl.constexpr):
-    """Pixels (x, y, z) of a tile of the output, and which of them exist: int32 (P,)."""
+    """Return the pixels (x, y, z) of an output tile, int32 (P,), and a mask of those inside the output."""
     p = tl.arange(0, BLOCK.across * BLOCK.down * BLOCK.deep)
     if BLOCK.flat:
         q = tile * (BLOCK.across * BLOCK.down * BLOCK.deep) + p
@@ -61,7 +62,7 @@ def output_pixels(tile, size, BLOCK: tl.constexpr):
 
 @triton.jit
 def place(pixel, strides, HOW: tl.constexpr):
-    """Where pixels lie in a plane or volume; strides in z, y, x order."""
+    """Return the offsets of pixels in a plane or volume. strides: in z, y, x order."""
     x, y, z = pixel[0], pixel[1], pixel[2]
     if HOW.wide:
         x, y, z = x.to(tl.int64), y.to(tl.int64), z.to(tl.int64)
@@ -87,19 +88,19 @@ def centered(pixel, size, NDIM: tl.constexpr):
 
 @triton.jit
 def joined(parts):
-    """A float64 of the host, which comes as three float32 that add up to it: arguments have no more bits."""
+    """Return a float64 of the host from three float32 that sum to it, because Triton passes floats as float32."""
     return tl.cast(parts[0], tl.float64) + tl.cast(parts[1], tl.float64) + tl.cast(parts[2], tl.float64)
 
 
 @triton.jit
 def to_double(x):
-    """Half precision goes there by float32: bfloat16 has no other way."""
+    """Convert to float64. Half precision goes through float32, because Triton has no direct conversion of bfloat16."""
     return x if x.dtype == tl.float64 else x.to(tl.float32).to(tl.float64)
 
 
 @triton.jit
 def rounded(x, KIND: tl.constexpr):
-    """Of what is stored, by the same way back."""
+    """Convert to the dtype of a stored tensor. Half precision goes through float32."""
     return x if KIND == tl.float64 else x.to(tl.float32).to(KIND)
 
 
@@ -119,14 +120,14 @@ def linear(data, strides, scale, u, i: tl.constexpr, NDIM: tl.constexpr):
 
 @triton.jit
 def divisor(data, strides, scale, u, NDIM: tl.constexpr):
-    """w of a homography, kept off zero."""
+    """Return w of a homography, kept away from zero."""
     w = linear(data, strides, scale, u, NDIM, NDIM)
     return tl.where(tl.abs(w) < HORIZON, HORIZON, w)
 
 
 @triton.jit
 def matrix_points(data, strides, scale, u, size, HOW: tl.constexpr):
-    """p_i = M_i . (u, 1) + c_i, or divided by the last row's."""
+    """p_i = M_i . (u, 1) + c_i, divided by w for a homography."""
     points = ()
     for i in tl.static_range(HOW.ndim):
         moved = linear(data, strides, scale, u, i, HOW.ndim)
@@ -138,7 +139,7 @@ def matrix_points(data, strides, scale, u, size, HOW: tl.constexpr):
 
 @triton.jit
 def radial(x, y, knots, t):
-    """U(r) = r^2 log r of the distance to knot t, U(0) = 0."""
+    """U(r) = r^2 log r of the distance r to knot t, U(0) = 0."""
     across, down = x - tl.load(knots + 2 * t), y - tl.load(knots + 2 * t + 1)
     square = across * across + down * down
     square = tl.where(square == 0.0, 1.0, square)
@@ -164,7 +165,7 @@ def basis_points(data, strides, knots, count, scale, u, size):
 
 @triton.jit
 def field_points(data, strides, scale, pixel, real, u, size, HOW: tl.constexpr):
-    """p_i = f_i h_i + s_ii u_i + c_i, without h_i in pixels, without s_ii u_i unless relative."""
+    """p_i = f_i h_i + s_ii u_i + c_i. A field in pixels has no h_i; an absolute field has no s_ii u_i."""
     at = place(pixel, strides, HOW)
     points = ()
     for i in tl.static_range(HOW.ndim):
@@ -181,7 +182,7 @@ def field_points(data, strides, scale, pixel, real, u, size, HOW: tl.constexpr):
 
 @triton.jit
 def source_points(data, strides, knots, count, scale, pixel, real, u, size, HOW: tl.constexpr):
-    """The points in an image of this size where pixels of one look are sampled. strides: of data, from its third axis on."""
+    """Return the source points of one look's pixels in an image of this size. strides: of data, from its third axis on."""
     if HOW.rule == FIELD:
         return field_points(data, strides, scale, pixel, real, u, size, HOW)
     elif HOW.rule == BASIS:

@@ -1,4 +1,4 @@
-"""The forward kernel in Triton: one launch, coordinates once a pixel for all its channels, nothing stored but the result."""
+"""The forward kernel in Triton: one launch, coordinates once per pixel for all channels, no tensor stored but the result."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import triton.language as tl
 from stn.ops.gpu.coordinates import centered, output_pixels, place, source_points
 from stn.ops.gpu.taps import find_taps, tap_inside, tap_offset, tap_weight, weights_along
 
-# Numbers that change from call to call without the code being any faster for knowing them: none asks for a compilation.
+# Arguments that vary between calls, and whose values do not make the code faster: a new value causes no compilation.
 NUMBERS = ("looks", "channels", "group_channels", "width", "height", "depth", "across", "down", "deep", "count")
 
 
 @triton.jit
 def program(channels, group_channels, across, down, deep, BLOCK: tl.constexpr):
-    """What this program does: the tile, the look, its first channel, and one beyond its last."""
+    """Return the tile, the number of tiles, the look, the group of channels, its first channel and its end."""
     if BLOCK.flat:
         tiles = tl.cdiv(across * down * deep, BLOCK.across * BLOCK.down * BLOCK.deep)
     else:
@@ -27,7 +27,7 @@ def program(channels, group_channels, across, down, deep, BLOCK: tl.constexpr):
 
 @triton.jit
 def image_and_look(tensor, strides, look, looks):
-    """Where look `look` of all begins in a tensor (N, K, ..). 64 bits: a batch may have more numbers than 32 count."""
+    """Return the start of look `look` in a tensor (N, K, ..). 64 bits, because a batch may exceed 32-bit offsets."""
     return tensor + (look // looks).to(tl.int64) * strides[0] + (look % looks).to(tl.int64) * strides[1]
 
 
@@ -35,7 +35,7 @@ def image_and_look(tensor, strides, look, looks):
 def pixels_and_points(
     tile, look, data, strides, knots, scale, looks, size, out_size, count, HOW: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """The pixels of a tile, which of them exist, their centered coordinates u, and their points in the image."""
+    """Return the pixels of a tile, a mask of those in the output, their centered coordinates u, and their source points."""
     pixel, real = output_pixels(tile, out_size, BLOCK)
     u = centered(pixel, out_size, HOW.ndim)
     data = image_and_look(data, strides, look, looks)

@@ -1,4 +1,4 @@
-"""From tensors to kernels: what they are compiled for, sizes and strides. Nothing here waits for the device."""
+"""From tensors to kernels: compile-time constants, sizes and strides. This code never waits for the device."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from stn.ops.layout import is_channels_last, order_of, plain
 from stn.ops.rules import Field, Matrix, Rule, Spline
 from stn.ops.sampling import Sampling
 
-PARTS = 1024  # sums that are added up at a time
-MOST = 2**31  # that 32 bits count, a sign among them
+PARTS = 1024  # sums that are added at a time
+MOST = 2**31  # a smaller extent has offsets of signed 32-bit integers
 
 
 class Call:
-    """One call of an operator: its tensors as the kernels take them."""
+    """One call of an operator, with its tensors in the form that the kernels take."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Call:
         return out
 
     def gradient(self, grad: Tensor, need_image: bool, need_data: bool) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients in the image and in the data, each only if it is asked for; grad (N, K, C, *size)."""
+        """Return the requested gradients in the image and in the data. grad: (N, K, C, *size)."""
         grad = plain(grad)
         self.how = self.how._replace(wide=self.how.wide or extent(grad, 3) >= MOST)
         grad_image = self.new_image() if need_image else None
@@ -83,13 +83,13 @@ class Call:
         return None if grad_image is None else grad_image.to(self.image.dtype), grad_data
 
     def new_image(self) -> Tensor:
-        """Zeros in the image's layout, and in the precision of its sums."""
+        """Return zeros in the layout of the image, and in the precision of its sums."""
         order = tuple(order_of(self.ndim, 1, self.last))
         dtype = torch.promote_types(self.image.dtype, torch.float32)
         return torch.empty_permuted(self.image.shape, order, dtype=dtype, device=self.image.device).zero_()
 
     def add_gradients(self, grad: Tensor, grad_image: Tensor | None, grad_data: Tensor | None) -> None:
-        """To zeros. Atomics add to the image's; each coefficient's is the sum of what programs leave behind."""
+        """Add gradients to zeros: the image's by atomics, a coefficient's as the sum over programs."""
         division = self.division(gradient=True, whole=self.is_field and grad_data is not None)
         target = self.image if grad_image is None else grad_image
         numbers, parts, sums = 0, 0, self.data if grad_data is None else grad_data
@@ -106,7 +106,7 @@ class Call:
             run(add_up, grad.device, self.batch * numbers, sums, grad_data, parts, PARTS=min(PARTS, power_of_two(parts)))
 
     def add_in_order(self, grad: Tensor, grad_image: Tensor) -> None:
-        """To zeros, one tap after another, each pixel's terms in the order of the output."""
+        """Add the image's gradient to zeros, tap by tap; for each pixel in the order of the output."""
         grad = grad.flatten(0, 1).flatten(2).contiguous()  # (N * K, C, Q)
         taps, division = OrderedTaps(grad, grad_image), self.division(whole=True)
         for number in range(self.how.taps**self.ndim):
@@ -134,19 +134,19 @@ class Call:
 
 
 def strides(tensor: Tensor, first: int, ndim: int) -> tuple[int, ...]:
-    """Its strides, with one of 0 for the depth of planes before axis `first`, where lengths begin."""
+    """Return the strides. Those of planes get a 0 for the depth before axis `first`, the first length."""
     found = tensor.stride()
     return (*found[:first], 0, *found[first:]) if ndim == 2 else found
 
 
 def extent(tensor: Tensor, first: int) -> int:
-    """The numbers from the first to the last of what axis `first` and those after it span."""
+    """Return the number of elements that axis `first` and later axes span in memory."""
     steps = zip(tensor.shape[first:], tensor.stride()[first:], strict=True)
     return 1 + sum((n - 1) * step for n, step in steps)
 
 
 def number_of(rule: Rule, data: Tensor) -> int:
-    """By which kernels know the rule."""
+    """Return the number of the rule in the kernels."""
     match rule:
         case Field():
             number = FIELD
@@ -161,12 +161,12 @@ def number_of(rule: Rule, data: Tensor) -> int:
 
 @lru_cache(maxsize=256)
 def scale(axes: Axes) -> tuple[Any, ...]:
-    """What the entries of a (d+1, d+1) matrix are multiplied by between pixels: h_i / g_j, h_i; the last row 1 / g_j, 1."""
+    """Return factors of a (d+1, d+1) matrix between pixels: h_i / g_j and h_i; in the last row 1 / g_j and 1."""
     return tuple(tuple(in_parts(over / under) for under in (*axes.unit, 1.0)) for over in (*axes.half, 1.0))
 
 
 def in_parts(number: float) -> tuple[float, float, float]:
-    """Three numbers of 24 bits that add up to one of 53, as `coordinates.joined` does."""
+    """Split a float64 (53 bits) into three float32 (24 bits) that sum to it; see `coordinates.joined`."""
     first = in_float32(number)
     second = in_float32(number - first)
     return first, second, number - first - second

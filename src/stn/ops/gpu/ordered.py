@@ -1,8 +1,8 @@
-"""The gradient in the image without atomics, whose order is not the same in every run: the taps, sorted by their targets.
+"""The gradient in the image without atomics, which add in a different order in every run.
 
-One tap of every output pixel at a time is listed, sorted stably, and each pixel of the image adds up the stretch that is
-its own. So nothing depends on which program comes first, whatever the rule and the padding. This takes several times as
-long as atomics, and 20 to 30 bytes an output pixel for a while.
+For one tap of all output pixels at a time: list the target pixels, sort them stably, and let each image pixel add its
+segment of the list. So the order of programs has no effect, for any rule and padding. This takes several times as long as
+atomics, and needs 20 to 30 bytes per output pixel temporarily.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from stn.ops.gpu.forward import NUMBERS, pixels_and_points, program
 from stn.ops.gpu.programs import run
 from stn.ops.gpu.taps import axis_tap, fractions, weights_of
 
-TARGETS, TERMS = 64, 8  # of a program at a time, reasoned: one look enlarged by three adds nine terms to most pixels
+TARGETS, TERMS = 64, 8  # per program at a time, estimated: one look enlarged by three adds nine terms to most pixels
 
 
 class OrderedTaps:
-    """The memory for one tap of all output pixels, used again for each."""
+    """Memory for one tap of all output pixels, reused for each tap."""
 
     def __init__(self, grad: Tensor, grad_image: Tensor) -> None:  # (N * K, C, Q), (N, C, *in)
-        self.none = grad_image[:, :1].numel()  # the target of taps that have none
+        self.none = grad_image[:, :1].numel()  # the target of taps that have no pixel
         kind = torch.int32 if self.none < 2**31 - 1 else torch.int64
         count = grad.shape[0] * grad.shape[2]
         self.target = torch.empty(count, dtype=kind, device=grad.device)
@@ -31,7 +31,7 @@ class OrderedTaps:
         self.targets = torch.arange(self.none + 1, dtype=kind, device=grad.device)
 
     def add(self, grad: Tensor, grad_image: Tensor) -> None:
-        """What is listed now."""
+        """Add the listed taps to the gradient of the image."""
         target, order = torch.sort(self.target, stable=True)
         starts = torch.searchsorted(target, self.targets)
         channels, pixels = grad_image.shape[1], self.none // grad_image.shape[0]
@@ -44,7 +44,7 @@ class OrderedTaps:
 
 @triton.jit
 def chosen(values, k, TAPS: tl.constexpr):
-    """values[k], with a k that is known only now."""
+    """values[k] for a k that is not known at compile time."""
     found = values[0]
     for i in tl.static_range(1, TAPS):
         found = tl.where(k == i, values[i], found)
@@ -57,7 +57,7 @@ def list_kernel(
     looks, channels, group_channels, width, height, depth, across, down, deep, count,
     HOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The pixel that tap `number` of each output pixel reads, counted through the batch, and its weight: (N * K * Q,)."""
+    """Store the pixel that tap `number` of each output pixel reads, counted over the batch, and its weight: (N * K * Q,)."""
     REAL: tl.constexpr = weights.dtype.element_ty
     tile, _, look, _, _, _ = program(channels, group_channels, across, down, deep, BLOCK)
     size, out_size = (width, height, depth), (across, down, deep)
@@ -84,7 +84,7 @@ def add_kernel(
     grad, image, strides, starts, order, weights, channels, pixels, count, none,
     TARGETS: tl.constexpr, TERMS: tl.constexpr,
 ):  # fmt: skip
-    """image (N, C, P) += weights of the listed taps times grad (N * K, C, Q), in their order: one program a channel."""
+    """image (N, C, P) += weights of the listed taps times grad (N * K, C, Q), in their order; a program has one channel."""
     target = (tl.program_id(0) // channels).to(tl.int64) * TARGETS + tl.arange(0, TARGETS)
     c, known = (tl.program_id(0) % channels).to(tl.int64), target < none
     start = tl.load(starts + target, mask=known, other=0)

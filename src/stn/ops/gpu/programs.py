@@ -1,4 +1,4 @@
-"""What each program of a kernel does, and how it is run."""
+"""The division of a call among the programs of a kernel, and the launch of a kernel."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import torch
 
 from stn.ops.gpu.coordinates import Block
 
-# The sizes of blocks are reasoned, not measured. A program has 128 threads with four numbers of the output each, so that a
-# thread waits for sixteen pixels of a plane at once; or with fewer, where there would be less than PROGRAMS of them, some
-# eight for each of the 132 processors of an H100, and then channels are divided among programs too. In a tile, 32 pixels
-# across fill a line of 128 bytes, and its rows share what they read under any rotation. Counted in what is compiled for an
-# H100: gradients of planes took 202 registers a thread at four numbers each and take 96 at two, in volumes all 255 and 192
-# bytes beside them at four, 127 and none at one.
+# The block sizes are estimated, not measured. A program has 128 threads with four output values each, so that a thread has
+# sixteen pixel loads of a plane in flight. It has fewer values if there would be fewer than PROGRAMS programs, about eight
+# for each of the 132 processors of an H100; then channels are divided among programs too. In a tile, 32 pixels across fill a
+# memory line of 128 bytes, and the rows share loads under any rotation. Compiled for an H100, gradients of planes took 202
+# registers per thread at four values each, and take 96 at two. Gradients of volumes took all 255 and 192 bytes of stack at
+# four, and take 127 and none at one.
 WARPS, ELEMENTS, LEAST, PROGRAMS = 4, 512, 128, 1024
 ACROSS, CHANNELS = 32, 32
-WASTE = 9 / 8  # of a tiling over the pixels that exist: beyond it, pixels are taken one after another
+WASTE = 9 / 8  # ratio of tiled to existing pixels above which pixels are taken in flat order
 
 
 class Division(NamedTuple):
-    """How a call is divided among programs: one for each look, group of channels, and tile."""
+    """A division of a call among programs: one for each look, group of channels, and tile."""
 
     block: Block
-    channels: int  # of a group
+    channels: int  # per group
     programs: int
 
 
 def divide(
     size: Sequence[int], looks: int, channels: int, *, last: bool = False, whole: bool = False, halvings: int = 0
 ) -> Division:
-    """Divide `looks` looks. last: channels lie side by side. whole: each program has all channels. halvings: of ELEMENTS."""
+    """Divide `looks` looks. last: channels-last memory. whole: each program has all channels. halvings: of ELEMENTS."""
     together = min(CHANNELS, power_of_two(channels)) if last else 1
     pixels, count = (ELEMENTS >> halvings) // together, math.prod(size) * looks
     while pixels * together > LEAST and count < pixels * PROGRAMS:
@@ -46,7 +46,7 @@ def divide(
 
 
 def block_of(size: Sequence[int], pixels: int, channels: int) -> Block:
-    """A tile of so many pixels, or as many one after another where tiles would reach far beyond the edges."""
+    """Return a tile of so many pixels, or as many in flat order if tiles would reach far beyond the edges."""
     across = min(ACROSS, pixels)
     rows = pixels // across
     deep = min(4, rows) if len(size) == 3 else 1
@@ -66,11 +66,11 @@ def in_xyz(size: Sequence[int]) -> tuple[int, int, int]:
 
 
 def power_of_two(n: int) -> int:
-    """The least that is not below n."""
+    """Return the smallest power of two that is at least n."""
     return 1 << (n - 1).bit_length()
 
 
 def run(kernel: Any, device: torch.device, programs: int, *arguments: Any, **constants: Any) -> None:
-    """On the current stream of the tensors' device. With a b + c in one step: Triton means to change its default."""
+    """Launch on the current stream of the device. Fusing a * b + c is explicit: Triton plans to change its default."""
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
         kernel[(programs,)](*arguments, **constants, num_warps=WARPS, enable_fp_fusion=True)

@@ -1,6 +1,6 @@
-"""The sampling rule in Triton: the pixels that a kernel reaches, their weights, and the derivatives of these.
+"""The sampling rule in Triton: the pixels that a kernel reaches, their weights, and the derivatives of the weights.
 
-What is found for each axis are tuples over its taps; the taps of a pixel are numbered, that along x changing fastest.
+Results per axis are tuples over the taps of that axis. The taps of a pixel are numbered with x varying fastest.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ ZEROS, REFLECTION, WRAP = (tl.constexpr(code) for code in (padding.ZEROS, paddin
 
 @triton.jit
 def fractions(x, REAL: tl.constexpr, HOW: tl.constexpr):
-    """floor(x), or round(x) of one tap, int32; what is left; and 1, or 0 where x was clamped. NaN passes through both."""
+    """Return floor(x) as int32 (round(x) for one tap), the rest, and 1, or 0 if x was clamped. The last two keep NaN."""
     known = tl.minimum(tl.maximum(tl.where(x == x, x, 0.0), -FAR), FAR)
     base = tl.floor(known)
-    if HOW.taps == 1:  # halves to the even pixel
+    if HOW.taps == 1:  # halves round to the even pixel
         rest = known - base
         odd = (base.to(tl.int32) & 1) == 1
         base = tl.where((rest > 0.5) | ((rest == 0.5) & odd), base + 1.0, base)
@@ -30,14 +30,14 @@ def fractions(x, REAL: tl.constexpr, HOW: tl.constexpr):
 
 @triton.jit
 def remainder(i, n):
-    """In 0 .. n-1: Triton's own has the sign of i."""
+    """Return i modulo n in 0 .. n-1. Triton's % has the sign of i."""
     rest = i % n
     return tl.where(rest < 0, rest + n, rest)
 
 
 @triton.jit
 def padded(i, n, HOW: tl.constexpr):
-    """The pixel of the image that stands in for pixel i of the plane."""
+    """Return the pixel of the image that replaces pixel i of the plane."""
     if HOW.padding == REFLECTION:
         if HOW.align_corners:
             period = tl.maximum(2 * n - 2, 1)
@@ -54,7 +54,7 @@ def padded(i, n, HOW: tl.constexpr):
 
 @triton.jit
 def axis_tap(first, k, n, HOW: tl.constexpr):
-    """The pixel of tap k after resolving the padding, and whether it was inside."""
+    """Return the pixel of tap k after padding, and whether the tap was inside."""
     i = first + k
     if HOW.taps == 4:
         i -= 1
@@ -83,7 +83,7 @@ def far_slope(s, a: tl.constexpr):
 
 @triton.jit
 def weights_of(t, HOW: tl.constexpr):
-    """Of the taps along one axis. Four: Keys 1981, eq. 4."""
+    """Return the weights of the taps along one axis. For four taps: Keys 1981, eq. 4."""
     if HOW.taps == 1:
         return (1.0 + 0.0 * t,)
     elif HOW.taps == 2:
@@ -95,7 +95,7 @@ def weights_of(t, HOW: tl.constexpr):
 
 @triton.jit
 def slopes_of(t, moves, HOW: tl.constexpr):
-    """Derivatives of the weights in the coordinate."""
+    """Return the derivatives of the weights in the coordinate."""
     if HOW.taps == 2:
         return -moves, moves
     else:
@@ -106,7 +106,7 @@ def slopes_of(t, moves, HOW: tl.constexpr):
 
 @triton.jit
 def find_taps(points, size, strides, REAL: tl.constexpr, HOW: tl.constexpr):
-    """For each axis of points (P,): the taps' offsets, whether they are inside, t, and moves, all (P, 1)."""
+    """For each axis of points (P,), return the offsets of the taps, whether they are inside, t, and moves, all (P, 1)."""
     offsets, insides, rests, moves = (), (), (), ()
     for i in tl.static_range(HOW.ndim):
         first, t, moving = fractions(points[i], REAL, HOW)
@@ -123,7 +123,7 @@ def find_taps(points, size, strides, REAL: tl.constexpr, HOW: tl.constexpr):
 
 @triton.jit
 def weights_along(rests, HOW: tl.constexpr):
-    """`weights_of` each axis."""
+    """Return `weights_of` for each axis."""
     weights = ()
     for i in tl.static_range(HOW.ndim):
         weights += (weights_of(rests[i], HOW),)
