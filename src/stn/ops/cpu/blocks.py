@@ -166,3 +166,40 @@ def place_hats(
 
     given = points, j, columns, axis, zeros, n, pitch, low, high, near, far, weight, i, area, slope, derivative
     return types.void(*given), generate
+
+
+def nearest_lanes(ndim: int) -> Any:
+    """The place and the weight of the only tap of pixels i ..: 1, or 0 outside zeros around the image or the band
+    low .. high - 1 of the slowest axis, or NaN."""
+
+    @intrinsic
+    def place_nearest(typing, points, j, columns, zeros, lengths, pitch, low, high, near, weight, i):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            b, code = builder, Code(context, builder, signature, arguments)
+            _, j, columns, zeros, lengths, pitch, low, high, _, _, i = arguments
+            zero, one = (code.broadcast(ir.Constant(ir.DoubleType(), number)).value for number in (0.0, 1.0))
+            around, places, value = b.trunc(zeros, ir.IntType(1)), None, one
+            for axis in range(ndim):
+                x = code.load(0, b.add(j, b.mul(columns, INT64(axis)))).value
+                whole, last = code.each("rint", x), code.broadcast(b.extract_value(lengths, axis)).value
+                last = b.fsub(last, one)
+                place = b.select(b.fcmp_ordered(">=", whole, zero), whole, zero)  # any number, as NaN, is a place
+                place = b.select(b.fcmp_ordered(">", place, last), last, place)
+                outside = b.and_(b.fcmp_ordered("!=", place, whole), code.broadcast(around).value)
+                if axis == ndim - 1:
+                    within = from_to(code, place, low, b.fsub(high, ir.Constant(ir.DoubleType(), 1.0)))
+                    outside = b.or_(outside, b.not_(within))
+                value = b.select(outside, b.fmul(value, zero), value)
+                value = b.select(b.fcmp_unordered("uno", x, x), x, value)
+                at = b.fmul(place, code.broadcast(b.extract_value(pitch, axis)).value)
+                places = at if places is None else b.fadd(places, at)
+            code.put(b.fptoui(places, code.vector(INT32)), 8, i)
+            code.put(narrowed(code, value, 9), 9, i)
+            return context.get_dummy_value()
+
+        return types.void(points, j, columns, zeros, lengths, pitch, low, high, near, weight, i), generate
+
+    return place_nearest
+
+
+nearest_plane, nearest_volume = nearest_lanes(2), nearest_lanes(3)

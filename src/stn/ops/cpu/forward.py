@@ -124,8 +124,8 @@ def pick_row(image, plane, near, weight, r, a, b, out, first, fill):
     """The same with one tap a pixel, whose weight is 1 or 0, or NaN."""
     for j in range(np.uint64(a), np.uint64(b)):
         i = np.uint64(r * STRIDE) + j
-        k, w = np.uint64(near[i]), weight[i]
-        out[np.uint64(first) + j] = image[plane + k] if w == 1 else (fill if w == 0 else w)
+        value, w = image[plane + np.uint64(near[i])], weight[i]
+        out[np.uint64(first) + j] = value if w == 1 else (fill if w == 0 else w)
 
 
 @inline

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stn.ops.cpu.blocks import lanes_within, place_hats, place_plane, place_volume
+from stn.ops.cpu.blocks import lanes_within, nearest_plane, nearest_volume, place_hats, place_plane, place_volume
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.mixed import REST
@@ -131,6 +131,14 @@ def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high,
     """Both taps of each axis for pixels of a row, padding resolved: places, weights, and if `derivative` their slopes."""
     area, w, h, d = len(near) // 3, sizes.width, sizes.height, sizes.depth
     zeros, padding = sizes.padding == ZEROS, sizes.padding
+    if nearest & (padding != REFLECTION) & (padding != WRAP):
+        lengths, pitch, ends = (1.0 * w, 1.0 * h, 1.0 * d), (1.0, 1.0 * w, 1.0 * w * h), (1.0 * low, 1.0 * high)
+        for j in range(start, end, LANES):
+            if ndim == 2:
+                nearest_plane(points, j, COLUMNS, zeros, lengths, pitch, ends[0], ends[1], near, weight, first + j)
+            else:
+                nearest_volume(points, j, COLUMNS, zeros, lengths, pitch, ends[0], ends[1], near, weight, first + j)
+        return
     for i in range(ndim):
         n, pitch = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
         ends = (1.0 * low, 1.0 * high) if i == ndim - 1 else (0.0, 1.0 * n)
