@@ -15,7 +15,9 @@ from stn.ops.cpu.blocks import lanes_within
 from stn.ops.cpu.compiling import inline, loop, loop_fused
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.padding import between, clamped, reflected, wrapped
+from stn.ops.cpu.points import row_points
 from stn.ops.cpu.taps import COLUMNS
+from stn.ops.cpu.tile import AT_LOOK, AT_WIDTH, row_start
 from stn.ops.padding import REFLECTION, WRAP, ZEROS
 from stn.ops.reference import FAR
 
@@ -44,6 +46,13 @@ def cubic_arrays(real: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
 def are_joined(sizes):
     """Whether the taps in x of every pixel lie side by side."""
     return (sizes.padding != WRAP) & (sizes.width > 3)
+
+
+@inline
+def taps_of_row(ndim, cubic, slopes, grid, sizes, r, at, points, table, place, weight, total, rest):
+    start, u0, u1, u2 = row_start(sizes, at, r)
+    row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, at[AT_WIDTH], table, r * COLUMNS, points)
+    find_taps(ndim, cubic, slopes, sizes, points, at[AT_WIDTH], place, weight, total, rest)
 
 
 @loop
@@ -219,3 +228,19 @@ def inner_slope(cubic, s):
 @inline
 def outer_slope(cubic, s):
     return (3 * cubic.outer_3 * s + 2 * cubic.outer_2) * s + cubic.outer_1
+
+
+# ---- what is read of them ----
+
+
+@inline
+def deep_of(ndim, place, weight, s, j, p):
+    """The plane of tap p in z as an offset, and its weight (s = 0) or slope."""
+    if ndim == 2:
+        return np.uint32(0), weight.dtype.type(1)
+    return place[(8 + p) * COLUMNS + j], weight[(12 * s + 8 + p) * COLUMNS + j]
+
+
+@inline
+def with_fill(weight, fill):
+    return weight * fill if weight != 0 else weight

@@ -87,7 +87,7 @@ def turned(code: Code, quads: list[Lanes]) -> list[Lanes]:
     low = [shuffle(x, y, [0, 8, 1, 9, 4, 12, 5, 13]) for x, y in (pairs[:2], pairs[2:])]
     high = [shuffle(x, y, [2, 10, 3, 11, 6, 14, 7, 15]) for x, y in (pairs[:2], pairs[2:])]
     halves = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
-    return [Lanes(b, shuffle(*each, half)) for each in (low, high) for half in halves]
+    return [Lanes(b, shuffle(x, y, half)) for x, y in (low, high) for half in halves]
 
 
 def dot(weights: list[Lanes], values: list[Lanes]) -> Lanes:
