@@ -39,6 +39,34 @@ def blend_channel_lanes(ndim: int) -> Any:
     return blend_channels
 
 
+FEW = 4  # channels at most of an image whose pixels are blended by vectors of four
+
+
+def blend_few_lanes(ndim: int) -> Any:
+    """The same for n <= FEW channels. What lies behind the pixel in `out` may be overwritten, unless it is the last."""
+
+    @intrinsic
+    def blend_few(typing, image, at, right, down, deep, x, y, z, out, to, n, is_last):
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature, arguments)
+            _, at, right, down, deep, x, y, z, _, to, n, is_last = arguments
+            x, y, z, one = (code.broadcast(number, FEW) for number in (x, y, z, code.real(1.0)))
+            mask, planes = code.mask(n, FEW), code.corners(at, right, down, deep)
+            taps = [[code.masked_load(0, corner, mask) for corner in plane] for plane in planes[: ndim - 1]]
+            value = blend_known(x, y, z, one, taps)
+            # A masked store is slow on half of the CPUs.
+            with builder.if_else(is_last) as (masked, plain):
+                with masked:
+                    code.masked_store(value, 8, to, mask)
+                with plain:
+                    code.store(value, 8, to)
+            return context.get_dummy_value()
+
+        return types.void(image, at, right, down, deep, x, y, z, out, to, n, is_last), generate
+
+    return blend_few
+
+
 def slope_channel_lanes(ndim: int) -> Any:
     """The sum over c < count of grad[to + c] times the derivatives of the same, in x, y, z."""
 
@@ -69,6 +97,7 @@ def slope_channel_lanes(ndim: int) -> Any:
 
 
 blend_channels_plane, blend_channels_volume = blend_channel_lanes(2), blend_channel_lanes(3)
+blend_few_plane, blend_few_volume = blend_few_lanes(2), blend_few_lanes(3)
 slope_channels_plane, slope_channels_volume = slope_channel_lanes(2), slope_channel_lanes(3)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.channels import blend_channels_plane, blend_channels_volume
+from stn.ops.cpu.channels import FEW, blend_channels_plane, blend_channels_volume, blend_few_plane, blend_few_volume
 from stn.ops.cpu.compiling import inline, loop, merged
 from stn.ops.cpu.lanes import LANES, blend_plane, blend_volume
 from stn.ops.cpu.mixed import mix_channels_plane, mix_channels_volume, mix_plane, mix_volume
@@ -210,6 +210,13 @@ def blend_run(ndim, image, plane, w, area, offset, fraction, r, a, b, out, first
         i = np.uint64(r * STRIDE) + j
         at, to = (plane + np.uint64(offset[i])) * n, (np.uint64(first) + j) * n
         x, y, z = fraction[i], fraction[i + size], fraction[i + size * np.uint64(ndim - 1)]
+        if channels <= FEW:
+            is_last = j + np.uint64(1) == np.uint64(b)
+            if ndim == 2:
+                blend_few_plane(image, at, n, down, deep, x, y, z, out, to, n, is_last)
+            else:
+                blend_few_volume(image, at, n, down, deep, x, y, z, out, to, n, is_last)
+            continue
         for c in range(0, channels, LANES):
             k, m = at + np.uint64(c), to + np.uint64(c)
             if ndim == 2:

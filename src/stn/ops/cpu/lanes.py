@@ -179,21 +179,22 @@ class Code:
         places = [self.builder.add(i, self.builder.mul(area, INT64(min(axis, ndim - 1)))) for axis in range(3)]
         return [self.load(k, place) for place in places]
 
-    def mask(self, count: Any) -> Any:
+    def mask(self, count: Any, lanes: int = LANES) -> Any:
         """The first `count` lanes."""
-        order = ir.Constant(self.vector(INT32), list(range(LANES)))
-        return self.builder.icmp_signed("<", order, self.broadcast(self.builder.trunc(count, INT32)).value)
+        order = ir.Constant(self.vector(INT32, lanes), list(range(lanes)))
+        return self.builder.icmp_signed("<", order, self.broadcast(self.builder.trunc(count, INT32), lanes).value)
 
     def masked(self, verb: str, result: Any, arguments: Sequence[Any]) -> Any:
         """llvm.masked.load or llvm.masked.store."""
-        name = f"llvm.masked.{verb}.v{LANES}{'f64' if self.align == 8 else 'f32'}.p0"
+        lanes = next(argument.type.count for argument in arguments if isinstance(argument.type, ir.VectorType))
+        name = f"llvm.masked.{verb}.v{lanes}{'f64' if self.align == 8 else 'f32'}.p0"
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
         return self.builder.call(function, arguments)
 
     def masked_load(self, k: int, at: Any, mask: Any) -> Lanes:
         """Lanes that are not real are 0, and not read."""
-        zeros = ir.Constant(self.vector(self.real), [0.0] * LANES)
+        zeros = ir.Constant(self.vector(self.real, mask.type.count), [0.0] * mask.type.count)
         arguments = [self.pointer(k, at), INT32(self.align), mask, zeros]
         return Lanes(self.builder, self.masked("load", zeros.type, arguments))
 
