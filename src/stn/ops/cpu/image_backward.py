@@ -1,8 +1,8 @@
 """The gradient in the image: each output pixel adds its gradient to the pixels that it read, by their weights.
 
-Work is divided by what is written, (image, channels, band of rows), so no two threads add to the same pixel. The division
-depends on shapes alone and each pixel gathers its terms in the order of the output: the result does not depend on the
-number of threads, bit for bit.
+Work is divided by the pixels that are written, (image, channels, band of rows), so no two threads add to the same pixel.
+Each pixel gathers its terms in the order of the output, and a term has the same bits in any division: the result does not
+depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -270,10 +270,11 @@ def scatter_lanes(ndim, grad, to, grad_image, plane, count, pitch, w, area, offs
         for deep in range(ndim - 1):
             k = plane + (np.uint64(offset[i]) + np.uint64(deep * area)) * pitch
             weight = one if ndim == 2 else (z if deep else one - z)
-            top, bottom = weight * (one - y), weight * y
+            v00, v01, v10, v11 = (one - y) * (one - x), (one - y) * x, y * (one - x), y * x
+            v00, v01, v10, v11 = weight * v00, weight * v01, weight * v10, weight * v11  # in the order of `scatter_pixel`
             for c in range(np.uint64(0), np.uint64(count), np.uint64(LANES)):
                 m = to + j * pitch + c
-                add_channels(grad_image, k + c, top * (one - x), grad, m)
-                add_channels(grad_image, k + c + pitch, top * x, grad, m)
-                add_channels(grad_image, k + c + down, bottom * (one - x), grad, m)
-                add_channels(grad_image, k + c + down + pitch, bottom * x, grad, m)
+                add_channels(grad_image, k + c, v00, grad, m)
+                add_channels(grad_image, k + c + pitch, v01, grad, m)
+                add_channels(grad_image, k + c + down, v10, grad, m)
+                add_channels(grad_image, k + c + down + pitch, v11, grad, m)

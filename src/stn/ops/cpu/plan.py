@@ -30,7 +30,7 @@ from stn.ops.rules import Rule
 from stn.ops.rules.spline import GROUP
 from stn.ops.sampling import Sampling
 
-TASKS = 8  # into which the gradient of a small batch is divided, whatever the number of threads
+TASKS = 8  # into which the gradient of a small batch is divided for several threads
 SHORT = 32  # pixels of a row
 FEW_ROWS = 16  # of a small output, whose tile takes a quarter of the memory
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
@@ -140,10 +140,13 @@ class Plan:
         )
 
     def _division(self) -> tuple[int, int]:
-        """Of the gradient in the image: groups of channels, bands of its slowest axis."""
+        """Of the gradient in the image: groups of channels, bands of its slowest axis. Each band and each group computes all
+        coordinates again, and none changes the bits of a pixel: one thread needs none. (Cubic kernels round differently for
+        few channels, so their division depends on the shape alone.)"""
         n, channels = max(self.batch, 1), self.image_shape[1]
-        bands = max(1, min(-(-TASKS // n), self.image_shape[2] // 32)) if self.cubic is None else 1
-        return max(1, min(-(-TASKS // (n * bands)), channels)), bands
+        tasks = TASKS if self.threads > 1 or self.cubic is not None else 1
+        bands = max(1, min(-(-tasks // n), self.image_shape[2] // 32)) if self.cubic is None else 1
+        return max(1, min(-(-tasks // (n * bands)), channels)), bands
 
     def _shifted(self, arrays: dict[str, Any]) -> dict[str, Any]:
         """The same places in an image with a margin on each side."""
