@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from stn import _check
-from stn.ops.context import unrounded
+from stn.nn.regression import ThetaRegression
+from stn.nn.start import warn_if_lost
+from stn.ops.context import observed
 from stn.ops.options import PARSED, SamplingOptions, check_options, parse
 from stn.ops.sampling import Sampling
 from stn.transforms import Family, MatrixWarp, Warp, family
@@ -50,6 +52,8 @@ class AbstractSpatialTransformer(nn.Module, ABC):
     """
 
     __call__: LayerCall
+    warns: bool = True  # whether a training pass may still warn that the layer is lost; False to silence it
+    _passes: int = 0  # in training
 
     def __init__(
         self,
@@ -75,8 +79,7 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         self.register_buffer("start", start, persistent=False)
         self.start: Tensor | None
         self.localization = localization
-        self.regression = nn.Linear(_check.features(localization, features), num_transforms * self.family.num_params)
-        self.reset_to_identity()
+        self.regression = ThetaRegression(_check.features(localization, features), self.family, num_transforms)
 
     @abstractmethod
     def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
@@ -99,7 +102,19 @@ class AbstractSpatialTransformer(nn.Module, ABC):
             The output of the layer, or a pair of it and the warp.
         """
         y, warp = self._output_and_warp(x)
+        if self.training and not observed(x):
+            self._watch(warp, x)
         return (y, warp) if return_warp else y
+
+    def _watch(self, warp: Warp, x: Tensor) -> None:
+        """Warn once if the layer is lost. It looks in the passes 1, 2, 4, 8, .., because each look waits for the device."""
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():
+            return
+        self._passes += 1
+        if self.warns and self._passes & (self._passes - 1) == 0:
+            identity = identity_of(self.family, torch.empty(0, dtype=warp.working_dtype, device=warp.device))
+            looks = (1, -1) if self.num_transforms == 1 else (1, self.num_transforms, -1)
+            self.warns = not warn_if_lost(warp, self.from_start(self.family(identity.expand(looks))), x)
 
     @property
     def sampling(self) -> Sampling:
@@ -110,11 +125,9 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         """
         return parse(**{key: value for key, value in self.options.items() if key in PARSED})  # type: ignore[arg-type]  # checked above
 
-    @torch.no_grad()
     def reset_to_identity(self) -> None:
         """Set zero weights and the identity as bias: the layer samples through `start`, whatever the features are."""
-        self.regression.weight.zero_()
-        self.regression.bias.copy_(identity_of(self.family, self.regression.bias).repeat(self.num_transforms))
+        self.regression.reset_parameters()
 
     def localize(self, x: Tensor) -> Tensor:
         """Find theta: (N, P), or (N, K, P) with num_transforms = K > 1.
@@ -127,8 +140,7 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         """
         features = self.localization(x)
         _check.localized(features, x, self.regression.in_features)
-        with unrounded(x.device):
-            theta = self.regression(features.to(self.regression.weight.dtype))
+        theta: Tensor = self.regression(features)
         return theta if self.num_transforms == 1 else theta.unflatten(-1, (self.num_transforms, -1))
 
     def composed(self, thetas: Sequence[Tensor]) -> Warp:
