@@ -59,6 +59,8 @@ PROGRAMS: dict[str, tuple[Callable[[], Network], str]] = {
     "velocity": (lambda: Network(stn.Velocity(squarings=2)), "grid_sample"),
     "cpab": (lambda: Network(stn.CPAB(steps=2), padding_mode="wrap"), "gather"),
     "rigid, volumes": (lambda: Network(stn.Rigid(3), 3), "gather"),
+    "rigid, aspect": (lambda: Network(stn.Rigid(aspect=2.5)), "grid_sample"),
+    "similarity, slices": (lambda: Network(stn.Similarity(3, aspect=(9, 4, 5)), 3), "gather"),
     "lanczos": (lambda: Network("similarity", mode="lanczos3", fill_value=-1.0), "gather"),
     "b-spline kernel": (lambda: Network("projective", mode="bspline", padding_mode="border"), "gather"),
     "antialias": (lambda: Network("tps", antialias=True), "grid_sample"),

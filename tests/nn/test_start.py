@@ -37,9 +37,10 @@ def by_kind(net: nn.Module) -> None:
 
 def by_name(net: nn.Module) -> None:
     """As in DCGAN and many networks after it."""
-    for m in net.modules():
-        if any(kind in m.__class__.__name__ for kind in ("Conv", "Linear", "BatchNorm")):
-            nn.init.normal_(m.weight)  # type: ignore[arg-type]  # mypy cannot tell what has this name
+    for name, mean in (("Conv", 0.0), ("Linear", 0.0), ("BatchNorm", 1.0)):
+        for m in net.modules():
+            if m.__class__.__name__.find(name) != -1:
+                nn.init.normal_(m.weight, mean, 0.02)  # type: ignore[arg-type]  # mypy cannot tell what has this name
 
 
 def by_type(net: nn.Module) -> None:

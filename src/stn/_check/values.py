@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ def integers(value: Any) -> tuple[int, ...] | None:
 
 
 LISTS = (tuple, list, np.ndarray)
+NUMBER = (int, float, np.integer, np.floating)
 
 
 def choice(name: str, value: object, allowed: Iterable[object]) -> None:
@@ -144,6 +146,26 @@ def alone(name: str, others: dict[str, Any]) -> None:
     given = [other for other, value in others.items() if value]
     if given:
         fail(f"{name} cannot be combined with {', '.join(others)}; got {', '.join(given)} too")
+
+
+def aspect(name: str, value: Any, ndim: int) -> tuple[float, ...]:
+    """Check width / height of an image, or the sides of an image or a volume. Returns the sides."""
+    return sides(
+        name, (1.0, value) if _is_real(value) and ndim == 2 else value, ndim, "width / height, " if ndim == 2 else ""
+    )
+
+
+def sides(name: str, value: Any, ndim: int, other: str = "") -> tuple[float, ...]:
+    """Check one positive, finite number for each axis, in the order of torch."""
+    fits = isinstance(value, LISTS) and len(value) == ndim
+    if not fits or not all(_is_real(n) and 0 < n < math.inf for n in value):
+        axes = "(H, W)" if ndim == 2 else "(D, H, W)"
+        fail(f"{name} must be {other}{'or ' if other else ''}{axes}, positive and finite; got {value!r}")
+    return tuple(float(n) for n in value)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, NUMBER) and not isinstance(value, bool)
 
 
 def unmapped(name: str, dim: int | None) -> None:

@@ -18,6 +18,7 @@ from stn.ops.context import observed
 from stn.ops.options import PARSED, SamplingOptions, check_options, parse
 from stn.ops.sampling import Sampling
 from stn.transforms import Family, MatrixWarp, Warp, family
+from stn.transforms.aspect import of_part
 from stn.transforms.base import identity_of, trainable
 
 if TYPE_CHECKING:
@@ -167,6 +168,11 @@ class AbstractSpatialTransformer(nn.Module, ABC):
     def extra_repr(self) -> str:
         parts = [repr(self.family), f"size={self.size}", f"num_transforms={self.num_transforms}"]
         return ", ".join(parts + [f"{key}={value!r}" for key, value in self.options.items()])
+
+
+def family_for(transform: str | Family, in_shape: Sequence[int], start: Tensor | None) -> Family:
+    """Return the family of a layer for images (C, *in), of whose part `start` it has the shape."""
+    return family(transform, aspect=of_part(in_shape[1:], start))
 
 
 def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[ParamGroup]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from stn import _check
-from stn.nn.base import AbstractSpatialTransformer
+from stn.nn.base import AbstractSpatialTransformer, family_for
 from stn.nn.localization import localization_for
 from stn.ops import Pyramid
 from stn.ops.options import CallOptions, SamplingOptions, reads_levels
@@ -127,7 +127,7 @@ class InverseCompositionalTransformer(AbstractSteppedTransformer):
 
         Args:
             in_shape: (C, H, W) of the images.
-            transform: As in the class.
+            transform: As in the class. Rotations keep shapes in images of this aspect: see `stn.Rigid`.
             size: As in the class.
             steps: As in the class.
             start: As in the class.
@@ -135,7 +135,8 @@ class InverseCompositionalTransformer(AbstractSteppedTransformer):
         """
         channels, *sides = _check.input_shape("in_shape", in_shape)
         seen = sides if size is None else _check.lengths("size", size, 2)
-        return cls(localization_for((channels, *seen)), transform, size, steps=steps, start=start, **options)
+        own = family_for(transform, (channels, *sides), start)
+        return cls(localization_for((channels, *seen)), own, size, steps=steps, start=start, **options)
 
     def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
         return self.last_look(x)

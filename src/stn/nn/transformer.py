@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from stn.nn.base import AbstractSpatialTransformer
+from stn import _check
+from stn.nn.base import AbstractSpatialTransformer, family_for
 from stn.nn.localization import localization_for
 from stn.ops.options import SamplingOptions
 from stn.transforms import Family, Warp
@@ -61,7 +62,7 @@ class SpatialTransformer(AbstractSpatialTransformer):
 
         Args:
             in_shape: (C, H, W) of the images.
-            transform: As in the class.
+            transform: As in the class. Rotations keep shapes in images of this aspect: see `stn.Rigid`.
             size: As in the class.
             num_transforms: As in the class.
             start: As in the class.
@@ -72,7 +73,9 @@ class SpatialTransformer(AbstractSpatialTransformer):
             >>> layer(torch.rand(4, 3, 128, 128)).shape
             torch.Size([4, 2, 3, 32, 32])
         """
-        return cls(localization_for(in_shape), transform, size, num_transforms=num_transforms, start=start, **options)
+        in_shape = _check.input_shape("in_shape", in_shape)
+        own = family_for(transform, in_shape, start)
+        return cls(localization_for(in_shape), own, size, num_transforms=num_transforms, start=start, **options)
 
     def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
         warp = self.from_start(self.family(self.localize(x)))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stn import _check
+from stn.nn.base import family_for
 from stn.nn.localization import DenseLocalization, localization_for
 from stn.nn.recurrent import AbstractSteppedTransformer
 from stn.ops.options import SamplingOptions
@@ -85,7 +86,7 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         Args:
             in_shape: (C, H, W) of the images.
             trunk: As in the class.
-            transform: As in the class.
+            transform: As in the class. Rotations keep shapes in images of this aspect: see `stn.Rigid`.
             size: As in the class.
             steps: As in the class.
             start: As in the class.
@@ -98,10 +99,11 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         seen = sides if size is None else _check.lengths("size", size, 2)
         features = look_at_zeros("trunk", trunk, (channels, *seen))
         shape = tuple(features.shape[1:])
+        own = family_for(transform, (channels, *sides), start)
         with features.device:
             localization = localization_for(shape) if len(shape) == 3 else DenseLocalization(math.prod(shape), norm=True)
             start = None if start is None else start.to(features.device)
-            layer = cls(trunk, localization.to(features.dtype), transform, size, steps=steps, start=start, **options)
+            layer = cls(trunk, localization.to(features.dtype), own, size, steps=steps, start=start, **options)
         layer.regression.to(torch.promote_types(features.dtype, torch.float32))
         return layer
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from stn import _check
+from stn.transforms.aspect import Aspect
 from stn.transforms.base import Family
 from stn.transforms.bounded import Bounded, bounded
 from stn.transforms.bspline import BSpline
@@ -15,13 +16,12 @@ from stn.transforms.linear import (
     ExponentialAffine,
     MovedCorners,
     Projective,
-    Rigid,
-    Similarity,
     Translation,
 )
 from stn.transforms.load import load_warp
 from stn.transforms.matrix import MatrixWarp, from_pixel_matrix
 from stn.transforms.spline import ThinPlateSpline, text_edges
+from stn.transforms.turned import Rigid, Similarity
 from stn.transforms.velocity import Velocity
 from stn.transforms.warp import InverseWarp, Warp
 
@@ -43,12 +43,13 @@ FAMILIES: dict[str, Callable[[int], Family]] = {  # name -> family of that many 
 }
 
 
-def family(name: str | Family, ndim: int = 2) -> Family:
+def family(name: str | Family, ndim: int = 2, *, aspect: Aspect | None = None) -> Family:
     """Make a family by its name, with its default settings.
 
     Args:
         name: A key of `stn.transforms.FAMILIES`, such as "affine" or "tps". A family is returned as it is.
         ndim: 2, or 3 for volumes. Ignored if `name` is a family.
+        aspect: Shape of the image for families that turn, as in `stn.Rigid`. A family that has one keeps it.
 
     Returns:
         The family.
@@ -60,10 +61,13 @@ def family(name: str | Family, ndim: int = 2) -> Family:
         >>> stn.transforms.family("affine", ndim=3).num_params
         12
     """
-    if isinstance(name, Family):
+    if not isinstance(name, Family):
+        _check.choice("transform", name, FAMILIES)
+        name = FAMILIES[name](ndim)
+    if aspect is None:
         return name
-    _check.choice("transform", name, FAMILIES)
-    return FAMILIES[name](ndim)
+    _check.aspect("aspect", aspect, name.ndim)
+    return name.fitted(aspect)
 
 
 __all__ = [

@@ -49,6 +49,17 @@ class Family(ABC, Generic[W]):
     def identity(self) -> Tensor:
         """Return the theta (P,) of the identity, with which a layer starts."""
 
+    def fitted(self, aspect: float | Sequence[float]) -> Family[W]:
+        """Return the family for an image of this shape, which matters where it turns: see `stn.Rigid`.
+
+        Args:
+            aspect: Width / height, or the sides (H, W) or (D, H, W) in any unit.
+
+        Returns:
+            The family itself if it turns nothing, or already has an aspect.
+        """
+        return self
+
     def __call__(self, theta: Tensor) -> W:  # (N, P), or (N, K, P): K looks at each image
         """Make the warp of these parameters.
 

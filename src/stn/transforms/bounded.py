@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,9 @@ class Bounded(Family[W]):
 
     def identity(self) -> Tensor:
         return self.family.identity()
+
+    def fitted(self, aspect: float | Sequence[float]) -> Bounded[W]:
+        return replace(self, family=self.family.fitted(aspect))
 
     def constrain(self, raw: Tensor) -> Tensor:  # (.., P) -> (.., P)
         """Map raw parameters to the theta of the wrapped family.
