@@ -81,11 +81,8 @@ def test_a_square_is_as_before_bit_for_bit(name: str, ndim: int) -> None:
 
 def test_equal_shapes_are_equal_and_survive_copies() -> None:
     one = stn.Similarity(aspect=(200, 300))
-    others = (
-        stn.Similarity(aspect=1.5),
-        stn.Similarity(aspect=np.array([100, 150])),
-        stn.Similarity(aspect=torch.Size((2, 3))),
-    )
+    array: Any = np.array([100, 150])
+    others = [stn.Similarity(aspect=given) for given in (1.5, array, torch.Size((2, 3)))]
     assert all(one == other and hash(one) == hash(other) for other in others)
     assert repr(one) == "Similarity(ndim=2, aspect=1.5)" and one != stn.Similarity()
     assert one == pickle.loads(pickle.dumps(one)) == copy.deepcopy(one)

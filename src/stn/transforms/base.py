@@ -67,14 +67,16 @@ class Family(ABC, Generic[W]):
             theta: (N, P), or (N, K, P): K looks at each image.
 
         Returns:
-            A warp of batch (N,) or (N, K).
+            A warp of batch (N,) or (N, K). Its `theta` is this one.
 
         Raises:
             InputError: theta has a wrong shape. TypeError: it is not a floating-point tensor.
         """
         _check.theta(theta, self.num_params, type(self).__name__)
         with unrounded(theta.device):
-            return self._warp(theta)
+            warp = self._warp(theta)
+        warp.theta = theta
+        return warp
 
     @abstractmethod
     def _warp(self, theta: Tensor) -> W: ...

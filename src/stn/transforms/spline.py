@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -105,6 +106,8 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
 
 class ThinPlateWarp(Warp):
     """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions around control points, shared by the batch."""
+
+    _shared: ClassVar[tuple[str, ...]] = ("control_points",)
 
     def __init__(self, control_points: Tensor, coefficients: Tensor, dtype: torch.dtype) -> None:
         self.control_points = control_points  # (T, 2)

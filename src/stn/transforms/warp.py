@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
@@ -20,15 +19,17 @@ from stn.ops.torch_private import is_transformed
 from stn.transforms.batches import joint_batch, over_batch
 from stn.transforms.saved import write_warp
 from stn.transforms.search import FLAT, SOLVED, determinant, follow, is_traced, scale, search, solve
+from stn.transforms.views import Batch
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Warp(ABC):
+class Warp(Batch):
     """A batch of maps from target to source points. Families make warps, and `a @ b` composes them: first b, then a.
 
-    `batch` is (N,), or (N, K): K looks at each image. Every warp satisfies these laws, which the tests check:
+    `batch` is (N,), or (N, K): K looks at each image. `theta` is what the family was given, None for other warps.
+    `warp[i]` and `warp[:, k]` are parts of a batch. Every warp satisfies these laws, which the tests check:
 
     - `sample(image)` at a pixel is the image at `points` of that pixel's center;
     - `grid(size)` is `points` of the lattice of that size;
@@ -42,11 +43,6 @@ class Warp(ABC):
         >>> (half @ shift).points(torch.tensor([1.0, 0.0]))  # (1 + 0.2) / 2
         tensor([[0.6000, 0.0000]])
     """
-
-    batch: tuple[int, ...]  # (N,), or (N, K): K looks at each image
-    ndim: int
-    dtype: torch.dtype
-    device: torch.device
 
     def points(self, xy: Tensor) -> Tensor:
         """Map normalized points. A warp of one sample maps the points of any batch.
@@ -193,10 +189,6 @@ class Warp(ABC):
     def working_dtype(self) -> torch.dtype:
         """The dtype in which coordinates are computed: float32 at least."""
         return torch.promote_types(self.dtype, torch.float32)
-
-    @abstractmethod
-    def _map(self, xy: Tensor) -> Tensor:
-        """(*batch, P, d) -> (*batch, P, d)."""
 
     def _jacobian(self, xy: Tensor) -> Tensor:
         """(*batch, P, d) -> (*batch, P, d, d)."""
