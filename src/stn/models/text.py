@@ -87,13 +87,14 @@ class TextLocalization(nn.Sequential):
     def __init__(self, in_channels: int = 1, reduced: Sequence[int] = REDUCED, *, features: int = 64) -> None:
         _check.at_least("in_channels", in_channels, 1)
         layers: list[nn.Module] = [Resize(reduced)]
+        before = in_channels
         for after in (16, 32, 64, 64):
-            layers += [*_conv(in_channels, after), nn.MaxPool2d(2, ceil_mode=True)]
-            in_channels = after
-        layers += [nn.AdaptiveAvgPool2d((2, 4)), nn.Flatten(), nn.Linear(8 * in_channels, features)]
+            layers += [*_conv(before, after), nn.MaxPool2d(2, ceil_mode=True)]
+            before = after
+        layers += [nn.AdaptiveAvgPool2d((2, 4)), nn.Flatten(), nn.Linear(8 * before, features)]
         layers += [nn.LayerNorm(features), nn.ReLU()]  # without the norm 90 % of these units die in the first epochs
         super().__init__(*layers)
-        self.out_features = features
+        self.in_channels, self.out_features = in_channels, features
 
 
 def _conv(before: int, after: int) -> list[nn.Module]:

@@ -6,13 +6,13 @@ import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from stn import _check
-from stn.nn.regression import ThetaRegression
+from stn.nn.regression import GivenTheta, ThetaRegression
 from stn.nn.start import warn_if_lost
 from stn.ops.context import observed
 from stn.ops.options import PARSED, SamplingOptions, check_options, parse
@@ -29,14 +29,20 @@ ParamGroup = dict[str, list[nn.Parameter] | float]  # of an optimizer: "params",
 
 
 class LayerCall(Protocol):
-    """The type of the call of a module that returns its warp on request. Torch itself types every call as Any."""
+    """The type of the call of a layer. Torch itself types every call as Any."""
 
     @overload
-    def __call__(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
+    def __call__(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: Literal[False] = False
+    ) -> Tensor: ...
     @overload
-    def __call__(self, x: Tensor, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    def __call__(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: Literal[True]
+    ) -> tuple[Tensor, Warp]: ...
     @overload
-    def __call__(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
+    def __call__(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: bool
+    ) -> Tensor | tuple[Tensor, Warp]: ...
 
 
 class AbstractSpatialTransformer(nn.Module, ABC):
@@ -65,6 +71,7 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         num_transforms: int = 1,
         features: int | None = None,
         start: Tensor | None = None,
+        regress: bool = True,
         **options: Unpack[SamplingOptions],
     ) -> None:
         super().__init__()
@@ -80,31 +87,51 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         self.register_buffer("start", start, persistent=False)
         self.start: Tensor | None
         self.localization = localization
-        self.regression = ThetaRegression(_check.features(localization, features), self.family, num_transforms)
+        if regress:
+            self.regression = ThetaRegression(_check.features(localization, features), self.family, num_transforms)
+        else:  # it has no parameters; few users touch them
+            self.regression = cast(ThetaRegression, GivenTheta(self.family, num_transforms))
 
     @abstractmethod
-    def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
-        """Return the output for images (N, C, *in), and the warp through which they were sampled last."""
+    def _output_and_warp(self, x: Tensor, condition: Sequence[Any], image: Tensor | None) -> tuple[Tensor, Warp]:
+        """Return the output for images (N, C, *in), and the warp through which they, or `image`, were sampled last."""
 
     @overload
-    def forward(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
+    def forward(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: Literal[False] = False
+    ) -> Tensor: ...
     @overload
-    def forward(self, x: Tensor, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    def forward(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: Literal[True]
+    ) -> tuple[Tensor, Warp]: ...
     @overload
-    def forward(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
-    def forward(self, x: Tensor, return_warp: bool = False) -> Tensor | tuple[Tensor, Warp]:
+    def forward(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: bool
+    ) -> Tensor | tuple[Tensor, Warp]: ...
+    def forward(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: bool = False
+    ) -> Tensor | tuple[Tensor, Warp]:
         """Transform images.
 
         Args:
             x: Images (N, C, *in).
+            *condition: Further inputs of the localization network, after x.
+            image: The images to sample, (N, C', *any): of another size, of other features, or of another modality. Both
+                span [-1, 1], whatever their sizes. None: x.
             return_warp: Also return the warp through which the images were sampled last.
 
         Returns:
             The output of the layer, or a pair of it and the warp.
+
+        Raises:
+            InputError: An input has a wrong shape. TypeError: the images are not floating point.
         """
-        y, warp = self._output_and_warp(x)
-        if self.training and not observed(x):
-            self._watch(warp, x)
+        _check.condition(condition)
+        source = x if image is None else image
+        _check.sampled_image("x" if image is None else "image", source, self.family.ndim)
+        y, warp = self._output_and_warp(x, condition, image)
+        if self.training and not observed(source):
+            self._watch(warp, source)
         return (y, warp) if return_warp else y
 
     def _watch(self, warp: Warp, x: Tensor) -> None:
@@ -130,18 +157,21 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         """Set zero weights and the identity as bias: the layer samples through `start`, whatever the features are."""
         self.regression.reset_parameters()
 
-    def localize(self, x: Tensor) -> Tensor:
+    def localize(self, x: Tensor, *condition: Any) -> Tensor:
         """Find theta: (N, P), or (N, K, P) with num_transforms = K > 1.
 
         Args:
             x: Images (N, C, *in).
+            *condition: Further inputs of the localization network.
 
         Raises:
             InputError: The localization network does not return (N, F).
         """
-        features = self.localization(x)
-        _check.localized(features, x, self.regression.in_features)
-        theta: Tensor = self.regression(features)
+        if not condition:
+            _check.channels(x, self.localization)
+        found = self.localization(x, *condition)
+        _check.localized(found, x, getattr(self.regression, "in_features", None))
+        theta: Tensor = self.regression(found)
         return theta if self.num_transforms == 1 else theta.unflatten(-1, (self.num_transforms, -1))
 
     def composed(self, thetas: Sequence[Tensor]) -> Warp:
@@ -158,8 +188,12 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         return functools.reduce(operator.matmul, warps)
 
     def from_start(self, warp: Warp) -> Warp:
-        """Convert a warp within `start` to the same warp of the whole image."""
-        return warp if self.start is None else MatrixWarp(self.start.expand(*warp.batch, -1, -1)).after(warp)
+        """Convert a warp within `start` to the same warp of the whole image. It keeps its theta."""
+        if self.start is None:
+            return warp
+        whole = MatrixWarp(self.start.expand(*warp.batch, -1, -1)).after(warp)
+        whole.theta = warp.theta
+        return whole
 
     def param_groups(self, lr: float, localization_lr: float) -> list[ParamGroup]:
         """Return the `stn.param_groups` of this layer alone, for a network that builds its own groups."""

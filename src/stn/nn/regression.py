@@ -1,4 +1,4 @@
-"""The last step of localization: from features to theta."""
+"""The last step of localization: from features to theta, or from theta to theta."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from stn import _check
 from stn.ops.context import unrounded
-from stn.transforms import Family
+from stn.transforms import Bounded, Family
 from stn.transforms.base import identity_of
 
 
@@ -46,7 +46,7 @@ class ThetaRegression(nn.Module):
         self.bias.copy_(identity_of(self.family, self.bias).repeat(self.num_transforms))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return theta, without autocast.
+        """Return theta, (N, K P), without autocast.
 
         Args:
             features: (N, F).
@@ -56,3 +56,38 @@ class ThetaRegression(nn.Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, {self.family!r}, num_transforms={self.num_transforms}"
+
+
+class GivenTheta(nn.Module):
+    """In place of a regression: the localization network returns theta itself, as numbers or as a map of vectors."""
+
+    def __init__(self, family: Family, num_transforms: int = 1) -> None:
+        super().__init__()
+        self.family, self.num_transforms = family, num_transforms
+
+    def forward(self, theta: Tensor) -> Tensor:
+        """Return (N, K P), in at least float32.
+
+        Args:
+            theta: (N, K P) or (N, K, P); or (N, K d, *shape) for a family of vectors on a lattice of this shape.
+        """
+        shape, looks = lattice_of(self.family), self.num_transforms
+        _check.given_theta(theta, self.family.num_params, looks, shape)
+        if theta.ndim > 3:
+            theta = theta.unflatten(1, (looks, -1)).movedim(2, -1)
+        return theta.flatten(1).to(torch.promote_types(theta.dtype, torch.float32))
+
+    def reset_parameters(self) -> None:
+        """Raise an error: there are no parameters here that could start as the identity."""
+        _check.fail("regress must be True for a start at the identity; got a localization network that returns theta itself")
+
+    def extra_repr(self) -> str:
+        return f"{self.family!r}, num_transforms={self.num_transforms}"
+
+
+def lattice_of(family: Family) -> tuple[int, ...] | None:
+    """Return the shape of the lattice on which theta has one vector a node, or None."""
+    while isinstance(family, Bounded):
+        family = family.family
+    found: tuple[int, ...] | None = getattr(family, "nodes", getattr(family, "shape", None))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -24,14 +24,17 @@ class SpatialTransformer(AbstractSpatialTransformer):
     input.
 
     Args:
-        localization: A module (N, C, *in) -> (N, F) with an attribute `out_features` = F; otherwise give `features`.
+        localization: A module (N, C, *in) -> (N, F) with an attribute `out_features` = F; otherwise give `features`. It
+            reads the further inputs of a call too: `layer(x, *condition)`.
         transform: A name ("affine", "tps", .. : `stn.transforms.FAMILIES`) or a family, such as `stn.BSpline(shape=(9,
             9))`.
-        size: Output size in pixels, one number for a square. None: as the input.
+        size: Output size in pixels, one number for a square. None: as the sampled image.
         num_transforms: K, the number of looks at each image. With K > 1 the output is (N, K, C, *size).
         features: F, for a localization network without `out_features`.
         start: First looks, an affine matrix (d, d+1), or (K, d, d+1), normalized: theta acts within. None: the whole
             image.
+        regress: Whether the layer regresses theta from the features. False: the localization network returns theta itself,
+            (N, P), (N, K, P), or a map (N, K d, *shape) for families on a lattice. It then decides where the layer starts.
         **options: mode, padding_mode, fill_value, align_corners, antialias, gradient: see `stn.affine_sample`.
 
     Raises:
@@ -77,6 +80,6 @@ class SpatialTransformer(AbstractSpatialTransformer):
         own = family_for(transform, in_shape, start)
         return cls(localization_for(in_shape), own, size, num_transforms=num_transforms, start=start, **options)
 
-    def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
-        warp = self.from_start(self.family(self.localize(x)))
-        return warp.sample(x, self.size, **self.options), warp
+    def _output_and_warp(self, x: Tensor, condition: Sequence[Any], image: Tensor | None) -> tuple[Tensor, Warp]:
+        warp = self.from_start(self.family(self.localize(x, *condition)))
+        return warp.sample(x if image is None else image, self.size, **self.options), warp

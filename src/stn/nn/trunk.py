@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         features: F, for a localization network without `out_features`.
         start: Part of the image from which the steps begin: an affine matrix (d, d+1), normalized. None: the whole
             image.
+        regress: As in `SpatialTransformer`.
         **options: mode, padding_mode, fill_value, align_corners, antialias, gradient: see `stn.affine_sample`.
 
     Raises:
@@ -62,9 +63,12 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         steps: int = 1,
         features: int | None = None,
         start: Tensor | None = None,
+        regress: bool = True,
         **options: Unpack[SamplingOptions],
     ) -> None:
-        super().__init__(localization, transform, size, steps=steps, features=features, start=start, **options)
+        super().__init__(
+            localization, transform, size, steps=steps, features=features, start=start, regress=regress, **options
+        )
         self.trunk = trunk
 
     @classmethod
@@ -107,17 +111,18 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         layer.regression.to(torch.promote_types(features.dtype, torch.float32))
         return layer
 
-    def localize(self, x: Tensor) -> Tensor:
+    def localize(self, x: Tensor, *condition: Any) -> Tensor:
         """Find theta (N, P) from the trunk's features.
 
         Args:
             x: Looks (N, C, *size).
+            *condition: Further inputs of the localization network.
         """
-        return super().localize(self.trunk(x))
+        return super().localize(self.trunk(x), *condition)
 
-    def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
+    def _output_and_warp(self, x: Tensor, condition: Sequence[Any], image: Tensor | None) -> tuple[Tensor, Warp]:
         """Return the trunk's features of the last look, and the warp of that look."""
-        look, warp = self.last_look(x)
+        look, warp = self.last_look(x, *condition, image=image)
         return self.trunk(look), warp
 
 
