@@ -65,6 +65,10 @@ PROGRAMS: dict[str, tuple[Callable[[], Network], str]] = {
     "b-spline kernel": (lambda: Network("projective", mode="bspline", padding_mode="border"), "gather"),
     "antialias": (lambda: Network("tps", antialias=True), "grid_sample"),
     "anisotropic": (lambda: Network("affine", antialias="anisotropic"), "grid_sample"),
+    "fixed": (
+        lambda: Network(stn.fixed(stn.bounded(stn.Rigid(aspect=2.0), angle=(-1, 1)), translation=(None, 0.1))),
+        "grid_sample",
+    ),
     "bounded": (lambda: Network(stn.bounded(stn.Affine(), matrix=(-2, 2))), "grid_sample"),
 }
 

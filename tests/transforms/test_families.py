@@ -28,6 +28,12 @@ MAKERS: dict[str, Callable[[], stn.Family]] = {
     "an edge": lambda: stn.ThinPlateSpline(control_points=stn.text_edges(8, margin=0.1)),
     "bounds": lambda: stn.bounded(stn.Similarity(), scale=(0.5, 2.0), angle=(-1.0, 1.0)),
     "other bounds": lambda: stn.bounded(stn.Similarity(), scale=(0.5, 2.5), angle=(-1.0, 1.0)),
+    "bounds of one axis": lambda: stn.bounded(stn.AnisotropicScale(), scale=[(0.5, 1.5), None]),
+    "bounds of two axes": lambda: stn.bounded(stn.AnisotropicScale(), scale=[(0.5, 1.5), (0.9, 1.1)]),
+    "a turn": lambda: stn.fixed(stn.Rigid(), translation=0.0),
+    "a turn of a wide image": lambda: stn.fixed(stn.Rigid(aspect=2.0), translation=0.0),
+    "a shift": lambda: stn.fixed(stn.Translation(), translation=(None, 0.0)),
+    "a bounded part": lambda: stn.fixed(stn.bounded(stn.Similarity(), scale=(0.5, 2.0)), angle=0.1),
     "a bounded spline": lambda: stn.bounded(stn.ThinPlateSpline(), offsets=(-0.2, 0.2)),
 }
 for plane in ("corners", "tps"):

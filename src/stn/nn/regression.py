@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from stn import _check
 from stn.ops.context import unrounded
-from stn.transforms import Bounded, Family
+from stn.transforms import Bounded, Family, Fixed
 from stn.transforms.base import identity_of
 
 
@@ -87,7 +87,7 @@ class GivenTheta(nn.Module):
 
 def lattice_of(family: Family) -> tuple[int, ...] | None:
     """Return the shape of the lattice on which theta has one vector a node, or None."""
-    while isinstance(family, Bounded):
+    while isinstance(family, Bounded | Fixed):
         family = family.family
     found: tuple[int, ...] | None = getattr(family, "nodes", getattr(family, "shape", None))
     return found

@@ -9,6 +9,7 @@ from stn.transforms.bounded import Bounded, bounded
 from stn.transforms.bspline import BSpline
 from stn.transforms.cpab import CPAB
 from stn.transforms.field import Displacement
+from stn.transforms.fixed import Fixed, fixed
 from stn.transforms.linear import (
     Affine,
     AnisotropicScale,
@@ -81,6 +82,7 @@ __all__ = [
     "ExponentialAffine",
     "FAMILIES",
     "Family",
+    "Fixed",
     "InverseWarp",
     "MatrixWarp",
     "MovedCorners",
@@ -93,6 +95,7 @@ __all__ = [
     "Warp",
     "bounded",
     "family",
+    "fixed",
     "from_pixel_matrix",
     "load_warp",
     "text_edges",

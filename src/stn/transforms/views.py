@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -60,6 +60,10 @@ class Batch(ABC):
         if isinstance(look, slice):
             return self._changed(lambda t: t[rows][:, looks], (count, kept))
         return self._changed(lambda t: t[rows][:, looks].squeeze(1), (count,))
+
+    def __iter__(self) -> Iterator[Self]:
+        """Iterate over the samples, each a batch of one."""
+        return (self[i] for i in range(self.batch[0]))
 
     def _changed(self, change: Callable[[Tensor], Tensor], batch: tuple[int, ...], *, shared: bool = False) -> Self:
         """Return a copy of this batch, whose tensors are changed to the same values of another one."""
