@@ -1,5 +1,9 @@
 """Spatial transformers for PyTorch: layers that learn which region of an image to sample."""
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from stn import export
 from stn._check import InputError
 from stn.nn import (
@@ -47,6 +51,9 @@ from stn.transforms import (
     text_edges,
 )
 
+if TYPE_CHECKING:
+    from stn import models
+
 __version__ = "0.1.0"
 __all__ = [
     "Affine",
@@ -83,6 +90,7 @@ __all__ = [
     "from_pixel_matrix",
     "grid_sample",
     "load_warp",
+    "models",
     "off_image_loss",
     "param_groups",
     "projective_sample",
@@ -91,3 +99,10 @@ __all__ = [
     "text_edges",
     "thin_plate_sample",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load `stn.models` on first use."""
+    if name != "models":
+        raise AttributeError(f"module 'stn' has no attribute {name!r}")
+    return importlib.import_module("stn.models")

@@ -105,3 +105,20 @@ def test_parts_that_are_not_there() -> None:
             warp[index]  # type: ignore[index]  # of wrong types on purpose
     with pytest.raises(stn.InputError, match="count must be an integer of at least 0; got -1"):
         warp.repeat(-1)
+
+
+def test_a_type_checker_sees_exact_types() -> None:
+    """The annotations are the test: mypy reads this file."""
+    matrix: stn.MatrixWarp = family("rigid")(torch.zeros(1, 3))
+    product: stn.MatrixWarp = matrix @ matrix
+    other: Warp = matrix @ one_each("tps")[:1]
+    part: stn.MatrixWarp = product.inverse()[0].detach().flatten().repeat(2)
+    held: stn.MatrixWarp = stn.fixed(stn.bounded(stn.Rigid(), angle=(-1, 1)), translation=0.0)(torch.zeros(1, 1))
+    image = torch.rand(1, 1, 4, 4)
+    sampled: Tensor = matrix.sample(image, 3)
+    pair: tuple[Tensor, Tensor] = matrix.sample(image, return_mask=True)
+    either: Tensor | tuple[Tensor, Tensor] = matrix.sample(image, return_mask=bool(len(image)))
+    assert part.batch == (2,) and held.batch == other.batch == (1,) and sampled.shape[2:] == (3, 3)
+    assert isinstance(either, tuple) and torch.equal(pair[0], either[0])
+    wrong: int = matrix @ matrix  # type: ignore[assignment]  # mypy would see no error here if the product were Any
+    del wrong

@@ -62,7 +62,12 @@ class BenchmarkRectifier(nn.Module):
     __call__: RectifierCall
 
     def __init__(
-        self, size: Sequence[int] = SIZE, *, control_points: int = 20, in_channels: int = 1, half_pixel_flaw: bool = False
+        self,
+        size: int | Sequence[int] = SIZE,
+        *,
+        control_points: int = 20,
+        in_channels: int = 1,
+        half_pixel_flaw: bool = False,
     ) -> None:
         super().__init__()
         self.size = _check.lengths("size", size, 2)
@@ -154,7 +159,7 @@ class GridGenerator(nn.Module):
 
 
 def load_benchmark_rectifier(
-    checkpoint: Path | str | Mapping[str, Tensor], size: Sequence[int] = SIZE, *, half_pixel_flaw: bool = False
+    checkpoint: Path | str | Mapping[str, Tensor], size: int | Sequence[int] = SIZE, *, half_pixel_flaw: bool = False
 ) -> BenchmarkRectifier:
     """Load the rectifier of a checkpoint of `deep-text-recognition-benchmark` (any of its TPS-.. models).
 

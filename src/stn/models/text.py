@@ -23,9 +23,9 @@ REDUCED = (32, 64)  # size of the input of the localization network, as in ASTER
 
 def text_rectifier(
     in_channels: int = 1,
-    size: Sequence[int] = SIZE,
+    size: int | Sequence[int] = SIZE,
     *,
-    reduced: Sequence[int] = REDUCED,
+    reduced: int | Sequence[int] = REDUCED,
     control_points: int = 20,
     margin: float = 0.05,
     **options: Unpack[SamplingOptions],
@@ -84,7 +84,7 @@ class TextLocalization(nn.Sequential):
     keeps positions.
     """
 
-    def __init__(self, in_channels: int = 1, reduced: Sequence[int] = REDUCED, *, features: int = 64) -> None:
+    def __init__(self, in_channels: int = 1, reduced: int | Sequence[int] = REDUCED, *, features: int = 64) -> None:
         _check.at_least("in_channels", in_channels, 1)
         layers: list[nn.Module] = [Resize(reduced)]
         before = in_channels

@@ -1,10 +1,11 @@
 """Transform families. `family(name)` makes one by the name that the command line and the layers use."""
 
 from collections.abc import Callable
+from typing import Literal, overload
 
 from stn import _check
 from stn.transforms.aspect import Aspect
-from stn.transforms.base import Family
+from stn.transforms.base import Family, W
 from stn.transforms.bounded import Bounded, bounded
 from stn.transforms.bspline import BSpline
 from stn.transforms.cpab import CPAB
@@ -44,6 +45,25 @@ FAMILIES: dict[str, Callable[[int], Family]] = {  # name -> family of that many 
 }
 
 
+MatrixName = Literal[
+    "translation",
+    "rigid",
+    "similarity",
+    "attention",
+    "anisotropic_scale",
+    "affine",
+    "exponential_affine",
+    "projective",
+    "corners",
+]  # of the families whose warps are matrices, for type checkers
+
+
+@overload
+def family(name: MatrixName, ndim: int = 2, *, aspect: Aspect | None = None) -> Family[MatrixWarp]: ...
+@overload
+def family(name: Family[W], ndim: int = 2, *, aspect: Aspect | None = None) -> Family[W]: ...
+@overload
+def family(name: str | Family, ndim: int = 2, *, aspect: Aspect | None = None) -> Family: ...
 def family(name: str | Family, ndim: int = 2, *, aspect: Aspect | None = None) -> Family:
     """Make a family by its name, with its default settings.
 

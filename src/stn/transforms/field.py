@@ -48,7 +48,7 @@ class Displacement(Family["FieldWarp"]):
     shape: tuple[int, ...]
     align_corners: bool
 
-    def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None, align_corners: bool = False) -> None:
+    def __init__(self, ndim: int = 2, *, shape: int | Sequence[int] | None = None, align_corners: bool = False) -> None:
         ndim = _check.dimension(ndim, (2, 3), "Displacement")
         shape = _check.lattice_of("shape", (8,) * ndim if shape is None else shape, ndim, least=1)
         self._set(ndim=ndim, shape=shape, align_corners=align_corners)

@@ -62,7 +62,7 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
         self,
         ndim: int = 2,
         *,
-        control_points: Sequence[int] | Tensor = (4, 4),
+        control_points: int | Sequence[int] | Tensor = (4, 4),
         smoothing: float = 0.0,
         parameters: str = "offsets",
     ) -> None:
@@ -189,7 +189,7 @@ def text_edges(count: int, *, margin: float = 0.0) -> Tensor:  # (count, 2), flo
     return torch.cat([torch.stack([x, torch.full_like(x, y)], dim=-1) for y in (-edge, edge)])
 
 
-def _place(control_points: Sequence[int] | Tensor) -> Tensor:
+def _place(control_points: int | Sequence[int] | Tensor) -> Tensor:
     if isinstance(control_points, Tensor):
         _check.control_points("control_points", control_points)
         _check.finite("control_points", control_points)

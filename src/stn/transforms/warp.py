@@ -24,6 +24,8 @@ from stn.transforms.views import Batch
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+Size = int | Sequence[int]  # (H, W) or (D, H, W) in pixels, or one length for all axes
+
 
 class Warp(Batch):
     """A batch of maps from target to source points. Families make warps, and `a @ b` composes them: first b, then a.
@@ -62,11 +64,11 @@ class Warp(Batch):
         with unrounded(self.device):
             return over_batch(self, self._map, flat).reshape(*batch, *shape, self.ndim)
 
-    def grid(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def grid(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the source point of every pixel of an output, as `grid_sample` takes it.
 
         Args:
-            size: Size of the output in pixels, (H, W) or (D, H, W).
+            size: Size of the output in pixels, (H, W) or (D, H, W), or one length for all axes.
             align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
 
         Returns:
@@ -78,26 +80,20 @@ class Warp(Batch):
 
     @overload
     def sample(
-        self,
-        image: Tensor,
-        size: Sequence[int] | None = None,
-        *,
-        return_mask: Literal[False] = False,
-        **options: Unpack[CallOptions],
+        self, image: Tensor, size: Size | None = None, *, return_mask: Literal[False] = False, **options: Unpack[CallOptions]
     ) -> Tensor: ...
     @overload
     def sample(
-        self,
-        image: Tensor,
-        size: Sequence[int] | None = None,
-        *,
-        return_mask: Literal[True],
-        **options: Unpack[CallOptions],
+        self, image: Tensor, size: Size | None = None, *, return_mask: Literal[True], **options: Unpack[CallOptions]
     ) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def sample(
+        self, image: Tensor, size: Size | None = None, *, return_mask: bool, **options: Unpack[CallOptions]
+    ) -> Sampled: ...
     def sample(
         self,
         image: Tensor,
-        size: Sequence[int] | None = None,
+        size: Size | None = None,
         *,
         return_mask: bool = False,
         **options: Unpack[CallOptions],
@@ -106,7 +102,7 @@ class Warp(Batch):
 
         Args:
             image: (N, C, H, W) or (N, C, D, H, W).
-            size: Output size (H, W) or (D, H, W) in pixels. None: as image.
+            size: Output size (H, W) or (D, H, W) in pixels, or one length for all axes. None: as image.
             return_mask: Also return the fraction of the kernel that lay inside the image.
             **options: mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid: see
                 `stn.affine_sample`.
@@ -139,7 +135,7 @@ class Warp(Batch):
         """Return `outer @ self`. Warps whose result is of the same kind, and as quick to sample, override this."""
         return ComposedWarp(outer, self)
 
-    def jacobian(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def jacobian(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return d source_i / d target_j, normalized, at every pixel of an output: (N[, K], *size, d, d).
 
         `size` and `align_corners` describe the output, as in `grid`.
@@ -149,7 +145,7 @@ class Warp(Batch):
         with unrounded(self.device):
             return self._jacobian(xy.expand(*self.batch, *xy.shape)).unflatten(-3, size)
 
-    def jacobian_determinant(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def jacobian_determinant(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the source area (volume) per target area at every pixel. Where it is not positive, the warp folds.
 
         `size` and `align_corners` describe the output, as in `grid`. The result is (N[, K], *size), and infinite on the
@@ -158,7 +154,7 @@ class Warp(Batch):
         jacobian = self.jacobian(size, align_corners=align_corners)
         return torch.where(jacobian.isinf().any(dim=-1).any(dim=-1), torch.inf, determinant(jacobian))
 
-    def fold_share(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def fold_share(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the share of an output's pixels, 0 to 1, at which the warp folds: (N,) or (N, K).
 
         `size` and `align_corners` describe the output, as in `grid`.
@@ -279,14 +275,14 @@ class InverseWarp(Warp):
         """Return the warp of which this is the inverse."""
         return self.warp
 
-    def residual(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def residual(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the largest distance between `warp` of the solution and y, in pixels: (N,) or (N, K).
 
         `size` and `align_corners` describe an image, as in `grid`: y is each of its pixels.
         """
         return self._distances(size, align_corners).flatten(len(self.batch)).amax(dim=-1)
 
-    def solved(self, size: Sequence[int], *, align_corners: bool = False, tolerance: float = 0.01) -> Tensor:
+    def solved(self, size: Size, *, align_corners: bool = False, tolerance: float = 0.01) -> Tensor:
         """Return which pixels of an image have a source point, up to `tolerance` > 0 pixels: bool (N[, K], *size).
 
         `size` and `align_corners` describe the image, as in `grid`.
@@ -294,7 +290,7 @@ class InverseWarp(Warp):
         _check.positive("tolerance", tolerance)
         return self._distances(size, align_corners) <= tolerance
 
-    def _distances(self, size: Sequence[int], align_corners: bool) -> Tensor:
+    def _distances(self, size: Size, align_corners: bool) -> Tensor:
         """Return the distances from `warp` of the solution to y, in pixels of an image: (N[, K], *size)."""
         size = _check.lengths("size", size, self.ndim)
         y = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device)
