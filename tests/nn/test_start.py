@@ -106,7 +106,7 @@ def test_old_names_of_parameters() -> None:
 
 
 SCALES: dict[str, tuple[Tensor, str]] = {
-    "outside": (torch.tensor([1.0, 0, 1.9, 0, 1.0, 0]), "88 % of the sampling points .* outside"),
+    "outside": (torch.tensor([1.0, 0, 1.75, 0, 1.0, 0]), "88 % of the sampling points .* outside"),
     "everywhere": (torch.tensor([3.0, 0, 0, 0, 3.0, 0]), "of the sampling points .* outside"),
     "point": (torch.zeros(6), "100 % of the looks .* smaller than one pixel"),
     "nan": (torch.full((6,), torch.nan), "100 % of the sampling points .* outside"),

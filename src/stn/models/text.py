@@ -65,7 +65,7 @@ def text_rectifier(
 class Resize(nn.Module):
     """Resize images without aliasing: (N, C, H, W) -> (N, C, *size)."""
 
-    def __init__(self, size: Sequence[int]) -> None:
+    def __init__(self, size: int | Sequence[int]) -> None:
         super().__init__()
         self.size = _check.lengths("size", size, 2)
 

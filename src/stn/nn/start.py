@@ -21,14 +21,14 @@ def warn_if_lost(warp: Warp, initial: Warp, image: Tensor) -> bool:
     initial: the warp with which the layer starts. A layer that starts beyond the image may stay there: the limit is then
     half of the way from its share of points outside to all points.
     """
-    points = warp.grid((LATTICE,) * warp.ndim, align_corners=True).flatten(-warp.ndim - 1, -2)  # (N[, K], P, d)
+    size = (LATTICE,) * warp.ndim  # of cell centers: most corners of cells of a volume lie on its border
+    points = warp.grid(size).flatten(-warp.ndim - 1, -2)  # (N[, K], P, d)
     if not points.numel():
         return False
-    first = initial.grid((LATTICE,) * warp.ndim, align_corners=True)
-    outside, at_first = _share_outside(points), _share_outside(first)
+    outside, at_first = _share_outside(points), _share_outside(initial.grid(size))
     pixels = points.new_tensor([n / 2 for n in reversed(image.shape[2:])])
     extent = ((points.amax(dim=-2) - points.amin(dim=-2)) * pixels).amax(dim=-1)
-    small = float((extent < POINT).to(points.dtype).mean())
+    small = float((extent < POINT * (1 - 1 / LATTICE)).to(points.dtype).mean())
     if outside > at_first + MOST * (1 - at_first):
         found = f"{100 * outside:.0f} % of the sampling points of a spatial transformer lie outside the image"
     elif small > MOST:
@@ -41,5 +41,5 @@ def warn_if_lost(warp: Warp, initial: Warp, image: Tensor) -> bool:
 
 
 def _share_outside(points: Tensor) -> float:
-    """NaN counts as outside. Rounding at the border does not."""
-    return float((~(points.abs() <= 1 + 1e-3)).any(dim=-1).to(points.dtype).mean())
+    """NaN counts as outside."""
+    return float((~(points.abs() <= 1)).any(dim=-1).to(points.dtype).mean())
