@@ -195,6 +195,7 @@ def control_points(name: str, value: Tensor) -> None:
     floating(name, value)
     if value.ndim != 2 or value.shape[1] != 2 or len(value) < 3:
         fail(f"{name} must be (T, 2) with T >= 3, or a lattice (rows, columns); got {tuple(value.shape)}")
+    constant(name, value)
 
 
 def finite(name: str, value: Tensor) -> None:
@@ -280,10 +281,19 @@ def start(name: str, value: object, ndim: int, looks: int) -> None:
     """Check one matrix for all samples, or one per look."""
     floating(name, value)
     assert isinstance(value, Tensor)
+    constant(name, value)
     one = (ndim, ndim + 1)
     if value.shape not in (one, (looks, *one)):
         each = f", or one for each look {(looks, *one)}" if looks > 1 else ""
         fail(f"{name} must be an affine matrix {one}{each}; got {tuple(value.shape)}")
+
+
+def constant(name: str, value: Tensor) -> None:
+    """Check a tensor that is a setting: it has numbers, and it is not learned."""
+    if value.is_meta:
+        fail(f"{name} must have numbers; got a tensor of the meta device: make it with device='cpu'")
+    if value.requires_grad:
+        fail(f"{name} must be constant, because it is not learned; got one that requires a gradient: pass {name}.detach()")
 
 
 def pixel_matrix(name: str, value: Tensor) -> None:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from stn import _check
 from stn.grid import lattice
 from stn.models.text import SIZE
+from stn.nn.recording import recording
 from stn.ops.context import unrounded
+from stn.ops.options import parse
 from stn.transforms import ThinPlateSpline, Warp, text_edges
 
 PREFIX = "Transformation."  # of the rectifier's names in a checkpoint, after `module.` where that was trained in parallel
@@ -108,8 +110,9 @@ class BenchmarkRectifier(nn.Module):
         Returns:
             (N, C, *size), or a pair of it and the warp.
         """
-        warp: Warp = self.family(self.localize(x))
-        y = warp.sample(x if image is None else image, self.size, padding_mode="border")
+        with recording(2, lambda: parse(padding_mode="border")):
+            warp: Warp = self.family(self.localize(x))
+            y = warp.sample(x if image is None else image, self.size, padding_mode="border")
         return (y, warp) if return_warp else y
 
     def extra_repr(self) -> str:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from stn import _check
+from stn.nn.meaning import decoded, encoded, of_layer, warn_if_other
+from stn.nn.recording import recording
 from stn.nn.regression import GivenTheta, ThetaRegression
 from stn.nn.start import warn_if_lost
 from stn.ops.context import observed
@@ -19,7 +21,7 @@ from stn.ops.options import PARSED, SamplingOptions, check_options, parse
 from stn.ops.sampling import Sampling
 from stn.transforms import Family, MatrixWarp, Warp, family
 from stn.transforms.aspect import of_part
-from stn.transforms.base import identity_of, trainable
+from stn.transforms.base import Constants, identity_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -81,11 +83,7 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         self.size = None if size is None else _check.lengths("size", size, self.family.ndim)
         self.num_transforms = num_transforms
         self.options = options
-        if start is not None:
-            _check.start("start", start, self.family.ndim, num_transforms)
-            start = trainable(start)
-        self.register_buffer("start", start, persistent=False)
-        self.start: Tensor | None
+        self._set_start(start)
         self.localization = localization
         if regress:
             self.regression = ThetaRegression(_check.features(localization, features), self.family, num_transforms)
@@ -128,9 +126,10 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         """
         _check.condition(condition)
         source = x if image is None else image
-        _check.sampled_image("x" if image is None else "image", source, self.family.ndim)
-        y, warp = self._output_and_warp(x, condition, image)
-        if self.training and not observed(source):
+        with recording(self.family.ndim, lambda: self.sampling):
+            _check.sampled_image("x" if image is None else "image", source, self.family.ndim)
+            y, warp = self._output_and_warp(x, condition, image)
+        if self.training and not observed(source) and not source.is_meta:
             self._watch(warp, source)
         return (y, warp) if return_warp else y
 
@@ -143,6 +142,44 @@ class AbstractSpatialTransformer(nn.Module, ABC):
             identity = identity_of(self.family, torch.empty(0, dtype=warp.working_dtype, device=warp.device))
             looks = (1, -1) if self.num_transforms == 1 else (1, self.num_transforms, -1)
             self.warns = not warn_if_lost(warp, self.from_start(self.family(identity.expand(looks))), x)
+
+    @property
+    def start(self) -> Tensor | None:
+        """The first looks, (d, d+1) or (K, d, d+1), or None: a constant, which moves with the regression, not a buffer.
+
+        `to_empty`, which materializes layers of the meta device, would lose the numbers of a buffer outside the state dict.
+        """
+        return None if self._start is None else self._start.first()
+
+    @start.setter
+    def start(self, start: Tensor | None) -> None:
+        self._set_start(start)
+
+    def _set_start(self, start: Tensor | None) -> None:
+        if start is not None:
+            _check.start("start", start, self.family.ndim, self.num_transforms)
+        self._start = None if start is None else Constants(start)
+
+    def get_extra_state(self) -> Tensor:
+        """Return what the numbers of theta mean, for the state dict: see `stn.nn.meaning`."""
+        return encoded(self._meaning())
+
+    def set_extra_state(self, state: object) -> None:
+        """Warn if the numbers come from a layer in which they mean another transform.
+
+        Args:
+            state: As `get_extra_state` returns it.
+        """
+        warn_if_other(decoded(state), self._meaning())
+
+    def _meaning(self) -> dict[str, Any]:
+        return of_layer(self.family, self.num_transforms, self.start, bool(self.options.get("align_corners", False)))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load state dicts without extra state too: older ones, and those of other networks."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        missing: list[str] = args[2]
+        missing[:] = [key for key in missing if key != f"{prefix}_extra_state"]
 
     @property
     def sampling(self) -> Sampling:
@@ -189,9 +226,10 @@ class AbstractSpatialTransformer(nn.Module, ABC):
 
     def from_start(self, warp: Warp) -> Warp:
         """Convert a warp within `start` to the same warp of the whole image. It keeps its theta."""
-        if self.start is None:
+        if self._start is None:
             return warp
-        whole = MatrixWarp(self.start.expand(*warp.batch, -1, -1)).after(warp)
+        (start,) = self._start.on(warp.device)
+        whole = MatrixWarp(start.expand(*warp.batch, -1, -1)).after(warp)
         whole.theta = warp.theta
         return whole
 

@@ -51,9 +51,9 @@ class AbstractSteppedTransformer(AbstractSpatialTransformer):
             *condition: Further inputs of the localization network in each step.
             image: The images of the last look. None: x.
         """
-        warp = self.first_warp(len(x), x)
+        warp = self.first_warp(x.shape[0], x)
         options: CallOptions = {**self.options, "pyramid": self._pyramid(x)}
-        whole = self.start is None and self.size in (None, tuple(x.shape[2:]))
+        whole = self._start is None and self.size in (None, tuple(x.shape[2:]))
         look = x if whole else warp.sample(x, self.size, **options)
         yield look, warp
         for step in range(self.steps):
@@ -72,10 +72,11 @@ class AbstractSteppedTransformer(AbstractSpatialTransformer):
             count: Number of images.
             like: A tensor with the device of the warp. None: the regression's weight.
         """
-        if self.start is not None:
-            return MatrixWarp(self.start.expand(count, -1, -1))
         known: Tensor | None = getattr(self.regression, "weight", like)
         as_given = torch.empty(0) if known is None else known
+        if self._start is not None:
+            (start,) = self._start.on(as_given.device)
+            return MatrixWarp(start.expand(count, -1, -1))
         warp: Warp = self.family(identity_of(self.family, as_given).expand(count, -1))
         return warp
 

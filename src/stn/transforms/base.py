@@ -96,7 +96,19 @@ class Constants:
 
     def __init__(self, *tensors: Tensor) -> None:
         with torch.inference_mode(False):  # an inference tensor could never take part in training
-            self._copies = {tensors[0].device: tuple(tensor.clone() for tensor in tensors)}  # those given may change
+            self._copies = {
+                tensors[0].device: tuple(tensor.detach().clone() for tensor in tensors)
+            }  # those given may change
+
+    def first(self) -> Tensor:
+        """Return the first tensor as it was given."""
+        tensor: Tensor = next(iter(self._copies.values()))[0]
+        return tensor
+
+    def __getstate__(self) -> dict[str, object]:
+        """Keep the copies of the first device, so that a file can be read where the other devices do not exist."""
+        device, tensors = next(iter(self._copies.items()))
+        return {"_copies": {device: tensors}}
 
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
         if torch.compiler.is_exporting():  # a tensor made now belongs to the graph

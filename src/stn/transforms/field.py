@@ -101,7 +101,7 @@ class FieldWarp(Warp):
         image, points = self._as_image(), xy.to(dtype).flatten(0, len(self.batch) - 1) / self.extent  # (N * K, P, d)
         if points.shape[1] == 0:  # not an option of the sampling calls
             return xy.to(torch.promote_types(self.dtype, xy.dtype)) + 0 * self.field.sum().to(self.dtype)
-        rows = points.reshape(len(points), *(1,) * (self.ndim - 1), *points.shape[1:])  # an image of one row
+        rows = points.reshape(points.shape[0], *(1,) * (self.ndim - 1), *points.shape[1:])  # an image of one row
         moved = grid_sample(image.to(dtype), rows, padding_mode="border", align_corners=self.align_corners)
         moved = moved.movedim(1, -1).reshape_as(xy)
         return (xy + moved).to(torch.promote_types(self.dtype, xy.dtype))

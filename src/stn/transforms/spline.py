@@ -14,7 +14,7 @@ from stn.ops.context import unrounded
 from stn.ops.options import CallOptions
 from stn.ops.rules.spline import Spline, radial_and_linear
 from stn.ops.sample import Sampled, sampled
-from stn.transforms.base import Constants, Family
+from stn.transforms.base import Constants, Family, trainable
 from stn.transforms.matrix import MatrixWarp
 from stn.transforms.warp import Warp
 
@@ -193,7 +193,7 @@ def _place(control_points: int | Sequence[int] | Tensor) -> Tensor:
     if isinstance(control_points, Tensor):
         _check.control_points("control_points", control_points)
         _check.finite("control_points", control_points)
-        return control_points.detach().to("cpu", torch.float64)
+        return trainable(control_points.to("cpu", torch.float64))
     rows, columns = _check.lattice_shape("control_points", control_points)
     y = torch.linspace(-1, 1, rows, dtype=torch.float64, device="cpu")
     x = torch.linspace(-1, 1, columns, dtype=torch.float64, device="cpu")

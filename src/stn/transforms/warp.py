@@ -115,7 +115,7 @@ class Warp(Batch):
         """
         _check.image("image", image)
         _check.warp_fits(self.batch, image, self.ndim)
-        size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, self.ndim)
+        size = _check.lengths("size", tuple(image.shape[2:]) if size is None else size, self.ndim)
         with unrounded(self.device):
             return self._sample(image, size, return_mask, options)
 
