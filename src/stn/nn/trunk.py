@@ -106,7 +106,6 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         own = family_for(transform, (channels, *sides), start)
         with features.device:
             localization = localization_for(shape) if len(shape) == 3 else DenseLocalization(math.prod(shape), norm=True)
-            start = None if start is None else start.to(features.device)
             layer = cls(trunk, localization.to(features.dtype), own, size, steps=steps, start=start, **options)
         layer.regression.to(torch.promote_types(features.dtype, torch.float32))
         return layer
