@@ -181,6 +181,14 @@ def test_importing_the_library_loads_no_extra() -> None:
     assert out.stdout.strip() == "set()"
 
 
+def test_the_models_are_loaded_when_they_are_used() -> None:
+    code = (
+        "import sys, stn; before = 'stn.models' in sys.modules; stn.models.text_rectifier; print(before, hasattr(stn, 'x'))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False False"
+
+
 def inherited_from_concrete(classes: Iterable[type]) -> list[str]:
     """Return our classes that inherit from a concrete class of ours."""
     return [

@@ -59,10 +59,16 @@ PROGRAMS: dict[str, tuple[Callable[[], Network], str]] = {
     "velocity": (lambda: Network(stn.Velocity(squarings=2)), "grid_sample"),
     "cpab": (lambda: Network(stn.CPAB(steps=2), padding_mode="wrap"), "gather"),
     "rigid, volumes": (lambda: Network(stn.Rigid(3), 3), "gather"),
+    "rigid, aspect": (lambda: Network(stn.Rigid(aspect=2.5)), "grid_sample"),
+    "similarity, slices": (lambda: Network(stn.Similarity(3, aspect=(9, 4, 5)), 3), "gather"),
     "lanczos": (lambda: Network("similarity", mode="lanczos3", fill_value=-1.0), "gather"),
     "b-spline kernel": (lambda: Network("projective", mode="bspline", padding_mode="border"), "gather"),
     "antialias": (lambda: Network("tps", antialias=True), "grid_sample"),
     "anisotropic": (lambda: Network("affine", antialias="anisotropic"), "grid_sample"),
+    "fixed": (
+        lambda: Network(stn.fixed(stn.bounded(stn.Rigid(aspect=2.0), angle=(-1, 1)), translation=(None, 0.1))),
+        "grid_sample",
+    ),
     "bounded": (lambda: Network(stn.bounded(stn.Affine(), matrix=(-2, 2))), "grid_sample"),
 }
 

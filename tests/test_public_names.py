@@ -5,10 +5,10 @@ import inspect
 import stn
 
 NAMES = """
-Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family InputError
+Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family Fixed InputError
 InverseCompositionalTransformer InverseWarp Kernel MatrixWarp MovedCorners Projective Pyramid Registration Rigid
 SharedTrunkTransformer Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp affine_sample bounded export
-from_pixel_matrix grid_sample load_warp off_image_loss param_groups projective_sample register
+fixed from_pixel_matrix grid_sample load_warp models off_image_loss param_groups projective_sample register
 spatial_transformer_network text_edges thin_plate_sample
 """
 
@@ -26,7 +26,7 @@ def test_signatures() -> None:
     assert list(inspect.signature(stn.projective_sample).parameters) == ["image", "matrix", "size", *sampling, *quality]
     own = ["image", "grid", "units", "relative"]
     assert list(inspect.signature(stn.grid_sample).parameters) == [*own, *sampling, *quality]
-    registering = ["transform", "loss", "start", "bending", "levels", "steps", "report"]
+    registering = ["transform", "loss", "start", "spacing", "bending", "levels", "steps", "report"]
     assert list(inspect.signature(stn.register).parameters) == ["moving", "fixed", *registering]
     to_onnx = inspect.signature(stn.export.to_onnx).parameters
     assert list(to_onnx) == ["model", "example", "path", "opset", "lowering", "dynamic_batch"]

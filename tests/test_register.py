@@ -93,6 +93,49 @@ def test_volumes(family: Family) -> None:
     assert error.max() < 0.3 and error.max() < before.min() / 4
 
 
+def turned(ndim: int, size: tuple[int, ...], spacing: tuple[float, ...], degrees: float, scale: float) -> stn.MatrixWarp:
+    """A turn about the middle of an image (of a volume about x), in lengths: made without any family."""
+    angle, unit = math.radians(degrees), torch.tensor(spacing[::-1], dtype=torch.float64)
+    turn = torch.eye(ndim, dtype=torch.float64)
+    turn[-2:, -2:] = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    a = scale * turn * unit / unit[:, None]
+    middle = (torch.tensor(size[::-1], dtype=torch.float64) - 1) / 2
+    matrix = torch.cat([a, (middle - a @ middle + 1.5)[:, None]], dim=1)  # and 1.5 pixels further
+    return stn.from_pixel_matrix(matrix, size, convention="opencv-inverse")
+
+
+def corner_error(found: Warp, true: Warp, size: tuple[int, ...]) -> float:
+    """Pixels."""
+    corners = stn.grid.lattice((2,) * len(size), align_corners=True, dtype=torch.float64).flatten(0, -2)
+    half = torch.tensor(size[::-1]) / 2
+    return ((found.points(corners) - true.points(corners)) * half).norm(dim=-1).max().item()
+
+
+SHAPED = {
+    "wide": ((64, 128), (1.0, 1.0)),
+    "tall": ((128, 64), (1.0, 1.0)),
+    "slices 3 mm apart": ((24, 40, 56), (3.0, 1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("name, scale", (("rigid", 1.0), ("similarity", 0.95)))
+@pytest.mark.parametrize("shape", SHAPED)
+def test_turns_of_what_is_not_square(shape: str, name: str, scale: float) -> None:
+    size, spacing = SHAPED[shape]
+    true = turned(len(size), size, spacing, 15 if len(size) == 2 else 8, scale)
+    wide = tuple(2 * n for n in size)
+    mode = "bicubic" if len(size) == 2 else "trilinear"
+    scene = F.interpolate(photo(1, 64 if len(size) == 3 else 128, len(size)), size=wide, mode=mode)
+    inner = lattice(size, dtype=torch.float64)
+    moving = stn.grid_sample(scene, (inner / 2)[None].float())
+    fixed = stn.grid_sample(scene, (true.grid(size) / 2).float())
+    found = stn.register(moving, fixed, name, spacing=spacing)
+    assert corner_error(found.warp, true, size) < 0.1
+    torch.testing.assert_close(found.family(found.theta).grid((4,) * len(size)), found.warp.grid((4,) * len(size)))
+    square = stn.register(moving, fixed, name, spacing=[1 / n for n in size])
+    assert corner_error(square.warp, true, size) > 1
+
+
 def test_what_each_loss_is_for() -> None:
     """Each loss handles one change: contrast, uneven light, and another kind of image. Plain differences fail each time."""
     true = stn.Affine.from_parts(angle=torch.tensor([0.12, -0.1]), translation=torch.tensor([[0.1, 0.0], [-0.05, 0.1]]))

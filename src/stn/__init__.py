@@ -1,5 +1,9 @@
 """Spatial transformers for PyTorch: layers that learn which region of an image to sample."""
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from stn import export
 from stn._check import InputError
 from stn.nn import (
@@ -29,6 +33,7 @@ from stn.transforms import (
     Displacement,
     ExponentialAffine,
     Family,
+    Fixed,
     InverseWarp,
     MatrixWarp,
     MovedCorners,
@@ -40,10 +45,14 @@ from stn.transforms import (
     Velocity,
     Warp,
     bounded,
+    fixed,
     from_pixel_matrix,
     load_warp,
     text_edges,
 )
+
+if TYPE_CHECKING:
+    from stn import models
 
 __version__ = "0.1.0"
 __all__ = [
@@ -56,6 +65,7 @@ __all__ = [
     "Displacement",
     "ExponentialAffine",
     "Family",
+    "Fixed",
     "InputError",
     "InverseCompositionalTransformer",
     "InverseWarp",
@@ -76,9 +86,11 @@ __all__ = [
     "affine_sample",
     "bounded",
     "export",
+    "fixed",
     "from_pixel_matrix",
     "grid_sample",
     "load_warp",
+    "models",
     "off_image_loss",
     "param_groups",
     "projective_sample",
@@ -87,3 +99,10 @@ __all__ = [
     "text_edges",
     "thin_plate_sample",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load `stn.models` on first use."""
+    if name != "models":
+        raise AttributeError(f"module 'stn' has no attribute {name!r}")
+    return importlib.import_module("stn.models")

@@ -22,6 +22,16 @@ def test_steps(start: Tensor | None) -> None:
     check(stn.InverseCompositionalTransformer(DenseLocalization(8 * 9), "affine", (8, 9), steps=2, start=start))
 
 
+@pytest.mark.parametrize("kind", ("aspect", "fixed", "bounded"))
+def test_parts_and_shapes_of_families(kind: str) -> None:
+    made = {
+        "aspect": stn.Rigid(aspect=2.0),
+        "fixed": stn.fixed(stn.Similarity(), scale=0.9, translation=(None, 0.0)),
+        "bounded": stn.bounded(stn.AnisotropicScale(), scale=[(0.5, 1.5), (0.9, 1.1)]),
+    }
+    check(stn.SpatialTransformer(DenseLocalization(12 * 14), made[kind], (8, 9)))
+
+
 def test_steps_that_share_a_pyramid() -> None:
     options: SamplingOptions = {"antialias": True, "padding_mode": "reflection"}
     check(stn.InverseCompositionalTransformer(DenseLocalization(8 * 9), "affine", (8, 9), steps=2, **options))

@@ -273,8 +273,8 @@ class Halved(stn.SpatialTransformer):
         start = self.family.identity()
         return start + (super().localize(x) - start) / 2
 
-    def forward(self, x: Tensor, return_warp: bool = False) -> Any:
-        y, warp = super().forward(x, return_warp=True)
+    def forward(self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: bool = False) -> Any:
+        y, warp = super().forward(x, *condition, image=image, return_warp=True)
         return (y.mean(dim=(2, 3)), warp) if return_warp else y.mean(dim=(2, 3))
 
 

@@ -198,6 +198,7 @@ def control_points(name: str, value: Tensor) -> None:
     floating(name, value)
     if value.ndim != 2 or value.shape[1] != 2 or len(value) < 3:
         fail(f"{name} must be (T, 2) with T >= 3, or a lattice (rows, columns); got {tuple(value.shape)}")
+    constant(name, value)
 
 
 def finite(name: str, value: Tensor) -> None:
@@ -220,11 +221,54 @@ def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
         fail(f"the warp must be of N = {image.shape[0]} samples as image, or of one; got a warp of batch {tuple(batch)}")
 
 
-def localized(value: Tensor, image: Tensor, features: int) -> None:
-    """Check the output of a localization network."""
-    expected = (image.shape[0], features)
-    if value.shape != expected:
+def localized(value: object, x: Tensor, features: int | None) -> None:
+    """Check the output of a localization network. features: None if it is theta itself, which `given_theta` checks."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"the localization network must return a torch.Tensor; got {type(value).__name__}")
+    expected = (x.shape[0], features)
+    if features is not None and value.shape != expected:
         fail(f"the localization network must return (N, features) = {expected}; got {tuple(value.shape)}")
+    if value.ndim == 0 or value.shape[0] != x.shape[0]:
+        fail(f"the localization network must return theta for N = {x.shape[0]} samples as x; got {tuple(value.shape)}")
+
+
+def given_theta(value: Tensor, num_params: int, looks: int, lattice: Sequence[int] | None) -> None:
+    """Check the output of a localization network that returns theta itself."""
+    floating("theta", value)
+    shapes = [(looks * num_params,), (looks, num_params)]
+    shapes += [] if lattice is None else [(looks * len(lattice), *lattice)]
+    if tuple(value.shape[1:]) not in shapes:
+        known = " or ".join(f"(N, {', '.join(map(str, shape))})" for shape in shapes if looks > 1 or len(shape) != 2)
+        fail(f"the localization network must return theta, {known}; got {tuple(value.shape)}")
+
+
+def condition(values: Sequence[object]) -> None:
+    """Check further inputs of a localization network; a bool was once the second argument of a layer."""
+    if any(isinstance(value, bool) for value in values):
+        fail("return_warp must be given by its name: layer(x, return_warp=True); got a bool as a further input")
+
+
+def channels(value: Tensor, localization: object) -> None:
+    """Check the channels of the input of a localization network that says how many it reads."""
+    count = getattr(localization, "in_channels", None)
+    if type(count) is int and value.ndim > 3 and value.shape[1] != count:
+        fail(f"x must have C = {count} channels as the localization network reads; got {tuple(value.shape)}")
+
+
+def sampled_image(name: str, value: Tensor, ndim: int) -> None:
+    """Check the images of a layer (N, C, *size), floating point."""
+    tensor(name, value)
+    axes = "(N, C, H, W)" if ndim == 2 else "(N, C, D, H, W)"
+    if value.ndim == ndim + 1:
+        fail(
+            f"{name} must be {axes}; got {tuple(value.shape)}, which lacks the batch: pass {name}.unsqueeze(0) for one image"
+        )
+    if value.ndim != ndim + 2:
+        fail(f"{name} must be {axes}; got {tuple(value.shape)}")
+    if not value.is_floating_point():
+        raise TypeError(
+            f"{name} must have a floating-point dtype for a layer; got {value.dtype}: pass {name}.float() / 255 for bytes"
+        )
 
 
 def regular(name: str, value: Tensor) -> None:
@@ -240,10 +284,19 @@ def start(name: str, value: object, ndim: int, looks: int) -> None:
     """Check one matrix for all samples, or one per look."""
     floating(name, value)
     assert isinstance(value, Tensor)
+    constant(name, value)
     one = (ndim, ndim + 1)
     if value.shape not in (one, (looks, *one)):
         each = f", or one for each look {(looks, *one)}" if looks > 1 else ""
         fail(f"{name} must be an affine matrix {one}{each}; got {tuple(value.shape)}")
+
+
+def constant(name: str, value: Tensor) -> None:
+    """Check a tensor that is a setting: it has numbers, and it is not learned."""
+    if value.is_meta:
+        fail(f"{name} must have numbers; got a tensor of the meta device: make it with device='cpu'")
+    if value.requires_grad:
+        fail(f"{name} must be constant, because it is not learned; got one that requires a gradient: pass {name}.detach()")
 
 
 def pixel_matrix(name: str, value: Tensor) -> None:

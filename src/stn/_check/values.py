@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ def integers(value: Any) -> tuple[int, ...] | None:
 
 
 LISTS = (tuple, list, np.ndarray)
+NUMBER = (int, float, np.integer, np.floating)
 
 
 def choice(name: str, value: object, allowed: Iterable[object]) -> None:
@@ -146,6 +148,26 @@ def alone(name: str, others: dict[str, Any]) -> None:
         fail(f"{name} cannot be combined with {', '.join(others)}; got {', '.join(given)} too")
 
 
+def aspect(name: str, value: Any, ndim: int) -> tuple[float, ...]:
+    """Check width / height of an image, or the sides of an image or a volume. Returns the sides."""
+    return sides(
+        name, (1.0, value) if _is_real(value) and ndim == 2 else value, ndim, "width / height, " if ndim == 2 else ""
+    )
+
+
+def sides(name: str, value: Any, ndim: int, other: str = "") -> tuple[float, ...]:
+    """Check one positive, finite number for each axis, in the order of torch."""
+    fits = isinstance(value, LISTS) and len(value) == ndim
+    if not fits or not all(_is_real(n) and 0 < n < math.inf for n in value):
+        axes = "(H, W)" if ndim == 2 else "(D, H, W)"
+        fail(f"{name} must be {other}{'or ' if other else ''}{axes}, positive and finite; got {value!r}")
+    return tuple(float(n) for n in value)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, NUMBER) and not isinstance(value, bool)
+
+
 def unmapped(name: str, dim: int | None) -> None:
     """Check that vmap does not map an argument, which is the same for the whole call."""
     if dim is not None:
@@ -183,8 +205,30 @@ def inner_nodes(name: str, cells: Sequence[int], boundary: str) -> None:
         fail(f"{name} must have at least 2 along each axis with boundary='fixed', or no node moves; got {tuple(cells)}")
 
 
-def within(name: str, bounds: tuple[float, float], values: Sequence[float]) -> None:
-    """Check that bounds (low, high) strictly contain all values of the identity."""
-    low, high = bounds
-    if not all(low < value < high for value in values):
-        fail(f"{name} must be bounds (low, high) with {sorted(set(values))}, the identity's, between them; got {bounds}")
+def bounds(name: str, value: Any, starts: Sequence[float | None]) -> list[tuple[float, float] | None]:
+    """Check bounds (low, high) of the numbers of a name, with the identity's strictly inside. Return one for each."""
+    one = isinstance(value, LISTS) and len(value) == 2 and all(map(_is_real, value))
+    each = [value] * len(starts) if one else value
+    if not isinstance(each, LISTS) or len(each) != len(starts):
+        several = "" if len(starts) == 1 else f", or {len(starts)} of them"
+        fail(f"{name} must be bounds (low, high){several}; got {value!r}")
+    found: list[tuple[float, float] | None] = []
+    for pair, start in zip(each, starts, strict=True):
+        if pair is not None and not (isinstance(pair, LISTS) and len(pair) == 2 and all(map(_is_real, pair))):
+            fail(f"{name} must be bounds (low, high) for each number, or None; got {pair!r}")
+        if pair is not None and start is not None and not pair[0] < start < pair[1]:
+            given = sorted({s for s in starts if s is not None}) if one else [start]
+            fail(f"{name} must be bounds (low, high) with {given}, the identity's, between them; got {tuple(pair)}")
+        found.append(None if pair is None else (pair[0], pair[1]))
+    return found
+
+
+def held(name: str, value: Any, count: int) -> tuple[float | None, ...]:
+    """Check the value of all numbers of a name, or one for each, None for those that are free."""
+    each = (value,) * count if _is_real(value) else value
+    if not isinstance(each, LISTS) or len(each) != count:
+        fail(f"{name} must be a number, or {count} of them; got {value!r}")
+    for number in each:
+        if number is not None and not (_is_real(number) and math.isfinite(number)):
+            fail(f"{name} must be finite, or None where it is free; got {number!r}")
+    return tuple(None if number is None else float(number) for number in each)

@@ -22,6 +22,7 @@ def register(
     out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
     transform: Annotated[str, tyro.conf.arg(metavar=one_of(FAMILIES))] = "affine",
     loss: Literal["ncc", "mse", "lncc", "mi"] = "ncc",
+    spacing: Annotated[tuple[float, ...], tyro.conf.arg(metavar="[D] H W", help_behavior_hint="(default: equal)")] = (),
     bending: float = 1e-3,
     levels: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: down to 16 pixels)")] = None,
     steps: int = 200,
@@ -39,10 +40,11 @@ def register(
         transform: Transform family.
         loss: Loss to minimize: ncc (correlation, for any brightness and contrast), mse (for equal exposure), lncc (for
             brightness that varies over the image), mi (mutual information, for different kinds of images).
+        spacing: Size of a pixel or voxel of FIXED along each axis, in any unit; rotations keep shapes in these units.
         bending: Weight of the penalty on bending; it has no effect on affine maps.
         levels: Number of resolutions; each has half the size of the previous one.
         steps: Largest number of steps per level.
-        theta: A numpy file to write the parameters of the transform to.
+        theta: A numpy file to write the parameters of the transform to. Their family is printed.
         max_pixels: Largest number of pixels of a picture that is read.
     """
     from stn.io.images import check_output, read_source, write_array, write_source
@@ -50,7 +52,8 @@ def register(
     _check.outputs({"out": out, "theta": theta}, [moving, fixed], endings={"theta": (".npy",)})
     picture, goal = (read_source(path, max_pixels=max_pixels) for path in (moving, fixed))
     note = check_output("out", out, picture)
-    found = _found(picture, goal, transform, loss=loss, bending=bending, levels=levels, steps=steps)
+    options = {"loss": loss, "spacing": spacing or None, "bending": bending, "levels": levels, "steps": steps}
+    found = _found(picture, goal, transform, **options)
     write_source(found.warp.sample(picture.pixels, tuple(goal.pixels.shape[2:])), out, picture)
     if theta is not None:
         write_array(found.theta[0], theta)
@@ -66,6 +69,7 @@ def _found(picture: Source, goal: Source, transform: str, **options: Any) -> Reg
     if a.shape[1] != b.shape[1]:  # one is gray or transparent, the other not
         a, b = picture.gray(), goal.gray()
     found = find(a.float(), b.float(), transform, **options)
+    print(f"family: {found.family}")
     for level, losses in found.losses.items():
         size = "x".join(str(max(1, n >> level)) for n in b.shape[2:])
         print(f"{size}: {options['loss']} {losses[0]:.4f} -> {min(losses):.4f} in {len(losses)} steps")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,23 @@ from torch import Tensor, nn
 from stn import _check
 from stn.grid import lattice
 from stn.models.text import SIZE
-from stn.nn.base import LayerCall
+from stn.nn.recording import recording
 from stn.ops.context import unrounded
+from stn.ops.options import parse
 from stn.transforms import ThinPlateSpline, Warp, text_edges
 
 PREFIX = "Transformation."  # of the rectifier's names in a checkpoint, after `module.` where that was trained in parallel
+
+
+class RectifierCall(Protocol):
+    """The type of the call of `BenchmarkRectifier`. Torch itself types every call as Any."""
+
+    @overload
+    def __call__(self, x: Tensor, *, image: Tensor | None = None, return_warp: Literal[False] = False) -> Tensor: ...
+    @overload
+    def __call__(self, x: Tensor, *, image: Tensor | None = None, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    @overload
+    def __call__(self, x: Tensor, *, image: Tensor | None = None, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
 
 
 class BenchmarkRectifier(nn.Module):
@@ -49,10 +61,15 @@ class BenchmarkRectifier(nn.Module):
         torch.Size([4, 1, 32, 100])
     """
 
-    __call__: LayerCall
+    __call__: RectifierCall
 
     def __init__(
-        self, size: Sequence[int] = SIZE, *, control_points: int = 20, in_channels: int = 1, half_pixel_flaw: bool = False
+        self,
+        size: int | Sequence[int] = SIZE,
+        *,
+        control_points: int = 20,
+        in_channels: int = 1,
+        half_pixel_flaw: bool = False,
     ) -> None:
         super().__init__()
         self.size = _check.lengths("size", size, 2)
@@ -77,23 +94,25 @@ class BenchmarkRectifier(nn.Module):
         return (positions.unflatten(-1, (-1, 2)) * positions.new_tensor([1 - 1 / width, 1 - 1 / height])).flatten(1)
 
     @overload
-    def forward(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
+    def forward(self, x: Tensor, *, image: Tensor | None = None, return_warp: Literal[False] = False) -> Tensor: ...
     @overload
-    def forward(self, x: Tensor, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    def forward(self, x: Tensor, *, image: Tensor | None = None, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
     @overload
-    def forward(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
-    def forward(self, x: Tensor, return_warp: bool = False) -> Tensor | tuple[Tensor, Warp]:
+    def forward(self, x: Tensor, *, image: Tensor | None = None, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
+    def forward(self, x: Tensor, *, image: Tensor | None = None, return_warp: bool = False) -> Tensor | tuple[Tensor, Warp]:
         """Rectify images.
 
         Args:
             x: Images (N, C, H, W).
+            image: The images to sample, such as larger copies, (N, C', H', W'). None: x.
             return_warp: Also return the warp.
 
         Returns:
             (N, C, *size), or a pair of it and the warp.
         """
-        warp: Warp = self.family(self.localize(x))
-        y = warp.sample(x, self.size, padding_mode="border")
+        with recording(2, lambda: parse(padding_mode="border")):
+            warp: Warp = self.family(self.localize(x))
+            y = warp.sample(x if image is None else image, self.size, padding_mode="border")
         return (y, warp) if return_warp else y
 
     def extra_repr(self) -> str:
@@ -143,7 +162,7 @@ class GridGenerator(nn.Module):
 
 
 def load_benchmark_rectifier(
-    checkpoint: Path | str | Mapping[str, Tensor], size: Sequence[int] = SIZE, *, half_pixel_flaw: bool = False
+    checkpoint: Path | str | Mapping[str, Tensor], size: int | Sequence[int] = SIZE, *, half_pixel_flaw: bool = False
 ) -> BenchmarkRectifier:
     """Load the rectifier of a checkpoint of `deep-text-recognition-benchmark` (any of its TPS-.. models).
 

@@ -23,9 +23,9 @@ REDUCED = (32, 64)  # size of the input of the localization network, as in ASTER
 
 def text_rectifier(
     in_channels: int = 1,
-    size: Sequence[int] = SIZE,
+    size: int | Sequence[int] = SIZE,
     *,
-    reduced: Sequence[int] = REDUCED,
+    reduced: int | Sequence[int] = REDUCED,
     control_points: int = 20,
     margin: float = 0.05,
     **options: Unpack[SamplingOptions],
@@ -65,7 +65,7 @@ def text_rectifier(
 class Resize(nn.Module):
     """Resize images without aliasing: (N, C, H, W) -> (N, C, *size)."""
 
-    def __init__(self, size: Sequence[int]) -> None:
+    def __init__(self, size: int | Sequence[int]) -> None:
         super().__init__()
         self.size = _check.lengths("size", size, 2)
 
@@ -84,16 +84,17 @@ class TextLocalization(nn.Sequential):
     keeps positions.
     """
 
-    def __init__(self, in_channels: int = 1, reduced: Sequence[int] = REDUCED, *, features: int = 64) -> None:
+    def __init__(self, in_channels: int = 1, reduced: int | Sequence[int] = REDUCED, *, features: int = 64) -> None:
         _check.at_least("in_channels", in_channels, 1)
         layers: list[nn.Module] = [Resize(reduced)]
+        before = in_channels
         for after in (16, 32, 64, 64):
-            layers += [*_conv(in_channels, after), nn.MaxPool2d(2, ceil_mode=True)]
-            in_channels = after
-        layers += [nn.AdaptiveAvgPool2d((2, 4)), nn.Flatten(), nn.Linear(8 * in_channels, features)]
+            layers += [*_conv(before, after), nn.MaxPool2d(2, ceil_mode=True)]
+            before = after
+        layers += [nn.AdaptiveAvgPool2d((2, 4)), nn.Flatten(), nn.Linear(8 * before, features)]
         layers += [nn.LayerNorm(features), nn.ReLU()]  # without the norm 90 % of these units die in the first epochs
         super().__init__(*layers)
-        self.out_features = features
+        self.in_channels, self.out_features = in_channels, features
 
 
 def _conv(before: int, after: int) -> list[nn.Module]:

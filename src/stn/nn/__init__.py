@@ -5,6 +5,7 @@ from stn.nn.diagnostics import identity_loss, look_diagnostics
 from stn.nn.localization import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
 from stn.nn.losses import off_image_loss
 from stn.nn.recurrent import InverseCompositionalTransformer
+from stn.nn.regression import ThetaRegression
 from stn.nn.transformer import SpatialTransformer
 from stn.nn.trunk import SharedTrunkTransformer
 
@@ -17,6 +18,7 @@ __all__ = [
     "PhotoLocalization",
     "SharedTrunkTransformer",
     "SpatialTransformer",
+    "ThetaRegression",
     "identity_loss",
     "localization_for",
     "look_diagnostics",

@@ -6,17 +6,22 @@ import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from stn import _check
-from stn.ops.context import unrounded
+from stn.nn.meaning import decoded, encoded, of_layer, warn_if_other
+from stn.nn.recording import recording
+from stn.nn.regression import GivenTheta, ThetaRegression
+from stn.nn.start import warn_if_lost
+from stn.ops.context import observed
 from stn.ops.options import PARSED, SamplingOptions, check_options, parse
 from stn.ops.sampling import Sampling
 from stn.transforms import Family, MatrixWarp, Warp, family
-from stn.transforms.base import identity_of, trainable
+from stn.transforms.aspect import of_part
+from stn.transforms.base import Constants, identity_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -26,14 +31,20 @@ ParamGroup = dict[str, list[nn.Parameter] | float]  # of an optimizer: "params",
 
 
 class LayerCall(Protocol):
-    """The type of the call of a module that returns its warp on request. Torch itself types every call as Any."""
+    """The type of the call of a layer. Torch itself types every call as Any."""
 
     @overload
-    def __call__(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
+    def __call__(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: Literal[False] = False
+    ) -> Tensor: ...
     @overload
-    def __call__(self, x: Tensor, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    def __call__(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: Literal[True]
+    ) -> tuple[Tensor, Warp]: ...
     @overload
-    def __call__(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
+    def __call__(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: bool
+    ) -> Tensor | tuple[Tensor, Warp]: ...
 
 
 class AbstractSpatialTransformer(nn.Module, ABC):
@@ -50,6 +61,8 @@ class AbstractSpatialTransformer(nn.Module, ABC):
     """
 
     __call__: LayerCall
+    warns: bool = True  # whether a training pass may still warn that the layer is lost; False to silence it
+    _passes: int = 0  # in training
 
     def __init__(
         self,
@@ -60,6 +73,7 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         num_transforms: int = 1,
         features: int | None = None,
         start: Tensor | None = None,
+        regress: bool = True,
         **options: Unpack[SamplingOptions],
     ) -> None:
         super().__init__()
@@ -69,37 +83,103 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         self.size = None if size is None else _check.lengths("size", size, self.family.ndim)
         self.num_transforms = num_transforms
         self.options = options
-        if start is not None:
-            _check.start("start", start, self.family.ndim, num_transforms)
-            start = trainable(start)
-        self.register_buffer("start", start, persistent=False)
-        self.start: Tensor | None
+        self._set_start(start)
         self.localization = localization
-        self.regression = nn.Linear(_check.features(localization, features), num_transforms * self.family.num_params)
-        self.reset_to_identity()
+        if regress:
+            self.regression = ThetaRegression(_check.features(localization, features), self.family, num_transforms)
+        else:  # it has no parameters; few users touch them
+            self.regression = cast(ThetaRegression, GivenTheta(self.family, num_transforms))
 
     @abstractmethod
-    def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
-        """Return the output for images (N, C, *in), and the warp through which they were sampled last."""
+    def _output_and_warp(self, x: Tensor, condition: Sequence[Any], image: Tensor | None) -> tuple[Tensor, Warp]:
+        """Return the output for images (N, C, *in), and the warp through which they, or `image`, were sampled last."""
 
     @overload
-    def forward(self, x: Tensor, return_warp: Literal[False] = False) -> Tensor: ...
+    def forward(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: Literal[False] = False
+    ) -> Tensor: ...
     @overload
-    def forward(self, x: Tensor, return_warp: Literal[True]) -> tuple[Tensor, Warp]: ...
+    def forward(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: Literal[True]
+    ) -> tuple[Tensor, Warp]: ...
     @overload
-    def forward(self, x: Tensor, return_warp: bool) -> Tensor | tuple[Tensor, Warp]: ...
-    def forward(self, x: Tensor, return_warp: bool = False) -> Tensor | tuple[Tensor, Warp]:
+    def forward(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: bool
+    ) -> Tensor | tuple[Tensor, Warp]: ...
+    def forward(
+        self, x: Tensor, *condition: Any, image: Tensor | None = None, return_warp: bool = False
+    ) -> Tensor | tuple[Tensor, Warp]:
         """Transform images.
 
         Args:
             x: Images (N, C, *in).
+            *condition: Further inputs of the localization network, after x.
+            image: The images to sample, (N, C', *any): of another size, of other features, or of another modality. Both
+                span [-1, 1], whatever their sizes. None: x.
             return_warp: Also return the warp through which the images were sampled last.
 
         Returns:
             The output of the layer, or a pair of it and the warp.
+
+        Raises:
+            InputError: An input has a wrong shape. TypeError: the images are not floating point.
         """
-        y, warp = self._output_and_warp(x)
+        _check.condition(condition)
+        source = x if image is None else image
+        with recording(self.family.ndim, lambda: self.sampling):
+            _check.sampled_image("x" if image is None else "image", source, self.family.ndim)
+            y, warp = self._output_and_warp(x, condition, image)
+        if self.training and not observed(source) and not source.is_meta:
+            self._watch(warp, source)
         return (y, warp) if return_warp else y
+
+    def _watch(self, warp: Warp, x: Tensor) -> None:
+        """Warn once if the layer is lost. It looks in the passes 1, 2, 4, 8, .., because each look waits for the device."""
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():
+            return
+        self._passes += 1
+        if self.warns and self._passes & (self._passes - 1) == 0:
+            identity = identity_of(self.family, torch.empty(0, dtype=warp.working_dtype, device=warp.device))
+            looks = (1, -1) if self.num_transforms == 1 else (1, self.num_transforms, -1)
+            self.warns = not warn_if_lost(warp, self.from_start(self.family(identity.expand(looks))), x)
+
+    @property
+    def start(self) -> Tensor | None:
+        """The first looks, (d, d+1) or (K, d, d+1), or None: a constant, which moves with the regression, not a buffer.
+
+        `to_empty`, which materializes layers of the meta device, would lose the numbers of a buffer outside the state dict.
+        """
+        return None if self._start is None else self._start.first()
+
+    @start.setter
+    def start(self, start: Tensor | None) -> None:
+        self._set_start(start)
+
+    def _set_start(self, start: Tensor | None) -> None:
+        if start is not None:
+            _check.start("start", start, self.family.ndim, self.num_transforms)
+        self._start = None if start is None else Constants(start)
+
+    def get_extra_state(self) -> Tensor:
+        """Return what the numbers of theta mean, for the state dict: see `stn.nn.meaning`."""
+        return encoded(self._meaning())
+
+    def set_extra_state(self, state: object) -> None:
+        """Warn if the numbers come from a layer in which they mean another transform.
+
+        Args:
+            state: As `get_extra_state` returns it.
+        """
+        warn_if_other(decoded(state), self._meaning())
+
+    def _meaning(self) -> dict[str, Any]:
+        return of_layer(self.family, self.num_transforms, self.start, bool(self.options.get("align_corners", False)))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load state dicts without extra state too: older ones, and those of other networks."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        missing: list[str] = args[2]
+        missing[:] = [key for key in missing if key != f"{prefix}_extra_state"]
 
     @property
     def sampling(self) -> Sampling:
@@ -110,25 +190,25 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         """
         return parse(**{key: value for key, value in self.options.items() if key in PARSED})  # type: ignore[arg-type]  # checked above
 
-    @torch.no_grad()
     def reset_to_identity(self) -> None:
         """Set zero weights and the identity as bias: the layer samples through `start`, whatever the features are."""
-        self.regression.weight.zero_()
-        self.regression.bias.copy_(identity_of(self.family, self.regression.bias).repeat(self.num_transforms))
+        self.regression.reset_parameters()
 
-    def localize(self, x: Tensor) -> Tensor:
+    def localize(self, x: Tensor, *condition: Any) -> Tensor:
         """Find theta: (N, P), or (N, K, P) with num_transforms = K > 1.
 
         Args:
             x: Images (N, C, *in).
+            *condition: Further inputs of the localization network.
 
         Raises:
             InputError: The localization network does not return (N, F).
         """
-        features = self.localization(x)
-        _check.localized(features, x, self.regression.in_features)
-        with unrounded(x.device):
-            theta = self.regression(features.to(self.regression.weight.dtype))
+        if not condition:
+            _check.channels(x, self.localization)
+        found = self.localization(x, *condition)
+        _check.localized(found, x, getattr(self.regression, "in_features", None))
+        theta: Tensor = self.regression(found)
         return theta if self.num_transforms == 1 else theta.unflatten(-1, (self.num_transforms, -1))
 
     def composed(self, thetas: Sequence[Tensor]) -> Warp:
@@ -145,8 +225,13 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         return functools.reduce(operator.matmul, warps)
 
     def from_start(self, warp: Warp) -> Warp:
-        """Convert a warp within `start` to the same warp of the whole image."""
-        return warp if self.start is None else MatrixWarp(self.start.expand(*warp.batch, -1, -1)).after(warp)
+        """Convert a warp within `start` to the same warp of the whole image. It keeps its theta."""
+        if self._start is None:
+            return warp
+        (start,) = self._start.on(warp.device)
+        whole = MatrixWarp(start.expand(*warp.batch, -1, -1)).after(warp)
+        whole.theta = warp.theta
+        return whole
 
     def param_groups(self, lr: float, localization_lr: float) -> list[ParamGroup]:
         """Return the `stn.param_groups` of this layer alone, for a network that builds its own groups."""
@@ -155,6 +240,11 @@ class AbstractSpatialTransformer(nn.Module, ABC):
     def extra_repr(self) -> str:
         parts = [repr(self.family), f"size={self.size}", f"num_transforms={self.num_transforms}"]
         return ", ".join(parts + [f"{key}={value!r}" for key, value in self.options.items()])
+
+
+def family_for(transform: str | Family, in_shape: Sequence[int], start: Tensor | None) -> Family:
+    """Return the family of a layer for images (C, *in), of whose part `start` it has the shape."""
+    return family(transform, aspect=of_part(in_shape[1:], start))
 
 
 def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[ParamGroup]:

@@ -71,7 +71,7 @@ class DigitLocalization(nn.Sequential):
             nn.Flatten(),
             *_dense(channels * area, features, norm=norm),
         )
-        self.out_features = features
+        self.in_channels, self.out_features = c, features
 
 
 class PhotoLocalization(nn.Sequential):
@@ -97,13 +97,14 @@ class PhotoLocalization(nn.Sequential):
     def __init__(self, in_shape: Sequence[int], *, width: int = 16, max_width: int = 64, features: int = 64) -> None:
         c, *sides = _check.input_shape("in_shape", in_shape)
         layers: list[nn.Module] = []
+        in_channels = c
         for stage in range(max(2, math.ceil(math.log2(max(sides) / 16)))):
             channels = min(max_width, width << stage)
             layers += _conv(c, channels, kernel=5 if stage == 0 else 3, stride=2)
             c = channels
         layers += [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * c, features), nn.ReLU()]
         super().__init__(*layers)
-        self.out_features = features
+        self.in_channels, self.out_features = in_channels, features
 
 
 def localization_for(in_shape: Sequence[int]) -> DigitLocalization | PhotoLocalization:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from stn import _check
-from stn.nn.base import AbstractSpatialTransformer
+from stn.nn.base import AbstractSpatialTransformer, family_for
 from stn.nn.localization import localization_for
 from stn.ops import Pyramid
 from stn.ops.options import CallOptions, SamplingOptions, reads_levels
@@ -35,39 +36,53 @@ class AbstractSteppedTransformer(AbstractSpatialTransformer):
         steps: int = 4,
         features: int | None = None,
         start: Tensor | None = None,
+        regress: bool = True,
         **options: Unpack[SamplingOptions],
     ) -> None:
         steps = _check.at_least("steps", steps, 1)
-        super().__init__(localization, transform, size, features=features, start=start, **options)
+        super().__init__(localization, transform, size, features=features, start=start, regress=regress, **options)
         self.steps = steps
 
-    def looks(self, x: Tensor) -> Iterator[tuple[Tensor, Warp]]:
+    def looks(self, x: Tensor, *condition: Any, image: Tensor | None = None) -> Iterator[tuple[Tensor, Warp]]:
         """Iterate over the looks before each step and after the last one: steps + 1 of them, each with its warp.
 
         Args:
             x: Images (N, C, *in).
+            *condition: Further inputs of the localization network in each step.
+            image: The images of the last look. None: x.
         """
-        warp = self.first_warp(len(x))
+        warp = self.first_warp(x.shape[0], x)
         options: CallOptions = {**self.options, "pyramid": self._pyramid(x)}
-        whole = self.start is None and self.size in (None, tuple(x.shape[2:]))
+        whole = self._start is None and self.size in (None, tuple(x.shape[2:]))
         look = x if whole else warp.sample(x, self.size, **options)
         yield look, warp
         for step in range(self.steps):
-            change: Warp = self.family(self.localize(look))
+            change: Warp = self.family(self.localize(look, *condition))
             warp = warp.after(change) if step else self.from_start(change)
-            look = warp.sample(x, self.size, **options)
+            if image is None or step < self.steps - 1:
+                look = warp.sample(x, self.size, **options)
+            else:
+                look = warp.sample(image, self.size, **self.options)
             yield look, warp
 
-    def first_warp(self, count: int) -> Warp:
-        """Return the initial warp (`start`, or the identity) for `count` images."""
-        if self.start is not None:
-            return MatrixWarp(self.start.expand(count, -1, -1))
-        warp: Warp = self.family(identity_of(self.family, self.regression.weight).expand(count, -1))
+    def first_warp(self, count: int, like: Tensor | None = None) -> Warp:
+        """Return the initial warp (`start`, or the identity) for `count` images.
+
+        Args:
+            count: Number of images.
+            like: A tensor with the device of the warp. None: the regression's weight.
+        """
+        known: Tensor | None = getattr(self.regression, "weight", like)
+        as_given = torch.empty(0) if known is None else known
+        if self._start is not None:
+            (start,) = self._start.on(as_given.device)
+            return MatrixWarp(start.expand(count, -1, -1))
+        warp: Warp = self.family(identity_of(self.family, as_given).expand(count, -1))
         return warp
 
-    def last_look(self, x: Tensor) -> tuple[Tensor, Warp]:
-        """Return the look after the last step, and its warp."""
-        ((look, warp),) = deque(self.looks(x), maxlen=1)
+    def last_look(self, x: Tensor, *condition: Any, image: Tensor | None = None) -> tuple[Tensor, Warp]:
+        """Return the look after the last step, and its warp: see `looks`."""
+        ((look, warp),) = deque(self.looks(x, *condition, image=image), maxlen=1)
         return look, warp
 
     def _pyramid(self, x: Tensor) -> Pyramid | None:
@@ -99,6 +114,7 @@ class InverseCompositionalTransformer(AbstractSteppedTransformer):
         features: F, for a localization network without `out_features`.
         start: Part of the image from which the steps begin: an affine matrix (d, d+1), normalized. None: the whole
             image.
+        regress: As in `SpatialTransformer`.
         **options: mode, padding_mode, fill_value, align_corners, antialias, gradient: see `stn.affine_sample`.
 
     Raises:
@@ -127,7 +143,7 @@ class InverseCompositionalTransformer(AbstractSteppedTransformer):
 
         Args:
             in_shape: (C, H, W) of the images.
-            transform: As in the class.
+            transform: As in the class. Rotations keep shapes in images of this aspect: see `stn.Rigid`.
             size: As in the class.
             steps: As in the class.
             start: As in the class.
@@ -135,7 +151,8 @@ class InverseCompositionalTransformer(AbstractSteppedTransformer):
         """
         channels, *sides = _check.input_shape("in_shape", in_shape)
         seen = sides if size is None else _check.lengths("size", size, 2)
-        return cls(localization_for((channels, *seen)), transform, size, steps=steps, start=start, **options)
+        own = family_for(transform, (channels, *sides), start)
+        return cls(localization_for((channels, *seen)), own, size, steps=steps, start=start, **options)
 
-    def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
-        return self.last_look(x)
+    def _output_and_warp(self, x: Tensor, condition: Sequence[Any], image: Tensor | None) -> tuple[Tensor, Warp]:
+        return self.last_look(x, *condition, image=image)

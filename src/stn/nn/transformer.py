@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from stn.nn.base import AbstractSpatialTransformer
+from stn import _check
+from stn.nn.base import AbstractSpatialTransformer, family_for
 from stn.nn.localization import localization_for
 from stn.ops.options import SamplingOptions
 from stn.transforms import Family, Warp
@@ -23,14 +24,17 @@ class SpatialTransformer(AbstractSpatialTransformer):
     input.
 
     Args:
-        localization: A module (N, C, *in) -> (N, F) with an attribute `out_features` = F; otherwise give `features`.
+        localization: A module (N, C, *in) -> (N, F) with an attribute `out_features` = F; otherwise give `features`. It
+            reads the further inputs of a call too: `layer(x, *condition)`.
         transform: A name ("affine", "tps", .. : `stn.transforms.FAMILIES`) or a family, such as `stn.BSpline(shape=(9,
             9))`.
-        size: Output size in pixels, one number for a square. None: as the input.
+        size: Output size in pixels, one number for a square. None: as the sampled image.
         num_transforms: K, the number of looks at each image. With K > 1 the output is (N, K, C, *size).
         features: F, for a localization network without `out_features`.
         start: First looks, an affine matrix (d, d+1), or (K, d, d+1), normalized: theta acts within. None: the whole
             image.
+        regress: Whether the layer regresses theta from the features. False: the localization network returns theta itself,
+            (N, P), (N, K, P), or a map (N, K d, *shape) for families on a lattice. It then decides where the layer starts.
         **options: mode, padding_mode, fill_value, align_corners, antialias, gradient: see `stn.affine_sample`.
 
     Raises:
@@ -61,7 +65,7 @@ class SpatialTransformer(AbstractSpatialTransformer):
 
         Args:
             in_shape: (C, H, W) of the images.
-            transform: As in the class.
+            transform: As in the class. Rotations keep shapes in images of this aspect: see `stn.Rigid`.
             size: As in the class.
             num_transforms: As in the class.
             start: As in the class.
@@ -72,8 +76,10 @@ class SpatialTransformer(AbstractSpatialTransformer):
             >>> layer(torch.rand(4, 3, 128, 128)).shape
             torch.Size([4, 2, 3, 32, 32])
         """
-        return cls(localization_for(in_shape), transform, size, num_transforms=num_transforms, start=start, **options)
+        in_shape = _check.input_shape("in_shape", in_shape)
+        own = family_for(transform, in_shape, start)
+        return cls(localization_for(in_shape), own, size, num_transforms=num_transforms, start=start, **options)
 
-    def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
-        warp = self.from_start(self.family(self.localize(x)))
-        return warp.sample(x, self.size, **self.options), warp
+    def _output_and_warp(self, x: Tensor, condition: Sequence[Any], image: Tensor | None) -> tuple[Tensor, Warp]:
+        warp = self.from_start(self.family(self.localize(x, *condition)))
+        return warp.sample(x if image is None else image, self.size, **self.options), warp

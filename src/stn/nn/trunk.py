@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from stn import _check
+from stn.nn.base import family_for
 from stn.nn.localization import DenseLocalization, localization_for
 from stn.nn.recurrent import AbstractSteppedTransformer
 from stn.ops.options import SamplingOptions
@@ -37,6 +38,7 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         features: F, for a localization network without `out_features`.
         start: Part of the image from which the steps begin: an affine matrix (d, d+1), normalized. None: the whole
             image.
+        regress: As in `SpatialTransformer`.
         **options: mode, padding_mode, fill_value, align_corners, antialias, gradient: see `stn.affine_sample`.
 
     Raises:
@@ -61,9 +63,12 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         steps: int = 1,
         features: int | None = None,
         start: Tensor | None = None,
+        regress: bool = True,
         **options: Unpack[SamplingOptions],
     ) -> None:
-        super().__init__(localization, transform, size, steps=steps, features=features, start=start, **options)
+        super().__init__(
+            localization, transform, size, steps=steps, features=features, start=start, regress=regress, **options
+        )
         self.trunk = trunk
 
     @classmethod
@@ -85,7 +90,7 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         Args:
             in_shape: (C, H, W) of the images.
             trunk: As in the class.
-            transform: As in the class.
+            transform: As in the class. Rotations keep shapes in images of this aspect: see `stn.Rigid`.
             size: As in the class.
             steps: As in the class.
             start: As in the class.
@@ -98,24 +103,25 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         seen = sides if size is None else _check.lengths("size", size, 2)
         features = look_at_zeros("trunk", trunk, (channels, *seen))
         shape = tuple(features.shape[1:])
+        own = family_for(transform, (channels, *sides), start)
         with features.device:
             localization = localization_for(shape) if len(shape) == 3 else DenseLocalization(math.prod(shape), norm=True)
-            start = None if start is None else start.to(features.device)
-            layer = cls(trunk, localization.to(features.dtype), transform, size, steps=steps, start=start, **options)
+            layer = cls(trunk, localization.to(features.dtype), own, size, steps=steps, start=start, **options)
         layer.regression.to(torch.promote_types(features.dtype, torch.float32))
         return layer
 
-    def localize(self, x: Tensor) -> Tensor:
+    def localize(self, x: Tensor, *condition: Any) -> Tensor:
         """Find theta (N, P) from the trunk's features.
 
         Args:
             x: Looks (N, C, *size).
+            *condition: Further inputs of the localization network.
         """
-        return super().localize(self.trunk(x))
+        return super().localize(self.trunk(x), *condition)
 
-    def _output_and_warp(self, x: Tensor) -> tuple[Tensor, Warp]:
+    def _output_and_warp(self, x: Tensor, condition: Sequence[Any], image: Tensor | None) -> tuple[Tensor, Warp]:
         """Return the trunk's features of the last look, and the warp of that look."""
-        look, warp = self.last_look(x)
+        look, warp = self.last_look(x, *condition, image=image)
         return self.trunk(look), warp
 
 

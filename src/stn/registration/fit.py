@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ class Registration:
         theta: Parameters (N, P) of the family.
         image: The moving image, warped onto the fixed one: a tensor, an array or a PIL image, as `moving` was.
         losses: For each level the mean loss of each step. The coarsest level comes first; level 0 is full resolution.
+        family: The family of theta, with the aspect of the fixed images where it turns.
 
     Example:
         >>> fixed = torch.exp(-8 * stn.grid.lattice((32, 32)).square().sum(dim=-1)).view(1, 1, 32, 32)
@@ -56,6 +57,7 @@ class Registration:
     theta: Tensor  # (N, P)
     image: Any  # the moving image, warped onto the fixed one: of the kind that `moving` was
     losses: dict[int, list[float]]  # level -> the mean loss of each step
+    family: Family
 
 
 def register(
@@ -65,6 +67,7 @@ def register(
     *,
     loss: str | Loss = "ncc",
     start: Warp | None = None,
+    spacing: Sequence[float] | None = None,
     bending: float = BENDING,
     levels: int | None = None,
     steps: int = 200,
@@ -78,11 +81,14 @@ def register(
     Args:
         moving: (N, C, H, W) or (N, C, D, H, W), or one image: an array (H, W[, C]) or (D, H, W), or a PIL image.
         fixed: The same number of images and channels; the size may differ.
-        transform: A name (`stn.transforms.FAMILIES`) or a family, 2-D or 3-D as the images.
+        transform: A name (`stn.transforms.FAMILIES`) or a family, 2-D or 3-D as the images. Rotations keep shapes in the
+            fixed images, unless the family has an aspect of its own (`stn.Rigid`).
         loss: "ncc" (correlation; any contrast), "mse", "lncc" (correlation within windows), "mi" (mutual information;
             images of different kinds), or a function (warped, fixed, weight) -> (N,).
         start: A warp found before, such as an affine one: the result is `start @ new`. None: transforms of at most 15
             parameters start from 32 initial guesses if the coarsest level is small; the best are refined.
+        spacing: Size of a pixel or voxel of the fixed images, (H, W) or (D, H, W) in any unit, such as (3.0, 1.0, 1.0)
+            for slices 3 mm apart. None: equal along all axes.
         bending: Weight of the squared second differences of the warp. They are 0 for affine maps.
         levels: Number of pyramid levels. None: down to 16 pixels.
         steps: Most steps on a level. A level ends earlier when its steps are below a hundredth of its pixels.
@@ -108,10 +114,11 @@ def register(
     measure = _loss(loss)
     with learning():
         pair = comparable(ordinary(source), ordinary(target), apart=measure in ANY_CONTRAST)
-        problem = Problem(*pair, ordinary(_family(transform, source.ndim - 2)), measure, ordinary(start), bending)
+        own = _family(transform, tuple(target.shape[2:]), spacing)
+        problem = Problem(*pair, ordinary(own), measure, ordinary(start), bending)
         theta, losses = descend(problem, levels_of(problem, levels), steps, report)
         warp = problem.warp(problem.family(theta))
-    return Registration(warp, theta, restore(warp.sample(source, tuple(target.shape[2:]))), losses)
+    return Registration(warp, theta, restore(warp.sample(source, tuple(target.shape[2:]))), losses, own)
 
 
 class Problem:
@@ -120,7 +127,6 @@ class Problem:
     def __init__(
         self, moving: Tensor, fixed: Tensor, transform: Family, loss: Loss, start: Warp | None, bending: float
     ) -> None:
-        _check.dimension(transform.ndim, (moving.ndim - 2,), "a family for these images")
         _check.finite_number("bending", bending)
         _check.not_negative("bending", bending)
         self.pyramids = Pyramid(moving), Pyramid(fixed)
@@ -225,10 +231,13 @@ def bent(warp: Warp) -> Tensor:  # (N,)
     return total
 
 
-def _family(transform: str | Family, ndim: int) -> Family:
+def _family(transform: str | Family, size: Sequence[int], spacing: Sequence[float] | None) -> Family:
     """Ignore the default device of torch: tensors are moved to the device of the images when needed."""
+    ndim = transform.ndim if isinstance(transform, Family) else len(size)
+    _check.dimension(ndim, (len(size),), "a family for these images")
+    steps = (1.0,) * ndim if spacing is None else _check.sides("spacing", spacing, ndim)
     with torch.device("cpu"):
-        return family(transform, ndim)
+        return family(transform, ndim, aspect=[n * step for n, step in zip(size, steps, strict=True)])
 
 
 def _loss(loss: str | Loss) -> Loss:

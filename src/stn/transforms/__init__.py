@@ -1,13 +1,16 @@
 """Transform families. `family(name)` makes one by the name that the command line and the layers use."""
 
 from collections.abc import Callable
+from typing import Literal, overload
 
 from stn import _check
-from stn.transforms.base import Family
+from stn.transforms.aspect import Aspect
+from stn.transforms.base import Family, W
 from stn.transforms.bounded import Bounded, bounded
 from stn.transforms.bspline import BSpline
 from stn.transforms.cpab import CPAB
 from stn.transforms.field import Displacement
+from stn.transforms.fixed import Fixed, fixed
 from stn.transforms.linear import (
     Affine,
     AnisotropicScale,
@@ -15,13 +18,12 @@ from stn.transforms.linear import (
     ExponentialAffine,
     MovedCorners,
     Projective,
-    Rigid,
-    Similarity,
     Translation,
 )
 from stn.transforms.load import load_warp
 from stn.transforms.matrix import MatrixWarp, from_pixel_matrix
 from stn.transforms.spline import ThinPlateSpline, text_edges
+from stn.transforms.turned import Rigid, Similarity
 from stn.transforms.velocity import Velocity
 from stn.transforms.warp import InverseWarp, Warp
 
@@ -43,12 +45,32 @@ FAMILIES: dict[str, Callable[[int], Family]] = {  # name -> family of that many 
 }
 
 
-def family(name: str | Family, ndim: int = 2) -> Family:
+MatrixName = Literal[
+    "translation",
+    "rigid",
+    "similarity",
+    "attention",
+    "anisotropic_scale",
+    "affine",
+    "exponential_affine",
+    "projective",
+    "corners",
+]  # of the families whose warps are matrices, for type checkers
+
+
+@overload
+def family(name: MatrixName, ndim: int = 2, *, aspect: Aspect | None = None) -> Family[MatrixWarp]: ...
+@overload
+def family(name: Family[W], ndim: int = 2, *, aspect: Aspect | None = None) -> Family[W]: ...
+@overload
+def family(name: str | Family, ndim: int = 2, *, aspect: Aspect | None = None) -> Family: ...
+def family(name: str | Family, ndim: int = 2, *, aspect: Aspect | None = None) -> Family:
     """Make a family by its name, with its default settings.
 
     Args:
         name: A key of `stn.transforms.FAMILIES`, such as "affine" or "tps". A family is returned as it is.
         ndim: 2, or 3 for volumes. Ignored if `name` is a family.
+        aspect: Shape of the image for families that turn, as in `stn.Rigid`. A family that has one keeps it.
 
     Returns:
         The family.
@@ -60,10 +82,13 @@ def family(name: str | Family, ndim: int = 2) -> Family:
         >>> stn.transforms.family("affine", ndim=3).num_params
         12
     """
-    if isinstance(name, Family):
+    if not isinstance(name, Family):
+        _check.choice("transform", name, FAMILIES)
+        name = FAMILIES[name](ndim)
+    if aspect is None:
         return name
-    _check.choice("transform", name, FAMILIES)
-    return FAMILIES[name](ndim)
+    _check.aspect("aspect", aspect, name.ndim)
+    return name.fitted(aspect)
 
 
 __all__ = [
@@ -77,6 +102,7 @@ __all__ = [
     "ExponentialAffine",
     "FAMILIES",
     "Family",
+    "Fixed",
     "InverseWarp",
     "MatrixWarp",
     "MovedCorners",
@@ -89,6 +115,7 @@ __all__ = [
     "Warp",
     "bounded",
     "family",
+    "fixed",
     "from_pixel_matrix",
     "load_warp",
     "text_edges",

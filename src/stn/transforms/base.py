@@ -49,6 +49,17 @@ class Family(ABC, Generic[W]):
     def identity(self) -> Tensor:
         """Return the theta (P,) of the identity, with which a layer starts."""
 
+    def fitted(self, aspect: float | Sequence[float]) -> Family[W]:
+        """Return the family for an image of this shape, which matters where it turns: see `stn.Rigid`.
+
+        Args:
+            aspect: Width / height, or the sides (H, W) or (D, H, W) in any unit.
+
+        Returns:
+            The family itself if it turns nothing, or already has an aspect.
+        """
+        return self
+
     def __call__(self, theta: Tensor) -> W:  # (N, P), or (N, K, P): K looks at each image
         """Make the warp of these parameters.
 
@@ -56,14 +67,16 @@ class Family(ABC, Generic[W]):
             theta: (N, P), or (N, K, P): K looks at each image.
 
         Returns:
-            A warp of batch (N,) or (N, K).
+            A warp of batch (N,) or (N, K). Its `theta` is this one.
 
         Raises:
             InputError: theta has a wrong shape. TypeError: it is not a floating-point tensor.
         """
         _check.theta(theta, self.num_params, type(self).__name__)
         with unrounded(theta.device):
-            return self._warp(theta)
+            warp = self._warp(theta)
+        warp.theta = theta
+        return warp
 
     @abstractmethod
     def _warp(self, theta: Tensor) -> W: ...
@@ -83,7 +96,19 @@ class Constants:
 
     def __init__(self, *tensors: Tensor) -> None:
         with torch.inference_mode(False):  # an inference tensor could never take part in training
-            self._copies = {tensors[0].device: tuple(tensor.clone() for tensor in tensors)}  # those given may change
+            self._copies = {
+                tensors[0].device: tuple(tensor.detach().clone() for tensor in tensors)
+            }  # those given may change
+
+    def first(self) -> Tensor:
+        """Return the first tensor as it was given."""
+        tensor: Tensor = next(iter(self._copies.values()))[0]
+        return tensor
+
+    def __getstate__(self) -> dict[str, object]:
+        """Keep the copies of the first device, so that a file can be read where the other devices do not exist."""
+        device, tensors = next(iter(self._copies.items()))
+        return {"_copies": {device: tensors}}
 
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
         if torch.compiler.is_exporting():  # a tensor made now belongs to the graph

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from stn import _check
 from stn.transforms.base import Constants, Family, W, identity_of
+
+Bounds = tuple[float, float] | Sequence[tuple[float, float] | None]  # of one name: for all its numbers, or for each
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Bounded(Family[W]):
 
     Args:
         family: The family to bound.
-        bounds: (low, high) for names of `family.parameters`; a bound holds for all numbers of that name. The identity
-            must lie strictly inside.
+        bounds: For names of `family.parameters` (low, high), which holds for all numbers of that name, or a sequence with
+            one (low, high) for each number, None where it is free. The identity must lie strictly inside.
 
     Raises:
         InputError: A name is unknown, or the identity does not lie inside the bound, which the message names.
@@ -35,21 +37,23 @@ class Bounded(Family[W]):
     """
 
     family: Family[W]
-    bounds: Mapping[str, tuple[float, float]]
+    bounds: Mapping[str, Bounds]
     ndim: int = field(init=False, compare=False)
     _constants: Constants = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        family, bounds, names = self.family, self.bounds, self.family.parameters
-        _check.unknown("bounds", bounds, names)
+        family, names = self.family, self.family.parameters
+        _check.unknown("bounds", self.bounds, names)
         start = identity_of(family, torch.empty(0, dtype=torch.float64, device="cpu"))
         below, above = torch.full_like(start, torch.inf), torch.full_like(start, torch.inf)
-        for name, (low, high) in bounds.items():
-            places = list(names[name])
-            _check.within(name, (low, high), start[places].tolist())
-            below[places], above[places] = start[places] - low, high - start[places]
-        bounds = {name: (low, high) for name, (low, high) in bounds.items()}  # those given may change
-        self._set(bounds=bounds, ndim=family.ndim, _constants=Constants(start, below, above))
+        kept: dict[str, Bounds] = {}  # those given may change
+        for name, bounds in self.bounds.items():
+            each = _check.bounds(name, bounds, start[list(names[name])].tolist())
+            kept[name] = each[0] if len(set(each)) == 1 and each[0] is not None else tuple(each)
+            for place, bound in zip(names[name], each, strict=True):
+                if bound is not None:
+                    below[place], above[place] = start[place] - bound[0], bound[1] - start[place]
+        self._set(bounds=kept, ndim=family.ndim, _constants=Constants(start, below, above))
 
     def __repr__(self) -> str:
         return f"Bounded({self.family!r}, {self.bounds})"
@@ -57,12 +61,24 @@ class Bounded(Family[W]):
     def __hash__(self) -> int:
         return hash((self.family, frozenset(self.bounds.items())))
 
+    def each(self, name: str) -> Sequence[tuple[float, float] | None]:
+        """Return the bounds of each number of a name, None where there are none.
+
+        Args:
+            name: One of `parameters`.
+        """
+        count = len(self.parameters[name])
+        return (None,) * count if name not in self.bounds else _check.bounds(name, self.bounds[name], [None] * count)
+
     @property
     def parameters(self) -> Mapping[str, Sequence[int]]:
         return self.family.parameters
 
     def identity(self) -> Tensor:
         return self.family.identity()
+
+    def fitted(self, aspect: float | Sequence[float]) -> Bounded[W]:
+        return replace(self, family=self.family.fitted(aspect))
 
     def constrain(self, raw: Tensor) -> Tensor:  # (.., P) -> (.., P)
         """Map raw parameters to the theta of the wrapped family.
@@ -84,13 +100,13 @@ class Bounded(Family[W]):
         return self.family._warp(self.constrain(theta))
 
 
-def bounded(family: Family[W], **bounds: tuple[float, float]) -> Bounded[W]:
+def bounded(family: Family[W], **bounds: Bounds) -> Bounded[W]:
     """Keep parameters of a family within bounds.
 
     Args:
         family: The family to bound.
-        **bounds: name=(low, high) for names of `family.parameters`; a bound holds for all numbers of that name. The
-            identity must lie strictly inside.
+        **bounds: name=(low, high) for names of `family.parameters`, which holds for all numbers of that name, or a sequence
+            with one (low, high) for each number, None where it is free. The identity must lie strictly inside.
 
     Returns:
         The bounded family: see `stn.Bounded`.
@@ -102,5 +118,8 @@ def bounded(family: Family[W], **bounds: tuple[float, float]) -> Bounded[W]:
         >>> family = stn.bounded(stn.Similarity(), scale=(0.5, 1.5), angle=(-0.5, 0.5))
         >>> family(torch.tensor([[9.0, 0.0, 0.0, 0.0]])).matrix[0, 0, 0]  # scale 9 becomes 1.5
         tensor(1.5000)
+        >>> crop = stn.bounded(stn.AnisotropicScale(), scale=[(0.5, 1.5), (0.9, 1.1)])  # along x, along y
+        >>> crop.constrain(torch.tensor([9.0, 9.0, 0.0, 0.0]))
+        tensor([1.5000, 1.1000, 0.0000, 0.0000])
     """
     return Bounded(family, bounds)

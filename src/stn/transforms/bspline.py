@@ -44,7 +44,7 @@ class BSpline(Family["BSplineWarp"]):
     ndim: int
     shape: tuple[int, ...]
 
-    def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None) -> None:
+    def __init__(self, ndim: int = 2, *, shape: int | Sequence[int] | None = None) -> None:
         ndim = _check.dimension(ndim, (2, 3), "BSpline")
         self._set(ndim=ndim, shape=_check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4))
 

@@ -48,7 +48,7 @@ class Displacement(Family["FieldWarp"]):
     shape: tuple[int, ...]
     align_corners: bool
 
-    def __init__(self, ndim: int = 2, *, shape: Sequence[int] | None = None, align_corners: bool = False) -> None:
+    def __init__(self, ndim: int = 2, *, shape: int | Sequence[int] | None = None, align_corners: bool = False) -> None:
         ndim = _check.dimension(ndim, (2, 3), "Displacement")
         shape = _check.lattice_of("shape", (8,) * ndim if shape is None else shape, ndim, least=1)
         self._set(ndim=ndim, shape=shape, align_corners=align_corners)
@@ -101,7 +101,7 @@ class FieldWarp(Warp):
         image, points = self._as_image(), xy.to(dtype).flatten(0, len(self.batch) - 1) / self.extent  # (N * K, P, d)
         if points.shape[1] == 0:  # not an option of the sampling calls
             return xy.to(torch.promote_types(self.dtype, xy.dtype)) + 0 * self.field.sum().to(self.dtype)
-        rows = points.reshape(len(points), *(1,) * (self.ndim - 1), *points.shape[1:])  # an image of one row
+        rows = points.reshape(points.shape[0], *(1,) * (self.ndim - 1), *points.shape[1:])  # an image of one row
         moved = grid_sample(image.to(dtype), rows, padding_mode="border", align_corners=self.align_corners)
         moved = moved.movedim(1, -1).reshape_as(xy)
         return (xy + moved).to(torch.promote_types(self.dtype, xy.dtype))

@@ -2,7 +2,7 @@
 
     Translation < Rigid < Similarity < Affine < Projective,    Translation < Attention < AnisotropicScale < Affine
 
-Angles and scales act in normalized coordinates: on an image that is not square, a rotated look also shears the pixels.
+Rigid and Similarity are in `turned.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.transforms.aspect import Aspect
 from stn.transforms.base import Family, eye
 from stn.transforms.matrix import MatrixWarp
-from stn.transforms.parts import Number, affine_parts, matrix_exponential, rotation
+from stn.transforms.parts import Number, affine_parts, matrix_exponential
 
 
 @dataclass(frozen=True)
@@ -62,57 +63,6 @@ class Translation(Linear):
     def matrix(self, theta: Tensor) -> Tensor:
         a = torch.eye(self.ndim, dtype=theta.dtype, device=theta.device).expand(*theta.shape[:-1], -1, -1)
         return torch.cat([a, theta.unsqueeze(-1)], dim=-1)
-
-
-@dataclass(frozen=True)
-class Rigid(Linear):
-    """x' = R x + t. theta = (angle, tx, ty): radians, from the x axis towards the y axis, so clockwise to the eye.
-
-    In 3-D theta = (wx, wy, wz, tx, ty, tz): R turns by |w| radians about the axis w (Rodrigues' formula).
-
-    Args:
-        ndim: 2 or 3; other values raise InputError.
-
-    Example:
-        >>> stn.Rigid()(torch.tensor([[0.5, 0.0, 0.0]])).points(torch.tensor([1.0, 0.0]))  # cos, sin
-        tensor([[0.8776, 0.4794]])
-    """
-
-    @property
-    def parameters(self) -> Mapping[str, Sequence[int]]:
-        turns = 1 if self.ndim == 2 else 3
-        return {"angle": range(turns), "translation": range(turns, turns + self.ndim)}
-
-    def identity(self) -> Tensor:
-        return torch.zeros(self.num_params)
-
-    def matrix(self, theta: Tensor) -> Tensor:
-        return torch.cat([rotation(theta[..., : -self.ndim]), theta[..., -self.ndim :, None]], dim=-1)
-
-
-@dataclass(frozen=True)
-class Similarity(Linear):
-    """x' = s R x + t. theta = (s, angle, tx, ty), or (s, wx, wy, wz, tx, ty, tz), as in `Rigid`. s < 1 magnifies.
-
-    Args:
-        ndim: 2 or 3; other values raise InputError.
-
-    Example:
-        >>> stn.Similarity()(torch.tensor([[0.5, 0.0, 0.25, 0.0]])).points(torch.tensor([1.0, 1.0]))
-        tensor([[0.7500, 0.5000]])
-    """
-
-    @property
-    def parameters(self) -> Mapping[str, Sequence[int]]:
-        rigid = Rigid(self.ndim).parameters
-        return {"scale": [0]} | {name: [i + 1 for i in places] for name, places in rigid.items()}
-
-    def identity(self) -> Tensor:
-        return torch.tensor([1.0] + [0.0] * (self.num_params - 1))
-
-    def matrix(self, theta: Tensor) -> Tensor:
-        scaled = theta[..., 0, None, None] * rotation(theta[..., 1 : -self.ndim])
-        return torch.cat([scaled, theta[..., -self.ndim :, None]], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -205,6 +155,7 @@ class Affine(Linear):
         translation: Number = 0.0,  # (.., d)
         center: Number = 0.0,  # (.., d): the point that stays where it is but for the translation
         ndim: int = 2,
+        aspect: Aspect | None = None,
     ) -> MatrixWarp:
         """Make the warp x' = R S D (x - c) + c + t: scale, then shear and rotation, about a center, then a translation.
 
@@ -219,6 +170,7 @@ class Affine(Linear):
             translation: t, (.., d) normalized.
             center: c, (.., d) normalized: the point that only the translation moves.
             ndim: 2 or 3.
+            aspect: Shape of the image, as in `Rigid`: R and S act on lengths, not on normalized coordinates.
 
         Raises:
             InputError: A part has a wrong shape, or ndim is not 2 or 3. TypeError: a part is not floating point.
@@ -228,7 +180,7 @@ class Affine(Linear):
             tensor([[1., 0.]])
         """
         ndim = _check.dimension(ndim, (2, 3), "Affine.from_parts")
-        return MatrixWarp(affine_parts(ndim, angle, scale, shear, translation, center))
+        return MatrixWarp(affine_parts(ndim, angle, scale, shear, translation, center, aspect))
 
 
 @dataclass(frozen=True)

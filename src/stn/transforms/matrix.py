@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -68,6 +69,17 @@ class MatrixWarp(Warp):
         inverse = inverse.to(self.dtype)
         return MatrixWarp(inverse[..., : self.ndim, :] if self.is_affine else inverse)
 
+    @overload
+    def __matmul__(self, other: MatrixWarp) -> MatrixWarp: ...
+    @overload
+    def __matmul__(self, other: Warp) -> Warp: ...
+    def __matmul__(self, other: Warp) -> Warp:
+        return self.after(other)
+
+    @overload
+    def after(self, inner: MatrixWarp) -> MatrixWarp: ...
+    @overload
+    def after(self, inner: Warp) -> Warp: ...
     def after(self, inner: Warp) -> Warp:
         if not isinstance(inner, MatrixWarp):
             return inner.before(self)

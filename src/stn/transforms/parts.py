@@ -10,6 +10,7 @@ from torch import Tensor
 from stn import _check
 from stn.ops.context import coordinate_dtype, unrounded
 from stn.ops.interpolation import sine_quotient
+from stn.transforms.aspect import Aspect, ratios
 
 Number = float | Tensor
 
@@ -51,7 +52,7 @@ def matrix_exponential(matrix: Tensor) -> Tensor:  # (.., n, n)
 
 
 def affine_parts(
-    ndim: int, angle: Number, scale: Number, shear: Number, translation: Number, center: Number
+    ndim: int, angle: Number, scale: Number, shear: Number, translation: Number, center: Number, aspect: Aspect | None
 ) -> Tensor:  # (N, d, d+1) or (N, K, d, d+1)
     """Return the matrix of R S D (x - c) + c + t: `Affine.from_parts`."""
     given = {"angle": angle, "scale": scale, "shear": shear, "translation": translation, "center": center}
@@ -70,6 +71,9 @@ def affine_parts(
     s = s.expand(*torch.broadcast_shapes(s.shape[:-1], batch), ndim)
     with unrounded(like.device):
         linear = rotation(a) @ (_shear(h) * s.unsqueeze(-2))
+        if factors := ratios(aspect, ndim):
+            rows = [torch.stack([torch.full_like(like, factor) for factor in row]) for row in factors]
+            linear = linear * torch.stack(rows)
         moved = c + t - (linear @ c.unsqueeze(-1)).squeeze(-1)
     return torch.cat([linear, moved.unsqueeze(-1)], dim=-1)
 

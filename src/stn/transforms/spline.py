@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from stn.ops.context import unrounded
 from stn.ops.options import CallOptions
 from stn.ops.rules.spline import Spline, radial_and_linear
 from stn.ops.sample import Sampled, sampled
-from stn.transforms.base import Constants, Family
+from stn.transforms.base import Constants, Family, trainable
 from stn.transforms.matrix import MatrixWarp
 from stn.transforms.warp import Warp
 
@@ -61,7 +62,7 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
         self,
         ndim: int = 2,
         *,
-        control_points: Sequence[int] | Tensor = (4, 4),
+        control_points: int | Sequence[int] | Tensor = (4, 4),
         smoothing: float = 0.0,
         parameters: str = "offsets",
     ) -> None:
@@ -105,6 +106,8 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
 
 class ThinPlateWarp(Warp):
     """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions around control points, shared by the batch."""
+
+    _shared: ClassVar[tuple[str, ...]] = ("control_points",)
 
     def __init__(self, control_points: Tensor, coefficients: Tensor, dtype: torch.dtype) -> None:
         self.control_points = control_points  # (T, 2)
@@ -186,11 +189,11 @@ def text_edges(count: int, *, margin: float = 0.0) -> Tensor:  # (count, 2), flo
     return torch.cat([torch.stack([x, torch.full_like(x, y)], dim=-1) for y in (-edge, edge)])
 
 
-def _place(control_points: Sequence[int] | Tensor) -> Tensor:
+def _place(control_points: int | Sequence[int] | Tensor) -> Tensor:
     if isinstance(control_points, Tensor):
         _check.control_points("control_points", control_points)
         _check.finite("control_points", control_points)
-        return control_points.detach().to("cpu", torch.float64)
+        return trainable(control_points.to("cpu", torch.float64))
     rows, columns = _check.lattice_shape("control_points", control_points)
     y = torch.linspace(-1, 1, rows, dtype=torch.float64, device="cpu")
     x = torch.linspace(-1, 1, columns, dtype=torch.float64, device="cpu")

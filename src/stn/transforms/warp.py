@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
@@ -20,15 +19,19 @@ from stn.ops.torch_private import is_transformed
 from stn.transforms.batches import joint_batch, over_batch
 from stn.transforms.saved import write_warp
 from stn.transforms.search import FLAT, SOLVED, determinant, follow, is_traced, scale, search, solve
+from stn.transforms.views import Batch
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+Size = int | Sequence[int]  # (H, W) or (D, H, W) in pixels, or one length for all axes
 
-class Warp(ABC):
+
+class Warp(Batch):
     """A batch of maps from target to source points. Families make warps, and `a @ b` composes them: first b, then a.
 
-    `batch` is (N,), or (N, K): K looks at each image. Every warp satisfies these laws, which the tests check:
+    `batch` is (N,), or (N, K): K looks at each image. `theta` is what the family was given, None for other warps.
+    `warp[i]` and `warp[:, k]` are parts of a batch. Every warp satisfies these laws, which the tests check:
 
     - `sample(image)` at a pixel is the image at `points` of that pixel's center;
     - `grid(size)` is `points` of the lattice of that size;
@@ -42,11 +45,6 @@ class Warp(ABC):
         >>> (half @ shift).points(torch.tensor([1.0, 0.0]))  # (1 + 0.2) / 2
         tensor([[0.6000, 0.0000]])
     """
-
-    batch: tuple[int, ...]  # (N,), or (N, K): K looks at each image
-    ndim: int
-    dtype: torch.dtype
-    device: torch.device
 
     def points(self, xy: Tensor) -> Tensor:
         """Map normalized points. A warp of one sample maps the points of any batch.
@@ -66,11 +64,11 @@ class Warp(ABC):
         with unrounded(self.device):
             return over_batch(self, self._map, flat).reshape(*batch, *shape, self.ndim)
 
-    def grid(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def grid(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the source point of every pixel of an output, as `grid_sample` takes it.
 
         Args:
-            size: Size of the output in pixels, (H, W) or (D, H, W).
+            size: Size of the output in pixels, (H, W) or (D, H, W), or one length for all axes.
             align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
 
         Returns:
@@ -82,26 +80,20 @@ class Warp(ABC):
 
     @overload
     def sample(
-        self,
-        image: Tensor,
-        size: Sequence[int] | None = None,
-        *,
-        return_mask: Literal[False] = False,
-        **options: Unpack[CallOptions],
+        self, image: Tensor, size: Size | None = None, *, return_mask: Literal[False] = False, **options: Unpack[CallOptions]
     ) -> Tensor: ...
     @overload
     def sample(
-        self,
-        image: Tensor,
-        size: Sequence[int] | None = None,
-        *,
-        return_mask: Literal[True],
-        **options: Unpack[CallOptions],
+        self, image: Tensor, size: Size | None = None, *, return_mask: Literal[True], **options: Unpack[CallOptions]
     ) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def sample(
+        self, image: Tensor, size: Size | None = None, *, return_mask: bool, **options: Unpack[CallOptions]
+    ) -> Sampled: ...
     def sample(
         self,
         image: Tensor,
-        size: Sequence[int] | None = None,
+        size: Size | None = None,
         *,
         return_mask: bool = False,
         **options: Unpack[CallOptions],
@@ -110,7 +102,7 @@ class Warp(ABC):
 
         Args:
             image: (N, C, H, W) or (N, C, D, H, W).
-            size: Output size (H, W) or (D, H, W) in pixels. None: as image.
+            size: Output size (H, W) or (D, H, W) in pixels, or one length for all axes. None: as image.
             return_mask: Also return the fraction of the kernel that lay inside the image.
             **options: mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid: see
                 `stn.affine_sample`.
@@ -123,7 +115,7 @@ class Warp(ABC):
         """
         _check.image("image", image)
         _check.warp_fits(self.batch, image, self.ndim)
-        size = tuple(image.shape[2:]) if size is None else _check.lengths("size", size, self.ndim)
+        size = _check.lengths("size", tuple(image.shape[2:]) if size is None else size, self.ndim)
         with unrounded(self.device):
             return self._sample(image, size, return_mask, options)
 
@@ -143,7 +135,7 @@ class Warp(ABC):
         """Return `outer @ self`. Warps whose result is of the same kind, and as quick to sample, override this."""
         return ComposedWarp(outer, self)
 
-    def jacobian(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def jacobian(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return d source_i / d target_j, normalized, at every pixel of an output: (N[, K], *size, d, d).
 
         `size` and `align_corners` describe the output, as in `grid`.
@@ -153,7 +145,7 @@ class Warp(ABC):
         with unrounded(self.device):
             return self._jacobian(xy.expand(*self.batch, *xy.shape)).unflatten(-3, size)
 
-    def jacobian_determinant(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def jacobian_determinant(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the source area (volume) per target area at every pixel. Where it is not positive, the warp folds.
 
         `size` and `align_corners` describe the output, as in `grid`. The result is (N[, K], *size), and infinite on the
@@ -162,7 +154,7 @@ class Warp(ABC):
         jacobian = self.jacobian(size, align_corners=align_corners)
         return torch.where(jacobian.isinf().any(dim=-1).any(dim=-1), torch.inf, determinant(jacobian))
 
-    def fold_share(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def fold_share(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the share of an output's pixels, 0 to 1, at which the warp folds: (N,) or (N, K).
 
         `size` and `align_corners` describe the output, as in `grid`.
@@ -193,10 +185,6 @@ class Warp(ABC):
     def working_dtype(self) -> torch.dtype:
         """The dtype in which coordinates are computed: float32 at least."""
         return torch.promote_types(self.dtype, torch.float32)
-
-    @abstractmethod
-    def _map(self, xy: Tensor) -> Tensor:
-        """(*batch, P, d) -> (*batch, P, d)."""
 
     def _jacobian(self, xy: Tensor) -> Tensor:
         """(*batch, P, d) -> (*batch, P, d, d)."""
@@ -287,14 +275,14 @@ class InverseWarp(Warp):
         """Return the warp of which this is the inverse."""
         return self.warp
 
-    def residual(self, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    def residual(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the largest distance between `warp` of the solution and y, in pixels: (N,) or (N, K).
 
         `size` and `align_corners` describe an image, as in `grid`: y is each of its pixels.
         """
         return self._distances(size, align_corners).flatten(len(self.batch)).amax(dim=-1)
 
-    def solved(self, size: Sequence[int], *, align_corners: bool = False, tolerance: float = 0.01) -> Tensor:
+    def solved(self, size: Size, *, align_corners: bool = False, tolerance: float = 0.01) -> Tensor:
         """Return which pixels of an image have a source point, up to `tolerance` > 0 pixels: bool (N[, K], *size).
 
         `size` and `align_corners` describe the image, as in `grid`.
@@ -302,7 +290,7 @@ class InverseWarp(Warp):
         _check.positive("tolerance", tolerance)
         return self._distances(size, align_corners) <= tolerance
 
-    def _distances(self, size: Sequence[int], align_corners: bool) -> Tensor:
+    def _distances(self, size: Size, align_corners: bool) -> Tensor:
         """Return the distances from `warp` of the solution to y, in pixels of an image: (N[, K], *size)."""
         size = _check.lengths("size", size, self.ndim)
         y = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device)

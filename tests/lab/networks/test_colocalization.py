@@ -22,7 +22,8 @@ def test_the_papers_layers() -> None:
     convolution = layer.localization.get_submodule("0.0")
     assert (convolution.kernel_size, convolution.stride, convolution.out_channels) == ((9, 9), (4, 4), 8)
     dense = [m for m in layer.modules() if isinstance(m, nn.Linear)]
-    assert [(m.in_features, m.out_features) for m in dense] == [(8 * 9 * 9, 8), (8, 8), (8, 3)]
+    assert [(m.in_features, m.out_features) for m in dense] == [(8 * 9 * 9, 8), (8, 8)]
+    assert layer.regression.weight.shape == (3, 8)
     x = torch.rand(3, 1, 84, 84, generator=seeded())
     torch.testing.assert_close(layer(x), nn.functional.interpolate(x, (28, 28), mode="bilinear"))  # the whole image
     smooth = build_colocalizer(antialias=True)(x)

@@ -48,6 +48,7 @@ def test_where_looks_start() -> None:
 def test_the_scale_is_fixed_and_the_look_has_its_own_size() -> None:
     network = build_parts(2, 32, look=24, scale=0.25, backbone=features(False))
     nn.init.normal_(network.transformer.regression.weight)
+    network.transformer.warns = False
     looks, warp = network.transformer(torch.rand(3, 3, 32, 32, generator=seeded()), return_warp=True)
     assert looks.shape == (3, 2, 3, 24, 24)
     assert isinstance(warp, stn.MatrixWarp)

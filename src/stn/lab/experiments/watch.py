@@ -27,6 +27,7 @@ class Watch:
         self.layers = [module for module in network.modules() if isinstance(module, AbstractSpatialTransformer)]
         self._thetas: dict[AbstractSpatialTransformer, list[Tensor]] = {layer: [] for layer in self.layers}
         for layer in self.layers:
+            layer.warns = False  # the rows say when it has collapsed
             layer.register_forward_pre_hook(lambda layer, _: self._thetas[layer].clear())
             layer.regression.register_forward_hook(lambda _, __, theta, layer=layer: self._see(layer, theta))
         self.squares = torch.zeros(())

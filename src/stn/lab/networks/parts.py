@@ -31,7 +31,7 @@ class PartsNetwork(nn.Module):
         self.transformer, self.backbone = transformer, backbone
         self.classifier = nn.Linear(transformer.num_transforms * features, num_classes)
 
-    def forward(self, x: Tensor, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
+    def forward(self, x: Tensor, *, return_warp: bool = False) -> Any:  # Tensor, or (Tensor, Warp)
         looks, warp = self.transformer(x, return_warp=True)
         looks = looks if looks.ndim == 5 else looks.unsqueeze(1)
         features = averaged(self.backbone(looks.flatten(0, 1)))  # (N K, F)
