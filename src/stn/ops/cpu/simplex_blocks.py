@@ -64,9 +64,10 @@ def step_within(points, cells, count):
                 moved += points[at(row + b, i)] * points[at(b, i)]
             before, after = points[at(a, i)] - points[at(2 * d + a, i)], points[at(a, i)] + moved - points[at(2 * d + a, i)]
             points[at(d + a, i)] = points[at(a, i)] + moved
-            low, high = before if before < after else after, before if before > after else after
-            least = low if low < least else least
-            least = 1.0 - high if 1.0 - high < least else least
+            least = before if before < least else least  # `after` is NaN if a point is infinite, and then no less
+            least = 1.0 - before if 1.0 - before < least else least
+            least = after if after < least else least
+            least = 1.0 - after if 1.0 - after < least else least
         pair = 0
         for a in range(d):
             for b in range(a + 1, d):
@@ -74,8 +75,8 @@ def step_within(points, cells, count):
                 boxes = points[at(2 * d + a, i)] - points[at(2 * d + b, i)]
                 before = sign * (points[at(a, i)] - points[at(b, i)] - boxes)
                 after = sign * (points[at(d + a, i)] - points[at(d + b, i)] - boxes)
-                low = before if before < after else after
-                least = low if low < least else least
+                least = before if before < least else least
+                least = after if after < least else least
                 pair += 1
         within = least >= points[at(margin, i)]
         for a in range(d):

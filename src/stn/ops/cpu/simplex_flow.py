@@ -6,7 +6,6 @@ sums, which are then added in the order of tasks: the result does not depend on 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -22,25 +21,26 @@ from stn.ops.cpu.simplex_backward import adjoint_rows, enter_back, flush, pull_a
 from stn.ops.cpu.simplex_blocks import BLOCK, at, begin, listed, margin_row, rows_of, simplex_row, step_across, step_within
 from stn.ops.cpu.simplex_tables import fill_tables, pull_tables
 from stn.ops.cpu.threads import chunk_count, run, thread_count
-from stn.ops.flows.simplices import order_of_axes
+from stn.ops.flows.simplices import Simplices, order_of_axes
 from stn.ops.layout import plain
 
 PART = 8 * BLOCK  # points of a task at least
 PARTS = 64  # tasks of an image at most
+FAR = 1e9  # boxes
 COST = 32  # of a point, in pixels of `thread_count`
 
 
-def flow(maps: Tensor, xy: Tensor, cells: Sequence[int], steps: int) -> Tensor:
+def follow(flow: Simplices, maps: Tensor, xy: Tensor) -> Tensor:
     """Displacements (N, P, d) of points xy (N or 1, P, d) under the maps (N, S, d (d+1))."""
     real = torch.float64 if torch.float64 in (maps.dtype, xy.dtype) else torch.float32
     out = empty_permuted((len(maps), *xy.shape[1:]), range(3), real)
     if out.numel() > 0:
-        run(*_prepared(maps, xy, cells, simplex_flow, flat(out), 1 / steps, steps))
+        run(*_prepared(flow, maps, xy, simplex_flow, flat(out)))
     return out
 
 
 def gradient(
-    grad: Tensor, maps: Tensor, xy: Tensor, cells: Sequence[int], steps: int, need: Sequence[bool]
+    flow: Simplices, grad: Tensor, maps: Tensor, xy: Tensor, need: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients in the maps and in the points, from that in the displacements, each only if it is needed."""
     if grad.numel() == 0:
@@ -49,7 +49,7 @@ def gradient(
     sums = np.zeros((count, parts_of(xy.shape[1])[1], simplices, width))
     in_points = np.empty((count, *xy.shape[1:]) if need[1] else (0, 0, 0))
     given = plain(grad).double().contiguous().numpy()
-    run(*_prepared(maps, xy, cells, simplex_adjoint, given, 1 / steps, steps, sums, in_points))
+    run(*_prepared(flow, maps, xy, simplex_adjoint, given, sums, in_points))
     in_maps = torch.from_numpy(sums.sum(axis=1)).to(maps.dtype) if need[0] else None
     if not need[1]:
         return in_maps, None
@@ -57,12 +57,11 @@ def gradient(
     return in_maps, in_xy if len(xy) == count else in_xy.sum(dim=0, keepdim=True)
 
 
-def _prepared(maps: Tensor, xy: Tensor, cells: Sequence[int], kernel: Any, *rest: Any) -> tuple[Any, ...]:
+def _prepared(flow: Simplices, maps: Tensor, xy: Tensor, kernel: Any, *rest: Any) -> tuple[Any, ...]:
     numbers = plain(maps).double().contiguous().numpy(), plain(xy).double().contiguous().numpy()
     threads = thread_count(len(maps) * xy.shape[1] * COST)
-    lengths = tuple(int(n) for n in cells)
-    part = parts_of(xy.shape[1])[0]
-    return threads, kernel, *numbers, lengths, orders_of(len(lengths)), part, chunk_count(threads), *rest
+    how = flow.cells, orders_of(len(flow.cells)), 1 / flow.steps, flow.steps, parts_of(xy.shape[1])[0], chunk_count(threads)
+    return threads, kernel, *numbers, *how, *rest
 
 
 def parts_of(points: int) -> tuple[int, int]:
@@ -73,75 +72,94 @@ def parts_of(points: int) -> tuple[int, int]:
 
 @lru_cache
 def orders_of(d: int) -> Any:
-    return np.array([order_of_axes(code, d) for code in range(2 ** len(list(itertools.combinations(range(d), 2))))])
+    return np.array([order_of_axes(code, d) for code in range(2 ** (d * (d - 1) // 2))])
 
 
 # ---- kernels: `compiled` as serial or parallel ----
 
 
-def simplex_flow(maps, xy, cells, orders, part, chunks, out, h, steps):
-    d, count = len(cells), xy.shape[1]
+def simplex_flow(maps, xy, cells, orders, h, steps, part, chunks, out):
+    d, count, images = len(cells), xy.shape[1], len(maps)
     parts = -(-count // part)
     for chunk in prange(chunks):
         velocity, step, margins, power = new_tables(maps.shape[1], d)
-        points, some, none = np.empty(rows_of(d) * BLOCK), np.empty(rows_of(d) * BLOCK), np.empty(0)
-        lanes = np.empty(BLOCK + 1, np.int64)
-        known = -1
-        for task in range(len(maps) * parts * chunk // chunks, len(maps) * parts * (chunk + 1) // chunks):
+        points, some, lanes, counts = new_block(d, 1)
+        none, known = np.empty((0, 0)), -1
+        for task in range(images * parts * chunk // chunks, images * parts * (chunk + 1) // chunks):
             image, first = task // parts, task % parts * part
             if image != known:
                 fill_tables(maps[image], cells, orders, h, velocity, step, margins, power)
                 known = image
+            tables = velocity.ravel(), step.ravel(), margins
+            given = xy[min(image, len(xy) - 1)]
             for start in range(first, min(first + part, count), BLOCK):
                 n = min(BLOCK, count - start)
-                read(xy[min(image, len(xy) - 1)], start, cells, n, points)
-                begin(points, cells, n, lanes, some, step.ravel(), margins)
-                for _ in range(steps):
-                    step_within(points, cells, n)
-                    few = listed(points, margin_row(d) + 1, lanes, n)
-                    step_across(points, cells, lanes, few, h, some, velocity.ravel(), step.ravel(), margins, none)
-                write(points, xy[min(image, len(xy) - 1)], start, cells, n, out, (image * count + start) * d)
+                read(given, start, cells, n, points)
+                follow_block(points, cells, n, h, steps, tables, some, lanes, counts, none, none)
+                write(points, given, start, cells, n, out, (image * count + start) * d)
 
 
-def simplex_adjoint(maps, xy, cells, orders, part, chunks, grad, h, steps, sums, in_points):
-    d, count = len(cells), xy.shape[1]
+def simplex_adjoint(maps, xy, cells, orders, h, steps, part, chunks, grad, sums, in_points):
+    d, count, images = len(cells), xy.shape[1], len(maps)
     parts = -(-count // part)
     for chunk in prange(chunks):
         velocity, step, margins, power = new_tables(maps.shape[1], d)
         in_velocity, in_step = np.empty_like(velocity), np.empty_like(step)
-        points, some, memory = np.empty(rows_of(d) * BLOCK), np.empty(rows_of(d) * BLOCK), np.empty(3 * d)
+        points, some, lanes, counts = new_block(d, steps)
         path, record = np.empty((steps, (d + 1) * BLOCK)), np.empty((steps, 4 * (d + 1) * BLOCK))
-        lanes, counts = np.empty((steps, BLOCK + 1), np.int64), np.empty(steps, np.int64)
-        adjoint, known = np.empty(adjoint_rows(d) * BLOCK), -1
-        for task in range(len(maps) * parts * chunk // chunks, len(maps) * parts * (chunk + 1) // chunks):
+        adjoint, memory, known = np.empty(adjoint_rows(d) * BLOCK), np.empty(3 * d), -1
+        for task in range(images * parts * chunk // chunks, images * parts * (chunk + 1) // chunks):
             image, first = task // parts, task % parts * part
             if image != known:
                 fill_tables(maps[image], cells, orders, h, velocity, step, margins, power)
                 known = image
             in_velocity[:], in_step[:] = 0.0, 0.0
-            flat_velocity, flat_step, sums_velocity, sums_step = velocity.ravel(), step.ravel(), in_velocity.ravel(), in_step.ravel()
+            tables = velocity.ravel(), step.ravel(), margins
+            both = in_velocity.ravel(), in_step.ravel()
             for start in range(first, min(first + part, count), BLOCK):
                 n = min(BLOCK, count - start)
                 read(xy[min(image, len(xy) - 1)], start, cells, n, points)
-                begin(points, cells, n, lanes[0], some, flat_step, margins)
-                for k in range(steps):
-                    remember(points, 0, d, n, path[k], 0)
-                    step_within(points, cells, n)
-                    remember(points, margin_row(d) + 1, 1, n, path[k], d)
-                    counts[k] = listed(points, margin_row(d) + 1, lanes[k], n)
-                    step_across(points, cells, lanes[k], counts[k], h, some, flat_velocity, flat_step, margins, record[k])
-                begin_back(points, grad[image], start, cells, n, flat_step, adjoint)
-                for back in range(steps):
-                    k = steps - 1 - back
-                    pull_within(adjoint, path[k], d, n)
-                    pull_across(
-                        adjoint, cells, lanes[k], counts[k], h, record[k], flat_velocity, flat_step, sums_velocity, sums_step, memory
-                    )
-                for i in range(n):
-                    flush(adjoint, d, i, sums_step)
+                follow_block(points, cells, n, h, steps, tables, some, lanes, counts, path, record)
+                begin_back(points, grad[image], start, cells, n, tables[1], adjoint)
+                pull_block(adjoint, cells, n, h, steps, tables, lanes, counts, path, record, both, memory)
                 if len(in_points) > 0:
                     write_back(adjoint, grad[image], start, cells, n, in_points[image])
             pull_tables(cells, h, velocity, in_velocity, in_step, power, sums[image, task % parts])
+
+
+@inline
+def follow_block(points, cells, count, h, steps, tables, some, lanes, counts, path, record):
+    """Follow a block. If there is memory for it, the adjoint's, keep its positions and what the second pass has found."""
+    d, (velocity, step, margins) = len(cells), tables
+    begin(points, cells, count, lanes[0], some, step, margins)
+    for k in range(steps):
+        if len(path) > 0:
+            remember(points, 0, d, count, path[k], 0)
+        step_within(points, cells, count)
+        if len(path) > 0:
+            remember(points, margin_row(d) + 1, 1, count, path[k], d)
+            counts[k] = listed(points, margin_row(d) + 1, lanes[k], count)
+            step_across(points, cells, lanes[k], counts[k], h, some, velocity, step, margins, record[k])
+        else:
+            n = listed(points, margin_row(d) + 1, lanes[0], count)
+            step_across(points, cells, lanes[0], n, h, some, velocity, step, margins, some[:0])
+
+
+@inline
+def pull_block(adjoint, cells, count, h, steps, tables, lanes, counts, path, record, sums, memory):
+    d = len(cells)
+    for back in range(steps):
+        k = steps - 1 - back
+        pull_within(adjoint, path[k], d, count)
+        pull_across(adjoint, cells, lanes[k], counts[k], h, record[k], tables[0], tables[1], sums[0], sums[1], memory)
+    for i in range(count):
+        flush(adjoint, d, i, sums[1])
+
+
+@inline
+def new_block(d, steps):
+    rows = rows_of(d) * BLOCK
+    return np.empty(rows), np.empty(rows), np.empty((steps, BLOCK + 1), np.int64), np.empty(steps, np.int64)
 
 
 @inline
@@ -159,19 +177,23 @@ def read(xy, start, cells, count, points):
 
 @loop
 def write(points, xy, start, cells, count, out, to):
-    """The displacement: zero if no point moved."""
+    """The displacement: zero if a point stayed, or is infinite, which it then remains."""
     d = len(cells)
     for i in range(np.uint64(count)):
         for a in range(d):
             before = (xy[np.uint64(start) + i, a] + 1.0) * (cells[a] / 2)
-            out[np.uint64(to) + i * np.uint64(d) + np.uint64(a)] = (points[at(a, i)] - before) * (2 / cells[a])
+            moved = (points[at(a, i)] - before) * (2 / cells[a])
+            out[np.uint64(to) + i * np.uint64(d) + np.uint64(a)] = 0.0 if abs(before) == np.inf else moved
 
 
 @loop
 def remember(points, first, rows, count, found, to):
+    """Without what is infinite, and in no simplex: the adjoint of the first pass multiplies it by zero."""
     for r in range(rows):
         for i in range(np.uint64(count)):
-            found[at(to + r, i)] = points[at(first + r, i)]
+            p = points[at(first + r, i)]
+            p = p if p > -FAR else 0.0
+            found[at(to + r, i)] = p if p < FAR else 0.0
 
 
 @loop

@@ -7,8 +7,6 @@ F(z) = 1 + z/2 + z^2/6 + z^3/24.
 
 from __future__ import annotations
 
-import numpy as np
-
 from stn.ops.cpu.compiling import loop
 
 
@@ -103,7 +101,6 @@ def margin(row, cells, order, box, h, power):
 def pull_tables(cells, h, velocity, sums, step_sums, power, found):
     """Add to `found`, (S, d (d+1)), the gradient in the normalized maps: from those in the tables of one image."""
     d = len(cells)
-    n = d * d
     for s in range(len(velocity)):
         powers(velocity[s], d, h, power)
         pull_step(velocity[s], step_sums[s], d, h, power, sums[s])

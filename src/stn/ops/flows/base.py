@@ -35,11 +35,15 @@ class Flow(ABC):
 
 
 def runge_kutta(velocity: Callable[[Tensor], Tensor], xy: Tensor, steps: int) -> Tensor:
-    """Return the displacement of points in one unit of time, by steps of the fourth order."""
-    x, h = xy, 1 / steps
+    """Return the displacement of points in one unit of time, by steps of the fourth order.
+
+    It is summed apart from the points: zero if none moves, and finite at infinity.
+    """
+    moved, h = torch.zeros_like(xy), 1 / steps
     for _ in range(steps):
+        x = xy + moved
         k1 = velocity(x)
         k2 = velocity(x + h / 2 * k1)
         k3 = velocity(x + h / 2 * k2)
-        x = x + h / 6 * (k1 + 2 * (k2 + k3) + velocity(x + h * k3))
-    return x - xy
+        moved = moved + h / 6 * (k1 + 2 * (k2 + k3) + velocity(x + h * k3))
+    return moved
