@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop, loop_fused
-from stn.ops.cpu.simplex_blocks import at
+from stn.ops.cpu.point_blocks import at
 
 # Rows of a block: d numbers lambda, the simplex, d (d + 1) numbers of its step, as many sums, d numbers of memory.
 

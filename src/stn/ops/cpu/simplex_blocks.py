@@ -5,7 +5,7 @@ takes this step for all points. The second pass takes the points whose four stag
 of the 8 of a point, theta of a standard deviation of 0.2), gathers them, and evaluates one stage after the other.
 
 Positions are in boxes, 0 .. n along an axis of n boxes. `cells`: a tuple (x, y[, z]), whose length is known when compiling.
-The memory of a block is an array of rows of BLOCK numbers.
+The memory of a block is an array of rows of a number for each point.
 """
 
 from __future__ import annotations
@@ -13,14 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop, loop_fused
-
-BLOCK = 256  # points; 128 and 512 were slower
-
-
-@inline
-def at(row, lane):
-    return np.uint64(row) * np.uint64(BLOCK) + np.uint64(lane)
-
+from stn.ops.cpu.point_blocks import at
 
 # Rows of the points of a block, in this order: d positions, d next positions (later d stages), d boxes, the simplex, a sign
 # for each pair of axes, d (d + 1) numbers of the simplex's step, its margin, and whether the point needs the second pass.

@@ -17,15 +17,14 @@ from torch import Tensor
 
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.memory import empty_permuted, flat
+from stn.ops.cpu.point_blocks import BLOCK, PITCH, at, parts_of
 from stn.ops.cpu.simplex_backward import adjoint_rows, enter_back, flush, pull_across, pull_within
-from stn.ops.cpu.simplex_blocks import BLOCK, at, begin, listed, margin_row, rows_of, simplex_row, step_across, step_within
+from stn.ops.cpu.simplex_blocks import begin, listed, margin_row, rows_of, simplex_row, step_across, step_within
 from stn.ops.cpu.simplex_tables import fill_tables, pull_tables
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.flows.simplices import Simplices, order_of_axes
 from stn.ops.layout import plain
 
-PART = 8 * BLOCK  # points of a task at least
-PARTS = 64  # tasks of an image at most
 FAR = 1e9  # boxes
 COST = 32  # of a point, in pixels of `thread_count`
 
@@ -64,12 +63,6 @@ def _prepared(flow: Simplices, maps: Tensor, xy: Tensor, kernel: Any, *rest: Any
     return threads, kernel, *numbers, *how, *rest
 
 
-def parts_of(points: int) -> tuple[int, int]:
-    """Points of a task, and tasks of an image."""
-    part = max(PART, BLOCK * -(-points // (BLOCK * PARTS)))
-    return part, -(-points // part)
-
-
 @lru_cache
 def orders_of(d: int) -> Any:
     return np.array([order_of_axes(code, d) for code in range(2 ** (d * (d - 1) // 2))])
@@ -106,8 +99,8 @@ def simplex_adjoint(maps, xy, cells, orders, h, steps, part, chunks, grad, sums,
         velocity, step, margins, power = new_tables(maps.shape[1], d)
         in_velocity, in_step = np.empty_like(velocity), np.empty_like(step)
         points, some, lanes, counts = new_block(d, steps)
-        path, record = np.empty((steps, (d + 1) * BLOCK)), np.empty((steps, 4 * (d + 1) * BLOCK))
-        adjoint, memory, known = np.empty(adjoint_rows(d) * BLOCK), np.empty(3 * d), -1
+        path, record = np.empty((steps, (d + 1) * PITCH)), np.empty((steps, 4 * (d + 1) * PITCH))
+        adjoint, memory, known = np.empty(adjoint_rows(d) * PITCH), np.empty(3 * d), -1
         for task in range(images * parts * chunk // chunks, images * parts * (chunk + 1) // chunks):
             image, first = task // parts, task % parts * part
             if image != known:
@@ -158,7 +151,7 @@ def pull_block(adjoint, cells, count, h, steps, tables, lanes, counts, path, rec
 
 @inline
 def new_block(d, steps):
-    rows = rows_of(d) * BLOCK
+    rows = rows_of(d) * PITCH
     return np.empty(rows), np.empty(rows), np.empty((steps, BLOCK + 1), np.int64), np.empty(steps, np.int64)
 
 

@@ -2,7 +2,8 @@
 
 from stn.ops.flows.base import Flow
 from stn.ops.flows.simplices import Simplices
+from stn.ops.flows.splines import Splines
 
-FLOWS: tuple[type[Flow], ...] = (Simplices,)
+FLOWS: tuple[type[Flow], ...] = (Simplices, Splines)
 
-__all__ = ["FLOWS", "Flow", "Simplices"]
+__all__ = ["FLOWS", "Flow", "Simplices", "Splines"]
