@@ -20,10 +20,10 @@ from stn.transforms.bspline import spread
 from stn.transforms.field import FieldWarp
 from stn.transforms.warp import Warp
 
-# Largest error against the exact flow, half widths, theta of a standard deviation of 0.2. Lattice: 2-D 96 0.0028, 192 0.0008;
-# 3-D 36 0.011, 48 0.009. Without one, by Runge-Kutta steps: 2-D 1 0.0038, 2 0.0011, 3 0.0005; 3-D 1 0.0016, 2 0.0003.
-# Without one, theta's gradient of 64x1x28x28 is found 30 times as fast as with 96 points, of 16x3x128x128 1.2 times; but that
-# of a volume 2x1x96x96x96 takes four times as long as with 48.
+# Largest error against the exact flow, half widths, theta of a standard deviation of 0.2. With a lattice: 2-D 96 0.0028, 192
+# 0.0008; 3-D 36 0.011, 48 0.009. Without one, by Runge-Kutta steps: 2-D 1 0.0038, 2 0.0011, 3 0.0005; 3-D 1 0.0016, 2 3e-4.
+# Theta's gradient without a lattice: 64x1x28x28 takes 0.04 times as long as with one of 96 points, 16x3x128x128 0.8 times;
+# a volume 2x1x96x96x96 four times as long as with one of 48.
 RESOLUTION = {2: 0, 3: 48}
 
 

@@ -1,7 +1,7 @@
 """Blocks of points in the flow of a velocity that is a cubic B-spline, forward and adjoint: `spline_flow.py`.
 
-Positions are in intervals of control points: u = (x + 1) (n - 3) / 2, 0 .. n - 3 within the image. The weights of a stage are
-found for all points of a block, as vector code; then its velocities, one point after the other (`spline_lanes.py`).
+Positions are in intervals of control points: u = (x + 1) (n - 3) / 2, 0 .. n - 3 within the image. The weights of a stage
+are found for all points of a block, as vector code; then its velocities, one point after the other (`spline_lanes.py`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def weigh(points, weights, shape, width, count):
             axis = d - 1 - k
             most = np.float64(shape[axis] - 3)
             u = points[at(d + axis, i)]
-            u = u if u > 0.0 else 0.0
-            u = u if u < most else most
+            u = 0.0 if u < 0.0 else u  # NaN remains
+            u = most if u > most else u
             first = np.floor(u)
             first = first if first < most - 1.0 else most - 1.0
             place = place * np.float64(shape[axis]) + first
@@ -53,8 +53,8 @@ def weigh_slopes(points, weights, shape, count):
         for axis in range(d):
             most = np.float64(shape[axis] - 3)
             u = points[at(d + axis, i)]
-            u = u if u > 0.0 else 0.0
-            u = u if u < most else most
+            u = 0.0 if u < 0.0 else u  # NaN remains
+            u = most if u > most else u
             first = np.floor(u)
             first = first if first < most - 1.0 else most - 1.0
             t = u - first

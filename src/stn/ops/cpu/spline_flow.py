@@ -58,11 +58,15 @@ def gradient(
 
 
 def _prepared(flow: Splines, control: Tensor, xy: Tensor, kernel: Any, *rest: Any) -> tuple[Any, ...]:
-    """The control points in a table of (N, T, width) numbers, in intervals of control points."""
+    """The control points in a table of (N, T, width) numbers, in intervals of control points.
+
+    As in the reference, one that is not finite makes all points of its image NaN.
+    """
     shape = tuple(reversed(control.shape[1:-1]))
     table = np.zeros((len(control), math.prod(shape), width_of(len(shape))))
     lengths = [(n - 3) / 2 for n in shape]
-    table[..., : len(shape)] = plain(control).double().flatten(1, -2).numpy() * lengths
+    given = plain(control).double().flatten(1, -2)
+    table[..., : len(shape)] = (given + 0 * given.sum(dim=(1, 2), keepdim=True)).numpy() * lengths
     points = plain(xy).double().contiguous().numpy()
     threads = thread_count(len(control) * xy.shape[1] * COST)
     how = shape, 1 / flow.steps, flow.steps, parts_of(xy.shape[1])[0], chunk_count(threads)

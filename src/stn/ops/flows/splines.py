@@ -13,7 +13,7 @@ from stn.ops.flows.base import Flow, runge_kutta
 
 @dataclass(frozen=True)
 class Splines(Flow):
-    """Data: (N, *shape, d), the control points of v, d in the order x, y[, z]. The image spans their inner n - 3 intervals."""
+    """Data: (N, *shape, d), the control points of v = (v_x, v_y[, v_z]). The image spans their inner n - 3 intervals."""
 
     steps: int
 
