@@ -195,7 +195,7 @@ def test_vmap(name: str, mapped: tuple[int | None, int | None], shared: bool) ->
                 torch.testing.assert_close(ours[k], theirs, atol=1e-11, rtol=0)
 
 
-@pytest.mark.parametrize("transform", (stn.Velocity(shape=(4, 5)), stn.Velocity(3, shape=4, resolution=0), stn.CPAB()))
+@pytest.mark.parametrize("transform", (stn.Velocity(shape=(4, 5)), stn.Velocity(3, shape=(4, 4, 5), resolution=0), stn.CPAB()))
 def test_one_operator_in_one_graph(transform: stn.Family) -> None:
     """A graph holds no steps of its own, and serves batches of any size."""
     torch.compiler.reset()
@@ -212,7 +212,7 @@ def test_one_operator_in_one_graph(transform: stn.Family) -> None:
     for n in (3, 5, 6):
         image, theta = noise(n, 1, *(8,) * transform.ndim), 0.1 * noise(n, transform.num_params, seed=1)
         torch.testing.assert_close(compiled(image, theta), run(image, theta), atol=1e-12, rtol=0)
-    assert len(graphs) == 1 and graphs[0].count("_flow") >= 1 and graphs[0].count("\n") < 100
+    assert len(graphs) == 1 and "_flow" in graphs[0] and "clamp" not in graphs[0]
 
 
 def test_forked_workers_may_follow_after_their_parent_has() -> None:

@@ -54,7 +54,7 @@ class Follow(Operator):
         """The mapped dimension becomes part of the batch. Points for all stay so if they are not mapped."""
         size = info.batch_size
         data = _mapped_first(data, in_dims[0], size)  # (B, N, ..)
-        shared = in_dims[1] is None and len(xy) == 1
+        shared = in_dims[1] is None and xy.shape[0] == 1
         points = xy if shared else _for_each(xy, in_dims[1], size, data.shape[1]).flatten(0, 1)
         return call(self.flow.of(arguments), data.flatten(0, 1), points).unflatten(0, (size, -1)), 0
 

@@ -40,7 +40,7 @@ class Simplices(Flow):
         return (own[..., :-1] * x.unsqueeze(-2)).sum(dim=-1) + own[..., -1]
 
     def displacements(self, data: Tensor, xy: Tensor) -> Tensor:
-        return runge_kutta(lambda x: self.velocity(data, x), xy.expand(len(data), *xy.shape[1:]), self.steps)
+        return runge_kutta(lambda x: self.velocity(data, x), xy.expand(data.shape[0], *xy.shape[1:]), self.steps)
 
 
 def order_of_axes(code: int, ndim: int) -> list[int]:

@@ -34,7 +34,7 @@ class Splines(Flow):
         return v
 
     def displacements(self, data: Tensor, xy: Tensor) -> Tensor:
-        return runge_kutta(lambda x: self.velocity(data, x), xy.expand(len(data), *xy.shape[1:]), self.steps)
+        return runge_kutta(lambda x: self.velocity(data, x), xy.expand(data.shape[0], *xy.shape[1:]), self.steps)
 
 
 def cubic_weights(x: Tensor, count: int) -> Tensor:  # (..) normalized -> (.., count)
