@@ -94,8 +94,8 @@ class FollowGradient(Operator):
         (need, *arguments), size = rest, info.batch_size
         grad, data = (_mapped_first(tensor, dim, size) for tensor, dim in zip((grad, data), in_dims[:2], strict=True))
         points = _for_each(xy, in_dims[2], size, data.shape[1])
-        flat = [tensor.flatten(0, 1) for tensor in (grad, data, points)]
-        in_data, in_xy = call_gradient(self.flow.of(arguments), *flat, need)
+        grad, data, points = (tensor.flatten(0, 1) for tensor in (grad, data, points))
+        in_data, in_xy = call_gradient(self.flow.of(arguments), grad, data, points, need)
         in_data = None if in_data is None else in_data.unflatten(0, (size, -1))
         in_xy = None if in_xy is None else in_xy.unflatten(0, (size, -1))
         if in_xy is not None and xy.shape[0 if in_dims[2] != 0 else 1] == 1:  # points for all
