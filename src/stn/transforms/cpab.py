@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from stn import _check
 from stn.grid import lattice
 from stn.ops.flows.dispatch import displacements
-from stn.ops.flows.simplices import Simplices, order_of_axes
+from stn.ops.flows.simplices import Simplices
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.batches import by
 from stn.transforms.warp import Warp
@@ -105,53 +105,19 @@ class CPABWarp(Warp):
         Returns:
             (*batch, P, d).
         """
-        flow, maps, points = self._flow, self._maps(xy.dtype), xy.flatten(0, -3)
-        return flow.velocity(maps, points).reshape(xy.shape)
+        points = xy.flatten(0, -3)
+        return Simplices(self.steps).velocity(self._flat(xy.dtype), points).reshape(xy.shape)
 
-    @property
-    def _flow(self) -> Simplices:
-        cells = (int(n) - 1 for n in reversed(self.nodes.shape[len(self.batch) : -1]))
-        return Simplices(tuple(cells), self.steps)
-
-    def _maps(self, dtype: torch.dtype) -> Tensor:  # (N * K, S, d (d+1))
-        return affine_maps(self.nodes.to(dtype).flatten(0, len(self.batch) - 1))
+    def _flat(self, dtype: torch.dtype) -> Tensor:  # (N * K, *nodes, d)
+        return self.nodes.to(dtype).flatten(0, len(self.batch) - 1)
 
     def _map(self, xy: Tensor) -> Tensor:
         x = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
-        moved = displacements(self._flow, self._maps(x.dtype), x.flatten(0, -3))
+        moved = displacements(Simplices(self.steps), self._flat(x.dtype), x.flatten(0, -3))
         return (x + moved.reshape(x.shape)).to(torch.promote_types(self.dtype, xy.dtype))
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
         """All images share the points, which are not copied."""
         xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device)
-        moved = displacements(self._flow, self._maps(xy.dtype), xy.flatten(0, -2).unsqueeze(0))
+        moved = displacements(Simplices(self.steps), self._flat(xy.dtype), xy.flatten(0, -2).unsqueeze(0))
         return moved.reshape(*self.batch, *size, self.ndim)
-
-
-def affine_maps(nodes: Tensor) -> Tensor:  # (.., *nodes, d) -> (.., simplices, d (d+1))
-    """Return v = A x + b of each simplex, rows of (A | b), box by box.
-
-    The column of an axis is the difference along the simplex's edge.
-    """
-    d = nodes.shape[-1]
-    cells = [n - 1 for n in nodes.shape[-d - 1 : -1]]
-    corner = [torch.arange(n, dtype=nodes.dtype, device=nodes.device) * (2 / n) - 1 for n in cells]
-    lowest = torch.stack(torch.meshgrid(*corner, indexing="ij")[::-1], dim=-1)  # (*cells, d)
-    maps = []
-    for code in range(2 ** (d * (d - 1) // 2)):
-        at, columns = (0,) * d, [nodes] * d
-        for axis in order_of_axes(code, d):
-            ahead = tuple(offset + (i == axis) for i, offset in enumerate(at))
-            edge = at_corner(nodes, ahead) - at_corner(nodes, at)
-            columns[axis], at = edge * (cells[d - 1 - axis] / 2), ahead
-        a = torch.stack(columns, dim=-1)
-        b = at_corner(nodes, (0,) * d) - (a * lowest.unsqueeze(-2)).sum(dim=-1)
-        maps.append(torch.cat([a, b.unsqueeze(-1)], dim=-1).flatten(-2))
-    return torch.stack(maps, dim=-2).flatten(-d - 2, -2)
-
-
-def at_corner(nodes: Tensor, offset: Sequence[int]) -> Tensor:  # (.., *nodes, d) -> (.., *cells, d)
-    """Return the node at this corner, (0 or 1) in x, y[, z], of each box."""
-    for i, o in enumerate(offset):
-        nodes = nodes.narrow(-2 - i, o, nodes.shape[-2 - i] - 1)
-    return nodes

@@ -29,37 +29,38 @@ FAR = 1e9  # boxes
 COST = 32  # of a point, in pixels of `thread_count`
 
 
-def follow(flow: Simplices, maps: Tensor, xy: Tensor) -> Tensor:
-    """Displacements (N, P, d) of points xy (N or 1, P, d) under the maps (N, S, d (d+1))."""
-    real = torch.float64 if torch.float64 in (maps.dtype, xy.dtype) else torch.float32
-    out = empty_permuted((len(maps), *xy.shape[1:]), range(3), real)
+def follow(flow: Simplices, nodes: Tensor, xy: Tensor) -> Tensor:
+    """Displacements (N, P, d) of points xy (N or 1, P, d) under the velocities (N, *nodes, d)."""
+    real = torch.float64 if torch.float64 in (nodes.dtype, xy.dtype) else torch.float32
+    out = empty_permuted((len(nodes), *xy.shape[1:]), range(3), real)
     if out.numel() > 0:
-        run(*_prepared(flow, maps, xy, simplex_flow, flat(out)))
+        run(*_prepared(flow, nodes, xy, simplex_flow, flat(out)))
     return out
 
 
 def gradient(
-    flow: Simplices, grad: Tensor, maps: Tensor, xy: Tensor, need: Sequence[bool]
+    flow: Simplices, grad: Tensor, nodes: Tensor, xy: Tensor, need: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients in the maps and in the points, from that in the displacements, each only if it is needed."""
+    """The gradients in the velocities and in the points, from that in the displacements, each only if it is needed."""
     if grad.numel() == 0:
-        return torch.zeros_like(maps) if need[0] else None, torch.zeros_like(xy) if need[1] else None
-    count, simplices, width = maps.shape
-    sums = np.zeros((count, parts_of(xy.shape[1])[1], simplices, width))
+        return torch.zeros_like(nodes) if need[0] else None, torch.zeros_like(xy) if need[1] else None
+    count = nodes.shape[0]
+    sums = np.zeros((count, parts_of(xy.shape[1])[1], nodes[0].numel()))
     in_points = np.empty((count, *xy.shape[1:]) if need[1] else (0, 0, 0))
     given = plain(grad).double().contiguous().numpy()
-    run(*_prepared(flow, maps, xy, simplex_adjoint, given, sums, in_points))
-    in_maps = torch.from_numpy(sums.sum(axis=1)).to(maps.dtype) if need[0] else None
+    run(*_prepared(flow, nodes, xy, simplex_adjoint, given, sums, in_points))
+    in_nodes = torch.from_numpy(sums.sum(axis=1)).to(nodes.dtype).view(nodes.shape) if need[0] else None
     if not need[1]:
-        return in_maps, None
+        return in_nodes, None
     in_xy = torch.from_numpy(in_points).to(xy.dtype)
-    return in_maps, in_xy if len(xy) == count else in_xy.sum(dim=0, keepdim=True)
+    return in_nodes, in_xy if len(xy) == count else in_xy.sum(dim=0, keepdim=True)
 
 
-def _prepared(flow: Simplices, maps: Tensor, xy: Tensor, kernel: Any, *rest: Any) -> tuple[Any, ...]:
-    numbers = plain(maps).double().contiguous().numpy(), plain(xy).double().contiguous().numpy()
-    threads = thread_count(len(maps) * xy.shape[1] * COST)
-    how = flow.cells, orders_of(len(flow.cells)), 1 / flow.steps, flow.steps, parts_of(xy.shape[1])[0], chunk_count(threads)
+def _prepared(flow: Simplices, nodes: Tensor, xy: Tensor, kernel: Any, *rest: Any) -> tuple[Any, ...]:
+    cells = tuple(n - 1 for n in reversed(nodes.shape[1:-1]))
+    numbers = plain(nodes).double().flatten(1).contiguous().numpy(), plain(xy).double().contiguous().numpy()
+    threads = thread_count(nodes.shape[0] * xy.shape[1] * COST)
+    how = cells, orders_of(len(cells)), 1 / flow.steps, flow.steps, parts_of(xy.shape[1])[0], chunk_count(threads)
     return threads, kernel, *numbers, *how, *rest
 
 
@@ -71,17 +72,17 @@ def orders_of(d: int) -> Any:
 # ---- kernels: `compiled` as serial or parallel ----
 
 
-def simplex_flow(maps, xy, cells, orders, h, steps, part, chunks, out):
-    d, count, images = len(cells), xy.shape[1], len(maps)
+def simplex_flow(nodes, xy, cells, orders, h, steps, part, chunks, out):
+    d, count, images = len(cells), xy.shape[1], len(nodes)
     parts = -(-count // part)
     for chunk in prange(chunks):
-        velocity, step, margins, power = new_tables(maps.shape[1], d)
+        velocity, step, margins, power = new_tables(cells, len(orders))
         points, some, lanes, counts = new_block(d, 1)
         none, known = np.empty((0, 0)), -1
         for task in range(images * parts * chunk // chunks, images * parts * (chunk + 1) // chunks):
             image, first = task // parts, task % parts * part
             if image != known:
-                fill_tables(maps[image], cells, orders, h, velocity, step, margins, power)
+                fill_tables(nodes[image], cells, orders, h, velocity, step, margins, power)
                 known = image
             tables = velocity.ravel(), step.ravel(), margins
             given = xy[min(image, len(xy) - 1)]
@@ -92,11 +93,11 @@ def simplex_flow(maps, xy, cells, orders, h, steps, part, chunks, out):
                 write(points, given, start, cells, n, out, (image * count + start) * d)
 
 
-def simplex_adjoint(maps, xy, cells, orders, h, steps, part, chunks, grad, sums, in_points):
-    d, count, images = len(cells), xy.shape[1], len(maps)
+def simplex_adjoint(nodes, xy, cells, orders, h, steps, part, chunks, grad, sums, in_points):
+    d, count, images = len(cells), xy.shape[1], len(nodes)
     parts = -(-count // part)
     for chunk in prange(chunks):
-        velocity, step, margins, power = new_tables(maps.shape[1], d)
+        velocity, step, margins, power = new_tables(cells, len(orders))
         in_velocity, in_step = np.empty_like(velocity), np.empty_like(step)
         points, some, lanes, counts = new_block(d, steps)
         path, record = np.empty((steps, (d + 1) * PITCH)), np.empty((steps, 4 * (d + 1) * PITCH))
@@ -104,7 +105,7 @@ def simplex_adjoint(maps, xy, cells, orders, h, steps, part, chunks, grad, sums,
         for task in range(images * parts * chunk // chunks, images * parts * (chunk + 1) // chunks):
             image, first = task // parts, task % parts * part
             if image != known:
-                fill_tables(maps[image], cells, orders, h, velocity, step, margins, power)
+                fill_tables(nodes[image], cells, orders, h, velocity, step, margins, power)
                 known = image
             in_velocity[:], in_step[:] = 0.0, 0.0
             tables = velocity.ravel(), step.ravel(), margins
@@ -117,7 +118,7 @@ def simplex_adjoint(maps, xy, cells, orders, h, steps, part, chunks, grad, sums,
                 pull_block(adjoint, cells, n, h, steps, tables, lanes, counts, path, record, both, memory)
                 if len(in_points) > 0:
                     write_back(adjoint, grad[image], start, cells, n, in_points[image])
-            pull_tables(cells, h, velocity, in_velocity, in_step, power, sums[image, task % parts])
+            pull_tables(cells, orders, h, velocity, in_velocity, in_step, power, sums[image, task % parts])
 
 
 @inline
@@ -156,7 +157,10 @@ def new_block(d, steps):
 
 
 @inline
-def new_tables(simplices, d):
+def new_tables(cells, codes):
+    d, simplices = len(cells), codes
+    for n in cells:
+        simplices *= n
     width = d * (d + 1)
     return np.empty((simplices, width)), np.empty((simplices, width)), np.empty(simplices), np.empty(3 * d * d + 4 * d)
 

@@ -11,12 +11,11 @@ from stn.ops.cpu.compiling import loop
 
 
 @loop
-def fill_tables(maps, cells, orders, h, velocity, step, need, power):
-    """From the normalized maps of one image, (S, d (d+1)). power: memory of 3 d d + d numbers."""
-    d = len(cells)
-    codes = len(orders)
-    for s in range(len(maps)):
-        in_boxes(maps[s], cells, velocity[s])
+def fill_tables(nodes, cells, orders, h, velocity, step, margins, power):
+    """From the velocities of one image at the nodes, flat. power: memory of 3 d d + 4 d numbers."""
+    d, codes = len(cells), len(orders)
+    for s in range(len(velocity)):
+        fill_velocity(nodes, cells, orders[s % codes], s // codes, velocity[s])
         powers(velocity[s], d, h, power)
         for i in range(d):
             for k in range(d + 1):
@@ -24,18 +23,50 @@ def fill_tables(maps, cells, orders, h, velocity, step, need, power):
                 for j in range(d):
                     total += h * factor(power, d, i, j) * velocity[s, j * (d + 1) + k]
                 step[s, i * (d + 1) + k] = total
-        need[s] = margin(velocity[s], cells, orders[s % codes], s // codes, h, power)
+        margins[s] = margin(velocity[s], cells, orders[s % codes], s // codes, h, power)
 
 
 @loop
-def in_boxes(row, cells, found):
+def fill_velocity(nodes, cells, order, box, row):
+    """(A | b) of a simplex. The column of an axis is the difference along the simplex's edge."""
     d = len(cells)
+    first = lowest_node(cells, box)
+    node = first
+    for k in range(d):
+        ahead = node + pitch_of(cells, order[k])
+        for i in range(d):
+            row[i * (d + 1) + order[k]] = (nodes[ahead * d + i] - nodes[node * d + i]) * (cells[i] / 2)
+        node = ahead
     for i in range(d):
-        rest = row[i * (d + 1) + d]
+        rest = nodes[first * d + i] * (cells[i] / 2)
         for j in range(d):
-            rest -= row[i * (d + 1) + j]
-            found[i * (d + 1) + j] = row[i * (d + 1) + j] * (cells[i] / cells[j])
-        found[i * (d + 1) + d] = rest * (cells[i] / 2)
+            rest -= row[i * (d + 1) + j] * coordinate(cells, box, j)
+        row[i * (d + 1) + d] = rest
+
+
+@loop
+def coordinate(cells, box, axis):
+    """Of the lowest corner of a box."""
+    for i in range(axis):
+        box //= cells[i]
+    return box % cells[axis]
+
+
+@loop
+def pitch_of(cells, axis):
+    """From a node to the next one along an axis."""
+    pitch = 1
+    for i in range(axis):
+        pitch *= cells[i] + 1
+    return pitch
+
+
+@loop
+def lowest_node(cells, box):
+    node = 0
+    for axis in range(len(cells)):
+        node += coordinate(cells, box, axis) * pitch_of(cells, axis)
+    return node
 
 
 @loop
@@ -72,8 +103,7 @@ def margin(row, cells, order, box, h, power):
     n = d * d
     at, off = 3 * n, 3 * n + d  # of the corner, and of the bound along each axis
     for i in range(d):
-        power[at + i] = box % cells[i]
-        box //= cells[i]
+        power[at + i] = coordinate(cells, box, i)
     most = 0.0
     for corner in range(d + 1):
         if corner > 0:
@@ -98,17 +128,29 @@ def margin(row, cells, order, box, h, power):
 
 
 @loop
-def pull_tables(cells, h, velocity, sums, step_sums, power, found):
-    """Add to `found`, (S, d (d+1)), the gradient in the normalized maps: from those in the tables of one image."""
-    d = len(cells)
+def pull_tables(cells, orders, h, velocity, sums, step_sums, power, found):
+    """Add to `found` the gradient in the nodes of one image: from those in its tables."""
+    d, codes = len(cells), len(orders)
     for s in range(len(velocity)):
         powers(velocity[s], d, h, power)
         pull_step(velocity[s], step_sums[s], d, h, power, sums[s])
+        pull_velocity(sums[s], cells, orders[s % codes], s // codes, found)
+
+
+@loop
+def pull_velocity(grad, cells, order, box, found):
+    d = len(cells)
+    first = lowest_node(cells, box)
+    node = first
+    for i in range(d):
+        found[first * d + i] += grad[i * (d + 1) + d] * (cells[i] / 2)
+    for k in range(d):
+        ahead = node + pitch_of(cells, order[k])
         for i in range(d):
-            rest = sums[s, i * (d + 1) + d] * (cells[i] / 2)
-            found[s, i * (d + 1) + d] += rest
-            for j in range(d):
-                found[s, i * (d + 1) + j] += sums[s, i * (d + 1) + j] * (cells[i] / cells[j]) - rest
+            share = grad[i * (d + 1) + order[k]] - grad[i * (d + 1) + d] * coordinate(cells, box, order[k])
+            found[ahead * d + i] += share * (cells[i] / 2)
+            found[node * d + i] -= share * (cells[i] / 2)
+        node = ahead
 
 
 @loop

@@ -20,27 +20,31 @@ from stn.ops.flows.base import Flow, runge_kutta
 
 @dataclass(frozen=True)
 class Simplices(Flow):
-    """Data: (N, S, d (d+1)), the maps v = A x + b of the simplices, rows of (A | b), box by box."""
+    """Data: (N, *nodes, d), v at the corners of the boxes, d in the order x, y[, z]; affine on each simplex in between."""
 
-    cells: tuple[int, ...]  # boxes along x, y[, z]
     steps: int
 
     name = "simplices"
-    schema = "int[] cells, int steps"
+    schema = "int steps"
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        return self.cells, self.steps
+        return (self.steps,)
 
     def velocity(self, data: Tensor, xy: Tensor) -> Tensor:
         """Return v at points (N, P, d). Beyond the image it is that of the nearest point of its border."""
-        x, d = xy.clamp(-1, 1), len(self.cells)
-        place = simplices_of(x.detach(), self.cells)
-        own = data.gather(-2, place.unsqueeze(-1).expand(*place.shape, data.shape[-1])).unflatten(-1, (d, d + 1))
-        return (own[..., :-1] * x.unsqueeze(-2)).sum(dim=-1) + own[..., -1]
+        return velocity(affine_maps(data), [n - 1 for n in reversed(data.shape[1:-1])], xy)
 
     def displacements(self, data: Tensor, xy: Tensor) -> Tensor:
-        return runge_kutta(lambda x: self.velocity(data, x), xy.expand(data.shape[0], *xy.shape[1:]), self.steps)
+        maps, cells = affine_maps(data), [n - 1 for n in reversed(data.shape[1:-1])]
+        return runge_kutta(lambda x: velocity(maps, cells, x), xy.expand(data.shape[0], *xy.shape[1:]), self.steps)
+
+
+def velocity(maps: Tensor, cells: Sequence[int], xy: Tensor) -> Tensor:
+    x, d = xy.clamp(-1, 1), len(cells)
+    place = simplices_of(x.detach(), cells)
+    own = maps.gather(-2, place.unsqueeze(-1).expand(*place.shape, maps.shape[-1])).unflatten(-1, (d, d + 1))
+    return (own[..., :-1] * x.unsqueeze(-2)).sum(dim=-1) + own[..., -1]
 
 
 def order_of_axes(code: int, ndim: int) -> list[int]:
@@ -65,3 +69,32 @@ def simplices_of(xy: Tensor, cells: Sequence[int]) -> Tensor:  # (.., d) within 
     for bit, (f, g) in enumerate(pairs):
         place = place + (f >= g) * 2**bit
     return place
+
+
+def affine_maps(nodes: Tensor) -> Tensor:  # (.., *nodes, d) -> (.., simplices, d (d+1))
+    """Return v = A x + b of each simplex, rows of (A | b), box by box.
+
+    The column of an axis is the difference along the simplex's edge.
+    """
+    d = nodes.shape[-1]
+    cells = [n - 1 for n in nodes.shape[-d - 1 : -1]]
+    corner = [torch.arange(n, dtype=nodes.dtype, device=nodes.device) * (2 / n) - 1 for n in cells]
+    lowest = torch.stack(torch.meshgrid(*corner, indexing="ij")[::-1], dim=-1)  # (*cells, d)
+    maps = []
+    for code in range(2 ** (d * (d - 1) // 2)):
+        at, columns = (0,) * d, [nodes] * d
+        for axis in order_of_axes(code, d):
+            ahead = tuple(offset + (i == axis) for i, offset in enumerate(at))
+            edge = at_corner(nodes, ahead) - at_corner(nodes, at)
+            columns[axis], at = edge * (cells[d - 1 - axis] / 2), ahead
+        a = torch.stack(columns, dim=-1)
+        b = at_corner(nodes, (0,) * d) - (a * lowest.unsqueeze(-2)).sum(dim=-1)
+        maps.append(torch.cat([a, b.unsqueeze(-1)], dim=-1).flatten(-2))
+    return torch.stack(maps, dim=-2).flatten(-d - 2, -2)
+
+
+def at_corner(nodes: Tensor, offset: Sequence[int]) -> Tensor:  # (.., *nodes, d) -> (.., *cells, d)
+    """Return the node at this corner, (0 or 1) in x, y[, z], of each box."""
+    for i, o in enumerate(offset):
+        nodes = nodes.narrow(-2 - i, o, nodes.shape[-2 - i] - 1)
+    return nodes
