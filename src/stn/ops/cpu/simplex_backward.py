@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop, loop_fused
-from stn.ops.cpu.point_blocks import at
+from stn.ops.cpu.point_blocks import at, coefficient
 
 # Rows of a block: d numbers lambda, the simplex, d (d + 1) numbers of its step, as many sums, d numbers of memory.
 
@@ -70,36 +70,38 @@ def enter_back(adjoint, d, i, simplex, steps):
 
 @loop
 def pull_across(adjoint, cells, lanes, n, h, record, velocity, steps, sums, step_sums, memory):
-    """Through the four stages, the last first. Stage j begins at p + ahead_j v_(j-1), and p' = p + sum_j weight_j v_j."""
+    """Through the four stages, the last first. memory: d numbers lambda, d the gradient in v_j, d that in each stage."""
     d = len(cells)
     for k in range(np.uint64(n)):
         i = lanes[k]
         flush(adjoint, d, i, step_sums)
         for a in range(d):
-            memory[a], memory[d + a] = adjoint[at(a, i)], 0.0  # lambda, and the gradient in the start of the next stage
+            memory[a] = adjoint[at(a, i)]
         for back in range(4):
             j = 3 - back
-            weight = h / 6 if j == 0 or j == 3 else h / 3
-            ahead = 0.0 if j == 3 else (h if j == 2 else h / 2)
             for a in range(d):
-                memory[2 * d + a] = weight * memory[a] + ahead * memory[d + a]
-            pull_stage(adjoint, cells, i, k, record, j * (d + 1), velocity, sums, memory)
+                total = coefficient(4, j) * memory[a]
+                for m in range(j + 1, 4):
+                    total += coefficient(m, j) * memory[(2 + m) * d + a]
+                memory[d + a] = h * total
+            pull_stage(adjoint, cells, i, k, record, j, velocity, sums, memory)
         enter_back(adjoint, d, i, record[at(d, k)], steps)
 
 
 @loop
-def pull_stage(adjoint, cells, i, k, record, stage, velocity, sums, memory):
+def pull_stage(adjoint, cells, i, k, record, j, velocity, sums, memory):
     """Beyond the border v is that of the nearest point, whose coordinate there has no gradient."""
-    d = len(cells)
+    d, stage = len(cells), j * (len(cells) + 1)
     start = np.int64(record[at(stage + d, k)]) * (d * (d + 1))
     for b in range(d):
         raw, most, total = record[at(stage + b, k)], np.float64(cells[b]), 0.0
         p = raw if raw > 0.0 else 0.0
         p = p if p < most else most
         for a in range(d):
-            sums[np.uint64(start + a * (d + 1) + b)] += memory[2 * d + a] * p
-            total += memory[2 * d + a] * velocity[np.uint64(start + a * (d + 1) + b)]
-        memory[d + b] = total if p == raw else 0.0
-        adjoint[at(b, i)] += memory[d + b]
+            sums[np.uint64(start + a * (d + 1) + b)] += memory[d + a] * p
+            total += memory[d + a] * velocity[np.uint64(start + a * (d + 1) + b)]
+        total = total if p == raw else 0.0
+        memory[(2 + j) * d + b] = total
+        adjoint[at(b, i)] += total
     for a in range(d):
-        sums[np.uint64(start + a * (d + 1) + d)] += memory[2 * d + a]
+        sums[np.uint64(start + a * (d + 1) + d)] += memory[d + a]

@@ -13,12 +13,12 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop, loop_fused
-from stn.ops.cpu.point_blocks import at
+from stn.ops.cpu.point_blocks import at, next_stage
 
 # Rows of the points of a block, in this order: d positions, d next positions (later d stages), d boxes, the simplex, a sign
 # for each pair of axes, d (d + 1) numbers of the simplex's step, its margin, and whether the point needs the second pass.
 # Of the gathered points of the second pass: d starts, d stages, d boxes, the simplex, the signs, d (d + 1) numbers of the
-# simplex's velocity, d sums of velocities.
+# simplex's velocity, 4 d velocities of the stages.
 
 
 @inline
@@ -38,7 +38,7 @@ def margin_row(d):
 
 @inline
 def rows_of(d):
-    return margin_row(d) + d
+    return margin_row(d) + 4 * d
 
 
 # ---- the first pass ----
@@ -97,7 +97,6 @@ def gathered(points, lanes, n, d, some):
             p = points[at(a, lanes[k])]
             some[at(a, k)] = p
             some[at(d + a, k)] = p
-            some[at(margin_row(d) + a, k)] = 0.0
 
 
 @loop
@@ -138,19 +137,16 @@ def fetch(some, numbers, n, d):
 
 
 @loop_fused
-def stage(some, n, d, weight, ahead):
-    """Add weight * v to the sums; the next stage lies `ahead` * v from the start."""
-    first, sums = numbers_row(d), margin_row(d)
+def evaluate(some, n, d, j):
+    """The velocities of stage j."""
+    first, velocities = numbers_row(d), margin_row(d) + j * d
     for k in range(np.uint64(n)):
         for a in range(d):
             row = first + a * (d + 1)
             v = some[at(row + d, k)]
             for b in range(d):
                 v += some[at(row + b, k)] * some[at(d + b, k)]
-            some[at(sums + a, k)] += weight * v
-            some[at(2 * d + a, k)] = some[at(a, k)] + ahead * v
-        for a in range(d):
-            some[at(d + a, k)] = some[at(2 * d + a, k)]
+            some[at(velocities + a, k)] = v
 
 
 @loop
@@ -171,11 +167,9 @@ def enter(some, lanes, n, d, steps, margins, points):
 
 @loop
 def finish(some, n, d):
-    for k in range(np.uint64(n)):
-        for a in range(d):
-            p = some[at(a, k)] + some[at(margin_row(d) + a, k)]
-            some[at(a, k)] = p
-            some[at(d + a, k)] = p
+    for a in range(d):
+        for k in range(np.uint64(n)):
+            some[at(a, k)] = some[at(d + a, k)]
 
 
 @loop
@@ -198,7 +192,8 @@ def step_across(points, cells, lanes, n, h, some, velocity, steps, margins, reco
         locate(some, cells, n)
         keep(some, n, 1, simplex_row(d), d, record, j * (d + 1))
         fetch(some, velocity, n, d)
-        stage(some, n, d, h / 6 if j == 0 or j == 3 else h / 3, h / 2 if j < 2 else h)
+        evaluate(some, n, d, j)
+        next_stage(some, d, 0, d, margin_row(d), j + 1, h, n)
     finish(some, n, d)
     locate(some, cells, n)
     enter(some, lanes, n, d, steps, margins, points)

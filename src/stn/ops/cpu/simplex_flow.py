@@ -101,7 +101,7 @@ def simplex_adjoint(nodes, xy, cells, orders, h, steps, part, chunks, grad, sums
         in_velocity, in_step = np.empty_like(velocity), np.empty_like(step)
         points, some, lanes, counts = new_block(d, steps)
         path, record = np.empty((steps, (d + 1) * PITCH)), np.empty((steps, 4 * (d + 1) * PITCH))
-        adjoint, memory, known = np.empty(adjoint_rows(d) * PITCH), np.empty(3 * d), -1
+        adjoint, memory, known = np.empty(adjoint_rows(d) * PITCH), np.empty(6 * d), -1
         for task in range(images * parts * chunk // chunks, images * parts * (chunk + 1) // chunks):
             image, first = task // parts, task % parts * part
             if image != known:

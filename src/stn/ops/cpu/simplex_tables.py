@@ -95,9 +95,9 @@ def factor(power, d, i, j):
 def margin(row, cells, order, box, h, power):
     """How far inside a simplex both ends of a step must lie, in boxes, so that its four stages lie there too.
 
-    The stages are p, p + h v / 2, p + h v / 2 + h^2 A v / 4, and p + h v + h^2 A v / 2 + h^3 A^2 v / 4. None is further from
-    the segment between the ends than h^2 |A v| / 4 + h^3 |A^2 v| / 12 + h^4 |A^3 v| / 24, along the normal of a face. That
-    is largest at a corner.
+    The stages are p, p + h v / 3, p + 2 h v / 3 + h^2 A v / 3, and p + h v + h^2 A v / 3 + h^3 A^2 v / 3. None is further
+    from the segment between the ends than h^2 |A v| / 6 + h^3 |A^2 v| / 6 + h^4 |A^3 v| / 24, along the normal of a face.
+    That is largest at a corner.
     """
     d = len(cells)
     n = d * d
@@ -120,7 +120,7 @@ def margin(row, cells, order, box, h, power):
         for i in range(d):
             for j in range(-1, i):
                 bound = 0.0
-                for k, share in ((0, 4.0), (1, 12.0), (2, 24.0)):
+                for k, share in ((0, 6.0), (1, 6.0), (2, 24.0)):
                     other = power[off + k * d + j] if j >= 0 else 0.0
                     bound += abs(power[off + k * d + i] - other) / share
                 most = bound if bound > most else most

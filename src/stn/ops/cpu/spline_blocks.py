@@ -9,16 +9,26 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.compiling import inline, loop, loop_fused
-from stn.ops.cpu.point_blocks import at
+from stn.ops.cpu.point_blocks import at, coefficient, next_stage
 from stn.ops.cpu.spline_lanes import spline_pull, spline_value
 
-# Rows of a block, d each: starts of a step, stages, sums of velocities, velocities (or forces of the adjoint), lambda; then
-# the place in the table; and in a memory of its own, the weights, 4 d, and their derivatives, 4 d.
+# Rows of a block: d starts of a step, d stages, 4 d velocities of the stages (of the adjoint: d forces, then d gradients in
+# each of the stages 1 .. 3), d numbers lambda, the place in the table. In a memory of its own: 4 d weights, 4 d derivatives.
+
+
+@inline
+def adjoint_row(d):
+    return 6 * d
+
+
+@inline
+def place_row(d):
+    return 7 * d
 
 
 @inline
 def rows_of(d):
-    return 5 * d + 1
+    return 7 * d + 1
 
 
 @loop_fused
@@ -43,7 +53,7 @@ def weigh(points, weights, shape, width, count):
             weights[at(4 * axis + 1, i)] = 2.0 / 3.0 - t * t * (1.0 - 0.5 * t)
             weights[at(4 * axis + 2, i)] = 2.0 / 3.0 - s * s * (1.0 - 0.5 * s)
             weights[at(4 * axis + 3, i)] = high
-        points[at(5 * d, i)] = place * width
+        points[at(place_row(d), i)] = place * width
 
 
 @loop_fused
@@ -66,35 +76,11 @@ def weigh_slopes(points, weights, shape, count):
 
 
 @loop
-def evaluate(points, weights, table, shape, count):
+def evaluate(points, weights, table, shape, j, count):
     d = len(shape)
-    values = points[np.int64(at(3 * d, 0)) :]
+    values = points[np.int64(at((2 + j) * d, 0)) :]
     for i in range(np.uint64(count)):
-        spline_value(weights, i, table, np.uint64(np.int64(points[at(5 * d, i)])), values, shape)
-
-
-@loop
-def stage(points, d, weight, ahead, count):
-    for a in range(d):
-        for i in range(np.uint64(count)):
-            v = points[at(3 * d + a, i)]
-            points[at(2 * d + a, i)] += weight * v
-            points[at(d + a, i)] = points[at(a, i)] + ahead * v
-
-
-@loop
-def begin_step(points, d, count):
-    for a in range(d):
-        for i in range(np.uint64(count)):
-            points[at(d + a, i)] = points[at(a, i)]
-            points[at(2 * d + a, i)] = 0.0
-
-
-@loop
-def end_step(points, d, count):
-    for a in range(d):
-        for i in range(np.uint64(count)):
-            points[at(a, i)] += points[at(2 * d + a, i)]
+        spline_value(weights, i, table, np.uint64(np.int64(points[at(place_row(d), i)])), values, shape)
 
 
 @loop
@@ -102,14 +88,14 @@ def follow_block(points, weights, table, shape, width, count, h, steps, stages):
     """stages: (4 * steps, d rows of a block) for the adjoint, or empty."""
     d = len(shape)
     for k in range(steps):
-        begin_step(points, d, count)
+        copy(points, 0, points, d, d, count)
         for j in range(4):
             if len(stages) > 0:
                 copy(points, d, stages[4 * k + j], 0, d, count)
             weigh(points, weights, shape, width, count)
-            evaluate(points, weights, table, shape, count)
-            stage(points, d, h / 6 if j == 0 or j == 3 else h / 3, h / 2 if j < 2 else h, count)
-        end_step(points, d, count)
+            evaluate(points, weights, table, shape, j, count)
+            next_stage(points, d, 0, d, 2 * d, j + 1, h, count)
+        copy(points, d, points, 0, d, count)
 
 
 @loop
@@ -126,38 +112,47 @@ def copy(source, first, target, to, rows, count):
 def pull_block(points, weights, table, shape, width, count, h, steps, stages, sums):
     """From lambda after the last step to that before the first. sums: the gradient in the table."""
     d = len(shape)
-    forces = points[np.int64(at(3 * d, 0)) :]
+    forces = points[np.int64(at(2 * d, 0)) :]
     for back in range(4 * steps):
         j, k = 3 - back % 4, 4 * steps - 1 - back
         copy(stages[k], 0, points, d, d, count)
         weigh(points, weights, shape, width, count)
         weigh_slopes(points, weights, shape, count)
-        begin_pull(points, d, h / 6 if j == 0 or j == 3 else h / 3, 0.0 if j == 3 else (h if j == 2 else h / 2), count)
+        force(points, d, j, h, count)
         for i in range(np.uint64(count)):
-            spline_pull(weights, i, table, np.uint64(np.int64(points[at(5 * d, i)])), sums, forces, shape)
-        end_pull(points, shape, count, j == 0)
+            spline_pull(weights, i, table, np.uint64(np.int64(points[at(place_row(d), i)])), sums, forces, shape)
+        pull_stage(points, shape, j, count)
 
 
-@loop
-def begin_pull(points, d, weight, ahead, count):
-    """The gradient in v_j: p' = p + sum_j weight_j v_j, and stage j + 1 lies ahead_j v_j from the start of the step."""
+@loop_fused
+def force(points, d, j, h, count):
+    """The gradient in v_j, from those in the result, lambda, and in the later stages."""
     for a in range(d):
+        c = h * coefficient(4, j)
         for i in range(np.uint64(count)):
-            points[at(3 * d + a, i)] = weight * points[at(4 * d + a, i)] + ahead * points[at(2 * d + a, i)]
-            # rows 0 .. d - 1 gather what the stages add to lambda
-            points[at(a, i)] = points[at(a, i)] if ahead > 0.0 else 0.0
+            points[at(2 * d + a, i)] = c * points[at(adjoint_row(d) + a, i)]
+        for m in range(j + 1, 4):
+            c = h * coefficient(m, j)
+            for i in range(np.uint64(count)):
+                points[at(2 * d + a, i)] += c * points[at((2 + m) * d + a, i)]
 
 
 @loop
-def end_pull(points, shape, count, last):
-    """Beyond the border v is that of the nearest point, whose coordinate there has no gradient."""
+def pull_stage(points, shape, j, count):
+    """Keep the gradient in stage j, which is a part of that in the start of the step: row 0 sums them.
+
+    Beyond the border v is that of the nearest point, whose coordinate there has no gradient.
+    """
     d = len(shape)
     for a in range(d):
         most = np.float64(shape[a] - 3)
+        to = (2 + j) * d + a
         for i in range(np.uint64(count)):
             u = points[at(d + a, i)]
-            slope = points[at(3 * d + a, i)] if u >= 0.0 else 0.0
+            slope = points[at(2 * d + a, i)] if u >= 0.0 else 0.0
             slope = slope if u <= most else 0.0
-            points[at(2 * d + a, i)] = slope
-            points[at(a, i)] += slope
-            points[at(4 * d + a, i)] += points[at(a, i)] if last else 0.0
+            points[at(to, i)] = slope
+            points[at(a, i)] = slope + (points[at(a, i)] if j < 3 else 0.0)
+        if j == 0:
+            for i in range(np.uint64(count)):
+                points[at(adjoint_row(d) + a, i)] += points[at(a, i)]

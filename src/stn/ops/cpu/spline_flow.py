@@ -18,7 +18,7 @@ from torch import Tensor
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.memory import empty_permuted, flat
 from stn.ops.cpu.point_blocks import BLOCK, PITCH, at, parts_of
-from stn.ops.cpu.spline_blocks import follow_block, pull_block, rows_of
+from stn.ops.cpu.spline_blocks import adjoint_row, follow_block, pull_block, rows_of
 from stn.ops.cpu.spline_lanes import width_of
 from stn.ops.cpu.threads import chunk_count, run, thread_count
 from stn.ops.flows.splines import Splines
@@ -138,7 +138,7 @@ def read_grad(grad, start, shape, count, points):
     d = len(shape)
     for a in range(d):
         for i in range(np.uint64(count)):
-            points[at(4 * d + a, i)] = grad[np.uint64(start) + i, a] * (2 / (shape[a] - 3))
+            points[at(adjoint_row(d) + a, i)] = grad[np.uint64(start) + i, a] * (2 / (shape[a] - 3))
 
 
 @loop
@@ -147,4 +147,4 @@ def write_grad(points, grad, start, shape, count, found):
     for i in range(np.uint64(count)):
         for a in range(d):
             k = np.uint64(start) + i
-            found[k, a] = points[at(4 * d + a, i)] * ((shape[a] - 3) / 2) - grad[k, a]
+            found[k, a] = points[at(adjoint_row(d) + a, i)] * ((shape[a] - 3) / 2) - grad[k, a]
