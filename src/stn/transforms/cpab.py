@@ -31,8 +31,8 @@ class CPAB(Family["CPABWarp"]):
         cells: Number of boxes along each axis, (rows, columns) or (slices, rows, columns); at least 1, with a fixed
             boundary 2. None: 4.
         boundary: "fixed": v = 0 on the border of the image, and theta has the inner corners only. Or "free".
-        steps: Runge-Kutta steps that each point takes, at least 1. 8 steps are within 5e-4 half widths of 400 for theta
-            of a standard deviation of 0.2; at 0.4, an error of 1e-3 takes 16.
+        steps: Runge-Kutta steps that each point takes, at least 1. 8 steps are within 5e-4 half widths of 128 for theta
+            of a standard deviation of 0.2; at 0.4 within 7e-3, and 16 steps within 2e-3.
 
     Raises:
         InputError: An argument has a wrong shape or value, which the message names.

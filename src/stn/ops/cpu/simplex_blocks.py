@@ -193,7 +193,7 @@ def step_across(points, cells, lanes, n, h, some, velocity, steps, margins, reco
         keep(some, n, 1, simplex_row(d), d, record, j * (d + 1))
         fetch(some, velocity, n, d)
         evaluate(some, n, d, j)
-        next_stage(some, d, 0, d, margin_row(d), j + 1, h, n)
+        next_stage(some, d, margin_row(d), j + 1, h, n)
     finish(some, n, d)
     locate(some, cells, n)
     enter(some, lanes, n, d, steps, margins, points)

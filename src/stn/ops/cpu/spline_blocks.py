@@ -94,7 +94,7 @@ def follow_block(points, weights, table, shape, width, count, h, steps, stages):
                 copy(points, d, stages[4 * k + j], 0, d, count)
             weigh(points, weights, shape, width, count)
             evaluate(points, weights, table, shape, j, count)
-            next_stage(points, d, 0, d, 2 * d, j + 1, h, count)
+            next_stage(points, d, 2 * d, j + 1, h, count)
         copy(points, d, points, 0, d, count)
 
 
