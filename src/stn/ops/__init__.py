@@ -1,6 +1,7 @@
 """Operators: tensors in, tensors out. They know coordinate rules (matrix, basis, field), not transform families."""
 
 from stn.ops import library as library  # registers the operators with torch
+from stn.ops.flows import library as _flow_library  # noqa: F401  # likewise
 from stn.ops.interpolation import Kernel
 from stn.ops.pyramid import Pyramid
 from stn.ops.sample import affine_sample, grid_sample, projective_sample, spatial_transformer_network, thin_plate_sample

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import axis
+from stn.ops.flows.splines import cubic_weights
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.batches import by
 from stn.transforms.warp import Warp
@@ -99,10 +100,3 @@ def spread(
         weights = cubic_weights(extent * x, coefficients.shape[place])  # (pixels, control points)
         coefficients = (coefficients.movedim(place, -1) @ weights.mT).movedim(-1, place)
     return coefficients
-
-
-def cubic_weights(x: Tensor, count: int) -> Tensor:  # (..) normalized -> (.., count)
-    """B(u - i) for each control point i of an axis, with u = (x + 1) / 2 (count - 3) + 1."""
-    u = (x.clamp(-1, 1) + 1) * ((count - 3) / 2) + 1
-    t = (u.unsqueeze(-1) - torch.arange(count, dtype=x.dtype, device=x.device)).abs()
-    return ((2 - t).clamp_min(0) ** 3 - 4 * (1 - t).clamp_min(0) ** 3) / 6

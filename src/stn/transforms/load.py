@@ -17,12 +17,22 @@ from stn.transforms.field import FieldWarp
 from stn.transforms.matrix import MatrixWarp
 from stn.transforms.saved import FORMAT, VERSION
 from stn.transforms.spline import ThinPlateWarp
-from stn.transforms.velocity import FlowWarp
+from stn.transforms.velocity import FlowWarp, SplineFlowWarp
 from stn.transforms.warp import ComposedWarp, InverseWarp, Warp
 
 KINDS: dict[str, type[Warp]] = {
     kind.__name__: kind
-    for kind in (MatrixWarp, ThinPlateWarp, BSplineWarp, FieldWarp, FlowWarp, CPABWarp, ComposedWarp, InverseWarp)
+    for kind in (
+        MatrixWarp,
+        ThinPlateWarp,
+        BSplineWarp,
+        FieldWarp,
+        FlowWarp,
+        SplineFlowWarp,
+        CPABWarp,
+        ComposedWarp,
+        InverseWarp,
+    )
 }
 
 
