@@ -112,11 +112,17 @@ def _layout(parallel: bool) -> str:
 
 
 def usual() -> list[Job]:
-    """What a layer and `register` use: all kinds of points, bilinear, float32, planes and channels last. The field of
-    `Displacement` is enlarged by a matrix of float64."""
-    kinds = [Job("kernel", (task, i, kind, SINGLE, SINGLE)) for kind in GRIDS for task in BODIES for i in range(BILINEAR)]
+    """What a layer and `register` use: all kinds of points, bilinear, float32, planes and channels last.
+
+    Coefficients of thin plates have float64, and a matrix of float64 enlarges the field of `Displacement`.
+    """
+    kinds = [
+        Job("kernel", (task, i, kind, SINGLE, DOUBLE if kind == "basis" else SINGLE))
+        for kind, task, i in itertools.product(GRIDS, BODIES, range(BILINEAR))
+    ]
     enlarged = [Job("kernel", (task, 1, "affine", SINGLE, DOUBLE)) for task in ("forward", "image")]
-    numbers = [Job("stages", (kind, SINGLE)) for kind in STAGES] + [Job("stages", ("affine", DOUBLE))]
+    matrices = [("affine", SINGLE), ("affine", DOUBLE), ("projective", SINGLE)]
+    numbers = [Job("stages", pair) for pair in (*matrices, ("basis", DOUBLE))]
     levels = [Job("pyramid", (ndim, SINGLE, parallel)) for ndim in (2, 3) for parallel in _parallel()]
     return [*kinds, *enlarged, *numbers, *levels, *(Job("drive", (parallel,)) for parallel in _parallel())]
 
