@@ -37,8 +37,8 @@ STAGES = 'import torch; from stn.ops.cpu.numbers import stages_at; stages_at("af
 def start(code: str, *, source: Path = SOURCE, **environment: str) -> subprocess.Popen[str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "STN_QUIET")}
     environment = {**kept, "NUMBA_OPT": "1", "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", code], text=True, env=environment, **pipes)
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    return subprocess.Popen(command, text=True, env=environment, stdout=pipe, stderr=pipe)
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[list[int], str]:
@@ -78,7 +78,7 @@ def test_many_processes_may_fill_an_empty_cache_at_once(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a copy of the package that nobody can write, not even root: a file is where the cache would be."""
+    """Return the folder of a copy of the package. Not even root can write its cache: a file is in its place."""
     root = tmp_path_factory.mktemp("installation")
     shutil.copytree(SOURCE / "stn", root / "stn", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "stn" / "ops" / "cpu" / "__pycache__").touch()
