@@ -14,7 +14,7 @@ import tyro
 
 from stn.cli.ending import prepare_output, well_ended
 
-COMMANDS = ("train", "evaluate", "figures", "report", "export", "warp", "register", "bench", "reproduce", "demo")
+COMMANDS = ("train", "evaluate", "figures", "report", "export", "warp", "register", "bench", "reproduce", "demo", "warm-up")
 DESCRIPTION = """Spatial transformers for PyTorch: layers that learn which region of an image to sample.
 
 Examples:
@@ -41,7 +41,8 @@ def flowing(text: str) -> str:
 @cache
 def loaded(command: str) -> Callable[..., None]:
     """Return the function of a command from its module, so that `stn warp` does not load `stn.lab`."""
-    function: Callable[..., None] = getattr(importlib.import_module(f"stn.cli.{command}"), command)
+    name = command.replace("-", "_")
+    function: Callable[..., None] = getattr(importlib.import_module(f"stn.cli.{name}"), name)
     function.__doc__ = flowing(function.__doc__ or "")
     return function
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from stn.cli.options import Device, one_of
-from stn.lab.bench.cases import SUITES
+from stn.lab.bench.cases import PROCESSES, SUITES
 
 
 def bench(
@@ -16,7 +16,7 @@ def bench(
         Path | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: runs/bench/ and the device)")
     ] = None,
     suites: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar=f"[{one_of([*SUITES, 'costs'])} ..]", help_behavior_hint="(default: all)")
+        tuple[str, ...], tyro.conf.arg(metavar=f"[{one_of([*SUITES, *PROCESSES])} ..]", help_behavior_hint="(default: all)")
     ] = (),
     threads: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ..]")] = (1, 2),
     device: Device = "cpu",
@@ -32,7 +32,8 @@ def bench(
         out: Output path of the rows (.json) and the tables (.md), without the suffix. Existing files are renamed and kept.
         suites: Suites to measure.
         threads: Numbers of CPU threads to measure with.
-        device: Device to measure on. On cuda, times are measured between events; opencv and costs are not available.
+        device: Device to measure on. On cuda, times are measured between events; opencv, costs and first_use are not
+            available.
         rounds: Number of rounds. In each round every library is measured once.
         trial: Use small images, to test the setup.
         resume: Keep the rows in --out, and measure the missing ones.

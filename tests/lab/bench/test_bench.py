@@ -1,6 +1,9 @@
 """The benchmark: all contenders give the same image, an interrupted run continues, and the table shows the rows."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,10 @@ import pytest
 import torch
 
 from stn import InputError
-from stn.lab.bench import contenders, device, measure, run
+from stn.lab.bench import contenders, device, first_use, measure, run
 from stn.lab.bench.cases import SUITES, Case, quick, traffic
 from stn.lab.bench.markdown import faster, markdown
+from stn.lab.bench.patterns import PATTERNS
 from tests.helpers import ramp
 
 
@@ -52,6 +56,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "SUITES", {"affine": cases})
     monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
     monkeypatch.setattr(run, "costs", lambda: iter([{"suite": "costs", "case": "import", "torch": 1.0, "stn": 0.1}]))
+    monkeypatch.setattr(run, "first_use", lambda done, repeats: iter(()))
 
 
 @pytest.mark.usefixtures("small")
@@ -166,3 +171,106 @@ def test_a_benchmark_of_a_device(tmp_path: Path) -> None:
     rows = run.bench(tmp_path / "cuda", device="cuda", rounds=2, progress=lambda line: None)
     assert {row["contender"] for row in rows if "device" in row} == {"stn", "torch", "kornia", device.COPY}
     assert "## affine, cuda" in (tmp_path / "cuda.md").read_text()
+
+
+@pytest.mark.parametrize("shape, pattern", [(case.shape, case.pattern) for case in SUITES["grids"] if case.task == "both"])
+def test_stored_grids_give_the_same_picture(shape: tuple[int, ...], pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result, and both gradients. Of noise, some pixels lie half a pixel from two others: nearest may choose either."""
+    monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
+    both = quick(Case("grids", shape, "both", "grid", pattern=pattern))
+    for case in (both, replace(both, task="forward")):
+        calls = contenders.contenders(case)
+        ours, theirs = calls["stn"](), calls["torch"]()
+        for mine, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine, other, atol=2e-4, rtol=1e-4)
+
+
+def test_grids_are_as_their_names_say() -> None:
+    size = (128, 128)
+    base = PATTERNS["identity"].grid(2, size)
+    for deviation in (0.001, 0.01, 0.05):
+        moved = PATTERNS[f"noise {deviation}"].grid(2, size) - base
+        assert moved.std().item() == pytest.approx(deviation, rel=0.02)
+        assert moved.diff(dim=2).std() > deviation  # neighbors are independent
+    flow = PATTERNS["flow 0.1"].grid(2, size) - base
+    assert 0.05 < flow.std() < 0.2 and flow.diff(dim=2).abs().max() < 0.02
+    points = PATTERNS["random"].grid(2, size)
+    assert points.abs().max() <= 1 and points.std().item() == pytest.approx(3**-0.5, rel=0.02)
+    image, row, column = (PATTERNS[name].grid(2, size) for name in ("noise 0.01", "row, noise 0.01", "column, noise 0.01"))
+    assert row.shape == (2, 1, 16384, 2) and column.shape == (2, 16384, 1, 2)
+    assert torch.equal(row.flatten(), image.flatten()) and torch.equal(column.flatten(), image.flatten())
+    assert len(PATTERNS) == 10
+    assert PATTERNS["nearest, noise 0.01"].mode == "nearest" and PATTERNS["bicubic, noise 0.01"].mode == "bicubic"
+
+
+def test_suites_have_their_shapes() -> None:
+    small = {(1, 1, 28, 28), (1, 3, 64, 64), (8, 1, 28, 28), (8, 32, 14, 14), (16, 64, 7, 7), (1, 3, 224, 224)}
+    small |= {(64, 3, 32, 32), (32, 1, 28, 28), (128, 1, 28, 28)}
+    for task in ("forward", "both"):
+        assert small <= {case.shape for case in SUITES["small"] if case.task == task}
+        grids = [(case.shape, case.pattern) for case in SUITES["grids"] if case.task == task]
+        assert grids[:10] == [((16, 3, 128, 128), name) for name in PATTERNS]
+        assert grids[10:] == [((2, 2, 32, 32, 32), name) for name in ("noise 0.01", "random")]
+
+
+def test_a_row_says_how_near_it_comes_to_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("grids", (2, 3, 8, 8), "both", "grid", pattern="noise 0.01")
+    image, grid = 2 * 3 * 64, 2 * 64 * 2
+    assert traffic(case) == 4 * (2 * (image + image + grid) + image + grid)
+    assert traffic(replace(case, task="forward")) == 4 * (2 * image + grid)
+    monkeypatch.setattr(contenders, "torch_compiled", lambda case: None)
+    rows = measure.measure_case(case, 1, 2)
+    assert [row["contender"] for row in rows] == ["stn", "torch", device.HOST_COPY]
+    assert {row["bytes"] for row in rows} == {traffic(case)}
+    for row, milliseconds in zip(rows, (8.0, 16.0, 2.0), strict=True):
+        row |= {"median_ms": milliseconds, "spread_ms": 0.0}
+    text = markdown({"date": "today"}, rows)
+    assert "| speedup over torch | share of copy |" in text and "| 2.00 | 25 % |" in text
+    assert "share of copy" not in markdown({"date": "today"}, rows[:2])  # rows of an earlier version
+
+
+def test_first_use_is_measured_in_new_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        first_use, "USES", {"a": "time.sleep(0.2)", "b": "import os; print(os.getpid(), flush=True)", "c": ""}
+    )
+    (row,) = first_use.first_use(done=("b", "c"), repeats=2)
+    assert row["case"] == "a" and min(row["empty_s"], row["full_s"]) > 0.2
+    text = markdown({"date": "today"}, [row | {"empty_s": 12.0, "full_s": 0.5}])
+    assert "| a | 12.00 | 0.50 |" in text
+    caches: list[str] = []
+
+    def run_with(code: str, cache: str) -> dict[str, float]:
+        caches.append(cache)
+        return {"seconds": float(len(caches))}
+
+    monkeypatch.setattr(first_use, "run", run_with)
+    found = [(row["empty_s"], row["full_s"]) for row in first_use.first_use(repeats=3)]
+    assert found == [(1.0, 3.0), (5.0, 7.0), (9.0, 11.0)]  # the first with an empty cache, and the median of the others
+    assert [len(set(caches[i : i + 4])) for i in (0, 4, 8)] == [1, 1, 1] and len(set(caches)) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults")
+def test_freed_memory_stays_with_the_process() -> None:
+    """Otherwise torch, which allocates its results, pays for the same pages in every call."""
+    code = """
+import resource, torch
+from stn.lab.experiments.machine import keep_memory
+def faults():
+    def allocate(): torch.empty(2**24).fill_(1)  # 64 MB
+    allocate(), allocate()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    allocate()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), keep_memory(), faults())
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, _, after = out.stdout.split()
+    assert int(after) < 100, (before, after)
+
+
+def test_the_benchmark_keeps_freed_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[bool] = []
+    monkeypatch.setattr(run, "keep_memory", lambda: called.append(True))
+    monkeypatch.setattr(run, "SUITES", {"affine": ()})
+    run.bench(tmp_path / "cpu", suites=("affine",), progress=lambda line: None)
+    assert called == [True]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from stn.lab.bench.patterns import IN_VOLUMES, PATTERNS, Pattern
+
 TASKS = ("forward", "theta", "both")  # no gradient; the gradient in theta alone; in image and theta
 
 
@@ -18,20 +20,27 @@ class Case:
     suite: str
     shape: tuple[int, ...]  # (N, C, H, W) or (N, C, D, H, W)
     task: str = "forward"
-    rule: str = "affine"  # affine, projective, thin_plate
+    rule: str = "affine"  # affine, projective, thin_plate, grid
     channels_last: bool = False
     shrink: int = 1
     device: str = "cpu"
+    pattern: str = ""  # of the grid, an entry of PATTERNS
 
     @property
     def name(self) -> str:
         size = "x".join(map(str, self.shape))
         small = f" to {'x'.join(map(str, self.size))}" if self.shrink > 1 else ""
-        return f"{size}{small}{' channels last' if self.channels_last else ''} {self.rule.replace('_', '-')}"
+        rule = self.pattern or self.rule.replace("_", "-")
+        return f"{size}{small}{' channels last' if self.channels_last else ''} {rule}"
 
     @property
     def size(self) -> tuple[int, ...]:
-        return tuple(n // self.shrink for n in self.shape[2:])
+        size = tuple(n // self.shrink for n in self.shape[2:])
+        return self.stored.size(size) if self.pattern else size
+
+    @property
+    def stored(self) -> Pattern:
+        return PATTERNS[self.pattern]
 
     def inputs(self, image: Tensor, theta: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors whose gradient the task needs, prepared for autograd."""
@@ -54,8 +63,10 @@ class Case:
 
     def theta(self) -> Tensor:
         """A rotation by 20 degrees with scale 0.8 (and some perspective), or offsets of 4x4 control points. Whole images
-        are turned to be shrunk."""
+        are turned to be shrunk. A stored grid takes the place of theta."""
         n, d = self.shape[0], len(self.shape) - 2
+        if self.pattern:
+            return self.stored.grid(n, self.shape[2:]).to(self.device)
         if self.rule == "thin_plate":
             return 0.1 * torch.randn(n, 32, generator=torch.Generator().manual_seed(1)).to(self.device)
         matrix = torch.eye(d + (self.rule == "projective"), d + 1)
@@ -86,6 +97,8 @@ SMALL = (  # digits, feature maps, one photograph: the overhead of a call
     (1, 3, 224, 224),
 )
 PHOTOGRAPHS = tuple((1, c, n, n) for n in (224, 512, 1024, 2048) for c in (1, 3))
+GRIDS: list[tuple[tuple[int, ...], str]] = [((16, 3, 128, 128), pattern) for pattern in PATTERNS]
+GRIDS += [((2, 2, 32, 32, 32), pattern) for pattern in IN_VOLUMES]
 
 SUITES: dict[str, tuple[Case, ...]] = {
     "affine": tuple(Case("affine", shape, task) for task in TASKS for shape in SHAPES),
@@ -96,6 +109,7 @@ SUITES: dict[str, tuple[Case, ...]] = {
         for shape in ((8, 64, 56, 56), (1, 64, 256, 256), (32, 3, 224, 224))
     ),
     "thin_plate": tuple(Case("thin_plate", (32, 3, 224, 224), task, "thin_plate") for task in TASKS),
+    "grids": tuple(Case("grids", shape, task, "grid", pattern=name) for task in TASKS for shape, name in GRIDS),
     "opencv": tuple(Case("opencv", shape, rule=rule) for rule in ("affine", "projective") for shape in PHOTOGRAPHS),
     "one_image": tuple(
         Case("one_image", shape, task)
@@ -104,15 +118,18 @@ SUITES: dict[str, tuple[Case, ...]] = {
     ),
     "quality": tuple(Case("quality", (16, 3, 512, 512), task, shrink=4) for task in TASKS),
 }
+PROCESSES = ("costs", "first_use")  # suites that measure new processes, in files of these names
 
 
 def traffic(case: Case) -> int:
     """Return the bytes that a call must at least move in float32: the image and the result once, in backward the gradient
-    of the output and the image once, and the gradient of the image if needed."""
+    of the output and the image once, and the gradient of the image if needed. A stored grid is read in each pass."""
     image = math.prod(case.shape)
     result = math.prod((*case.shape[:2], *case.size))
     passes = {"forward": 1, "theta": 2, "both": 2}[case.task]
-    return 4 * (passes * (image + result) + (image if case.task == "both" else 0))
+    grid = case.shape[0] * math.prod(case.size) * (len(case.shape) - 2) if case.pattern else 0
+    gradients = (image if case.task == "both" else 0) + (grid if case.task != "forward" else 0)
+    return 4 * (passes * (image + result + grid) + gradients)
 
 
 def quick(case: Case) -> Case:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from stn import _check
 from stn.grid import lattice
 from stn.lab.bench.cases import Case
 from stn.ops import affine_sample, projective_sample
+from stn.ops import grid_sample as stored_sample
 from stn.ops.rules.spline import radial_and_linear
 from stn.transforms import MatrixWarp, ThinPlateSpline
 from stn.transforms.spline import coefficients_of_offsets
@@ -24,6 +26,8 @@ SPLINE = ThinPlateSpline(control_points=(4, 4))
 def ours(case: Case) -> Operator | None:
     if case.rule == "thin_plate":
         return lambda image, theta: SPLINE(theta).sample(image)
+    if case.pattern:
+        return partial(stored_sample, mode=case.stored.mode)
     return projective_sample if case.rule == "projective" else affine_sample
 
 
@@ -33,6 +37,8 @@ def torch_eager(case: Case) -> Operator | None:
         return matmul_and_grid_sample(case)
     if case.rule == "projective":
         return None
+    if case.pattern:
+        return partial(grid_sample, mode=case.stored.mode, align_corners=False)
 
     def sample(image: Tensor, theta: Tensor) -> Tensor:
         return grid_sample(image, affine_grid(theta, shape, align_corners=False), align_corners=False)
@@ -67,7 +73,7 @@ def torch_contiguous(case: Case) -> Operator | None:
 
 
 def kornia(case: Case) -> Operator | None:
-    if len(case.shape) != 4:
+    if len(case.shape) != 4 or case.pattern:
         return None
     _check.installed("kornia", "bench")
     if case.rule == "thin_plate":

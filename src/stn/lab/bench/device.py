@@ -10,7 +10,7 @@ import torch
 
 Call = Callable[[], Any]
 WARM, BLOCK = 3, 0.02  # warm-up calls (compilers compile now), and the least seconds of a measurement
-COPY = "device copy"
+COPY, HOST_COPY = "device copy", "copy"
 
 
 def times_on_device(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:

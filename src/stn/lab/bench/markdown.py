@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stn.lab.bench.device import COPY
+from stn.lab.bench.device import COPY, HOST_COPY
+from stn.lab.bench.first_use import SUITE
 from stn.lab.bench.quality import prices
 
 Row = dict[str, Any]
@@ -14,7 +15,8 @@ TORCH = ("torch", "torch.compile", "torch NCHW")
 LEGEND = (
     "Tasks: `forward`; `theta`, forward and backward with the gradient in theta; `both`, with the gradients in theta and in "
     "the image. Times are medians over rounds, ± the interquartile range. A speedup is the time of the fastest way of torch "
-    "divided by the time of stn; below 1, stn is slower."
+    "divided by the time of stn; below 1, stn is slower. The copy moves as many bytes as the call must at least read and "
+    "write; the share of its bandwidth is its time divided by the time of stn."
 )
 
 
@@ -32,16 +34,18 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
         mine = [row for row in timed if row["suite"] == suite and row["threads"] == threads]
         place = mine[0].get("device", f"{threads} thread{'s' if threads > 1 else ''}")
         lines += ["", f"## {suite.replace('_', ' ')}, {place}", "", *form(mine)]
-    return "\n".join([*lines, *scaling(timed), *bandwidth(timed), *accuracy(rows), *costs(rows)]) + "\n"
+    return "\n".join([*lines, *scaling(timed), *bandwidth(timed), *accuracy(rows), *costs(rows), *first_uses(rows)]) + "\n"
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table: medians and interquartile ranges in milliseconds, then the speedup over the best of torch."""
     names = list(dict.fromkeys(row["contender"] for row in rows))
     rivals = [name for name in names if name.startswith("OpenCV")]
-    columns = [*(f"{name} ms" for name in names), "speedup over torch", *(["speedup over OpenCV"] if rivals else [])]
+    copies = [name for name in names if name in (COPY, HOST_COPY)]
+    more = [*(["speedup over OpenCV"] if rivals else []), *(["share of copy"] if copies else [])]
+    columns = [*(f"{name} ms" for name in names), "speedup over torch", *more]
     yield f"| case | task | {' | '.join(columns)} |"
-    yield "|---|---|" + "---:|" * (len(names) + 1 + bool(rivals))
+    yield "|---|---|" + "---:|" * len(columns)
     ratios: dict[str, list[float]] = {}
     for case, task in dict.fromkeys((row["case"], row["task"]) for row in rows):
         found = {row["contender"]: row for row in rows if (row["case"], row["task"]) == (case, task)}
@@ -52,11 +56,13 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         cells.append(f"{ratio:.2f}" if ratio else "")
         if rivals:
             cells.append(f"{faster(found, rivals):.2f}")
+        if copies:
+            cells.append(f"{100 * share:.0f} %" if (share := faster(found, copies)) else "")
         yield f"| {case} | {task} | {' | '.join(cells)} |"
     for task, values in ratios.items():
         mean = math.exp(sum(map(math.log, values)) / len(values))
         summary = f"{mean:.2f} (smallest {min(values):.2f})"
-        yield f"| geometric mean | {task} | {'| ' * len(names)} {summary} |{' |' * bool(rivals)}"
+        yield f"| geometric mean | {task} | {'| ' * len(names)} {summary} |{' |' * len(more)}"
 
 
 def faster(found: dict[str, Row], names: Sequence[str]) -> float:
@@ -116,3 +122,12 @@ def costs(rows: Sequence[Row]) -> Iterator[str]:
         yield from ("", "## Peak temporary memory, as a share of input and output", "", "| case | share |", "|---|---:|")
         for row in memory:
             yield f"| {row['case']} | {100 * row['share']:.1f} % |"
+
+
+def first_uses(rows: Sequence[Row]) -> Iterator[str]:
+    mine = [row for row in rows if row["suite"] == SUITE]
+    if mine:
+        yield from ("", "## First use in a process, seconds beyond `import torch`", "")
+        yield from ("| use | empty cache | full cache |", "|---|---:|---:|")
+        for row in mine:
+            yield f"| {row['case']} | {row['empty_s']:.2f} | {row['full_s']:.2f} |"

@@ -12,7 +12,7 @@ from torch.utils.benchmark import Timer
 
 from stn.lab.bench.cases import Case, traffic
 from stn.lab.bench.contenders import contenders, ours, torch_eager
-from stn.lab.bench.device import COPY, copying, times_on_device
+from stn.lab.bench.device import COPY, HOST_COPY, copying, times_on_device
 from stn.lab.bench.quality import qualities
 
 BLOCK = 0.01  # least seconds of a measurement
@@ -39,6 +39,8 @@ def measure_case(case: Case, threads: int, rounds: int) -> list[Row]:
     torch.set_num_threads(threads)
     try:
         calls = calls_of(case)
+        if case.suite != "quality":  # whose pyramids move more
+            calls[HOST_COPY] = copying(traffic(case), case.device)
         timers = {name: Timer("call()", globals={"call": call}, num_threads=threads) for name, call in calls.items()}
         numbers = {name: repeats(timer) for name, timer in timers.items()}
         times: dict[str, list[float]] = {name: [] for name in calls}
@@ -47,7 +49,8 @@ def measure_case(case: Case, threads: int, rounds: int) -> list[Row]:
                 times[name].append(timer.timeit(numbers[name]).median)
     finally:
         torch.set_num_threads(before)
-    return [{**describe(case), "contender": name, "threads": threads, **summary(times[name])} for name in calls]
+    rows = [{**describe(case), "contender": name, "threads": threads, **summary(times[name])} for name in calls]
+    return [row | ({"bytes": traffic(case)} if HOST_COPY in calls else {}) for row in rows]
 
 
 def repeats(timer: Timer) -> int:

@@ -19,11 +19,12 @@ import torch
 from stn import _check
 from stn.io.files import aside, beside, write_text
 from stn.lab import _check as lab_check
-from stn.lab.bench.cases import SUITES, quick
+from stn.lab.bench.cases import PROCESSES, SUITES, quick
 from stn.lab.bench.costs import costs
+from stn.lab.bench.first_use import SUITE, first_use
 from stn.lab.bench.markdown import markdown
 from stn.lab.bench.measure import accuracy, describe, measure_case, measure_on_device
-from stn.lab.experiments.machine import processor
+from stn.lab.experiments.machine import keep_memory, processor
 
 Row = dict[str, Any]
 PACKAGES = {name: name for name in ("torch", "numba", "numpy", "triton", "kornia")}  # name -> module
@@ -43,12 +44,12 @@ def bench(
 ) -> list[Row]:
     """Measure suites (default: all), each case with each number of threads. `resume` continues an interrupted call.
 
-    device: cpu, or cuda, which ignores threads and has no suites opencv and costs.
+    device: cpu, or cuda, which ignores threads and has no suites opencv, costs and first_use.
 
     Raises: InputError for a suite or a device that does not exist, or fewer than two rounds.
     """
     lab_check.device("device", device)
-    _check.unknown("suites", suites, [*SUITES, "costs"])
+    _check.unknown("suites", suites, [*SUITES, *PROCESSES])
     _check.at_least("rounds", rounds, 2)
     for count in threads:
         _check.at_least("threads", count, 1)
@@ -65,6 +66,8 @@ def bench(
         write_text(document, markdown(header, rows))
 
     on_host = device == "cpu"
+    if on_host:
+        keep_memory()
     for case in [c for name in suites or SUITES for c in SUITES.get(name, ()) if on_host or name != "opencv"]:
         case = replace(quick(case) if trial else case, device=device)
         for count in threads if on_host else (1,):
@@ -78,6 +81,10 @@ def bench(
     if on_host and (not suites or "costs" in suites) and not any(row["suite"] == "costs" for row in rows):
         progress("costs: import, first call, memory")
         keep(list(costs()))
+    if on_host and (not suites or SUITE in suites):
+        for row in first_use([row["case"] for row in rows if row["suite"] == SUITE], 1 if trial else 5):
+            progress(f"{SUITE}: {row['case']}")
+            keep([row])
     return rows
 
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import cfunc, njit, types
+from numba.core.caching import FunctionCache
 
 from stn.ops import interpolation, padding, reference
+from stn.ops.cpu.notice import noticed
 from stn.ops.rules import matrix, spline
 
 # What kernels are made of, others' files for their constants. It is part of their names, see `compiled`.
@@ -51,19 +53,55 @@ def named(function: Any, name: str, constants: Mapping[str, Any]) -> Any:
     return found
 
 
+class Counts(NamedTuple):
+    found: int  # on disk
+    compiled: int
+
+
+def counts() -> Counts:
+    """How many functions of `entry` and `compiled` this process has found on disk, and how many it has compiled."""
+    stats = [function.stats for function in _dispatchers]
+    found = sum(made.cache_hits for made in _entries) + sum(sum(s.cache_hits.values()) for s in stats)
+    missed = sum(not made.cache_hits for made in _entries) + sum(sum(s.cache_misses.values()) for s in stats)
+    return Counts(found, missed)
+
+
+def is_kept(function: Any) -> bool:
+    """Whether Numba finds a folder for its files that this user can write. If not, functions compile in each process."""
+    try:
+        FunctionCache(function)
+    except RuntimeError:  # no locator available
+        return False
+    return True
+
+
 def entry(function: Any, name: str, constants: Mapping[str, Any]) -> int:
     """The address of `function(words, first, last)`, a kernel or a stage around one, compiled now or found on disk."""
     options: Any = {"error_model": "numpy", "_nrt": False}
-    made: Any = cfunc(KERNEL, cache=True, **options)(named(function, name, constants))
+    function = named(function, name, constants)
+    kept = is_kept(function)
+    with noticed(name, kept):
+        made: Any = cfunc(KERNEL, cache=kept, **options)(function)
     _entries.append(made)  # the code lives as long as this
     return int(made.address)
 
 
 _entries: list[Any] = []
+_dispatchers: list[Any] = []
 
 
 @cache
 def compiled(kernel: Any, parallel: bool) -> Any:
     """`kernel`, compiled when first called and then cached on disk."""
     function = named(kernel, f"{kernel.__name__}_{'parallel' if parallel else 'serial'}", {})
-    return njit(function, nogil=True, parallel=parallel, cache=True, error_model="numpy")
+    kept = is_kept(function)
+    made: Any = njit(function, nogil=True, parallel=parallel, cache=kept, error_model="numpy")
+    compile_now = made.compile
+
+    def compile_with_notice(signature: Any) -> Any:
+        with noticed(kernel.__name__, kept):
+            return compile_now(signature)
+
+    made.compile = compile_with_notice
+    _dispatchers.append(made)
+    return made

@@ -1,0 +1,174 @@
+"""Compilation ahead of time, in several processes: `stn warm-up`."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from stn.ops.averaging import averaging
+from stn.ops.cpu import threads
+from stn.ops.cpu.compiling import counts
+from stn.ops.cpu.kernels import BODIES, kernel_at
+from stn.ops.cpu.numbers import GRIDS, STAGES, stages_at
+from stn.ops.cpu.plan import NAMES
+from stn.ops.cpu.prefilter import coefficients, filtered
+from stn.ops.cpu.pyramid import average_axes
+from stn.ops.padding import PADDINGS
+
+SINGLE, DOUBLE = torch.float32, torch.float64
+BILINEAR = 2  # the first two of each of BODIES: planes, channels last
+
+
+class Job(NamedTuple):
+    """A function of this module by name, with arguments: what another process can be told."""
+
+    function: str
+    arguments: tuple[object, ...]
+
+
+class Outcome(NamedTuple):
+    """What a job compiled, and found compiled: numbers of functions."""
+
+    name: str
+    compiled: int
+    found: int
+    seconds: float
+
+
+# ---- what can be compiled ----
+
+
+def kernel(task: str, index: int, kind: str, real: torch.dtype, number: torch.dtype) -> str:
+    body = BODIES[task][index]
+    kernel_at(body, kind, NAMES[real], NAMES[number])
+    return f"{body.py_func.__name__}, {kind}, {_types(real, number)}"
+
+
+def stages(kind: str, number: torch.dtype) -> str:
+    stages_at(kind, NAMES[number])
+    return f"numbers and gradient, {kind}, {_types(number, number)}"
+
+
+def drive(parallel: bool) -> str:
+    """The loop that calls kernels. Of no chunks: nothing runs."""
+    with _threads(parallel):
+        threads.run(1 + parallel, threads.drive, 0, 0, 0, torch.zeros(1, dtype=torch.int64).numpy(), 0)
+    return f"loop over chunks, {_layout(parallel)}"
+
+
+def pyramid(ndim: int, real: torch.dtype, parallel: bool) -> str:
+    """Levels of anti-aliasing and of registration."""
+    with _threads(parallel):
+        image, how = _image(ndim, real, parallel), averaging(False, "zeros")
+        average_axes(image, tuple(image.shape[2:]), how, False)
+    return f"pyramid, {ndim}-D, {_types(real, real)}, {_layout(parallel)}"
+
+
+def bspline(real: torch.dtype, parallel: bool) -> str:
+    with _threads(parallel):
+        image, padding = _image(2, real, parallel), PADDINGS["border"]
+        found = coefficients(image, False, padding, None, False)
+        filtered(found, False, padding, False, tuple(image.shape[2:]), True)
+    return f"prefilter, {_types(real, real)}, {_layout(parallel)}"
+
+
+FUNCTIONS: dict[str, Callable[..., str]] = {f.__name__: f for f in (kernel, stages, drive, pyramid, bspline)}
+
+
+@contextmanager
+def _threads(parallel: bool) -> Iterator[None]:
+    """As many threads of torch as a serial or a parallel kernel has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 + parallel)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _image(ndim: int, real: torch.dtype, parallel: bool) -> torch.Tensor:
+    """Just large enough for several threads, or small."""
+    return torch.zeros(1, 1, *(8,) * (ndim - 1), threads.SMALL // 8 ** (ndim - 1) if parallel else 8, dtype=real)
+
+
+def _types(real: torch.dtype, number: torch.dtype) -> str:
+    names = [str(dtype).removeprefix("torch.") for dtype in (real, number)]
+    return names[0] if real is number else f"image {names[0]}, data {names[1]}"
+
+
+def _layout(parallel: bool) -> str:
+    return "parallel" if parallel else "serial"
+
+
+# ---- lists of jobs ----
+
+
+def usual() -> list[Job]:
+    """What a layer and `register` use: all kinds of points, bilinear, float32, planes and channels last.
+
+    Coefficients of thin plates have float64, and a matrix of float64 enlarges the field of `Displacement`.
+    """
+    kinds = [
+        Job("kernel", (task, i, kind, SINGLE, DOUBLE if kind == "basis" else SINGLE))
+        for kind, task, i in itertools.product(GRIDS, BODIES, range(BILINEAR))
+    ]
+    enlarged = [Job("kernel", (task, 1, "affine", SINGLE, DOUBLE)) for task in ("forward", "image")]
+    matrices = [("affine", SINGLE), ("affine", DOUBLE), ("projective", SINGLE)]
+    numbers = [Job("stages", pair) for pair in (*matrices, ("basis", DOUBLE))]
+    levels = [Job("pyramid", (ndim, SINGLE, parallel)) for ndim in (2, 3) for parallel in _parallel()]
+    return [*kinds, *enlarged, *numbers, *levels, *(Job("drive", (parallel,)) for parallel in _parallel())]
+
+
+def everything() -> list[Job]:
+    """Every kind of points, interpolation, precision and layout. The kernels of images are those of volumes too."""
+    both = SINGLE, DOUBLE
+    kernels = [
+        Job("kernel", (task, i, kind, real, number))
+        for task, bodies in BODIES.items()
+        for i, kind, real, number in itertools.product(range(len(bodies)), GRIDS, both, both)
+    ]
+    numbers = [Job("stages", pair) for pair in itertools.product(STAGES, both)]
+    levels = [Job("pyramid", how) for how in itertools.product((2, 3), both, _parallel())]
+    filters = [Job("bspline", how) for how in itertools.product(both, _parallel())]
+    return [*kernels, *numbers, *levels, *filters, *(Job("drive", (parallel,)) for parallel in _parallel())]
+
+
+def _parallel() -> Sequence[bool]:
+    """Where Numba has one thread, no kernel runs in parallel."""
+    return (False, True) if threads.numba.config.NUMBA_NUM_THREADS > 1 else (False,)  # type: ignore[attr-defined]
+
+
+# ---- compilation ----
+
+
+def perform(job: Job) -> Outcome:
+    before, start = counts(), time.perf_counter()
+    name = FUNCTIONS[job.function](*job.arguments)
+    after, seconds = counts(), time.perf_counter() - start
+    return Outcome(name, after.compiled - before.compiled, after.found - before.found, seconds)
+
+
+def compile_ahead(jobs: Sequence[Job], workers: int | None = None) -> Iterator[Outcome]:
+    """Perform jobs in new processes, by default as many as there are cores; yields in the order of completion."""
+    count = min(workers or cores(), len(jobs))
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_quiet) as pool:
+        for done in as_completed([pool.submit(perform, job) for job in jobs]):
+            yield done.result()
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def _quiet() -> None:
+    os.environ["STN_QUIET"] = "1"  # the command itself prints a line for each job

@@ -1,0 +1,173 @@
+"""First use: what compiles, who is told, and where it is kept. Processes of their own, with caches of their own.
+
+NUMBA_OPT=1 compiles in a third of the time. Nothing here measures speed.
+"""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from stn.ops.cpu import ahead, notice
+
+SOURCE = Path(__file__).parents[2] / "src"
+COUNTS = "from stn.ops.cpu.compiling import counts; print(*counts())"
+WARM = """
+if __name__ == "__main__":
+    from stn.ops.cpu.ahead import Job, SINGLE, compile_ahead
+    kinds = [Job("stages", (kind, SINGLE)) for kind in ("affine", "projective", "basis")]
+    forward = Job("kernel", ("forward", 1, "affine", SINGLE, SINGLE))
+    found = [*compile_ahead([forward, *kinds, Job("drive", (False,))], workers=2)]
+    print(sum(done.found for done in found), sum(done.compiled for done in found))
+"""
+IDENTITY = """
+import torch, stn
+image = torch.rand(2, 3, 40, 30).contiguous(memory_format=torch.channels_last)
+assert torch.equal(stn.affine_sample(image, torch.eye(2, 3)), image)
+"""
+STAGES = 'import torch; from stn.ops.cpu.numbers import stages_at; stages_at("affine", "<f4")\n' + COUNTS
+
+
+def start(code: str, *, source: Path = SOURCE, **environment: str) -> subprocess.Popen[str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "STN_QUIET")}
+    environment = {**kept, "NUMBA_OPT": "1", "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    return subprocess.Popen(command, text=True, env=environment, stdout=pipe, stderr=pipe)
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[list[int], str]:
+    """Return the numbers that a process printed, and its standard error."""
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return [int(word) for word in out.split()], error
+
+
+def test_a_second_process_compiles_nothing_and_only_the_first_says_so(tmp_path: Path) -> None:
+    code = f"""
+import torch, stn
+image = torch.rand(4, 1, 20, 20, requires_grad=True)
+theta = torch.eye(2, 3).repeat(4, 1, 1).requires_grad_()
+stn.affine_sample(image, theta).sum().backward()
+{COUNTS}
+"""
+    outs = [finished(start(code, NUMBA_CACHE_DIR=str(tmp_path), STN_QUIET="0")) for _ in range(2)]
+    (first, said), (second, nothing) = outs
+    assert first == [0, 6]  # three kernels, two stages, the loop over chunks
+    assert second == [6, 0]
+    assert said.count("\n") == 1 and said.startswith("stn: compiling CPU kernels on first use")
+    assert notice.KEPT in said and nothing == ""
+
+
+def test_many_processes_may_fill_an_empty_cache_at_once(tmp_path: Path) -> None:
+    def count(code: str) -> subprocess.Popen[str]:
+        return start(code, NUMBA_CACHE_DIR=str(tmp_path))
+
+    together = [*(count(WARM) for _ in range(2)), count(IDENTITY + COUNTS)]
+    everyone = [finished(process)[0] for process in together]
+    assert all(sum(numbers) == number for numbers, number in zip(everyone, (8, 8, 4), strict=True))
+    assert finished(count(WARM))[0] == [8, 0]
+    assert finished(count(IDENTITY + COUNTS))[0] == [4, 0]
+    assert not [path for path in tmp_path.rglob("*") if ".tmp." in path.name]
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a copy of the package. Not even root can write its cache: a file is in its place."""
+    root = tmp_path_factory.mktemp("installation")
+    shutil.copytree(SOURCE / "stn", root / "stn", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "stn" / "ops" / "cpu" / "__pycache__").touch()
+    for path in [root, *root.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    return root
+
+
+def test_users_of_a_read_only_installation_have_caches_of_their_own(installation: Path, tmp_path: Path) -> None:
+    def counted(user: str) -> list[int]:
+        home = {"HOME": str(tmp_path / user), "XDG_CACHE_HOME": str(tmp_path / user / ".cache")}
+        return finished(start(STAGES, source=installation, **home))[0]
+
+    assert [counted(user) for user in ("first", "second", "first")] == [[0, 2], [0, 2], [2, 0]]
+
+
+def test_without_a_folder_for_the_cache_kernels_compile_in_each_process(installation: Path) -> None:
+    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null/cache", "NUMBA_CACHE_DIR": "/dev/null/numba"}
+    code = f"from stn.ops.cpu import notice; notice.AFTER = 0.0\n{STAGES}"
+    for _ in range(2):
+        numbers, said = finished(start(code, source=installation, STN_QUIET="0", **nowhere))
+        assert numbers == [0, 2] and notice.NOT_KEPT in said
+
+
+def names_of(jobs: Sequence[ahead.Job]) -> set[str]:
+    """Return the names that the entries of these jobs have in the cache, without the hash of the sources."""
+    names = set()
+    for function, (first, *rest) in jobs:
+        types = [ahead.NAMES[value] for value in rest if value in ahead.NAMES]
+        if function == "kernel":
+            index, kind = rest[:2]
+            body = ahead.BODIES[str(first)][int(str(index))]
+            names.add("_".join([body.py_func.__name__, str(kind), *types]))
+        elif function == "stages":
+            names |= {"_".join([body.py_func.__name__, str(first), *types]) for body in ahead.STAGES[str(first)]}
+    return names
+
+
+def test_warming_up_compiles_all_that_layers_and_registration_use() -> None:
+    """Ask a process that uses them for its entries."""
+    code = """
+import torch, stn
+from stn.ops.cpu import compiling
+images = [torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24).contiguous(memory_format=torch.channels_last)]
+for transform in ("affine", "projective", "tps"):
+    for image in images:
+        image.requires_grad_()
+        stn.SpatialTransformer.for_input((3, 24, 24), transform=transform)(image).sum().backward()
+    stn.register(images[0].detach(), images[0].detach().roll(1, -1), transform=transform)
+stn.register(images[0].detach(), images[0].detach().roll(1, -1), transform="displacement")
+print(*(made.__name__.rpartition("_")[0] for made in compiling._entries))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    used = set(done.stdout.split())
+    assert len(used) > 20, done
+    assert used <= names_of(ahead.usual())
+    assert names_of(ahead.usual()) < names_of(ahead.everything())
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "stream, quiet, seconds, lines",
+    (
+        (Terminal, None, 0.3, 1),
+        (Terminal, "", 0.3, 1),
+        (Terminal, "0", 0.3, 1),
+        (Terminal, "1", 0.3, 0),
+        (Terminal, None, 0.0, 0),
+        (io.StringIO, None, 0.3, 0),
+        (io.StringIO, "0", 0.3, 1),
+        (io.StringIO, "1", 0.3, 0),
+    ),
+)
+def test_one_line_where_someone_reads_it(
+    stream: type[io.StringIO], quiet: str | None, seconds: float, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notice, "AFTER", 0.1)
+    monkeypatch.setattr(notice, "_said", False)
+    monkeypatch.setattr(sys, "stderr", written := stream())
+    if quiet is None:
+        monkeypatch.delenv("STN_QUIET", raising=False)
+    else:
+        monkeypatch.setenv("STN_QUIET", quiet)
+    for what in ("forward", "image"):
+        with notice.noticed(what, True):
+            time.sleep(seconds)
+    assert written.getvalue().count("\n") == lines
+    assert lines == 0 or written.getvalue().endswith("Now: forward\n")
