@@ -34,6 +34,7 @@ merged: Any = njit(**BARE, inline="always")  # before types are inferred: the sa
 loop: Any = njit(**BARE)
 loop_fused: Any = njit(**BARE, fastmath={"contract"})  # a b + c in one step
 loop_new: Any = njit(**BARE | {"_nrt": True})  # may make arrays
+inline_new: Any = njit(**INLINED | {"_nrt": True})
 loop_sum: Any = njit(**BARE, fastmath={"reassoc", "contract"})  # sums in vector order
 
 

@@ -15,7 +15,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.compiling import inline, inline_new, loop
 from stn.ops.cpu.memory import empty_permuted, flat
 from stn.ops.cpu.point_blocks import BLOCK, PITCH, at, parts_of
 from stn.ops.cpu.simplex_backward import adjoint_rows, enter_back, flush, pull_across, pull_within
@@ -150,13 +150,13 @@ def pull_block(adjoint, cells, count, h, steps, tables, lanes, counts, path, rec
         flush(adjoint, d, i, sums[1])
 
 
-@inline
+@inline_new
 def new_block(d, steps):
     rows = rows_of(d) * PITCH
     return np.empty(rows), np.empty(rows), np.empty((steps, BLOCK + 1), np.int64), np.empty(steps, np.int64)
 
 
-@inline
+@inline_new
 def new_tables(cells, codes):
     d, simplices = len(cells), codes
     for n in cells:

@@ -15,7 +15,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.compiling import inline_new, loop
 from stn.ops.cpu.memory import empty_permuted, flat
 from stn.ops.cpu.point_blocks import BLOCK, PITCH, at, parts_of
 from stn.ops.cpu.spline_blocks import adjoint_row, follow_block, pull_block, rows_of
@@ -110,7 +110,7 @@ def spline_adjoint(table, xy, shape, h, steps, part, chunks, grad, sums, in_poin
                     write_grad(points, grad[image], start, shape, n, in_points[image])
 
 
-@inline
+@inline_new
 def new_memory(d, steps):
     return np.empty(rows_of(d) * PITCH), np.empty(8 * d * PITCH), np.empty((4 * steps, d * PITCH))
 
