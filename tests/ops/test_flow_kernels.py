@@ -194,6 +194,23 @@ def test_vmap(name: str, mapped: tuple[int | None, int | None], shared: bool) ->
                 torch.testing.assert_close(ours[k], theirs, atol=1e-11, rtol=0)
 
 
+@every
+@pytest.mark.parametrize("dim", (None, 0))
+def test_vmap_of_the_gradient_in_points_for_all(name: str, dim: int | None) -> None:
+    """It has their shape. (Autograd would hide that it has not: it sums what is too large.)"""
+    flow, data, xy = case(name, 2, 5)
+    grads, points = noise(3, 2, *xy.shape[1:], seed=4), xy[:1] if dim is None else torch.stack([xy[:1]] * 3)
+    backward = getattr(torch.ops.stn, f"{flow.name}_flow_backward")
+
+    def gradient(grad: Tensor, points: Tensor) -> Tensor:
+        found: Tensor = backward(grad, data, points, [False, True], *flow.arguments)[1]
+        return found
+
+    together = torch.func.vmap(gradient, in_dims=(0, dim))(grads, points)
+    for one, grad in zip(together, grads, strict=True):
+        torch.testing.assert_close(one, gradient(grad, xy[:1]), atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize(
     "transform", (stn.Velocity(shape=(4, 5)), stn.Velocity(3, shape=(4, 4, 5), resolution=0), stn.CPAB())
 )
