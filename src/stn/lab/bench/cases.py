@@ -118,7 +118,7 @@ SUITES: dict[str, tuple[Case, ...]] = {
     ),
     "quality": tuple(Case("quality", (16, 3, 512, 512), task, shrink=4) for task in TASKS),
 }
-PROCESSES = ("costs", "first_use")  # suites that measure new processes, in files of these names
+NAMES = (*SUITES, "costs", "first_use")  # the last two measure new processes, in files of these names
 
 
 def traffic(case: Case) -> int:
