@@ -114,7 +114,8 @@ def wrong_calls(text: str) -> Iterator[str]:
             continue
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and "==" not in mark:
             name = ast.unparse(statement.targets[0])
-            if name not in taken and name not in ("fullgraph", "is_grads_batched", "vectorize"):  # torch's
+            others = ("fullgraph", "is_grads_batched", "vectorize", "STN_QUIET")  # torch's, and an environment variable
+            if name not in taken and name not in others:
                 yield f"nothing takes {mark}"
             yield from wrong_option(name, statement.value)
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
@@ -156,7 +157,7 @@ def wrong_commands(text: str, options: Callable[[str], set[str]], commands: set[
     blocks = [code for kind, code in re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL) if kind in ("", "sh")]
     typed = [call for block in blocks for line in block.splitlines() for call in line.split("#")[0].split("&&")]
     for call in [*typed, *marked(text)]:
-        found = re.match(r"\s*stn ([a-z]\w*)(.*)", call)
+        found = re.match(r"\s*stn ([a-z][\w-]*)(.*)", call)
         if found and found[1] not in commands:
             yield f"there is no command {found[1]}: {call.strip()}"
         elif found:

@@ -28,7 +28,7 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "in.png"
 
 
-COMMANDS = ("train", "evaluate", "figures", "report", "export", "warp", "register", "reproduce", "demo")
+COMMANDS = ("train", "evaluate", "figures", "report", "export", "warp", "register", "reproduce", "demo", "warm-up")
 
 
 @pytest.mark.parametrize("command", ("", *COMMANDS))
@@ -46,6 +46,7 @@ def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, 
         "register": ["MOVING", "FIXED", "OUT", "{translation,rigid,", "--loss", "correlation", "--bending", "--theta"],
         "export": ["RUN", "OUT", "--opset", "--lowering", "GridSample"],
         "demo": ["--out"],
+        "warm-up": ["--all", "--workers", "number of cores", "float64"],
     }[command]
     words = " ".join(out.replace("│", " ").split())
     assert all(word in words for word in wanted)
@@ -147,6 +148,22 @@ def test_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert np.abs(np.load(arrays[2]) - volume)[:, :, 2:-2].mean() < 0.01
 
 
+def test_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A few small functions in place of the whole lists. The second time compiles nothing, and --all only what is new."""
+    from stn.ops.cpu import ahead
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    stages = [ahead.Job("stages", (kind, ahead.SINGLE)) for kind in ("affine", "projective")]
+    monkeypatch.setattr(ahead, "usual", lambda: stages[:1])
+    monkeypatch.setattr(ahead, "everything", lambda: stages)
+    ends = ("compiled 2 functions in", "nothing to compile: all 2 functions are on disk", "compiled 2 functions in")
+    for options, end in zip(([], [], ["--all", "--workers", "1"]), ends, strict=True):
+        assert stn(monkeypatch, "warm-up", *options) == 0
+        *each, last = capsys.readouterr().out.splitlines()
+        assert last.startswith(end) and len(each) == end.startswith("compiled")
+    assert "found 2 on disk" in last and each[0].startswith("numbers and gradient, projective, float32: ")
+
+
 @pytest.mark.parametrize(
     "words, sentence",
     [
@@ -184,6 +201,7 @@ def test_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["train", "--lr", "nan"], "stn: --lr must be positive; got nan"),
         (["train", "--lr", "inf"], "stn: --lr must be finite; got inf"),
         (["demo", "--seed", "-1"], "stn: --seed must be an integer from 0 to 2^32 - 1; got -1"),
+        (["warm-up", "--workers", "0"], "stn: --workers must be an integer of at least 1; got 0"),
         (["bench", "--threads", "0"], "stn: --threads must be an integer of at least 1; got 0"),
         (["evaluate", "nowhere", "--device", "tpu"], "stn: --device must be cpu, cuda or cuda and a number, .*; got 'tpu'"),
         (["bench", "--device", "tpu"], "stn: --device must be cpu, cuda or cuda and a number, .*; got 'tpu'"),

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from stn.cli.options import Device, one_of
-from stn.lab.bench.cases import PROCESSES, SUITES
+from stn.lab.bench.cases import NAMES
 
 
 def bench(
@@ -16,7 +16,7 @@ def bench(
         Path | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: runs/bench/ and the device)")
     ] = None,
     suites: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar=f"[{one_of([*SUITES, *PROCESSES])} ..]", help_behavior_hint="(default: all)")
+        tuple[str, ...], tyro.conf.arg(metavar=f"[{one_of(NAMES)} ..]", help_behavior_hint="(default: all)")
     ] = (),
     threads: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ..]")] = (1, 2),
     device: Device = "cpu",

@@ -88,11 +88,11 @@ SHAPES = (
 SMALL = (  # digits, feature maps, one photograph: the overhead of a call
     (1, 1, 28, 28),
     (8, 1, 28, 28),
+    (32, 1, 28, 28),
     (128, 1, 28, 28),
     (1, 3, 64, 64),
     (64, 3, 32, 32),
     (8, 32, 14, 14),
-    (32, 16, 14, 14),
     (16, 64, 7, 7),
     (1, 3, 224, 224),
 )
@@ -118,7 +118,7 @@ SUITES: dict[str, tuple[Case, ...]] = {
     ),
     "quality": tuple(Case("quality", (16, 3, 512, 512), task, shrink=4) for task in TASKS),
 }
-PROCESSES = ("costs", "first_use")  # suites that measure new processes, in files of these names
+NAMES = (*SUITES, "costs", "first_use")  # the last two measure new processes, in files of these names
 
 
 def traffic(case: Case) -> int:

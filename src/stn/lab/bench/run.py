@@ -19,7 +19,7 @@ import torch
 from stn import _check
 from stn.io.files import aside, beside, write_text
 from stn.lab import _check as lab_check
-from stn.lab.bench.cases import PROCESSES, SUITES, quick
+from stn.lab.bench.cases import NAMES, SUITES, quick
 from stn.lab.bench.costs import costs
 from stn.lab.bench.first_use import SUITE, first_use
 from stn.lab.bench.markdown import markdown
@@ -49,7 +49,7 @@ def bench(
     Raises: InputError for a suite or a device that does not exist, or fewer than two rounds.
     """
     lab_check.device("device", device)
-    _check.unknown("suites", suites, [*SUITES, *PROCESSES])
+    _check.unknown("suites", suites, NAMES)
     _check.at_least("rounds", rounds, 2)
     for count in threads:
         _check.at_least("threads", count, 1)

@@ -7,6 +7,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
+
+from numba.core.event import Listener, install_listener
 
 AFTER = 1.0  # seconds of compilation before the line appears
 EACH = "2 to 10 s"  # of processor time for a kernel: 1.9 to 6.7 s on an AMD EPYC, the first one also loads Numba's compiler
@@ -24,17 +27,31 @@ def is_wanted() -> bool:
 
 @contextmanager
 def noticed(what: str, kept: bool) -> Iterator[None]:
-    """Print the line if the body, which compiles, takes longer than AFTER; once a process. kept: on disk."""
+    """Print the line if Numba compiles in the body for longer than AFTER; once a process. kept: on disk."""
     if _said or not is_wanted():
         yield
         return
-    timer = threading.Timer(AFTER, _say, (what, kept))
-    timer.daemon = True
-    timer.start()
+    watch = _Watch(threading.Timer(AFTER, _say, (what, kept)))
     try:
-        yield
+        with install_listener("numba:compile", watch):
+            yield
     finally:
-        timer.cancel()
+        watch.timer.cancel()
+
+
+class _Watch(Listener):
+    """Start a timer when Numba begins to compile: no function that it finds on disk, although that can take a second too."""
+
+    def __init__(self, timer: threading.Timer) -> None:
+        self.timer = timer
+        timer.daemon = True
+
+    def on_start(self, event: Any) -> None:
+        if self.timer.ident is None:  # not yet: functions compile within others
+            self.timer.start()
+
+    def on_end(self, event: Any) -> None:
+        pass
 
 
 def _say(what: str, kept: bool) -> None:
