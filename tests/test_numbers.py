@@ -86,10 +86,6 @@ CHECKED: dict[str, dict[str, Numbers]] = {
         ),
         r"([\d.]+) % errors, ([\d.]+) % without": lambda: (errors("volumes", "st-cnn/32"), errors("volumes", "cnn/32")),
     },
-    "docs/install.md": {
-        r"took ([\d.]+) s forward and ([\d.]+) s backward": lambda: (first_call("forward"), first_call("backward")),
-        r"later process took ([\d.]+) s": lambda: (first_call("forward", "first call of a later process"),),
-    },
     "docs/looks.md": {
         r"\[([\d.]+) % of the images\]": lambda: (both_found(),),
         r"have ([\d.]+) % errors. A single": lambda: (errors("parts", "2xlook/84"),),

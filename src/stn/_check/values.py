@@ -52,7 +52,8 @@ def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
         found = (side,) * ndim
     if found is None:
         fail(f"{name} must be {'an integer or ' if ndim else ''}a sequence of {wanted} integers; got {size!r}")
-    if len(found) not in ((ndim,) if ndim else (2, 3)):
+    # Not `in (ndim,)`: to Dynamo a dynamic number is in no tuple.
+    if (len(found) != ndim) if ndim else len(found) not in (2, 3):
         fail(f"{name} must have {wanted} lengths; got {found}")
     if min(found) < 1:
         fail(f"{name} must have positive lengths; got {found}")
