@@ -266,7 +266,7 @@ def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options:
     try:
         sampling = (parse if compiling else parsed_before)(**options)  # type: ignore[misc]  # mypy cannot follow the pop
     except TypeError:  # an unhashable value, which is never valid
-        sampling = parse(**options)  # type: ignore[misc]
+        sampling = parse(**options)  # type: ignore[misc]  # likewise
     if not (isinstance(fill, float) and fill == 0.0):
         fill = _check.fill_value(fill, image, sampling.padding.name)
     if pyramid is not None:

@@ -36,7 +36,7 @@ def test_a_case_without_a_rival_or_of_other_threads_is_left_out() -> None:
 def test_speed_has_a_bar_and_dots_for_each_task(theme: Theme) -> None:
     ax = speed({"affine": {"forward": [2.0, 8.0], "both": [3.0]}}, theme).axes[0]
     assert [bar.get_width() for container in ax.containers for bar in container] == pytest.approx([3.0, 2.0])
-    assert [len(line.get_xdata()) for line in ax.lines[:2]] == [2, 1]  # type: ignore[arg-type]
+    assert [len(line.get_xdata()) for line in ax.lines[:2]] == [2, 1]  # type: ignore[arg-type]  # matplotlib's type is too wide
     assert {text.get_text() for text in ax.texts} == {"4.0x", "3.0x"}
     assert ax.xaxis.label.get_color() == theme.ink
 

@@ -143,7 +143,8 @@ def everything() -> list[Job]:
 
 def _parallel() -> Sequence[bool]:
     """Where Numba has one thread, no kernel runs in parallel."""
-    return (False, True) if threads.numba.config.NUMBA_NUM_THREADS > 1 else (False,)  # type: ignore[attr-defined]
+    most: int = threads.numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set when Numba reads its environment
+    return (False, True) if most > 1 else (False,)
 
 
 # ---- compilation ----

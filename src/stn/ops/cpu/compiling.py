@@ -25,8 +25,8 @@ SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in FILES)).hexdiges
 # function. All else takes plain arrays and numbers and is compiled alone, once for all kernels: LLVM then keeps pointers in
 # registers. Such a loop becomes vector code if it runs over unsigned integers, has few arrays, makes no views, and chooses
 # by `a if c else b`, not by min. Coordinates of 256x1x42x42: 0.8 ns a pixel so, 7.3 otherwise.
-# None is ever called from Python, so none needs Numba's wrappers for that; nor does any but `loop_new` make arrays, so none
-# counts references to them: kernels of an affine training step take 18.1 s to compile so, and 20.4 otherwise.
+# None is ever called from Python, so none needs Numba's wrappers for that; nor does any but the `_new` ones make arrays, so
+# none counts references to them: kernels of an affine training step take 18.1 s to compile so, and 20.4 otherwise.
 BARE: Any = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 INLINED: Any = BARE | {"forceinline": True}
 inline: Any = njit(**INLINED)

@@ -59,7 +59,7 @@ def known(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill, reads
         source = laid_out(plan, image)
     words[slots.points] = points.data_ptr()
     if plan.knots:
-        knots = plain(rule.control_points).cpu().double().contiguous()  # type: ignore[attr-defined]  # a Spline's
+        knots = plain(rule.control_points).cpu().double().contiguous()  # type: ignore[attr-defined]  # only a Spline has knots
         words[slots.knots] = knots.data_ptr()
     if plan.prefilter and reads:
         source = coefficients(source, plan.last, plan.padding, fill_values(plan, fill), plan.align_corners)

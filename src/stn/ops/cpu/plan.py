@@ -30,13 +30,12 @@ from stn.ops.rules import Rule
 from stn.ops.rules.spline import GROUP
 from stn.ops.sampling import Sampling
 
-TASKS = 8  # into which the gradient of a small batch is divided for several threads
+TASKS = 8  # of the gradient of a small batch, where their number must not depend on the threads
 SHORT = 32  # pixels of a row
 FEW_ROWS = 16  # of a small output, whose tile takes a quarter of the memory
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 NAMES = {torch.float32: "<f4", torch.float64: "<f8"}
 NO_CUBIC = Cubic(*[0.0] * len(Cubic._fields))
-NOTHING = Place(0, ())
 
 
 class Slots(NamedTuple):
@@ -89,7 +88,7 @@ class Plan:
         self.reads_data = data.dtype is self.number and not self.is_expanded  # as they are, if dense
         self.points_shape = tuple(each.shape) if self.is_expanded else self.data_shape
         self.points_strides = memory.strides(self.points_shape, range(len(self.points_shape)))
-        self.knots = int(rule.key[1]) if self.kind == "basis" else 0  # type: ignore[index]  # as Spline has it
+        self.knots = int(rule.key[1]) if self.kind == "basis" else 0  # type: ignore[index]  # a Spline's key is a pair
         self.addresses: dict[str, int] = {}  # of kernels
         self.before, self.after = (0, 0) if self.is_field else stages_at(self.kind, NAMES[self.number])
         self._write(arrays, ndim)
@@ -140,11 +139,13 @@ class Plan:
         )
 
     def _division(self) -> tuple[int, int]:
-        """Of the gradient in the image: groups of channels, bands of its slowest axis. Each band and each group computes all
-        coordinates again, and none changes the bits of a pixel: one thread needs none. (Cubic kernels round differently for
-        few channels, so their division depends on the shape alone.)"""
+        """Divide the gradient in the image into groups of channels and bands of its slowest axis, as many as threads need.
+
+        Each group and each band computes all coordinates again, and none changes the bits of a pixel. Cubic kernels round
+        differently for few channels side by side, so that division depends on the shape alone.
+        """
         n, channels = max(self.batch, 1), self.image_shape[1]
-        tasks = TASKS if self.threads > 1 or self.cubic is not None else 1
+        tasks = TASKS if self.cubic is not None and self.last else self.threads
         bands = max(1, min(-(-tasks // n), self.image_shape[2] // 32)) if self.cubic is None else 1
         return max(1, min(-(-tasks // (n * bands)), channels)), bands
 

@@ -142,8 +142,8 @@ def slope_quads(ndim: int) -> Any:
             found = [dot(taps.across(1), by_weights)] + [dot(taps.across(0), each) for each in by_slopes]
             found = [beyond(code, 4, taps.at(1 + axis), value, fill) for axis, value in enumerate(found)]
             wrong = bits_of_nan(code, sum_of(found))
-            b_known = b.bitcast(b.not_(b.trunc(wrong, ir.IntType(LANES))), mask.type)
-            mask, g = b.and_(mask, b_known), code.masked_load(7, first, mask)
+            known = b.bitcast(b.not_(b.trunc(wrong, ir.IntType(LANES))), mask.type)
+            mask, g = b.and_(mask, known), code.masked_load(7, first, mask)
             for axis, value in enumerate(found):
                 at = b.add(i, b.mul(area, INT64(axis)))
                 code.masked_store(g.times_plus(value, code.masked_load(10, at, mask)), 10, at, mask)

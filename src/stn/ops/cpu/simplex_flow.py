@@ -6,54 +6,40 @@ sums, which are then added in the order of tasks: the result does not depend on 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-import torch
 from numba import prange
 from torch import Tensor
 
 from stn.ops.cpu.compiling import inline, inline_new, loop
-from stn.ops.cpu.memory import empty_permuted, flat
+from stn.ops.cpu.flow_calls import COST, displacements, gradients
 from stn.ops.cpu.point_blocks import BLOCK, PITCH, at, parts_of
 from stn.ops.cpu.simplex_backward import adjoint_rows, enter_back, flush, pull_across, pull_within
 from stn.ops.cpu.simplex_blocks import begin, listed, margin_row, rows_of, simplex_row, step_across, step_within
 from stn.ops.cpu.simplex_tables import fill_tables, pull_tables
-from stn.ops.cpu.threads import chunk_count, run, thread_count
+from stn.ops.cpu.threads import chunk_count, thread_count
 from stn.ops.flows.simplices import Simplices, order_of_axes
 from stn.ops.layout import plain
 
 FAR = 1e9  # boxes
-COST = 32  # of a point, in pixels of `thread_count`
 
 
 def follow(flow: Simplices, nodes: Tensor, xy: Tensor) -> Tensor:
-    """Displacements (N, P, d) of points xy (N or 1, P, d) under the velocities (N, *nodes, d)."""
-    real = torch.float64 if torch.float64 in (nodes.dtype, xy.dtype) else torch.float32
-    out = empty_permuted((len(nodes), *xy.shape[1:]), range(3), real)
-    if out.numel() > 0:
-        run(*_prepared(flow, nodes, xy, simplex_flow, flat(out)))
-    return out
+    """Return the displacements (N, P, d) of points xy (N or 1, P, d) under the velocities (N, *nodes, d)."""
+    return displacements(nodes, xy, partial(_prepared, flow, nodes, xy), simplex_flow)
 
 
 def gradient(
     flow: Simplices, grad: Tensor, nodes: Tensor, xy: Tensor, need: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients in the velocities and in the points, from that in the displacements, each only if it is needed."""
-    if grad.numel() == 0:
-        return torch.zeros_like(nodes) if need[0] else None, torch.zeros_like(xy) if need[1] else None
-    count = nodes.shape[0]
-    sums = np.zeros((count, parts_of(xy.shape[1])[1], nodes[0].numel()))
-    in_points = np.empty((count, *xy.shape[1:]) if need[1] else (0, 0, 0))
-    given = plain(grad).double().contiguous().numpy()
-    run(*_prepared(flow, nodes, xy, simplex_adjoint, given, sums, in_points))
-    in_nodes = torch.from_numpy(sums.sum(axis=1)).to(nodes.dtype).view(nodes.shape) if need[0] else None
-    if not need[1]:
-        return in_nodes, None
-    in_xy = torch.from_numpy(in_points).to(xy.dtype)
-    return in_nodes, in_xy if len(xy) == count else in_xy.sum(dim=0, keepdim=True)
+    """Return the gradients in the velocities and in the points, those that are needed."""
+    prepared, shape = partial(_prepared, flow, nodes, xy), (math.prod(nodes.shape[1:]),)
+    found, in_xy = gradients(grad, nodes, xy, need, prepared, simplex_adjoint, shape)
+    return None if found is None else found.to(nodes.dtype).view(nodes.shape), in_xy
 
 
 def _prepared(flow: Simplices, nodes: Tensor, xy: Tensor, kernel: Any, *rest: Any) -> tuple[Any, ...]:

@@ -31,6 +31,15 @@ def rows_of(d):
     return 7 * d + 1
 
 
+@inline
+def interval_of(u, most):
+    """The nearest point within the border, and where its interval begins. NaN remains."""
+    u = 0.0 if u < 0.0 else u
+    u = most if u > most else u
+    first = np.floor(u)
+    return u, first if first < most - 1.0 else most - 1.0
+
+
 @loop_fused
 def weigh(points, weights, shape, width, count):
     """The weights of each stage, or of the nearest point of the border, and its place in the table."""
@@ -39,12 +48,7 @@ def weigh(points, weights, shape, width, count):
         place = 0.0
         for k in range(d):
             axis = d - 1 - k
-            most = np.float64(shape[axis] - 3)
-            u = points[at(d + axis, i)]
-            u = 0.0 if u < 0.0 else u  # NaN remains
-            u = most if u > most else u
-            first = np.floor(u)
-            first = first if first < most - 1.0 else most - 1.0
+            u, first = interval_of(points[at(d + axis, i)], np.float64(shape[axis] - 3))
             place = place * np.float64(shape[axis]) + first
             t = u - first
             s = 1.0 - t
@@ -61,12 +65,7 @@ def weigh_slopes(points, weights, shape, count):
     d = len(shape)
     for i in range(np.uint64(count)):
         for axis in range(d):
-            most = np.float64(shape[axis] - 3)
-            u = points[at(d + axis, i)]
-            u = 0.0 if u < 0.0 else u  # NaN remains
-            u = most if u > most else u
-            first = np.floor(u)
-            first = first if first < most - 1.0 else most - 1.0
+            u, first = interval_of(points[at(d + axis, i)], np.float64(shape[axis] - 3))
             t = u - first
             s = 1.0 - t
             weights[at(4 * (d + axis), i)] = -0.5 * s * s

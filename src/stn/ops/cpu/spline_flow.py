@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,45 +17,31 @@ from numba import prange
 from torch import Tensor
 
 from stn.ops.cpu.compiling import inline_new, loop
-from stn.ops.cpu.memory import empty_permuted, flat
+from stn.ops.cpu.flow_calls import COST, displacements, gradients
 from stn.ops.cpu.point_blocks import BLOCK, PITCH, at, parts_of
 from stn.ops.cpu.spline_blocks import adjoint_row, follow_block, pull_block, rows_of
 from stn.ops.cpu.spline_lanes import width_of
-from stn.ops.cpu.threads import chunk_count, run, thread_count
+from stn.ops.cpu.threads import chunk_count, thread_count
 from stn.ops.flows.splines import Splines
 from stn.ops.layout import plain
 
-COST = 32  # of a point, in pixels of `thread_count`
-
 
 def follow(flow: Splines, control: Tensor, xy: Tensor) -> Tensor:
-    """Displacements (N, P, d) of points xy (N or 1, P, d) under the control points (N, *shape, d)."""
-    real = torch.float64 if torch.float64 in (control.dtype, xy.dtype) else torch.float32
-    out = empty_permuted((len(control), *xy.shape[1:]), range(3), real)
-    if out.numel() > 0:
-        run(*_prepared(flow, control, xy, spline_flow, flat(out)))
-    return out
+    """Return the displacements (N, P, d) of points xy (N or 1, P, d) under the control points (N, *shape, d)."""
+    return displacements(control, xy, partial(_prepared, flow, control, xy), spline_flow)
 
 
 def gradient(
     flow: Splines, grad: Tensor, control: Tensor, xy: Tensor, need: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients in the control points and in the points, from that in the displacements, each only if it is needed."""
-    if grad.numel() == 0:
-        return torch.zeros_like(control) if need[0] else None, torch.zeros_like(xy) if need[1] else None
-    count, ndim = len(control), xy.shape[-1]
-    sums = np.zeros((count, parts_of(xy.shape[1])[1], math.prod(control.shape[1:-1]), width_of(ndim)))
-    in_points = np.empty((count, *xy.shape[1:]) if need[1] else (0, 0, 0))
-    given = plain(grad).double().contiguous().numpy()
-    run(*_prepared(flow, control, xy, spline_adjoint, given, sums, in_points))
-    in_control = None
-    if need[0]:
-        lengths = control.new_tensor([(n - 3) / 2 for n in reversed(control.shape[1:-1])], dtype=torch.float64)
-        in_control = (torch.from_numpy(sums.sum(axis=1)[..., :ndim]) * lengths).view(control.shape).to(control.dtype)
-    if not need[1]:
-        return in_control, None
-    in_xy = torch.from_numpy(in_points).to(xy.dtype)
-    return in_control, in_xy if len(xy) == count else in_xy.sum(dim=0, keepdim=True)
+    """Return the gradients in the control points and in the points, those that are needed."""
+    ndim, prepared = xy.shape[-1], partial(_prepared, flow, control, xy)
+    shape = math.prod(control.shape[1:-1]), width_of(ndim)
+    found, in_xy = gradients(grad, control, xy, need, prepared, spline_adjoint, shape)
+    if found is None:
+        return None, in_xy
+    lengths = control.new_tensor([(n - 3) / 2 for n in reversed(control.shape[1:-1])], dtype=torch.float64)
+    return (found[..., :ndim] * lengths).view(control.shape).to(control.dtype), in_xy
 
 
 def _prepared(flow: Splines, control: Tensor, xy: Tensor, kernel: Any, *rest: Any) -> tuple[Any, ...]:

@@ -138,7 +138,7 @@ class Record:
         """For kernels: (address of the words, that of the record within them, that of the memory) -> the named tuple."""
 
         @intrinsic
-        def read(typing_context, words, at, memory):  # type: ignore[no-untyped-def]
+        def read(typing_context, words, at, memory):  # type: ignore[no-untyped-def]  # Numba types it
             def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
                 start, at, memory = arguments
                 return self.build(context, builder, builder.inttoptr(at, WORD.as_pointer()), (WORD(0), start, memory))
@@ -149,7 +149,7 @@ class Record:
 
 
 @intrinsic
-def call_at(typing_context, kernel, words, first, last):  # type: ignore[no-untyped-def]
+def call_at(typing_context, kernel, words, first, last):  # type: ignore[no-untyped-def]  # Numba types it
     """Call the kernel at an address: (address of the words, first chunk, last + 1)."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

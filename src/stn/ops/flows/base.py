@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from stn.ops.registered import Registered
 
 
-class Flow(ABC):
+class Flow(Registered):
     """A frozen object without data. The data is a tensor (N, ..), the velocity of each image."""
-
-    name: ClassVar[str]
-    schema: ClassVar[str]  # types of `arguments` in the registry of torch
-
-    @property
-    @abstractmethod
-    def arguments(self) -> tuple[Any, ...]:
-        """The arguments of the constructor: `type(flow)(*flow.arguments)` is an equal flow."""
-
-    @classmethod
-    def of(cls, arguments: Sequence[Any]) -> Self:
-        """Build the flow from the arguments of the registry of torch, which has lists instead of tuples."""
-        return cls(*(tuple(value) if isinstance(value, list) else value for value in arguments))
 
     @abstractmethod
     def displacements(self, data: Tensor, xy: Tensor) -> Tensor:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from stn.grid import Axes, axes
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from stn.ops.registered import Registered
 
 Move = Callable[[Tensor], Tensor]
 
@@ -24,23 +22,11 @@ class Numbers(NamedTuple):
     arrays: dict[str, Any]
 
 
-class Rule(ABC):
+class Rule(Registered):
     """A frozen object without data. The data is a tensor (N, K, ..), one part per look."""
 
-    name: ClassVar[str]
-    schema: ClassVar[str]  # types of `arguments` in the registry of torch
     kernels: ClassVar[tuple[str, ...]] = ()  # device types with kernels; the reference serves the others
     per_pixel: ClassVar[bool] = False  # whether the data of one look is (*size, d); otherwise a matrix
-
-    @property
-    @abstractmethod
-    def arguments(self) -> tuple[Any, ...]:
-        """The arguments of the constructor: `type(rule)(*rule.arguments)` is an equal rule."""
-
-    @classmethod
-    def of(cls, arguments: Sequence[Any]) -> Self:
-        """Build the rule from the arguments of the registry of torch, which has lists instead of tuples."""
-        return cls(*(tuple(value) if isinstance(value, list) else value for value in arguments))
 
     @abstractmethod
     def out_size(self, data: Tensor) -> tuple[int, ...]: ...
