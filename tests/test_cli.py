@@ -173,7 +173,7 @@ def test_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["report", "nowhere"], "stn: the run folder must hold config.json; nowhere does not"),
         (
             ["warp", "IN", "out.nothing"],
-            "stn: the output must have the ending of a picture (.png, .jpg, ..); got out.nothing",
+            "stn: the output must end in .png, .jpg or the suffix of another picture format; got out.nothing",
         ),
         (["warp", "nothing.png", "out.png"], "stn: the image must be a file; nothing.png does not exist"),
         (["warp", "IN", "out.png", "--size", "0", "4"], "stn: --size must have positive lengths; got (0, 4)"),

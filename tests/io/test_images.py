@@ -36,13 +36,13 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(stn.InputError, match="the image must be a file; .*none.png does not exist"):
         read_picture(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("not a picture")
-    with pytest.raises(stn.InputError, match="must be a whole picture file .*; .*text.png is not"):
+    with pytest.raises(stn.InputError, match="must be a complete picture file .*; .*text.png is not"):
         read_picture(tmp_path / "text.png")
     write_picture(SMOOTH[0], tmp_path / "half.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "half.png").read_bytes()[:400])
     with pytest.raises(stn.InputError, match="half.png is not"):
         read_picture(tmp_path / "half.png")
-    with pytest.raises(stn.InputError, match="the output must have the ending of a picture .*; got out.xyz"):
+    with pytest.raises(stn.InputError, match="the output must end in .png, .jpg or the suffix of .*; got out.xyz"):
         write_picture(SMOOTH[0], tmp_path / "out.xyz")
 
 
@@ -76,7 +76,7 @@ def test_corners_cut_out_a_quadrilateral() -> None:
     expected = cv2.warpPerspective(SMOOTH[0, 0].numpy(), pixels, (30, 20), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     got = stn.projective_sample(SMOOTH, matrix, (20, 30))[0, 0].numpy()
     assert np.abs(got - expected).max() < 0.02
-    with pytest.raises(stn.InputError, match="corners must be those of a convex quadrilateral"):
+    with pytest.raises(stn.InputError, match="corners must form a convex quadrilateral"):
         corners_to_homography((h, w), (0.0,) * 8)
 
 

@@ -86,8 +86,8 @@ def test_a_shift_is_the_same_in_every_mode(mode: str, tmp_path: Path) -> None:
 def test_modes_that_mean_something_else_are_refused(tmp_path: Path) -> None:
     picture("LAB").save(tmp_path / "in.tif")
     code, _, error = command("warp", tmp_path / "in.tif", tmp_path / "out.png")
-    assert code == 2 and "must be gray or of RGB colors; got a picture of mode LAB" in error
-    with pytest.raises(stn.InputError, match="moving must be gray or of RGB colors; got a picture of mode LAB"):
+    assert code == 2 and "must be a gray or RGB picture; got one of mode LAB" in error
+    with pytest.raises(stn.InputError, match="moving must be a gray or RGB picture; got one of mode LAB"):
         stn.register(picture("LAB"), picture("LAB"))
     assert not (tmp_path / "out.png").exists()
 
@@ -266,7 +266,7 @@ def test_scales_at_which_nothing_is_left(scale: str, tmp_path: Path) -> None:
 def test_corners_that_are_of_no_quadrilateral(corners: tuple[int, ...], tmp_path: Path) -> None:
     picture("L").save(tmp_path / "in.png")
     code, _, error = command("warp", tmp_path / "in.png", tmp_path / "out.png", "--corners", *corners)
-    assert code == 2 and "--corners must be those of a convex quadrilateral, in order around it" in error
+    assert code == 2 and "--corners must form a convex quadrilateral, in order around it" in error
 
 
 @pytest.mark.parametrize("words", (["--bending", "inf"], ["--bending", "nan"], ["--bending", "-1"]))

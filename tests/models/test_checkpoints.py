@@ -150,10 +150,10 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
     ):
         load_benchmark_rectifier({"FeatureExtraction.weight": torch.zeros(1)})
     with pytest.raises(
-        stn.InputError, match=r"it lacks LocalizationNetwork.conv.9.bias, .* and 2 more, and also has nothing"
+        stn.InputError, match=r"missing: LocalizationNetwork.conv.9.bias, .* and 2 more; unexpected: none"
     ):
         load_benchmark_rectifier(without("conv.9"))
-    with pytest.raises(stn.InputError, match="lacks nothing, and also has LocalizationNetwork.conv.99.weight"):
+    with pytest.raises(stn.InputError, match="missing: none; unexpected: LocalizationNetwork.conv.99.weight"):
         load_benchmark_rectifier(state | {"Transformation.LocalizationNetwork.conv.99.weight": torch.zeros(1)})
     with pytest.raises(
         stn.InputError, match=r"GridGenerator.P_hat must be \(6400, 23\) for size=\(32, 200\); got \(3200, 23\)"

@@ -175,7 +175,7 @@ WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "image, number": (
         lambda: stn.SpatialTransformer(DENSE)(torch.rand(2, 1, 8, 8), image=torch.rand(3, 1, 8, 8)),
         stn.InputError,
-        "the warp must be of N = 3 samples",
+        "the warp must have a batch of N = 3",
     ),
 }
 

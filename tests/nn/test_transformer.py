@@ -170,7 +170,7 @@ def test_options_are_checked_when_the_layer_is_made() -> None:
         stn.SpatialTransformer(localization, antialias="always")
     with pytest.raises(stn.InputError, match="gradient must be one of .*; got 'far'"):
         stn.SpatialTransformer(localization, gradient="far")
-    with pytest.raises(stn.InputError, match="sampling options must be among .*; got 'pading'"):
+    with pytest.raises(stn.InputError, match="sampling options must be one of .*; got 'pading'"):
         stn.SpatialTransformer(localization, pading="zeros")  # type: ignore[call-arg]  # misspelled on purpose
     with pytest.raises(stn.InputError, match=r"size must have positive lengths; got \(0, 3\)"):
         stn.SpatialTransformer(localization, size=(0, 3))

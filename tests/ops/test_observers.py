@@ -302,9 +302,9 @@ def test_what_cannot_be_mapped_or_moved_says_so() -> None:
             IMAGE, coefficients[:, None], torch.zeros(()), (4, 3), knots, "bilinear", "zeros", False
         )
 
-    with pytest.raises(stn.InputError, match="control_points must be the same for all that vmap maps over"):
+    with pytest.raises(stn.InputError, match="control_points must not be mapped by vmap, because the whole call shares it"):
         torch.func.vmap(at)(torch.stack([KNOTS, KNOTS]))
     with pytest.raises(stn.InputError, match="control_points must not have a tangent"):
         torch.func.jvp(at, (KNOTS,), (KNOTS,))
-    with pytest.raises(stn.InputError, match="fill_value must be the same for all that vmap maps over"):
+    with pytest.raises(stn.InputError, match="fill_value must not be mapped by vmap, because the whole call shares it"):
         torch.func.vmap(lambda fill: stn.affine_sample(IMAGE, MATRIX, fill_value=fill))(torch.zeros(3))

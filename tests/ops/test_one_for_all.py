@@ -47,7 +47,7 @@ def test_one_serves_a_batch(name: str, options: dict[str, Any]) -> None:
 def test_two_are_not_one_for_three() -> None:
     image = noise(3, 2, 6, 7)
     for name, (sample, where) in CALLS.items():
-        with pytest.raises(stn.InputError, match=r"with N = 3 as in image, or N = 1; got \(2, "):
+        with pytest.raises(stn.InputError, match=r"with N = 3, the batch size of image, or N = 1; got \(2, "):
             sample(image, where.expand(2, *where.shape))
         assert sample(image[:0], where[None]).shape[0] == 0, name
 

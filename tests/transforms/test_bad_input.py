@@ -38,7 +38,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "images": (
         lambda: LOOKS.sample(torch.zeros(8, 1, 4, 5)),
-        r"the warp must be of N = 8 samples as image, or of one; got a warp of batch \(3, 4\)",
+        r"the warp must have a batch of N = 8, the batch size of image, or of 1; got a warp of batch \(3, 4\)",
     ),
     "point sets": (
         lambda: LOOKS.points(torch.zeros(8, 4, 5, 2)),

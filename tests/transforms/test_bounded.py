@@ -58,10 +58,10 @@ def test_a_layer_takes_it() -> None:
 @pytest.mark.parametrize(
     "bounds, message",
     [
-        ({"size": (0.0, 2.0)}, "bounds must be among angle, scale, translation; got 'size'"),
+        ({"size": (0.0, 2.0)}, "bounds must be one of angle, scale, translation; got 'size'"),
         (
             {"scale": (1.0, 2.0)},
-            r"scale must be bounds \(low, high\) with \[1.0\], the identity's, between them; got",
+            r"scale must be bounds \(low, high\) on both sides of the identity's value \[1.0\]; got",
         ),
         ({"angle": (0.5, -0.5)}, "angle must be bounds"),
     ],

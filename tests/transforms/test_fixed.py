@@ -107,7 +107,7 @@ def test_registration_finds_the_free_parameters() -> None:
 TEXT: Any = "0"
 TWO: Any = 2
 WRONG: dict[str, tuple[Any, str]] = {
-    "a name": (lambda: stn.fixed(stn.Rigid(), scale=1.0), "values must be among angle, translation; got 'scale'"),
+    "a name": (lambda: stn.fixed(stn.Rigid(), scale=1.0), "values must be one of angle, translation; got 'scale'"),
     "a number of them": (lambda: stn.fixed(stn.Rigid(), translation=(0.0,)), "translation must be a number, or 2 of them"),
     "text": (lambda: stn.fixed(stn.Rigid(), angle=TEXT), "angle must be a number, or 1 of them; got '0'"),
     "a truth": (lambda: stn.fixed(stn.Rigid(), angle=True), "angle must be a number"),
@@ -121,7 +121,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a bound": (lambda: stn.bounded(stn.Rigid(), translation=[(-1, 1), TWO]), "for each number, or None; got 2"),
     "outside": (
         lambda: stn.bounded(stn.AnisotropicScale(), scale=[(0.5, 1.5), (1.2, 2.0)]),
-        r"scale must be bounds .* with \[1.0\], the identity's, between them; got \(1.2, 2.0\)",
+        r"scale must be bounds .* on both sides of the identity's value \[1.0\]; got \(1.2, 2.0\)",
     ),
 }
 

@@ -127,11 +127,11 @@ def test_a_warp_that_cannot_be_kept_is_told_in_a_sentence(tmp_path: Path) -> Non
 
     mine, path = Mine(torch.eye(2, 3)[None]), tmp_path / "warp.pt"
     for warp in (mine, stn.InverseWarp(mine)):
-        with pytest.raises(stn.InputError, match="the warp must be one of stn's classes to be saved; got Mine"):
+        with pytest.raises(stn.InputError, match="the warp must be of a class of stn to be saved; got Mine"):
             warp.save(path)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
-    with pytest.raises(stn.InputError, match="warp.pt must be a writable file; a file has the name of"):
+    with pytest.raises(stn.InputError, match="warp.pt must be a writable file; its folder cannot be created because a file has the same name"):
         stn.InverseWarp(stn.MatrixWarp(torch.eye(2, 3)[None])).save(tmp_path / "file" / "warp.pt")
 
 

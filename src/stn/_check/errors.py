@@ -15,7 +15,7 @@ class InputError(ValueError):
         ...     stn.affine_sample(torch.rand(8, 3, 32, 32), torch.eye(2))
         ... except stn.InputError as error:
         ...     print(error)
-        theta must be (2, 3), (N, 2, 3) or (N, K, 2, 3) with N = 8 as in image, or N = 1; got (2, 2)
+        theta must be (2, 3), (N, 2, 3) or (N, K, 2, 3) with N = 8, the batch size of image, or N = 1; got (2, 2)
     """
 
 

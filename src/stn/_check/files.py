@@ -20,7 +20,7 @@ REASONS = {
     errno.EPERM: "permission is denied",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOTDIR: "a part of its path is a file",
-    errno.EEXIST: "a file has the name of its folder",
+    errno.EEXIST: "its folder cannot be created because a file has the same name",
     errno.EISDIR: "it is a folder",
     errno.ENOENT: "its folder does not exist",
     errno.EMFILE: "too many files are open",
@@ -86,6 +86,6 @@ def writable_folder(name: str, folder: Path) -> None:
         trial.touch()
         trial.unlink()
     except FileExistsError:
-        fail(f"{name} must lie in a folder; {folder} is a file")
+        fail(f"{name} must be in a folder; {folder} is a file")
     except OSError as error:
-        fail(f"{name} must lie in a writable folder; {folder} is not: {reason(error)}")
+        fail(f"{name} must be in a writable folder; {folder} is not: {reason(error)}")

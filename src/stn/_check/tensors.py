@@ -39,12 +39,12 @@ def image(name: str, value: Any) -> int:
 
 def pyramid_fits(name: str, value: Any, image: Tensor, align_corners: bool, padding_mode: str) -> None:
     if value.image is not image:
-        fail(f"{name} must be made of this very image; got one of another {tuple(value.image.shape)}")
+        fail(f"{name} must be made from the image of this call; got a pyramid of another image {tuple(value.image.shape)}")
     if value.align_corners != align_corners:
-        fail(f"{name} must have align_corners={align_corners} as the call; got {value.align_corners}")
+        fail(f"{name} must be made with align_corners={align_corners}, as set in this call; got {value.align_corners}")
     if value.how.wraps != (padding_mode == "wrap"):  # all other paddings use the same levels
         got = "'wrap'" if value.how.wraps else "one that does not wrap"
-        fail(f"{name} must have padding_mode={padding_mode!r} as the call; got {got}")
+        fail(f"{name} must be made with padding_mode={padding_mode!r}, as set in this call; got {got}")
 
 
 def channels_last(name: str, value: Tensor) -> None:
@@ -57,12 +57,12 @@ def channels_last(name: str, value: Tensor) -> None:
 def affine_rows(name: str, value: Tensor, batch: int) -> None:
     floating(name, value)
     if value.shape not in ((batch, 6), (batch, 2, 3)):
-        fail(f"{name} must be (B, 6) or (B, 2, 3) with B = {batch} as in input_fmap; got {tuple(value.shape)}")
+        fail(f"{name} must be (B, 6) or (B, 2, 3) with B = {batch}, the batch size of input_fmap; got {tuple(value.shape)}")
 
 
 def same_device(name: str, value: Tensor, image: Tensor) -> None:
     if value.device != image.device:
-        fail(f"{name} must be on {image.device} as image; got {value.device}")
+        fail(f"{name} must be on {image.device}, the device of image; got {value.device}")
 
 
 def matrix(name: str, value: Any, image: Tensor, rows: int) -> None:
@@ -81,7 +81,7 @@ def _one_or_each(name: str, value: Tensor, image: Tensor, core: tuple[int, ...])
     if not fits or (lead and value.shape[0] != 1 and value.shape[0] != n):  # Dynamo cannot look up a symbol in a tuple
         shape = ", ".join(map(str, core))
         fail(
-            f"{name} must be ({shape}), (N, {shape}) or (N, K, {shape}) with N = {n} as in image, or N = 1; "
+            f"{name} must be ({shape}), (N, {shape}) or (N, K, {shape}) with N = {n}, the batch size of image, or N = 1; "
             f"got {tuple(value.shape)}"
         )
 
@@ -104,7 +104,7 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
     fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and (value.shape[0] == 1 or value.shape[0] == n)
     if not fits:
         fail(
-            f"{name} must be (N, {axes}, {d}) or (N, K, {axes}, {d}) with N = {n} as in image, or N = 1; "
+            f"{name} must be (N, {axes}, {d}) or (N, K, {axes}, {d}) with N = {n}, the batch size of image, or N = 1; "
             f"got {tuple(value.shape)}"
         )
     if 0 in value.shape[-d - 1 : -1]:
@@ -135,18 +135,18 @@ def fill_value(value: Any, image: Tensor, padding_mode: str) -> Tensor:
     else:
         fill = _fill(value, image)
     if padding_mode != "zeros" and not (isinstance(value, (*REAL, *NUMPY)) and fill.ndim == 0 and value == 0):
-        fail(f"fill_value goes with padding_mode='zeros'; got padding_mode={padding_mode!r}")
+        fail(f"fill_value requires padding_mode='zeros'; got padding_mode={padding_mode!r}")
     return fill
 
 
 def _fill(value: Any, image: Tensor) -> Tensor:
     """Convert a fill value that is not a plain real number."""
-    expected = f"fill_value must be a number or have C = {image.shape[1]} numbers as image"
+    expected = f"fill_value must be a number, or C = {image.shape[1]} numbers, one per channel of image"
     several = isinstance(value, Sequence) and not isinstance(value, str)
     if not all(_is_number(number) for number in (value if several else (value,))):
         fail(f"{expected}; got {value!r}")
     if not image.is_complex() and any(_is_complex(number) for number in (value if several else (value,))):
-        fail(f"fill_value must be real as image; got {value!r}")
+        fail(f"fill_value must be real, because image is; got {value!r}")
     if isinstance(value, Tensor):
         fill = value.to(image.device)
     else:
@@ -216,9 +216,9 @@ def theta(value: Tensor, num_params: int, family: str) -> None:
 
 def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
     if image.ndim - 2 != ndim:
-        fail(f"image must have {ndim} spatial dimensions as the warp; got {tuple(image.shape)}")
+        fail(f"image must have {ndim} spatial dimensions, like the warp; got {tuple(image.shape)}")
     if batch[0] != image.shape[0] and batch[0] != 1:
-        fail(f"the warp must be of N = {image.shape[0]} samples as image, or of one; got a warp of batch {tuple(batch)}")
+        fail(f"the warp must have a batch of N = {image.shape[0]}, the batch size of image, or of 1; got a warp of batch {tuple(batch)}")
 
 
 def localized(value: object, x: Tensor, features: int | None) -> None:
@@ -229,7 +229,7 @@ def localized(value: object, x: Tensor, features: int | None) -> None:
     if features is not None and value.shape != expected:
         fail(f"the localization network must return (N, features) = {expected}; got {tuple(value.shape)}")
     if value.ndim == 0 or value.shape[0] != x.shape[0]:
-        fail(f"the localization network must return theta for N = {x.shape[0]} samples as x; got {tuple(value.shape)}")
+        fail(f"the localization network must return theta for N = {x.shape[0]} samples, the batch size of x; got {tuple(value.shape)}")
 
 
 def given_theta(value: Tensor, num_params: int, looks: int, lattice: Sequence[int] | None) -> None:
@@ -252,7 +252,7 @@ def channels(value: Tensor, localization: object) -> None:
     """Check the channels of the input of a localization network that says how many it reads."""
     count = getattr(localization, "in_channels", None)
     if type(count) is int and value.ndim > 3 and value.shape[1] != count:
-        fail(f"x must have C = {count} channels as the localization network reads; got {tuple(value.shape)}")
+        fail(f"x must have C = {count} channels, the number that the localization network reads; got {tuple(value.shape)}")
 
 
 def sampled_image(name: str, value: Tensor, ndim: int) -> None:

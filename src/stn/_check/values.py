@@ -128,7 +128,7 @@ def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
     allowed = sorted(allowed, key=str)
     for key in given:
         if key not in allowed:
-            fail(f"{name} must be among {', '.join(allowed)}; got {key!r}")
+            fail(f"{name} must be one of {', '.join(allowed)}; got {key!r}")
 
 
 def installed(module: str, extra: str) -> None:
@@ -172,7 +172,7 @@ def _is_real(value: Any) -> bool:
 def unmapped(name: str, dim: int | None) -> None:
     """Check that vmap does not map an argument, which is the same for the whole call."""
     if dim is not None:
-        fail(f"{name} must be the same for all that vmap maps over; got one mapped over dimension {dim}")
+        fail(f"{name} must not be mapped by vmap, because the whole call shares it; got one mapped over dimension {dim}")
 
 
 def composable(outer: Sequence[int], inner: Sequence[int], outer_ndim: int, inner_ndim: int) -> None:
@@ -203,7 +203,7 @@ def share(name: str, value: float, most: float) -> None:
 
 def inner_nodes(name: str, cells: Sequence[int], boundary: str) -> None:
     if boundary == "fixed" and min(cells) < 2:
-        fail(f"{name} must have at least 2 along each axis with boundary='fixed', or no node moves; got {tuple(cells)}")
+        fail(f"{name} must have at least 2 along each axis with boundary='fixed', because a smaller lattice has no free node; got {tuple(cells)}")
 
 
 def bounds(name: str, value: Any, starts: Sequence[float | None]) -> list[tuple[float, float] | None]:
@@ -219,7 +219,7 @@ def bounds(name: str, value: Any, starts: Sequence[float | None]) -> list[tuple[
             fail(f"{name} must be bounds (low, high) for each number, or None; got {pair!r}")
         if pair is not None and start is not None and not pair[0] < start < pair[1]:
             given = sorted({s for s in starts if s is not None}) if one else [start]
-            fail(f"{name} must be bounds (low, high) with {given}, the identity's, between them; got {tuple(pair)}")
+            fail(f"{name} must be bounds (low, high) on both sides of the identity's value {given}; got {tuple(pair)}")
         found.append(None if pair is None else (pair[0], pair[1]))
     return found
 

@@ -60,4 +60,4 @@ def _check_convex(corners: Tensor) -> None:  # (4, 2)
     lengths = edges.norm(dim=1) * following.norm(dim=1)
     if not ((turns > 1e-9 * lengths).all() or (turns < -1e-9 * lengths).all()):
         given = tuple(corners.flatten().tolist())
-        _check.fail(f"corners must be those of a convex quadrilateral, in order around it; got {given}")
+        _check.fail(f"corners must form a convex quadrilateral, in order around it; got {given}")

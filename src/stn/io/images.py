@@ -106,7 +106,7 @@ def _read_picture(path: Path, name: str, max_pixels: int) -> tuple[Tensor, Kind]
     except PermissionError:
         _check.fail(f"the image must be a readable file; permission is denied for {path}")
     except Exception as error:  # whatever damaged bytes lead Pillow to
-        _check.fail(f"the image must be a whole picture file (PNG, JPEG, ..); {path} is not ({error})")
+        _check.fail(f"the image must be a complete picture file (PNG, JPEG, ..); {path} is not ({error})")
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def _read_array(path: Path | str) -> Any:
     except MemoryError:
         _check.fail(f"the image must fit into memory; {path} declares a larger size")
     except Exception as error:  # whatever damaged bytes lead to
-        _check.fail(f"the image must be a whole array of numbers; {path} is not ({error})")
+        _check.fail(f"the image must be a complete array of numbers; {path} is not ({error})")
 
 
 # ---- writing ----
@@ -215,7 +215,7 @@ def _format(path: Path) -> str:
     formats = Image.registered_extensions()
     found = formats.get(path.suffix.lower())
     if found is None or found not in Image.SAVE:
-        _check.fail(f"the output must have the ending of a picture (.png, .jpg, ..); got {path.name}")
+        _check.fail(f"the output must end in .png, .jpg or the suffix of another picture format; got {path.name}")
     return found
 
 

@@ -72,7 +72,7 @@ def _mode(name: str, picture: Image) -> str:
     """Return the equivalent mode of FULL."""
     mode = "RGB" if picture.mode in AS_RGB else PLAIN.get(picture.mode, picture.mode)
     if mode not in FULL:
-        _check.fail(f"{name} must be gray or of RGB colors; got a picture of mode {picture.mode}")
+        _check.fail(f"{name} must be a gray or RGB picture; got one of mode {picture.mode}")
     if "transparency" in picture.info and mode in ("L", "RGB"):
         return {"L": "LA", "RGB": "RGBA"}[mode]
     if "transparency" in picture.info and mode in DEEP:

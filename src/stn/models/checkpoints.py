@@ -224,7 +224,7 @@ def _check_state(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], size: 
     missing, unknown = ours.keys() - state.keys(), state.keys() - ours.keys()
     if missing or unknown:
         _check.fail(
-            f"checkpoint must hold a TPS rectifier's weights; it lacks {_some(missing)}, and also has {_some(unknown)}"
+            f"checkpoint must contain the weights of a TPS rectifier; missing: {_some(missing)}; unexpected: {_some(unknown)}"
         )
     for name, value in ours.items():
         if state[name].is_floating_point() and not state[name].isfinite().all():
@@ -238,7 +238,7 @@ def _check_state(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], size: 
 
 def _some(names: Iterable[str]) -> str:
     some = sorted(names)
-    return ", ".join(some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "") if some else "nothing"
+    return ", ".join(some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "") if some else "none"
 
 
 def _functions(at: Tensor, points: Tensor) -> Tensor:  # (P, 2), (F, 2) -> (P, F + 3)

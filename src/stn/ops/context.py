@@ -58,7 +58,7 @@ def refuse_lost_tangents() -> None:
     """Raise an error where torch.compile would silently drop tangents: its default backend ignores those of the inputs."""
     # Reading the level makes Dynamo recompile when it changes.
     if torch.compiler.is_compiling() and private.in_forward_mode() and private.entered_in_forward_mode():
-        _check.fail("forward mode must begin inside the compiled function: torch.compile loses the tangents of its inputs")
+        _check.fail("forward mode must begin inside the compiled function: torch.compile drops the tangents of its inputs")
 
 
 # ---- export for a runtime without our operators ----

@@ -24,7 +24,7 @@ def parts(warp: object) -> dict[str, object]:
     """Return the class of a warp and the arguments of its constructor, which are its attributes."""
     kind = type(warp).__name__
     if not type(warp).__module__.startswith("stn.transforms."):
-        _check.fail(f"the warp must be one of stn's classes to be saved; got {kind}")
+        _check.fail(f"the warp must be of a class of stn to be saved; got {kind}")
     return {"kind": kind} | {name: _plain(getattr(warp, name)) for name in inspect.signature(type(warp)).parameters}
 
 

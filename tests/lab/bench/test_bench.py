@@ -103,7 +103,7 @@ def test_what_quality_costs(tmp_path: Path) -> None:
 
 
 def test_unknown_suites_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="suites must be among affine, .*; got 'speed'"):
+    with pytest.raises(InputError, match="suites must be one of affine, .*; got 'speed'"):
         run.bench(tmp_path / "x", suites=("speed",))
 
 

@@ -228,7 +228,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no picture": (
         lambda root: picture(root, 7).write_text("<html>"),
-        "bird_54.png must be a whole picture file; it is not",
+        "bird_54.png must be a complete picture file; it is damaged or of another kind",
     ),
     "class out of range": (
         replace("image_class_labels.txt", 0, "502 4"),
@@ -276,7 +276,7 @@ def test_a_truncated_image_is_told_when_it_is_decoded(noisy: Path, workers: int)
     path.write_bytes(path.read_bytes()[:2000])
     birds = load_cub(noisy, short_side=32, size=28)[0].test
     context = "spawn" if workers else None
-    with pytest.raises(InputError, match=f"{path.name} must be a whole picture file; it is not"):
+    with pytest.raises(InputError, match=f"{path.name} must be a complete picture file; it is damaged or of another kind"):
         list(DataLoader(birds, batch_size=4, num_workers=workers, multiprocessing_context=context))
 
 

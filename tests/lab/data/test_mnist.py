@@ -71,8 +71,8 @@ def spoil(path: Path, how: str) -> None:
 @pytest.mark.parametrize(
     "how, sentence",
     [
-        ("truncated", "must be a whole gzip file; it is truncated or damaged"),
-        ("damaged", "must be a whole gzip file; it is truncated or damaged"),
+        ("truncated", "must be a complete gzip file; it is truncated or damaged"),
+        ("damaged", "must be a complete gzip file; it is truncated or damaged"),
         ("short", r"must hold 31360 bytes after its header, for \[40, 28, 28\]; got 31260"),
         ("long", "must hold 31360 bytes after its header, .*; got 31361"),
         ("another kind", "must begin with the IDX header 00 00 08 03 .*; got '00 00 0d 03'"),

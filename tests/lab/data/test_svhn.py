@@ -220,19 +220,19 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         two_gone,
         r"train must hold 2.png \(and 1 more of 3 files\); it does not. The data set comes from http://ufldl",
     ),
-    "truncated image": (lambda folder: half(folder / "2.png"), "2.png must be a whole picture file; it is not"),
-    "no picture": (lambda folder: (folder / "3.png").write_text("<html>"), "3.png must be a whole picture file; it is not"),
-    "truncated annotation": (lambda folder: half(folder / "digitStruct.mat"), "digitStruct.mat must be a whole MATLAB v7.3"),
+    "truncated image": (lambda folder: half(folder / "2.png"), "2.png must be a complete picture file; it is damaged or of another kind"),
+    "no picture": (lambda folder: (folder / "3.png").write_text("<html>"), "3.png must be a complete picture file; it is damaged or of another kind"),
+    "truncated annotation": (lambda folder: half(folder / "digitStruct.mat"), "digitStruct.mat must be a complete MATLAB v7.3"),
     "another annotation": (
         lambda folder: scipy.io.savemat(folder / "digitStruct.mat", {"digitStruct": 1}),
-        "digitStruct.mat must be a whole MATLAB v7.3 file with digitStruct/name and digitStruct/bbox",
+        "digitStruct.mat must be a complete MATLAB v7.3 file with digitStruct/name and digitStruct/bbox",
     ),
-    "an empty annotation": (lambda folder: rewrite(folder, empty), "must be a whole MATLAB v7.3 file"),
+    "an empty annotation": (lambda folder: rewrite(folder, empty), "must be a complete MATLAB v7.3 file"),
     "a field missing": (lambda folder: rewrite(folder, without_a_field), "label, left, top, width, height.; got .*top"),
-    "a value missing": (lambda folder: rewrite(folder, one_value_short), "must be a whole MATLAB v7.3 file"),
-    "a name missing": (lambda folder: rewrite(folder, one_name_short), "must be a whole MATLAB v7.3 file"),
-    "names for boxes": (lambda folder: rewrite(folder, names_for_boxes), "must be a whole MATLAB v7.3 file"),
-    "boxes in place": (lambda folder: rewrite(folder, a_group), "must be a whole MATLAB v7.3 file"),
+    "a value missing": (lambda folder: rewrite(folder, one_value_short), "must be a complete MATLAB v7.3 file"),
+    "a name missing": (lambda folder: rewrite(folder, one_name_short), "must be a complete MATLAB v7.3 file"),
+    "names for boxes": (lambda folder: rewrite(folder, names_for_boxes), "must be a complete MATLAB v7.3 file"),
+    "boxes in place": (lambda folder: rewrite(folder, a_group), "must be a complete MATLAB v7.3 file"),
     "label 0": (
         lambda folder: make(folder, NUMBERS | {"2.png": [(0, 5, 5, 9, 9)]}),
         r"digitStruct.mat must have labels from 1 to 10 \(digit 0\); 2.png has \[0.0\]",
@@ -381,10 +381,10 @@ def test_a_bad_file_of_cropped_digits_is_told(tmp_path: Path) -> None:
         load_svhn_cropped(tmp_path)
     make_cropped(path)
     half(path)
-    with pytest.raises(InputError, match="train_32x32.mat must be a whole MATLAB file with X and y; got"):
+    with pytest.raises(InputError, match="train_32x32.mat must be a complete MATLAB file with X and y; got"):
         read_cropped(path)
     scipy.io.savemat(path, {"X": np.zeros(3)})
-    with pytest.raises(InputError, match="train_32x32.mat must be a whole MATLAB file with X and y; got KeyError"):
+    with pytest.raises(InputError, match="train_32x32.mat must be a complete MATLAB file with X and y; got KeyError"):
         read_cropped(path)
     make_cropped(path, y=np.ones((19, 1), np.uint8))
     with pytest.raises(InputError, match=r"must hold X of \(32, 32, 3, 19\) uint8, .*; got \(32, 32, 3, 20\) uint8"):

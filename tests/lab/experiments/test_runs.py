@@ -44,5 +44,5 @@ def test_names_tell_runs_apart() -> None:
 def test_bad_settings(setting: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         Run(**setting)  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(InputError, match="settings of a run must be among .*; got 'learning_rate'"):
+    with pytest.raises(InputError, match="settings of a run must be one of .*; got 'learning_rate'"):
         Run.from_json({"learning_rate": 1.0})

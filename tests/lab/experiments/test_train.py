@@ -189,7 +189,7 @@ def test_folders_that_do_not_fit(small: Run, folder: RunFolder, tmp_path: Path) 
     "spoil, sentence",
     [
         (lambda f: f.config.write_text("{"), "config.json must be JSON; Expecting"),
-        (lambda f: f.config.write_text(json.dumps({"epoch": 3})), "settings of a run must be among .*; got 'epoch'"),
+        (lambda f: f.config.write_text(json.dumps({"epoch": 3})), "settings of a run must be one of .*; got 'epoch'"),
         (lambda f: f.checkpoint.write_bytes(f.checkpoint.read_bytes()[:1000]), "last.pt must be a checkpoint of a run; "),
         (lambda f: f.checkpoint.write_bytes(b"junk"), "last.pt must be a checkpoint of a run; "),
     ],

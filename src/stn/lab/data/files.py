@@ -62,7 +62,7 @@ def _opened(path: Path) -> Iterator[Image]:
     except FileNotFoundError:
         _check.fail(f"the image {path} must exist; it does not")
     except (OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, Image.DecompressionBombError) as error:
-        _check.fail(f"the image {path} must be a whole picture file; it is not ({error})")
+        _check.fail(f"the image {path} must be a complete picture file; it is damaged or of another kind ({error})")
 
 
 def clip_boxes(

@@ -92,4 +92,4 @@ def _bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(raw)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        _check.fail(f"{path} must be a whole gzip file; it is truncated or damaged ({error})")
+        _check.fail(f"{path} must be a complete gzip file; it is truncated or damaged ({error})")

@@ -176,7 +176,7 @@ def read_digit_struct(path: Path | str, *, quiet: bool = False) -> list[Number]:
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # as h5py takes it
         fields = ", ".join(FIELDS)
         _check.fail(
-            f"{path} must be a whole MATLAB v7.3 file with digitStruct/name and digitStruct/bbox ({fields}); got {error}"
+            f"{path} must be a complete MATLAB v7.3 file with digitStruct/name and digitStruct/bbox ({fields}); got {error}"
         )
     for name, digits, _ in numbers:
         if not np.isin(digits, range(1, 11)).all():
@@ -222,7 +222,7 @@ def read_cropped(path: Path | str) -> Labeled:
         arrays = loadmat(path, variable_names=("X", "y"))
         pixels, digits = arrays["X"], arrays["y"].ravel()
     except Exception as error:  # scipy raises whatever the damage leads to: zlib's, struct's, its own
-        _check.fail(f"{path} must be a whole MATLAB file with X and y; got {type(error).__name__}: {error}")
+        _check.fail(f"{path} must be a complete MATLAB file with X and y; got {type(error).__name__}: {error}")
     if pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, len(digits)):
         expected = f"(32, 32, 3, {len(digits)}) uint8, an image for each label"
         _check.fail(f"{path} must hold X of {expected}; got {pixels.shape} {pixels.dtype}")
