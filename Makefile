@@ -33,7 +33,7 @@ $(VENV)/demo: pyproject.toml $(VENV)/constraints.txt
 
 $(VENV)/test: pyproject.toml $(VENV)/constraints.txt
 	$(PIP) torch==$(TORCH)
-	$(PIP) -e '.[train,bench,docs,export,dev]'
+	$(PIP) -e '.[train,bench,docs,export,medical,dev]'
 	@touch $@ $(VENV)/demo
 
 # Another torch brings the triton that it was built with.

@@ -19,6 +19,7 @@ LAYERS = [
     "grid",
     "ops",
     "transforms",
+    "space",
     "nn",
     "export",
     "models",

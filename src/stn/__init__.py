@@ -23,6 +23,7 @@ from stn.ops import (
     thin_plate_sample,
 )
 from stn.registration import Registration, register
+from stn.space import Space, Volume, read_itk, read_nifti, write_itk, write_nifti
 from stn.transforms import (
     CPAB,
     Affine,
@@ -78,10 +79,12 @@ __all__ = [
     "Rigid",
     "SharedTrunkTransformer",
     "Similarity",
+    "Space",
     "SpatialTransformer",
     "ThinPlateSpline",
     "Translation",
     "Velocity",
+    "Volume",
     "Warp",
     "affine_sample",
     "bounded",
@@ -94,10 +97,14 @@ __all__ = [
     "off_image_loss",
     "param_groups",
     "projective_sample",
+    "read_itk",
+    "read_nifti",
     "register",
     "spatial_transformer_network",
     "text_edges",
     "thin_plate_sample",
+    "write_itk",
+    "write_nifti",
 ]
 
 

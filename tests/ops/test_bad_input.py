@@ -45,7 +45,10 @@ CASES: list[tuple[Callable[[], Any], str]] = [
         "mode must be one of bicubic, bilinear, .*; got 'cubic'",
     ),
     (lambda: stn.affine_sample(IMAGE, EYE, padding_mode="mirror"), "padding_mode must be one of .*; got 'mirror'"),
-    (lambda: stn.affine_sample(IMAGE, EYE, fill_value=[1.0, 2.0]), r"fill_value .* C = 3 numbers, one per channel of image; got \(2,\)"),
+    (
+        lambda: stn.affine_sample(IMAGE, EYE, fill_value=[1.0, 2.0]),
+        r"fill_value .* C = 3 numbers, one per channel of image; got \(2,\)",
+    ),
     (lambda: stn.affine_sample(IMAGE, EYE, bad(True)), "size must be an integer or a sequence of 2 integers; got True"),
     (lambda: stn.affine_sample(IMAGE, EYE, bad((4, True))), r"size must be .* integers; got \(4, True\)"),
     (lambda: stn.affine_sample(IMAGE, EYE, bad("45")), "size must be an integer or a sequence of 2 integers; got '45'"),
@@ -83,7 +86,10 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.Affine()(torch.zeros(2, 5)), r"theta must be \(N, 6\) or \(N, K, 6\) for Affine; got \(2, 5\)"),
     (lambda: stn.Affine()(torch.zeros(2, 6)).points(torch.zeros(4, 3)), r"xy must be \(..., 2\); got \(4, 3\)"),
     (lambda: stn.Affine()(torch.zeros(2, 6)).points(torch.zeros(3, 4, 2)), r"xy must .* batch \(2,\); got \(3, 4, 2\)"),
-    (lambda: stn.Affine()(torch.zeros(3, 6)).sample(IMAGE), "the warp must have a batch of N = 2, the batch size of image, or of 1"),
+    (
+        lambda: stn.Affine()(torch.zeros(3, 6)).sample(IMAGE),
+        "the warp must have a batch of N = 2, the batch size of image, or of 1",
+    ),
     (lambda: stn.Affine()(torch.zeros(2, 6)).sample(VOLUME), "image must have 2 spatial dimensions, like the warp; got"),
     (lambda: stn.ThinPlateSpline(control_points=(4, 1)), r"control_points must have at least 2 rows .*; got \(4, 1\)"),
     (lambda: stn.ThinPlateSpline(control_points=torch.zeros(2, 2)), r"control_points must be \(T, 2\).*; got \(2, 2\)"),

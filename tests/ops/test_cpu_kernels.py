@@ -269,7 +269,9 @@ def test_vmap_refuses_to_map_the_fill_value() -> None:
     theta = torch.eye(2, 3, dtype=torch.float64)
     sampling = named("bilinear", "zeros", False)
     look = theta.expand(2, 1, 2, 3)
-    with pytest.raises(stn.InputError, match="fill_value must not be mapped by vmap, because the whole call shares it; got one mapped"):
+    with pytest.raises(
+        stn.InputError, match="fill_value must not be mapped by vmap, because the whole call shares it; got one mapped"
+    ):
         torch.func.vmap(lambda f: sample(Matrix((3, 4)), image, look, f, sampling))(fills)
 
 

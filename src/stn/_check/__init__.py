@@ -10,6 +10,7 @@ from stn._check.files import (
     writing,
 )
 from stn._check.settings import finite_number, pixels
+from stn._check.spaces import directions, numbers, square_matrix
 from stn._check.tensors import (
     affine_rows,
     batched_points,
@@ -88,6 +89,7 @@ __all__ = [
     "control_points",
     "corners",
     "dimension",
+    "directions",
     "even",
     "fail",
     "features",
@@ -111,6 +113,7 @@ __all__ = [
     "matrix",
     "network_features",
     "not_negative",
+    "numbers",
     "outputs",
     "pixel_matrix",
     "pixels",
@@ -125,6 +128,7 @@ __all__ = [
     "share",
     "sides",
     "some",
+    "square_matrix",
     "start",
     "tensor",
     "theta",
