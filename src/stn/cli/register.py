@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from stn import _check
+from stn.cli import volumes
 from stn.cli.options import MaxPixels, one_of
 from stn.io.images import MAX_PIXELS, Source
 from stn.registration import Registration
@@ -27,6 +28,8 @@ def register(
     levels: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: down to 16 pixels)")] = None,
     steps: int = 200,
     theta: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npy", help_behavior_hint="")] = None,
+    itk: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None,
+    labels: Annotated[tuple[Path, Path] | None, tyro.conf.arg(metavar="IN OUT", help_behavior_hint="")] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Register two pictures or volumes: find the transform that aligns MOVING with FIXED, and write the result.
@@ -34,9 +37,10 @@ def register(
     The parameters are found by gradient descent, from coarse to full resolution.
 
     Args:
-        moving: The picture to warp, or a numpy file (.npy) of shape (H, W), (H, W, C), or (D, H, W) for a volume.
+        moving: The picture to warp, or a numpy file (.npy) of shape (H, W), (H, W, C), or (D, H, W) for a volume, or a
+            NIfTI file (.nii, .nii.gz) with its place in the world.
         fixed: The target picture.
-        out: The warped picture to write; .npy for volumes.
+        out: The warped picture to write; .npy for volumes, .nii or .nii.gz if MOVING and FIXED are.
         transform: Transform family.
         loss: Loss to minimize: ncc (correlation, for any brightness and contrast), mse (for equal exposure), lncc (for
             brightness that varies over the image), mi (mutual information, for different kinds of images).
@@ -45,14 +49,22 @@ def register(
         levels: Number of resolutions; each has half the size of the previous one.
         steps: Largest number of steps per level.
         theta: A numpy file to write the parameters of the transform to. Their family is printed.
+        itk: A file to write the transform to for ITK, SimpleITK and ANTs, in millimeters: .tfm, .txt, .mat or .h5 if
+            it is affine, .nii or .nii.gz for a field. NIfTI files only.
+        labels: A label map of MOVING, and the file to write it to, warped by nearest neighbor. NIfTI files only.
         max_pixels: Largest number of pixels of a picture that is read.
     """
     from stn.io.images import check_output, read_source, write_array, write_source
 
+    options = {"loss": loss, "spacing": spacing or None, "bending": bending, "levels": levels, "steps": steps}
+    volumes.check(moving, fixed, out, itk=itk, labels=labels)
+    if volumes.is_nifti(out):
+        _check.outputs({"theta": theta}, [moving, fixed], endings={"theta": (".npy",)})
+        volumes.register(moving, fixed, out, transform, itk=itk, labels=labels, theta=theta, options=options)
+        return
     _check.outputs({"out": out, "theta": theta}, [moving, fixed], endings={"theta": (".npy",)})
     picture, goal = (read_source(path, max_pixels=max_pixels) for path in (moving, fixed))
     note = check_output("out", out, picture)
-    options = {"loss": loss, "spacing": spacing or None, "bending": bending, "levels": levels, "steps": steps}
     found = _found(picture, goal, transform, **options)
     write_source(found.warp.sample(picture.pixels, tuple(goal.pixels.shape[2:])), out, picture)
     if theta is not None:
@@ -69,8 +81,5 @@ def _found(picture: Source, goal: Source, transform: str, **options: Any) -> Reg
     if a.shape[1] != b.shape[1]:  # one is gray or transparent, the other not
         a, b = picture.gray(), goal.gray()
     found = find(a.float(), b.float(), transform, **options)
-    print(f"family: {found.family}")
-    for level, losses in found.losses.items():
-        size = "x".join(str(max(1, n >> level)) for n in b.shape[2:])
-        print(f"{size}: {options['loss']} {losses[0]:.4f} -> {min(losses):.4f} in {len(losses)} steps")
+    volumes.report(found, tuple(b.shape[2:]), options["loss"])
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import lattice
-from stn.io.arrays import to_images
+from stn.io.arrays import Restore, to_images
 from stn.nn.losses import within_reach
 from stn.ops import Pyramid
 from stn.registration.descent import Descent
 from stn.registration.inputs import check_pair, comparable, learning, ordinary
 from stn.registration.losses import ANY_CONTRAST, LOSSES, Loss
+from stn.registration.volumes import in_volume, placed
 from stn.transforms import Family, Warp, family
 from stn.transforms.base import identity_of
 
@@ -40,7 +42,7 @@ class Registration:
     Args:
         warp: From points of the fixed image to points of the moving one. With start= it is `start @ family(theta)`.
         theta: Parameters (N, P) of the family.
-        image: The moving image, warped onto the fixed one: a tensor, an array or a PIL image, as `moving` was.
+        image: The moving image, warped onto the fixed one: a tensor, an array, a PIL image or a volume, as `moving`.
         losses: For each level the mean loss of each step. The coarsest level comes first; level 0 is full resolution.
         family: The family of theta, with the aspect of the fixed images where it turns.
 
@@ -61,7 +63,7 @@ class Registration:
 
 
 def register(
-    moving: Any,  # (N, C, H, W) or (N, C, D, H, W), or one image: an array (H, W[, C]) or (D, H, W), or PIL's
+    moving: Any,  # (N, C, H, W) or (N, C, D, H, W), or one image: an array (H, W[, C]) or (D, H, W), PIL's, or a Volume
     fixed: Any,
     transform: str | Family = "affine",
     *,
@@ -80,6 +82,8 @@ def register(
 
     Args:
         moving: (N, C, H, W) or (N, C, D, H, W), or one image: an array (H, W[, C]) or (D, H, W), or a PIL image.
+            Or a `stn.Volume`: the search begins where both volumes lie in the world, in millimeters, and the result has
+            the smallest number of `moving` where that does not reach.
         fixed: The same number of images and channels; the size may differ.
         transform: A name (`stn.transforms.FAMILIES`) or a family, 2-D or 3-D as the images. Rotations keep shapes in the
             fixed images, unless the family has an aspect of its own (`stn.Rigid`).
@@ -88,7 +92,7 @@ def register(
         start: A warp found before, such as an affine one: the result is `start @ new`. None: transforms of at most 15
             parameters start from 32 initial guesses if the coarsest level is small; the best are refined.
         spacing: Size of a pixel or voxel of the fixed images, (H, W) or (D, H, W) in any unit, such as (3.0, 1.0, 1.0)
-            for slices 3 mm apart. None: equal along all axes.
+            for slices 3 mm apart. None: equal along all axes, or that of a `stn.Volume`.
         bending: Weight of the squared second differences of the warp. They are 0 for affine maps.
         levels: Number of pyramid levels. None: down to 16 pixels.
         steps: Most steps on a level. A level ends earlier when its steps are below a hundredth of its pixels.
@@ -107,30 +111,45 @@ def register(
         >>> stn.register(moving, fixed, "translation").theta.round(decimals=2)
         tensor([[-0.2500,  0.0000]])
     """
-    source, restore = to_images("moving", moving)
-    target, _ = to_images("fixed", fixed)
+    pair_in_world, guesses = placed(moving, fixed, start, spacing), start is None
+    if pair_in_world is not None:
+        source, target, start, spacing = pair_in_world
+        restore: Restore = functools.partial(in_volume, moving=moving, fixed=fixed)
+    else:
+        source, restore = to_images("moving", moving)
+        target, _ = to_images("fixed", fixed)
     check_pair(source, target)
     steps = _check.at_least("steps", steps, 1)
     measure = _loss(loss)
     with learning():
         pair = comparable(ordinary(source), ordinary(target), apart=measure in ANY_CONTRAST)
         own = _family(transform, tuple(target.shape[2:]), spacing)
-        problem = Problem(*pair, ordinary(own), measure, ordinary(start), bending)
+        problem = Problem(*pair, ordinary(own), measure, ordinary(start), bending, guesses=guesses)
         theta, losses = descend(problem, levels_of(problem, levels), steps, report)
         warp = problem.warp(problem.family(theta))
-    return Registration(warp, theta, restore(warp.sample(source, tuple(target.shape[2:]))), losses, own)
+    outside = 0.0 if pair_in_world is None else source.min().item()
+    image = warp.sample(source, tuple(target.shape[2:]), fill_value=outside)
+    return Registration(warp, theta, restore(image), losses, own)
 
 
 class Problem:
     """A pair of batches, a family, and the objective."""
 
     def __init__(
-        self, moving: Tensor, fixed: Tensor, transform: Family, loss: Loss, start: Warp | None, bending: float
+        self,
+        moving: Tensor,
+        fixed: Tensor,
+        transform: Family,
+        loss: Loss,
+        start: Warp | None,
+        bending: float,
+        *,
+        guesses: bool,  # whether other starts may be tried too
     ) -> None:
         _check.finite_number("bending", bending)
         _check.not_negative("bending", bending)
         self.pyramids = Pyramid(moving), Pyramid(fixed)
-        self.family, self.loss, self.start, self.bending = transform, loss, start, bending
+        self.family, self.loss, self.start, self.bending, self.guesses = transform, loss, start, bending, guesses
         like = torch.promote_types(moving.dtype, torch.float32)
         self.identity = identity_of(transform, moving.new_empty(0, dtype=like))
         self.unit = unit_parameters(transform, self.identity)
@@ -186,7 +205,7 @@ def descend(problem: Problem, levels: range, steps: int, report: Report | None) 
 def starts(problem: Problem, level: int) -> Tensor:  # (S, P)
     """Return the identity and random maps near it; only the identity for many parameters or a large level."""
     small = all(image[0, 0].numel() <= SMALL for image in problem.level(level))
-    few = len(problem.identity) <= FEW and problem.start is None and small
+    few = len(problem.identity) <= FEW and problem.guesses and small
     generator = torch.Generator().manual_seed(0)
     shape = STARTS if few else 1, len(problem.identity)
     x = REACH * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)
