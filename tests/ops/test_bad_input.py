@@ -85,7 +85,7 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.Affine()(torch.zeros(2, 6)).points(torch.zeros(3, 4, 2)), r"xy must .* batch \(2,\); got \(3, 4, 2\)"),
     (lambda: stn.Affine()(torch.zeros(3, 6)).sample(IMAGE), "the warp must have a batch of N = 2, the batch size of image, or of 1"),
     (lambda: stn.Affine()(torch.zeros(2, 6)).sample(VOLUME), "image must have 2 spatial dimensions, like the warp; got"),
-    (lambda: stn.ThinPlateSpline(control_points=(4, 1)), r"control_points must have at least 2 rows .*; got \(4, 1\)"),
+    (lambda: stn.ThinPlateSpline(control_points=(4, 1)), r"control_points must have at least 2 along each axis; got \(4, 1\)"),
     (lambda: stn.ThinPlateSpline(control_points=torch.zeros(2, 2)), r"control_points must be \(T, 2\).*; got \(2, 2\)"),
     (lambda: stn.ThinPlateSpline(control_points=torch.full((4, 2), torch.nan)), "control_points must be finite; got"),
     (lambda: stn.ThinPlateSpline(smoothing=-1.0), "smoothing must not be negative; got -1.0"),

@@ -13,16 +13,20 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.channels import slope_channels_plane, slope_channels_volume
-from stn.ops.cpu.compiling import inline, loop, loop_sum, merged
+from stn.ops.cpu.compiling import INLINED, inline, loop, loop_sum, merged
 from stn.ops.cpu.lanes import LANES, slope_plane, slope_volume
 from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
-from stn.ops.cpu.points import Affine, Basis, Field, Projective, by_rule, off_horizon, row_points
+from stn.ops.cpu.lattices import piece_of, tile_to_nodes
+from stn.ops.cpu.points import RULES, Affine, Basis, Field, Lattice, Projective, by_rule, off_horizon, row_points
 from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, clear, in_pairs
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
     AT_LOOK,
     AT_NUMBER,
     AT_WIDTH,
+    AT_X,
+    AT_Y,
+    AT_Z,
     channel_starts,
     fill_tile,
     look_and_tile,
@@ -37,7 +41,7 @@ from stn.ops.cpu.tile import (
 from stn.ops.rules.spline import GROUP
 
 # ---- the bodies of kernels, see `kernels.py`: they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and
-# bends (N * K, tiles, 2, T) ----
+# bends (N * K, tiles, ndim, T) ----
 
 
 @merged
@@ -53,7 +57,7 @@ def coordinates_pixels(call, memory, chunk):
 @merged
 def coordinates_chunk(slope_tile, call, memory, chunk):
     tile, ndim, grid, sizes = memory.tile, call.ndim, call.grid, call.sizes
-    start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+    start, end = tiles_of_chunk(grid, sizes, call.sums, chunk, call.chunks)
     for number in range(start, end):
         look, within = look_and_tile(grid, sizes, number)
         place_tile(sizes, look, within, tile.at)
@@ -61,6 +65,25 @@ def coordinates_chunk(slope_tile, call, memory, chunk):
         clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)
         slope_tile(ndim, call.out, call.image, sizes, tile, call.fill)
         reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, call.sums, call.bends)
+
+
+@inline
+def tiles_of_chunk(grid, sizes, sums, chunk, chunks):
+    """Return the first tile and the last + 1 of a chunk. A piece, which has sums of its own, belongs to one chunk."""
+    tiles, pieces = tiles_of_a_look(sizes), pieces_of_a_look(grid, sizes, sums)
+    start, end = part_of(chunk, chunks, sizes.batch * sizes.looks * pieces)
+    first, last = tiles * (start % pieces) // pieces, tiles * (end % pieces) // pieces
+    return start // pieces * tiles + first, end // pieces * tiles + last
+
+
+pieces_of_a_look = by_rule(
+    """How many sums a look has: one for each tile, or of a lattice, which are long, as few as threads need.""",
+    {
+        rule: (lambda grid, sizes, sums: sums.shape[1]) if rule is Lattice else (lambda grid, sizes, sums: tiles_of_a_look(sizes))
+        for rule in RULES
+    },
+    INLINED,
+)
 
 
 @loop
@@ -195,7 +218,7 @@ def affine_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends)
 
 def basis_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
     affine_sums(grid, ndim, sizes, at, points, table, gradient, sums, bends)
-    add_bends(at[AT_LOOK], at[AT_NUMBER], at[AT_WIDTH], at[AT_HEIGHT], len(gradient) // 3, gradient, table, bends)
+    add_bends(ndim, at[AT_LOOK], at[AT_NUMBER], at[AT_WIDTH], at[AT_HEIGHT], len(gradient) // 3, gradient, table, bends)
 
 
 def projective_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
@@ -225,10 +248,21 @@ def field_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
                 sums[at[AT_LOOK], start + np.uint64(j), i] = grid.axes[i, 0] * gradient[i * area + r * STRIDE + j]
 
 
+def lattice_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
+    look, (piece, is_first) = at[AT_LOOK], piece_of(at[AT_NUMBER], sums.shape[1], tiles_of_a_look(sizes))
+    if is_first:
+        clear_nodes(sums, look, piece)
+    tile_to_nodes(
+        ndim, grid.first, grid.across, grid.down, grid.deep, grid.sides, at[AT_X], at[AT_Y], at[AT_Z], at[AT_WIDTH],
+        at[AT_HEIGHT], STRIDE, gradient, table, sums, look, piece,
+    )  # fmt: skip
+
+
 affine_sums = loop(affine_gradient)
 reduce_tile = by_rule(
     """Write sums and bends, or the gradient of a field, from the gradient of each pixel of a tile.""",
-    {Affine: affine_gradient, Projective: projective_gradient, Field: field_gradient, Basis: basis_gradient},
+    {Affine: affine_gradient, Projective: projective_gradient, Field: field_gradient, Basis: basis_gradient,
+     Lattice: lattice_gradient},  # fmt: skip
 )
 
 
@@ -237,6 +271,13 @@ def clear_sums(sums, look, within):
     for i in range(4):
         for k in range(4):
             sums[look, within, i, k] = 0
+
+
+@loop
+def clear_nodes(sums, look, piece):
+    for k in range(sums.shape[2]):
+        for i in range(sums.shape[3]):
+            sums[look, piece, k, i] = 0
 
 
 @loop_sum
@@ -251,9 +292,10 @@ def sum_row(g, first, width):
 
 
 @loop
-def add_bends(look, within, width, height, area, gradient, table, bends):
-    for t in range(bends.shape[3]):
-        bends[look, within, 0, t] = bends[look, within, 1, t] = 0
+def add_bends(ndim, look, within, width, height, area, gradient, table, bends):
+    for i in range(ndim):
+        for t in range(bends.shape[3]):
+            bends[look, within, i, t] = 0
     for r in range(height):
         first, start = np.uint64(r * STRIDE), np.uint64(r * COLUMNS)
         for t in range(0, bends.shape[3], GROUP):
@@ -261,6 +303,10 @@ def add_bends(look, within, width, height, area, gradient, table, bends):
             for k in range(GROUP):
                 bends[look, within, 0, t + k] += x[k]
                 bends[look, within, 1, t + k] += y[k]
+            if ndim == 3:
+                z = dot_row(gradient, first + np.uint64(2 * area), table, t, start, width)
+                for k in range(GROUP):
+                    bends[look, within, 2, t + k] += z[k]
 
 
 @loop_sum
@@ -273,6 +319,16 @@ def dot_rows(gradient, first, second, table, t, start, width):
         a, b, c, d = a + x * u, b + x * v, c + x * w, d + x * z
         e, f, g, h = e + y * u, f + y * v, g + y * w, h + y * z
     return (a, b, c, d), (e, f, g, h)
+
+
+@loop_sum
+def dot_row(gradient, first, table, t, start, width):
+    a = b = c = d = 0.0
+    for j in range(np.uint64(width)):
+        x, k = np.float64(gradient[first + j]), start + j
+        a, b = a + x * table[t, k], b + x * table[t + 1, k]
+        c, d = c + x * table[t + 2, k], d + x * table[t + 3, k]
+    return a, b, c, d
 
 
 @inline

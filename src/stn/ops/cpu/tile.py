@@ -142,8 +142,8 @@ def row_start(sizes, at, r):
 
 def fill_basis_table(grid, sizes, tile):
     if tile.at[AT_TABLE] != tile.at[AT_NUMBER]:
-        _, u0, u1, _ = row_start(sizes, tile.at, 0)
-        fill_table(grid.knots, grid.step, u0, u1, tile.at[AT_WIDTH], tile.at[AT_HEIGHT], COLUMNS, tile.table)
+        _, u0, u1, u2 = row_start(sizes, tile.at, 0)
+        fill_table(grid.knots, grid.step, u0, u1, u2, tile.at[AT_WIDTH], tile.at[AT_HEIGHT], COLUMNS, tile.table)
         tile.at[AT_TABLE] = tile.at[AT_NUMBER]
 
 
