@@ -51,7 +51,9 @@ def call_of(rule: str, out: tuple[int, ...], *how: Any) -> tuple[Rule, Sampling]
     if rule == "field":
         return Field("normalized", True), named(*how)
     if rule in DEGREES:
-        return Lattice(out, DEGREES[rule], align_corners=rule == "corners", extent=1.2 if rule == "wide" else 1.0), named(*how)
+        return Lattice(out, DEGREES[rule], align_corners=rule == "corners", extent=1.2 if rule == "wide" else 1.0), named(
+            *how
+        )
     knots = KNOTS if len(out) == 2 else torch.cat([KNOTS, KNOTS[:, :1] * KNOTS[:, 1:]], dim=1)
     return Spline(out, knots) if rule == "basis" else Matrix(out), named(*how)
 
@@ -79,7 +81,9 @@ def with_gradients(out: Tensor, image: Tensor, at: Tensor) -> tuple[Tensor, ...]
 
 # Rules, modes and layouts are combined only in the last lines of a kernel. So test every rule in one layout and mode, and
 # the other modes and layouts with few rules.
-COMBINATIONS = [(rule, d, "bilinear", False) for rule in ("affine", "projective", "field", "basis", *DEGREES) for d in (2, 3)]
+COMBINATIONS = [
+    (rule, d, "bilinear", False) for rule in ("affine", "projective", "field", "basis", *DEGREES) for d in (2, 3)
+]
 COMBINATIONS += [("affine", 2, "nearest", False), ("affine", 3, "nearest", False), ("field", 2, "nearest", False)]
 COMBINATIONS += [("basis", 2, "bilinear", True), ("cubic", 2, "bilinear", True), ("cubic", 2, "bicubic", False)]
 COMBINATIONS += [("affine", 2, "bilinear", True), ("affine", 3, "bilinear", True), ("affine", 2, "nearest", True)]
@@ -304,7 +308,9 @@ def test_vmap_refuses_to_map_the_fill_value() -> None:
     theta = torch.eye(2, 3, dtype=torch.float64)
     sampling = named("bilinear", "zeros", False)
     look = theta.expand(2, 1, 2, 3)
-    with pytest.raises(stn.InputError, match="fill_value must not be mapped by vmap, because the whole call shares it; got one mapped"):
+    with pytest.raises(
+        stn.InputError, match="fill_value must not be mapped by vmap, because the whole call shares it; got one mapped"
+    ):
         torch.func.vmap(lambda f: sample(Matrix((3, 4)), image, look, f, sampling))(fills)
 
 

@@ -33,6 +33,7 @@ from stn.ops.cpu.tile import (
     part_of,
     pixel_starts,
     place_tile,
+    planes_at_once,
     prefetch,
     row_start,
     run_from,
@@ -79,7 +80,9 @@ def tiles_of_chunk(grid, sizes, sums, chunk, chunks):
 pieces_of_a_look = by_rule(
     """How many sums a look has: one for each tile, or of a lattice, which are long, as few as threads need.""",
     {
-        rule: (lambda grid, sizes, sums: sums.shape[1]) if rule is Lattice else (lambda grid, sizes, sums: tiles_of_a_look(sizes))
+        rule: (lambda grid, sizes, sums: sums.shape[1])
+        if rule is Lattice
+        else (lambda grid, sizes, sums: tiles_of_a_look(sizes))
         for rule in RULES
     },
     INLINED,
@@ -105,43 +108,62 @@ def slope_tile_planes(
     ndim, grad, image, sizes, at, box, runs, offset, fraction, near, far, weight, slope, fill, gradient, prefetched
 ):
     w, area, across, pairs = sizes.width, sizes.width * sizes.height, sizes.across, in_pairs(sizes.padding, sizes.width)
-    for c in range(sizes.channels):
-        plane, first = channel_starts(sizes, at, c)
+    apart, spread = area * sizes.depth, across * sizes.down * sizes.deep
+    step = planes_at_once(sizes)
+    for c in range(0, sizes.channels, step):
+        (plane, first), n = channel_starts(sizes, at, c), min(step, sizes.channels - c)
         if ndim == 2:
-            prefetched[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
+            prefetched[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3], n, apart)
         for r in range(at[AT_HEIGHT]):
             to, start = first + r * across, 0
             while start < at[AT_WIDTH]:
                 what, end = run_from(runs, r * BLOCKS, start, at[AT_WIDTH])
                 if what == INSIDE:
-                    slope_row(ndim, image, plane, w, area, offset, fraction, r, start, end, grad, to, gradient)
+                    slope_row(
+                        ndim, image, plane, w, area, offset, fraction, r, start, end, grad, to, gradient, n, apart, spread
+                    )  # fmt: skip
                 elif what == MIXED:
-                    mix_row(ndim, image, plane, pairs, near, far, weight, slope, r, start, end, grad, to, gradient, fill[c])
+                    mix_row(
+                        ndim, image, plane, pairs, near, far, weight, slope, r, start, end, grad, to, gradient, fill, c, n,
+                        apart, spread,
+                    )  # fmt: skip
                 start = end
 
 
 @loop
-def slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, first, gradient):
-    """Add one channel of an interior run."""
+def slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, first, gradient, planes, apart, spread):
+    """Add some channels of an interior run."""
     down, deep, size = np.uint64(w), np.uint64(area), len(offset)
     for j in range(a, b, LANES):
         i, at, count = r * STRIDE + j, first + j, b - j
         if ndim == 2:
-            slope_plane(image, plane, down, deep, offset, fraction, i, size, grad, at, count, gradient)
+            slope_plane(
+                image, plane, down, deep, offset, fraction, i, size, grad, at, count, gradient, planes, apart, spread
+            )  # fmt: skip
         else:
-            slope_volume(image, plane, down, deep, offset, fraction, i, size, grad, at, count, gradient)
+            slope_volume(
+                image, plane, down, deep, offset, fraction, i, size, grad, at, count, gradient, planes, apart, spread
+            )  # fmt: skip
 
 
 @loop
-def mix_row(ndim, image, plane, pairs, near, far, weight, slope, r, a, b, grad, first, gradient, fill):
-    """Add one channel of the mixed blocks a .. b."""
+def mix_row(
+    ndim, image, plane, pairs, near, far, weight, slope, r, a, b, grad, first, gradient, fill, c, planes, apart, spread
+):
+    """Add some channels of the mixed blocks a .. b."""
     size = len(near) // 3
     for j in range(a, b, LANES):
         i, at, count = r * STRIDE + j, first + j, b - j
         if ndim == 2:
-            mix_slopes_plane(image, plane, pairs, near, far, weight, slope, i, size, grad, at, count, gradient, fill)
+            mix_slopes_plane(
+                image, plane, pairs, near, far, weight, slope, i, size, grad, at, count, gradient, fill, c, planes, apart,
+                spread,
+            )  # fmt: skip
         else:
-            mix_slopes_volume(image, plane, pairs, near, far, weight, slope, i, size, grad, at, count, gradient, fill)
+            mix_slopes_volume(
+                image, plane, pairs, near, far, weight, slope, i, size, grad, at, count, gradient, fill, c, planes, apart,
+                spread,
+            )  # fmt: skip
 
 
 @inline
@@ -261,8 +283,13 @@ def lattice_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends
 affine_sums = loop(affine_gradient)
 reduce_tile = by_rule(
     """Write sums and bends, or the gradient of a field, from the gradient of each pixel of a tile.""",
-    {Affine: affine_gradient, Projective: projective_gradient, Field: field_gradient, Basis: basis_gradient,
-     Lattice: lattice_gradient},  # fmt: skip
+    {
+        Affine: affine_gradient,
+        Projective: projective_gradient,
+        Field: field_gradient,
+        Basis: basis_gradient,
+        Lattice: lattice_gradient,
+    },  # fmt: skip
 )
 
 

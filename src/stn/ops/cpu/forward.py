@@ -18,6 +18,7 @@ from stn.ops.cpu.tile import (
     part_of,
     pixel_starts,
     place_tile,
+    planes_at_once,
     prefetch,
     run_from,
     tiles_of_a_look,
@@ -59,73 +60,82 @@ def blend_planes(ndim, nearest, image, out, sizes, tile, fill):
 def blend_tile_planes(
     ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, near, far, weight, fill, prefetched
 ):
-    """All channels of a tile, one plane after another: NCHW."""
+    """All channels of a tile, some planes at a time: NCHW."""
     w, area, across, width = sizes.width, sizes.width * sizes.height, sizes.across, at[AT_WIDTH]
-    pairs = in_pairs(sizes.padding, w)
-    for c in range(sizes.channels):
-        plane, first = channel_starts(sizes, at, c)
+    pairs, apart, spread = in_pairs(sizes.padding, w), area * sizes.depth, across * sizes.down * sizes.deep
+    step = planes_at_once(sizes)
+    for c in range(0, sizes.channels, step):
+        (plane, first), n = channel_starts(sizes, at, c), min(step, sizes.channels - c)
         if ndim == 2:
-            prefetched[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3])
+            prefetched[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3], n, apart)
         for r in range(at[AT_HEIGHT]):
             to, start = first + r * across, 0
             while start < width:
                 what, end = run_from(runs, r * BLOCKS, start, width)
                 if what == INSIDE and nearest:
-                    copy_row(image, plane, offset, r, start, end, out, to)
+                    copy_row(image, plane, offset, r, start, end, out, to, n, apart, spread)
                 elif what == INSIDE:
-                    blend_row(ndim, image, plane, w, area, offset, fraction, r, start, end, out, to)
+                    blend_row(ndim, image, plane, w, area, offset, fraction, r, start, end, out, to, n, apart, spread)
                 elif what == MIXED and nearest:
-                    pick_row(image, plane, near, weight, r, start, end, out, to, fill[c])
+                    pick_row(image, plane, near, weight, r, start, end, out, to, fill, c, n, apart, spread)
                 elif what == MIXED:
-                    mix_row(ndim, image, plane, pairs, near, far, weight, r, start, end, out, to, fill[c])
+                    mix_row(
+                        ndim, image, plane, pairs, near, far, weight, r, start, end, out, to, fill, c, n, apart, spread
+                    )  # fmt: skip
                 else:
-                    fill_row(out, to + start, to + end, fill[c])
+                    fill_row(out, to + start, to + end, fill, c, n, spread)
                 start = end
 
 
 @loop
-def copy_row(image, plane, offset, r, a, b, out, first):
-    for j in range(np.uint64(a), np.uint64(b)):
-        out[np.uint64(first) + j] = image[plane + np.uint64(offset[np.uint64(r * STRIDE) + j])]
+def copy_row(image, plane, offset, r, a, b, out, first, planes, apart, spread):
+    for c in range(planes):
+        at, to = plane + np.uint64(c * apart), np.uint64(first + c * spread)
+        for j in range(np.uint64(a), np.uint64(b)):
+            out[to + j] = image[at + np.uint64(offset[np.uint64(r * STRIDE) + j])]
 
 
 @loop
-def blend_row(ndim, image, plane, w, area, offset, fraction, r, a, b, out, first):
-    """The interior run of one row and channel."""
+def blend_row(ndim, image, plane, w, area, offset, fraction, r, a, b, out, first, planes, apart, spread):
+    """The interior run of one row."""
     down, deep, size = np.uint64(w), np.uint64(area), len(offset)
     for j in range(a, b, LANES):
         i, to, count = r * STRIDE + j, first + j, b - j
         if ndim == 2:
-            blend_plane(image, plane, down, deep, offset, fraction, i, size, out, to, count)
+            blend_plane(image, plane, down, deep, offset, fraction, i, size, out, to, count, planes, apart, spread)
         else:
-            blend_volume(image, plane, down, deep, offset, fraction, i, size, out, to, count)
+            blend_volume(image, plane, down, deep, offset, fraction, i, size, out, to, count, planes, apart, spread)
 
 
 @loop
-def fill_row(out, start, end, value):
-    for i in range(np.uint64(start), np.uint64(end)):
-        out[i] = value
+def fill_row(out, start, end, fill, first, planes, spread):
+    for c in range(planes):
+        value = fill[first + c]
+        for i in range(np.uint64(start + c * spread), np.uint64(end + c * spread)):
+            out[i] = value
 
 
 @loop
-def mix_row(ndim, image, plane, pairs, near, far, weight, r, a, b, out, first, fill):
-    """The mixed blocks a .. b of one row and channel."""
+def mix_row(ndim, image, plane, pairs, near, far, weight, r, a, b, out, first, fill, c, planes, apart, spread):
+    """The mixed blocks a .. b of one row."""
     size = len(near) // 3
     for j in range(a, b, LANES):
         i, to, count = r * STRIDE + j, first + j, b - j
         if ndim == 2:
-            mix_plane(image, plane, pairs, near, far, weight, i, size, out, to, count, fill)
+            mix_plane(image, plane, pairs, near, far, weight, i, size, out, to, count, fill, c, planes, apart, spread)
         else:
-            mix_volume(image, plane, pairs, near, far, weight, i, size, out, to, count, fill)
+            mix_volume(image, plane, pairs, near, far, weight, i, size, out, to, count, fill, c, planes, apart, spread)
 
 
 @loop
-def pick_row(image, plane, near, weight, r, a, b, out, first, fill):
+def pick_row(image, plane, near, weight, r, a, b, out, first, fill, c, planes, apart, spread):
     """The same with one tap a pixel, whose weight is 1 or 0, or NaN."""
-    for j in range(np.uint64(a), np.uint64(b)):
-        i = np.uint64(r * STRIDE) + j
-        value, w = image[plane + np.uint64(near[i])], weight[i]
-        out[np.uint64(first) + j] = value if w == 1 else (fill if w == 0 else w)
+    for k in range(planes):
+        at, to, nothing = plane + np.uint64(k * apart), np.uint64(first + k * spread), fill[c + k]
+        for j in range(np.uint64(a), np.uint64(b)):
+            i = np.uint64(r * STRIDE) + j
+            value, w = image[at + np.uint64(near[i])], weight[i]
+            out[to + j] = value if w == 1 else (nothing if w == 0 else w)
 
 
 @inline
@@ -144,7 +154,7 @@ def blend_tile_pixels(
     w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
     (plane, first), channels = pixel_starts(sizes, at), np.uint64(n)
     if ndim == 2:
-        prefetched[0] = prefetch(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3])
+        prefetched[0] = prefetch(image, plane * channels, w * n, box[0] * n, box[1] * n, box[2], box[3], 1, 0)
     for r in range(at[AT_HEIGHT]):
         to, start = first + r * across, 0
         while start < at[AT_WIDTH]:

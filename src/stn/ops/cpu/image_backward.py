@@ -96,7 +96,7 @@ def scatter_tile_planes(
         count = GROUP if left >= GROUP else (3 if left == 3 and ndim == 2 else 1)
         plane, first = channel_starts(sizes, at, start)
         for c in range(np.uint64(count if ndim == 2 else 0)):
-            prefetched[0] = prefetch(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3])
+            prefetched[0] = prefetch(grad_image, plane + c * plane_in, w, box[0], box[1], box[2], box[3], 1, 0)
         for r in range(at[AT_HEIGHT]):
             to, a = np.uint64(first + r * across), 0
             while a < at[AT_WIDTH]:

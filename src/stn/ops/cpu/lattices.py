@@ -86,7 +86,9 @@ def piece_of(number, pieces, tiles):
 
 
 @loop
-def tile_to_nodes(ndim, first, across, down, deep, sides, x, y, z, width, height, stride, gradient, table, sums, look, piece):
+def tile_to_nodes(
+    ndim, first, across, down, deep, sides, x, y, z, width, height, stride, gradient, table, sums, look, piece
+):
     """Add a tile's gradients of pixels, at r stride + j, to sums[look, piece, control point, axis].
 
     Rows of the output are added to the few rows of control points that they read, pixel by pixel; a row of control points
@@ -99,7 +101,9 @@ def tile_to_nodes(ndim, first, across, down, deep, sides, x, y, z, width, height
     for r in range(height):
         top = np.int64(down[y + r, 0])
         while current < top:
-            row_to_nodes(ndim, first, across, deep, sides, block, z, current, width, current % taps, table, sums, look, piece)
+            row_to_nodes(
+                ndim, first, across, deep, sides, block, z, current, width, current % taps, table, sums, look, piece
+            )
             current += 1
         for q in range(taps):
             for i in range(ndim):

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from stn.ops.cpu.lanes import INT32, INT64, LANES, Code, Lanes, unless_nan
+from stn.ops.cpu.lanes import GATHERS, INT32, INT64, LANES, Code, Lanes, unless_nan
 
 REST = 6  # the row of the fill value's weights: those of two taps on each of three axes come before
 Sides = list[list[Any]]  # for each axis x, y, z what belongs to its lower tap, and what to its upper
@@ -76,15 +76,15 @@ class Block:
             sums = [b.add(s, end) for end in ends for s in sums] if sums else ends
         return sums
 
-    def values(self, k: int, base: Any, paired: Any) -> list[Lanes]:
+    def values(self, k: int, base: Any, paired: Any, places: Sequence[Any]) -> list[Lanes]:
         """The numbers of argument k at all taps of a block: one load for both taps in x if they are `paired`, or each."""
-        b, code, places = self.code.builder, self.code, self.places()
+        b, code = self.code.builder, self.code
         kind = code.vector(code.real)
         found = [cgutils.alloca_once(b, kind) for _ in places]
         with b.if_else(b.trunc(paired, ir.IntType(1))) as (pairs, singles):
             with pairs:
                 for t in range(0, len(places), 2):
-                    ends = code.row_taps(k, base, code.lanes_of(places[t]))
+                    ends = code.row_taps(k, base, places[t])
                     for side in (0, 1):
                         b.store(ends[side].value, found[t + side])
             with singles:
@@ -94,7 +94,9 @@ class Block:
 
 
 def gathered(code: Code, k: int, base: Any, places: Any) -> Any:
-    """One number a lane. Gather instructions are slow on half of the CPUs."""
+    """One number a lane."""
+    if GATHERS:
+        return code.gather(k, base, places, code.real)
     b, start, vector = code.builder, code.pointer(k, base), ir.Constant(code.vector(code.real), ir.Undefined)
     for lane, place in enumerate(code.lanes_of(places)):
         number = b.load(b.gep(start, [place], source_etype=code.real), typ=code.real)
@@ -116,43 +118,56 @@ def sloped(values: list[Lanes], weights: Sides, slopes: Sides, fill: Lanes, axis
 
 
 def mix_lanes(ndim: int) -> Any:
-    """out[to + k] = the sum of the taps of pixel i + k in the image from `at` on, and of the fill value."""
+    """out[to + k] = the sum of the taps of pixel i + k in the image from `at` on, and of the fill value.
+
+    The same for `planes` channels, which are `apart` in the image and `spread` in the output, and begin at channel c."""
 
     @intrinsic
-    def mix(typing, image, at, paired, near, far, weight, i, area, out, to, count, fill):
+    def mix(typing, image, at, paired, near, far, weight, i, area, out, to, count, fill, c, planes, apart, spread):
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = Code(context, builder, signature, arguments)
-            _, at, paired, _, _, _, i, area, _, to, count, fill = arguments
-            block = Block(code, ndim, 3, i, area, False)
-            values, weights = block.values(0, at, paired), block.sides(5)
-            value = mixed(values, weights, block.numbers(5, REST), code.broadcast(fill))
-            code.masked_store(value, 8, to, code.mask(count))
+            _, at, paired, _, _, _, i, area, _, to, count, _, c, planes, apart, spread = arguments
+            block, mask = Block(code, ndim, 3, i, area, False), code.mask(count)
+            places, weights, rest = block.places(), block.sides(5), block.numbers(5, REST)
+            with code.each_plane(planes, apart, spread, INT64(1)) as (ahead, behind, plane):
+                values = block.values(0, builder.add(at, ahead), paired, places)
+                value = mixed(values, weights, rest, code.number(11, builder.add(c, plane)))
+                code.masked_store(value, 8, builder.add(to, behind), mask)
             return context.get_dummy_value()
 
-        return types.void(image, at, paired, near, far, weight, i, area, out, to, count, fill), generate
+        given = image, at, paired, near, far, weight, i, area, out, to, count, fill, c, planes, apart, spread
+        return types.void(*given), generate
 
     return mix
 
 
 def mix_slope_lanes(ndim: int) -> Any:
-    """Add grad[first + k] times the derivatives of the same to gradient[i + k], axis by axis."""
+    """Add grad[first + k] times the derivatives of the same to gradient[i + k], axis by axis, over all planes."""
 
     @intrinsic
-    def mix(typing, image, at, paired, near, far, weight, slope, i, area, grad, first, count, gradient, fill):
+    def mix(
+        typing, image, at, paired, near, far, weight, slope, i, area, grad, first, count, gradient, fill, c, planes, apart,
+        spread,
+    ):  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = Code(context, builder, signature, arguments)
-            _, at, paired, _, _, _, _, i, area, _, first, count, _, fill = arguments
+            _, at, paired, _, _, _, _, i, area, _, first, count, _, _, c, planes, apart, spread = arguments
             block, mask = Block(code, ndim, 3, i, area, False), code.mask(count)
-            g, values = code.masked_load(9, first, mask), block.values(0, at, paired)
-            weights, slopes = block.sides(5), block.sides(6)
-            for axis in range(ndim):
-                place = block.at(axis)
-                found = code.load(12, place) + g * sloped(values, weights, slopes, code.broadcast(fill), axis)
-                code.masked_store(found, 12, place, mask)
+            places, weights, slopes = block.places(), block.sides(5), block.sides(6)
+            sums = code.added(12, [block.at(axis) for axis in range(ndim)], mask)
+            with sums as totals, code.each_plane(planes, apart, spread, INT64(1)) as (ahead, behind, plane):
+                g = code.masked_load(9, builder.add(first, behind), mask)
+                values, fill = (
+                    block.values(0, builder.add(at, ahead), paired, places),
+                    code.number(13, builder.add(c, plane)),
+                )
+                for axis, total in enumerate(totals):
+                    term = g * sloped(values, weights, slopes, fill, axis)
+                    builder.store((Lanes(builder, builder.load(total)) + term).value, total)
             return context.get_dummy_value()
 
         given = image, at, paired, near, far, weight, slope, i, area, grad, first, count, gradient, fill
-        return types.void(*given), generate
+        return types.void(*given, c, planes, apart, spread), generate
 
     return mix
 

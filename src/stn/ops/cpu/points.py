@@ -118,8 +118,13 @@ def lattice_points(grid, ndim, look, start, u0, u1, u2, width, table, first, poi
 
 row_points = by_rule(
     """points[i, j] = source pixels, float64, of a row of the output: flat from `start`, centered u, table from `first`.""",
-    {Affine: affine_points, Projective: projective_points, Field: field_points, Basis: basis_points,
-     Lattice: lattice_points},  # fmt: skip
+    {
+        Affine: affine_points,
+        Projective: projective_points,
+        Field: field_points,
+        Basis: basis_points,
+        Lattice: lattice_points,
+    },  # fmt: skip
     INLINED,
 )
 is_shared = by_rule(

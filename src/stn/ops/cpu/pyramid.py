@@ -103,7 +103,7 @@ def average_rows_and_columns(source, out, planes, height, width, inner, rows, co
             if needed > prefetched:
                 first = max(prefetched, (plane * height + rows.pixel[0, r]) * pitch)
                 prefetched = min(needed + PREFETCHED, planes * height * pitch)
-                row[0] = prefetch(source, first, 0, 0, prefetched - first, 0, 1)
+                row[0] = prefetch(source, first, 0, 0, prefetched - first, 0, 1, 1, 0)
             add_rows(source, plane * height * pitch, pitch, rows.pixel, rows.weight, r, row, 0)
             to = task * across * inner
             if inner > 1:

@@ -21,6 +21,9 @@ from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, KINDS, MIXED, STRIDE, sort
 # number of the tile whose radial functions the table has.
 AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_TABLE = range(8)
 
+# Channels of a row that are blended together, so that taps and weights are loaded once for them. At 16x64x7x7: 269 us one
+# by one, 125 by 8, 94 by 16. Large planes may begin at the same place of a cache, which has 8 to 12 lines for them.
+PLANES, MANY_PLANES, SMALL_PLANE = 8, 16, 4096
 NEAR = 3  # blocks between two mixed runs whose taps are found together: fewer and longer loops are faster
 FEW = 8  # pixels of the box that is read, to one of the tile
 LINE = np.uint64(16)  # float32 numbers in 64 bytes
@@ -85,16 +88,17 @@ def tiles_of_a_look(sizes):
 
 
 @loop
-def prefetch(image, plane, width, left, right, top, bottom):
+def prefetch(image, plane, width, left, right, top, bottom, planes, apart):
     """Read a box once in memory order, a number a cache line: rotated rows alone would wait for memory at every step.
 
     Forward at 1x64x256x256: 1.8 ns a pixel with it, 4.9 without.
     """
     total = image[plane]
-    for y in range(np.uint64(top), np.uint64(bottom)):
-        first = plane + y * np.uint64(width)
-        for x in range(np.uint64(left), np.uint64(right), LINE):
-            total += image[first + x]
+    for c in range(np.uint64(planes)):
+        for y in range(np.uint64(top), np.uint64(bottom)):
+            first = plane + c * np.uint64(apart) + y * np.uint64(width)
+            for x in range(np.uint64(left), np.uint64(right), LINE):
+                total += image[first + x]
     return total
 
 
@@ -115,6 +119,11 @@ def place_tile(sizes, look, within, at):
         within // (columns * lines),
     )
     at[AT_WIDTH], at[AT_HEIGHT] = min(COLUMNS, sizes.across - at[AT_X]), min(sizes.rows, sizes.down - at[AT_Y])
+
+
+@inline
+def planes_at_once(sizes):
+    return MANY_PLANES if sizes.width * sizes.height * sizes.depth <= SMALL_PLANE else PLANES
 
 
 @inline

@@ -47,7 +47,9 @@ class Spline(Rule):
         return [u[i] * (h[i] / g[i]) + c[i] + h[i] * moved[i] for i in range(len(self.size))]
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
-        return Numbers("basis", {"center": center(axes), "scale": scale(axes, len(self.size)), "step": 1 / np.array(axes.unit)})
+        return Numbers(
+            "basis", {"center": center(axes), "scale": scale(axes, len(self.size)), "step": 1 / np.array(axes.unit)}
+        )
 
     @property
     def key(self) -> Hashable:
