@@ -221,9 +221,8 @@ def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
     if image.ndim - 2 != ndim:
         fail(f"image must have {ndim} spatial dimensions, like the warp; got {tuple(image.shape)}")
     if batch[0] != image.shape[0] and batch[0] != 1:
-        fail(
-            f"the warp must have a batch of N = {image.shape[0]}, the batch size of image, or of 1; got a warp of batch {tuple(batch)}"
-        )
+        expected = f"a batch of N = {image.shape[0]}, the batch size of image, or of 1"
+        fail(f"the warp must have {expected}; got a warp of batch {tuple(batch)}")
 
 
 def localized(value: object, x: Tensor, features: int | None) -> None:
@@ -234,9 +233,8 @@ def localized(value: object, x: Tensor, features: int | None) -> None:
     if features is not None and value.shape != expected:
         fail(f"the localization network must return (N, features) = {expected}; got {tuple(value.shape)}")
     if value.ndim == 0 or value.shape[0] != x.shape[0]:
-        fail(
-            f"the localization network must return theta for N = {x.shape[0]} samples, the batch size of x; got {tuple(value.shape)}"
-        )
+        expected = f"theta for N = {x.shape[0]} samples, the batch size of x"
+        fail(f"the localization network must return {expected}; got {tuple(value.shape)}")
 
 
 def given_theta(value: Tensor, num_params: int, looks: int, lattice: Sequence[int] | None) -> None:

@@ -196,9 +196,8 @@ def share(name: str, value: float, most: float) -> None:
 
 def inner_nodes(name: str, cells: Sequence[int], boundary: str) -> None:
     if boundary == "fixed" and min(cells) < 2:
-        fail(
-            f"{name} must have at least 2 along each axis with boundary='fixed', because a smaller lattice has no free node; got {tuple(cells)}"
-        )
+        why = "because a smaller lattice has no free node"
+        fail(f"{name} must have at least 2 along each axis with boundary='fixed', {why}; got {tuple(cells)}")
 
 
 def bounds(name: str, value: Any, starts: Sequence[float | None]) -> list[tuple[float, float] | None]:

@@ -151,8 +151,9 @@ NAMES = (*SUITES, "costs", "first_use")  # the last two measure new processes, i
 
 
 def traffic(case: Case) -> int:
-    """Return the bytes that a call must at least move, in the dtype of the image: the image and the result once, in backward the gradient
-    of the output and the image once, and the gradient of the image if needed. A stored grid is read in each pass."""
+    """Return the bytes that a call must at least move, in the dtype of the image: the image and the result once; in backward
+    the gradient of the output and the image once, and the gradient of the image if needed. A stored grid is read in each
+    pass."""
     image = math.prod(case.shape)
     result = math.prod((*case.shape[:2], *case.size))
     passes = {"forward": 1, "theta": 2, "both": 2}[case.task]

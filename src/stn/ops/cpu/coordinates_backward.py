@@ -15,8 +15,8 @@ import numpy as np
 from stn.ops.cpu.channels import slope_channels_plane, slope_channels_volume
 from stn.ops.cpu.compiling import INLINED, inline, loop, loop_sum, merged
 from stn.ops.cpu.lanes import LANES, slope_plane, slope_volume
-from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
 from stn.ops.cpu.lattices import piece_of, tile_to_nodes
+from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
 from stn.ops.cpu.points import RULES, Affine, Basis, Field, Lattice, Projective, by_rule, off_horizon, row_points
 from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, clear, in_pairs
 from stn.ops.cpu.tile import (

@@ -203,10 +203,10 @@ def bend_volume(bend, look, table, first, width, x, y, z):
     for t in range(0, bend.shape[2], GROUP):
         a, b, c, d = bend[look, 0, t], bend[look, 0, t + 1], bend[look, 0, t + 2], bend[look, 0, t + 3]
         e, f, g, h = bend[look, 1, t], bend[look, 1, t + 1], bend[look, 1, t + 2], bend[look, 1, t + 3]
-        k, l, m, n = bend[look, 2, t], bend[look, 2, t + 1], bend[look, 2, t + 2], bend[look, 2, t + 3]
+        k, o, m, n = bend[look, 2, t], bend[look, 2, t + 1], bend[look, 2, t + 2], bend[look, 2, t + 3]
         for j in range(np.uint64(width)):
             i = np.uint64(first) + j
             u, v, w, r = table[t, i], table[t + 1, i], table[t + 2, i], table[t + 3, i]
             x[j] += a * u + b * v + c * w + d * r
             y[j] += e * u + f * v + g * w + h * r
-            z[j] += k * u + l * v + m * w + n * r
+            z[j] += k * u + o * v + m * w + n * r
