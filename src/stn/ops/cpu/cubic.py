@@ -7,9 +7,10 @@ weights along the axes, so the weight of the fill value, and all derivatives, ar
 from __future__ import annotations
 
 from stn.ops.cpu.compiling import inline, merged
-from stn.ops.cpu.coordinates_backward import clear_gradient, reduce_tile, tiles_of_chunk
+from stn.ops.cpu.coordinates_backward import clear_gradient, tiles_of_chunk
 from stn.ops.cpu.cubic_pixels import blend_tile_pixels, scatter_tile_pixels, slope_tile_pixels
 from stn.ops.cpu.cubic_planes import blend_tile_planes, scatter_tile_planes, slope_tile_planes
+from stn.ops.cpu.reductions import reduce_tile
 from stn.ops.cpu.tile import AT_HEIGHT, fill_radial_table, look_and_tile, part_of, place_tile, tiles_of_a_look
 
 # ---- the bodies of kernels, see `kernels.py` ----
