@@ -160,7 +160,10 @@ def test_a_full_disk_ends_in_a_sentence_and_keeps_what_is_there(
         (["register", "in.png", "in.png", "in.png"], "OUT must not be an input file"),
         (["register", "in.png", "in.png", "o.npy", "--theta", "o.npy"], "--theta must be a different file from out"),
         (["register", "in.png", "in.png", "o.png", "--theta", "o.png"], "--theta must end in .npy"),
-        (["register", "in.png", "in.png", "o.xyz"], "the output must end in .png, .jpg or the suffix of another picture format"),
+        (
+            ["register", "in.png", "in.png", "o.xyz"],
+            "the output must end in .png, .jpg or the suffix of another picture format",
+        ),
         (["register", "in.png", "in.png", "o"], "the output must end in .png, .jpg or the suffix of another picture format"),
         (["register", "volume.npy", "volume.npy", "o.png"], "OUT must end in .npy for a volume"),
         (["warp", "in.png", "o.psd"], "the output must end in .png, .jpg or the suffix of another picture format"),

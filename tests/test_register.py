@@ -209,7 +209,12 @@ def test_arrays_and_pictures_come_back_as_they_were(kind: str) -> None:
 @pytest.mark.parametrize(
     "moving, fixed, options, sentence",
     [
-        (torch.rand(1, 1, 8, 8), torch.rand(2, 1, 8, 8), {}, "moving must have the batch size, channels and number of dimensions of fixed .*; got "),
+        (
+            torch.rand(1, 1, 8, 8),
+            torch.rand(2, 1, 8, 8),
+            {},
+            "moving must have the batch size, channels and number of dimensions of fixed .*; got ",
+        ),
         (torch.rand(1, 1, 8, 8), torch.full((1, 1, 8, 8), math.nan), {}, "fixed must be finite; got 64 pixels that are not"),
         (np.zeros((4, 4, 4, 4)), np.zeros((4, 4)), {}, r"moving must be \(H, W\), .*; got \(4, 4, 4, 4\)"),
         (

@@ -149,9 +149,7 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
         stn.InputError, match="checkpoint must hold Transformation.LocalizationNetwork's weights; got nothing"
     ):
         load_benchmark_rectifier({"FeatureExtraction.weight": torch.zeros(1)})
-    with pytest.raises(
-        stn.InputError, match=r"missing: LocalizationNetwork.conv.9.bias, .* and 2 more; unexpected: none"
-    ):
+    with pytest.raises(stn.InputError, match=r"missing: LocalizationNetwork.conv.9.bias, .* and 2 more; unexpected: none"):
         load_benchmark_rectifier(without("conv.9"))
     with pytest.raises(stn.InputError, match="missing: none; unexpected: LocalizationNetwork.conv.99.weight"):
         load_benchmark_rectifier(state | {"Transformation.LocalizationNetwork.conv.99.weight": torch.zeros(1)})

@@ -235,7 +235,9 @@ def test_a_ready_pyramid() -> None:
         assert torch.equal(given, stn.affine_sample(image, EYE, (7, 6), **options))
     (gradient_,) = torch.autograd.grad(given.sum(), image)
     assert gradient_.abs().sum() > 0
-    with pytest.raises(stn.InputError, match="pyramid must be made from the image of this call; got a pyramid of another image"):
+    with pytest.raises(
+        stn.InputError, match="pyramid must be made from the image of this call; got a pyramid of another image"
+    ):
         stn.affine_sample(image.detach(), EYE, antialias=True, pyramid=pyramid)
     with pytest.raises(stn.InputError, match="pyramid must be made with align_corners=True, as set in this call; got False"):
         stn.affine_sample(image, EYE, antialias=True, align_corners=True, pyramid=pyramid)

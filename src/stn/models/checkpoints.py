@@ -226,7 +226,8 @@ def _check_state(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], size: 
     missing, unknown = ours.keys() - state.keys(), state.keys() - ours.keys()
     if missing or unknown:
         _check.fail(
-            f"checkpoint must contain the weights of a TPS rectifier; missing: {_some(missing)}; unexpected: {_some(unknown)}"
+            "checkpoint must contain the weights of a TPS rectifier; "
+            f"missing: {_some(missing)}; unexpected: {_some(unknown)}"
         )
     for name, value in ours.items():
         if state[name].is_floating_point() and not state[name].isfinite().all():

@@ -220,9 +220,18 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         two_gone,
         r"train must hold 2.png \(and 1 more of 3 files\); it does not. The data set comes from http://ufldl",
     ),
-    "truncated image": (lambda folder: half(folder / "2.png"), "2.png must be a complete picture file; it is damaged or of another kind"),
-    "no picture": (lambda folder: (folder / "3.png").write_text("<html>"), "3.png must be a complete picture file; it is damaged or of another kind"),
-    "truncated annotation": (lambda folder: half(folder / "digitStruct.mat"), "digitStruct.mat must be a complete MATLAB v7.3"),
+    "truncated image": (
+        lambda folder: half(folder / "2.png"),
+        "2.png must be a complete picture file; it is damaged or of another kind",
+    ),
+    "no picture": (
+        lambda folder: (folder / "3.png").write_text("<html>"),
+        "3.png must be a complete picture file; it is damaged or of another kind",
+    ),
+    "truncated annotation": (
+        lambda folder: half(folder / "digitStruct.mat"),
+        "digitStruct.mat must be a complete MATLAB v7.3",
+    ),
     "another annotation": (
         lambda folder: scipy.io.savemat(folder / "digitStruct.mat", {"digitStruct": 1}),
         "digitStruct.mat must be a complete MATLAB v7.3 file with digitStruct/name and digitStruct/bbox",
