@@ -44,7 +44,6 @@ CHECKS: dict[str, Callable[[Any], object]] = {
     "lengths of any": lambda n: _check.lengths("n", [n, n]),
     "one length": lambda n: _check.lengths("n", n, 3),
     "input_shape": lambda n: _check.input_shape("n", (n, n, n)),
-    "lattice_shape": lambda n: _check.lattice_shape("n", (n, n)),
     "lattice_of": lambda n: _check.lattice_of("n", n, 2, least=2),
 }
 

@@ -255,6 +255,33 @@ def test_what_torchs_exporter_lacks_is_lowered_otherwise() -> None:
     assert program is not None and stn.export.largest_difference(program, layer, images()) < 1e-4
 
 
+class Looks(nn.Module):
+    """Calls of a warp and of an operator outside a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        warp = stn.BSpline(shape=(4, 4))(0.1 * x.mean(dim=(1, 2, 3)).unsqueeze(1).expand(-1, 32))
+        turned = stn.affine_sample(warp.sample(x, (9, 7)), torch.tensor([[0.8, 0.3, 0.1], [-0.3, 0.9, 0.0]]), mode="bspline")
+        return stn.grid_sample(turned, warp.grid((9, 7)), padding_mode="border")
+
+
+def test_torchs_exporter_takes_warps_and_operators() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+        program = torch.onnx.export(Looks().eval(), (images(),), dynamo=True, verbose=False)
+    assert program is not None and stn.export.largest_difference(program, Looks(), images()) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+@pytest.mark.parametrize(
+    "make", (lambda: stn.SpatialTransformer(DenseLocalization(64)), lambda: stn.models.BenchmarkRectifier(control_points=8))
+)
+def test_script_names_what_works(make: Callable[[], nn.Module]) -> None:
+    with pytest.raises(stn.InputError, match=r"must be recorded, .*: use stn.export.to_program, .* or torch.jit.trace"):
+        torch.jit.script(nn.Sequential(nn.Identity(), make()))
+
+
 OTHERS: dict[str, tuple[Callable[[], stn.SpatialTransformer], str]] = {
     "family": (
         lambda: stn.SpatialTransformer(DenseLocalization(64), "exponential_affine"),

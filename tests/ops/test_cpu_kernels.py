@@ -16,7 +16,8 @@ from torch.autograd import gradgradcheck
 import stn
 from stn.ops import cpu, dispatch
 from stn.ops.reference import sample as oracle
-from stn.ops.rules import Field, Matrix, Rule, Spline
+from stn.ops.rules import Field, Lattice, Matrix, Rule, Spline
+from stn.ops.sample import sampled
 from stn.ops.sampling import Sampling, named
 from tests.helpers import PADDINGS, noise
 
@@ -36,7 +37,9 @@ def where(rule: str, d: int, out: tuple[int, ...]) -> Tensor:
     if rule == "field":
         return 0.8 * noise(2, 2, *out, d, seed=1)
     if rule == "basis":
-        return 0.02 * noise(2, 2, len(KNOTS) + 3, 2, seed=1)
+        return 0.02 * noise(2, 2, len(KNOTS) + d + 1, d, seed=1)
+    if rule in DEGREES:
+        return 0.3 * noise(2, 2, *(4, 5, 4)[:d], d, seed=1)
     matrix = torch.eye(d + (rule == "projective"), d + 1, dtype=torch.float64).repeat(2, 2, 1, 1)
     matrix[..., :d, :] += 0.3 * noise(2, 2, d, d + 1, seed=1)
     matrix[..., d:, :d] = 0.1
@@ -47,7 +50,15 @@ def call_of(rule: str, out: tuple[int, ...], *how: Any) -> tuple[Rule, Sampling]
     """Return the coordinate rule of this name, and the sampling for (mode, padding_mode, align_corners)."""
     if rule == "field":
         return Field("normalized", True), named(*how)
-    return Spline(out, KNOTS) if rule == "basis" else Matrix(out), named(*how)
+    if rule in DEGREES:
+        return Lattice(out, DEGREES[rule], align_corners=rule == "corners", extent=1.2 if rule == "wide" else 1.0), named(
+            *how
+        )
+    knots = KNOTS if len(out) == 2 else torch.cat([KNOTS, KNOTS[:, :1] * KNOTS[:, 1:]], dim=1)
+    return Spline(out, knots) if rule == "basis" else Matrix(out), named(*how)
+
+
+DEGREES = {"linear": 1, "corners": 1, "wide": 1, "cubic": 3}  # of lattices
 
 
 def layout(image: Tensor, channels_last: bool) -> Tensor:
@@ -70,9 +81,11 @@ def with_gradients(out: Tensor, image: Tensor, at: Tensor) -> tuple[Tensor, ...]
 
 # Rules, modes and layouts are combined only in the last lines of a kernel. So test every rule in one layout and mode, and
 # the other modes and layouts with few rules.
-COMBINATIONS = [(rule, d, "bilinear", False) for rule in ("affine", "projective", "field") for d in (2, 3)]
+COMBINATIONS = [
+    (rule, d, "bilinear", False) for rule in ("affine", "projective", "field", "basis", *DEGREES) for d in (2, 3)
+]
 COMBINATIONS += [("affine", 2, "nearest", False), ("affine", 3, "nearest", False), ("field", 2, "nearest", False)]
-COMBINATIONS += [("basis", 2, "bilinear", False), ("basis", 2, "bilinear", True)]
+COMBINATIONS += [("basis", 2, "bilinear", True), ("cubic", 2, "bilinear", True), ("cubic", 2, "bicubic", False)]
 COMBINATIONS += [("affine", 2, "bilinear", True), ("affine", 3, "bilinear", True), ("affine", 2, "nearest", True)]
 COMBINATIONS += [("affine", d, "bicubic", last) for d in (2, 3) for last in (False, True)] + [("field", 2, "bicubic", False)]
 COMBINATIONS += [("affine", d, "bspline", last) for d in (2, 3) for last in (False, True)]
@@ -97,6 +110,32 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
         torch.testing.assert_close(ours[0], theirs[0], atol=1e-10, rtol=0)
         torch.testing.assert_close(ours[1], theirs[1], atol=1e-9, rtol=1e-9)
         torch.testing.assert_close(torch.autograd.grad(sample(kind, image, at, fill, sampling), at, weight)[0], ours[1])
+
+
+@pytest.mark.parametrize("shape", ((2, 3), (9, 12), (60, 130), (5, 4, 6), (1, 2, 1)))
+@pytest.mark.parametrize("degree", (1, 3))
+def test_lattices_over_many_tiles(shape: tuple[int, ...], degree: int) -> None:
+    """Several tiles, blocks and pieces; one lattice for all images; the same bits for one thread and two."""
+    if degree == 3:
+        shape = tuple(n + 3 for n in shape)
+    d, threads, found = len(shape), torch.get_num_threads(), []
+    size, out = ((50, 60), (70, 150)) if d == 2 else ((10, 11, 12), (9, 12, 140))
+    image, at = noise(2, 1, *size).requires_grad_(), (0.2 * noise(*shape, d, seed=1)).requires_grad_()
+    rule, how, weight = Lattice(out, degree), named("bilinear", "border", False), noise(2, 1, 1, *out, seed=2)
+    data = rule.canonical(image, at)
+    expected = oracle(rule, image, data, torch.zeros((), dtype=torch.float64), how)
+    theirs = expected, *torch.autograd.grad(expected, (image, at), weight)
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        try:
+            got = sampled(image, rule, at, False, {"padding_mode": "border"})
+            assert isinstance(got, Tensor)
+            found.append((got.unsqueeze(1), *torch.autograd.grad(got, (image, at), weight.squeeze(1))))
+        finally:
+            torch.set_num_threads(threads)
+        for mine, other in zip(found[-1], theirs, strict=True):
+            torch.testing.assert_close(mine, other, atol=1e-9, rtol=1e-9)
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -14,7 +14,7 @@ from stn.transforms import FAMILIES, Family, family
 from stn.transforms.load import KINDS
 from stn.transforms.saved import VERSION
 
-FLAT = {"corners", "tps"}
+FLAT = {"corners"}
 EVERY = [(name, ndim) for name in FAMILIES for ndim in (2, 3) if ndim == 2 or name not in FLAT]
 
 

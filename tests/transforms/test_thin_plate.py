@@ -7,6 +7,7 @@ from scipy.interpolate import RBFInterpolator
 from skimage.transform import ThinPlateSplineTransform
 
 import stn
+from stn.grid import lattice
 from stn.transforms.spline import ThinPlateWarp
 from stn.transforms.warp import ComposedWarp
 from tests.helpers import noise
@@ -22,6 +23,24 @@ def test_scipy(scattered: bool, smoothing: float) -> None:
     expected = RBFInterpolator(control, offsets.numpy(), kernel="thin_plate_spline", smoothing=smoothing)(xy.numpy())
     got = spline(offsets.view(1, -1)).points(xy)[0] - xy
     np.testing.assert_allclose(got.numpy(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("smoothing", (0.0, 0.01, 1.0))
+@pytest.mark.parametrize("scattered", (False, True))
+def test_scipy_in_three_dimensions(scattered: bool, smoothing: float) -> None:
+    """Its linear kernel is -r; points, and a volume sampled at the same points."""
+    points = noise(9, 3) if scattered else (2, 3, 3)
+    spline = stn.ThinPlateSpline(3, control_points=points, smoothing=smoothing)
+    offsets, size = 0.2 * noise(2, len(spline.control_points), 3, seed=1), (6, 5, 7)
+    warp, target = spline(offsets.flatten(1)), lattice(size, dtype=torch.float64)
+    control, image = spline.control_points.numpy(), noise(2, 2, 5, 6, 4, seed=2)
+    expected = []
+    for own in offsets:
+        solved = RBFInterpolator(control, own.numpy(), kernel="linear", degree=1, smoothing=smoothing)
+        expected.append(target + torch.from_numpy(solved(target.flatten(0, -2).numpy())).unflatten(0, size))
+    grid = torch.stack(expected)
+    torch.testing.assert_close(warp.grid(size), grid, atol=1e-10, rtol=0)
+    torch.testing.assert_close(warp.sample(image, size), stn.grid_sample(image, grid), atol=1e-8, rtol=0)
 
 
 def test_skimage() -> None:

@@ -87,12 +87,14 @@ def _one_or_each(name: str, value: Tensor, image: Tensor, core: tuple[int, ...])
 
 
 def coefficients(name: str, value: Tensor, control_points: Tensor, image: Tensor) -> None:
-    """Check weights of a thin-plate spline: (T+3, 2) for all images, (N, T+3, 2), or (N, K, T+3, 2)."""
+    """Check weights of a thin-plate spline: (T+d+1, d) for all images, (N, T+d+1, d), or (N, K, T+d+1, d)."""
     floating(name, value)
     same_device(name, value, image)
-    if image.ndim != 4:
-        fail(f"image must be (N, C, H, W) for a thin-plate spline; got {tuple(image.shape)}")
-    _one_or_each(name, value, image, (len(control_points) + 3, 2))
+    d = control_points.shape[1]
+    if image.ndim != d + 2:
+        axes = "(N, C, H, W)" if d == 2 else "(N, C, D, H, W)"
+        fail(f"image must be {axes} for control points in {d}-D; got {tuple(image.shape)}")
+    _one_or_each(name, value, image, (len(control_points) + d + 1, d))
 
 
 def grid(name: str, value: Tensor, image: Tensor) -> None:
@@ -194,10 +196,11 @@ def corners(name: str, value: Tensor) -> None:
         fail(f"{name} must be (.., 4, 2); got {tuple(value.shape)}")
 
 
-def control_points(name: str, value: Tensor) -> None:
+def control_points(name: str, value: Tensor, d: int) -> None:
     floating(name, value)
-    if value.ndim != 2 or value.shape[1] != 2 or len(value) < 3:
-        fail(f"{name} must be (T, 2) with T >= 3, or a lattice (rows, columns); got {tuple(value.shape)}")
+    if value.ndim != 2 or value.shape[1] != d or len(value) <= d:
+        lattice = "(rows, columns)" if d == 2 else "(slices, rows, columns)"
+        fail(f"{name} must be (T, {d}) with T >= {d + 1}, or a lattice {lattice}; got {tuple(value.shape)}")
     constant(name, value)
 
 
@@ -218,9 +221,8 @@ def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
     if image.ndim - 2 != ndim:
         fail(f"image must have {ndim} spatial dimensions, like the warp; got {tuple(image.shape)}")
     if batch[0] != image.shape[0] and batch[0] != 1:
-        fail(
-            f"the warp must have a batch of N = {image.shape[0]}, the batch size of image, or of 1; got a warp of batch {tuple(batch)}"
-        )
+        expected = f"a batch of N = {image.shape[0]}, the batch size of image, or of 1"
+        fail(f"the warp must have {expected}; got a warp of batch {tuple(batch)}")
 
 
 def localized(value: object, x: Tensor, features: int | None) -> None:
@@ -231,9 +233,8 @@ def localized(value: object, x: Tensor, features: int | None) -> None:
     if features is not None and value.shape != expected:
         fail(f"the localization network must return (N, features) = {expected}; got {tuple(value.shape)}")
     if value.ndim == 0 or value.shape[0] != x.shape[0]:
-        fail(
-            f"the localization network must return theta for N = {x.shape[0]} samples, the batch size of x; got {tuple(value.shape)}"
-        )
+        expected = f"theta for N = {x.shape[0]} samples, the batch size of x"
+        fail(f"the localization network must return {expected}; got {tuple(value.shape)}")
 
 
 def given_theta(value: Tensor, num_params: int, looks: int, lattice: Sequence[int] | None) -> None:

@@ -65,13 +65,6 @@ def some(name: str, given: Sequence[object]) -> None:
         fail(f"{name} must be given at least once; got none")
 
 
-def lattice_shape(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
-    shape = lengths(name, value, 2)
-    if min(shape) < 2:
-        fail(f"{name} must have at least 2 rows and 2 columns; got {shape}")
-    return shape
-
-
 def dimension(value: int, allowed: Sequence[int], family: str) -> int:
     found = integer(value)
     if found is None or found not in allowed:
@@ -203,9 +196,8 @@ def share(name: str, value: float, most: float) -> None:
 
 def inner_nodes(name: str, cells: Sequence[int], boundary: str) -> None:
     if boundary == "fixed" and min(cells) < 2:
-        fail(
-            f"{name} must have at least 2 along each axis with boundary='fixed', because a smaller lattice has no free node; got {tuple(cells)}"
-        )
+        why = "because a smaller lattice has no free node"
+        fail(f"{name} must have at least 2 along each axis with boundary='fixed', {why}; got {tuple(cells)}")
 
 
 def bounds(name: str, value: Any, starts: Sequence[float | None]) -> list[tuple[float, float] | None]:

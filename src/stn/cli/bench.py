@@ -26,7 +26,7 @@ def bench(
 ) -> None:
     """Compare the speed of the operators with torch, torch.compile, kornia and OpenCV.
 
-    This takes about half an hour, and nothing else should run on the machine.
+    This takes about an hour, and nothing else should run on the machine.
 
     Args:
         out: Output path of the rows (.json) and the tables (.md), without the suffix. Existing files are renamed and kept.

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from stn import _check
 from stn.grid import lattice
 from stn.models.text import SIZE
-from stn.nn.recording import recording
+from stn.nn.recording import recording, refuse_script
 from stn.ops.context import unrounded
-from stn.ops.options import parse
 from stn.transforms import ThinPlateSpline, Warp, text_edges
 
 PREFIX = "Transformation."  # of the rectifier's names in a checkpoint, after `module.` where that was trained in parallel
@@ -110,10 +109,13 @@ class BenchmarkRectifier(nn.Module):
         Returns:
             (N, C, *size), or a pair of it and the warp.
         """
-        with recording(2, lambda: parse(padding_mode="border")):
+        with recording():
             warp: Warp = self.family(self.localize(x))
             y = warp.sample(x if image is None else image, self.size, padding_mode="border")
         return (y, warp) if return_warp else y
+
+    def __prepare_scriptable__(self) -> None:
+        refuse_script(self)
 
     def extra_repr(self) -> str:
         return f"size={self.size}, half_pixel_flaw={self.half_pixel_flaw}"
@@ -224,7 +226,8 @@ def _check_state(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], size: 
     missing, unknown = ours.keys() - state.keys(), state.keys() - ours.keys()
     if missing or unknown:
         _check.fail(
-            f"checkpoint must contain the weights of a TPS rectifier; missing: {_some(missing)}; unexpected: {_some(unknown)}"
+            "checkpoint must contain the weights of a TPS rectifier; "
+            f"missing: {_some(missing)}; unexpected: {_some(unknown)}"
         )
     for name, value in ours.items():
         if state[name].is_floating_point() and not state[name].isfinite().all():

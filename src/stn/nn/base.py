@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stn import _check
 from stn.nn.meaning import decoded, encoded, of_layer, warn_if_other
-from stn.nn.recording import recording
+from stn.nn.recording import recording, refuse_script
 from stn.nn.regression import GivenTheta, ThetaRegression
 from stn.nn.start import warn_if_lost
 from stn.ops.context import observed
@@ -126,12 +126,15 @@ class AbstractSpatialTransformer(nn.Module, ABC):
         """
         _check.condition(condition)
         source = x if image is None else image
-        with recording(self.family.ndim, lambda: self.sampling):
+        with recording():
             _check.sampled_image("x" if image is None else "image", source, self.family.ndim)
             y, warp = self._output_and_warp(x, condition, image)
         if self.training and not observed(source) and not source.is_meta:
             self._watch(warp, source)
         return (y, warp) if return_warp else y
+
+    def __prepare_scriptable__(self) -> None:
+        refuse_script(self)
 
     def _watch(self, warp: Warp, x: Tensor) -> None:
         """Warn once if the layer is lost. It looks in the passes 1, 2, 4, 8, .., because each look waits for the device."""

@@ -1,28 +1,19 @@
-"""Calls that are recorded by tools which know nothing of this library: torch.jit.trace and torch.onnx.export."""
+"""Layers under torch.jit, which records or compiles calls."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import nn
 
-from stn.ops.context import VOLUMES_FROM, Target, export_target, exporting
-from stn.ops.sampling import Sampling
+from stn import _check
 
 
-def recording(ndim: int, sampling: Callable[[], Sampling]) -> AbstractContextManager[object]:
-    """Return the context in which a layer is to run: torch's own operators for ONNX, no warnings for a trace.
-
-    Of two lowerings it is GridSample where that has the options, in 2-D; volumes need an opset that is not known here.
-    """
-    if torch.compiler.is_exporting():
-        if not torch.onnx.is_in_onnx_export() or export_target() is not None:
-            return nullcontext()
-        how = sampling()
-        single = ndim == 2 and ndim in how.interpolation.grid_sample and how.padding.grid_sample
-        return exporting(Target("grid_sample" if single else "gather", VOLUMES_FROM))
+def recording() -> AbstractContextManager[object]:
+    """Return the context in which a layer is to run."""
     if not torch.compiler.is_compiling() and torch.jit.is_tracing():
         return traced()
     return nullcontext()
@@ -34,3 +25,11 @@ def traced() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         yield
+
+
+def refuse_script(module: nn.Module) -> None:
+    """Raise an error for torch.jit.script, which asks each module for a form that it can compile."""
+    _check.fail(
+        f"{type(module).__name__} must be recorded, because torch.jit.script compiles no operators in Python: use "
+        "stn.export.to_program, stn.export.to_onnx or torch.jit.trace"
+    )

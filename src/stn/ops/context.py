@@ -65,11 +65,12 @@ def refuse_lost_tangents() -> None:
 
 LOWERINGS = ("grid_sample", "gather")
 VOLUMES_FROM = 20  # first ONNX opset whose GridSample accepts volumes
+ANY = "any"  # GridSample for images where it has the options, otherwise a gather
 
 
 @dataclass(frozen=True)
 class Target:
-    """The form of a sampling call in an export: one operator, or gathers and sums. `opset`: of ONNX, None for torch."""
+    """The form of a sampling call in an export: one of LOWERINGS, or ANY. `opset`: of ONNX, None for torch."""
 
     lowering: str
     opset: int | None = None
@@ -89,8 +90,11 @@ def exporting(target: Target) -> Iterator[None]:
 
 
 def export_target() -> Target | None:
+    """Return the target of `exporting`. `torch.onnx.export`, which has none, gets torch's own operators too."""
     # Dynamo cannot read a context variable. It evaluates the first condition, and then skips the read.
-    return _target.get() if torch.compiler.is_exporting() else None
+    if not torch.compiler.is_exporting():
+        return None
+    return _target.get() or (Target(ANY) if torch.onnx.is_in_onnx_export() else None)
 
 
 # ---- precision ----

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from stn import _check
 from stn.grid import axes
-from stn.ops.context import VOLUMES_FROM, Target
+from stn.ops.context import ANY, VOLUMES_FROM, Target
 from stn.ops.interpolation import KNOWN
 from stn.ops.padding import PADDINGS
 from stn.ops.reference import FAR, sample_at
@@ -27,10 +27,16 @@ def sample(target: Target, rule: Rule, image: Tensor, data: Tensor, fill: Tensor
     Raises: InputError if the target has no operator for the call.
     """
     coordinates = rule.coordinates(data, rule.axes(data, image.shape[2:], sampling.align_corners))
-    if target.lowering == "gather":
+    # The opset of `torch.onnx.export` is not known here, and volumes need a late one.
+    gather = image.ndim == 5 or not has_grid_sample(2, sampling) if target.lowering == ANY else target.lowering == "gather"
+    if gather:
         return sample_at(image, coordinates, fill, sampling)
     check_kept(target, image.ndim - 2, sampling)
     return through_grid_sample(image, coordinates, fill, sampling)
+
+
+def has_grid_sample(ndim: int, sampling: Sampling) -> bool:
+    return ndim in sampling.interpolation.grid_sample and sampling.padding.grid_sample
 
 
 def check_kept(target: Target, ndim: int, sampling: Sampling) -> None:

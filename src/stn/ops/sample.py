@@ -156,22 +156,24 @@ def thin_plate_sample(
 ) -> tuple[Tensor, Tensor]: ...
 @shows_options
 def thin_plate_sample(
-    image: Tensor,  # (N, C, H, W)
-    coefficients: Tensor,  # (T+3, 2) for all, (N, T+3, 2), or (N, K, T+3, 2); N = 1 is for all
-    control_points: Tensor,  # (T, 2) normalized, for all
+    image: Tensor,  # (N, C, H, W) or (N, C, D, H, W)
+    coefficients: Tensor,  # (T+d+1, d) for all, (N, T+d+1, d), or (N, K, T+d+1, d); N = 1 is for all
+    control_points: Tensor,  # (T, d) normalized, for all
     size: int | Sequence[int] | None = None,  # output size; None: as image
     *,
     return_mask: bool = False,
     **options: Unpack[CallOptions],
 ) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
-    """Sample an image through thin-plate splines x' = x + (U(|x - p_1|), .., U(|x - p_T|), 1, x, y) w, U(r) = r^2 log r.
+    """Sample an image through thin-plate splines x' = x + (U(|x - p_1|), .., U(|x - p_T|), 1, x, y[, z]) w.
 
-    `stn.ThinPlateSpline` computes the coefficients w from offsets of the control points p. Not differentiable in p.
+    U(r) is r^2 log r in 2-D, and r in 3-D. `stn.ThinPlateSpline` computes the coefficients w from offsets of the control
+    points p. Not differentiable in p.
 
     Args:
-        image: (N, C, H, W).
-        coefficients: w, (T+3, 2) for all images, (N, T+3, 2), or (N, K, T+3, 2); zeros are the identity. N = 1 is for all.
-        control_points: p, (T, 2) normalized, the same for all images.
+        image: (N, C, H, W) or (N, C, D, H, W).
+        coefficients: w, (T+d+1, d) for all images, (N, T+d+1, d), or (N, K, T+d+1, d); zeros are the identity. N = 1 is
+            for all.
+        control_points: p, (T, d) normalized, the same for all images.
         size: Output size in pixels, or one length for all axes. None: as image.
         return_mask: Also return the fraction of the kernel that lay inside the image.
         **options: Interpolation, padding and so on: `help(stn.affine_sample)` lists them.
@@ -190,7 +192,7 @@ def thin_plate_sample(
         torch.Size([8, 3, 32, 32])
     """
     _check.image("image", image)
-    _check.control_points("control_points", control_points)
+    _check.control_points("control_points", control_points, 3 if image.ndim == 5 else 2)
     _check.coefficients("coefficients", coefficients, control_points, image)
     return sampled(image, Spline(_size(size, image), control_points.detach()), coefficients, return_mask, options)
 

@@ -25,9 +25,8 @@ LEAST, MOST = 1 / 64, 2.0**16
 
 def check_pair(moving: Tensor, fixed: Tensor) -> None:
     if moving.ndim != fixed.ndim or moving.shape[:2] != fixed.shape[:2]:
-        _check.fail(
-            f"moving must have the batch size, channels and number of dimensions of fixed {tuple(fixed.shape)}; got {tuple(moving.shape)}"
-        )
+        expected = f"the batch size, channels and number of dimensions of fixed {tuple(fixed.shape)}"
+        _check.fail(f"moving must have {expected}; got {tuple(moving.shape)}")
     for name, image in (("moving", moving), ("fixed", fixed)):
         _check.floating(name, image)
         _check.same_device(name, image, fixed)

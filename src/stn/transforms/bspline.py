@@ -10,7 +10,9 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import axis
-from stn.ops.flows.splines import cubic_weights
+from stn.ops.options import CallOptions
+from stn.ops.rules.lattice import Lattice, cubic_weights, is_served
+from stn.ops.sample import Sampled, sampled
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.batches import by
 from stn.transforms.warp import Warp
@@ -84,6 +86,11 @@ class BSplineWarp(Warp):
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
         """Evaluate axis by axis, with a matrix (pixels of the axis, control points of the axis) per axis."""
         return spread(self.coefficients.to(self.working_dtype), size, align_corners)
+
+    def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
+        if not is_served(image, self.coefficients.shape[-self.ndim - 1 : -1], size):
+            return super()._sample(image, size, return_mask, options)
+        return sampled(image, Lattice(size, 3), self.coefficients, return_mask, options)
 
 
 def spread(

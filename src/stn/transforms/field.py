@@ -13,7 +13,9 @@ from torch import Tensor
 from stn import _check
 from stn.grid import half_extent
 from stn.ops.context import coordinate_dtype
-from stn.ops.sample import affine_sample, grid_sample
+from stn.ops.options import CallOptions
+from stn.ops.rules.lattice import Lattice, is_served
+from stn.ops.sample import Sampled, affine_sample, grid_sample, sampled
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.batches import by
 from stn.transforms.warp import Warp
@@ -138,9 +140,19 @@ class FieldWarp(Warp):
         found = [values.gather(-2, place.unsqueeze(-1).expand(*place.shape, self.ndim)) for place in places]
         return torch.stack(found).unflatten(0, (2,) * self.ndim)
 
-    def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
+    def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
+        shape = self.field.shape[-self.ndim - 1 : -1]
+        if self._is_dense(size, options.get("align_corners", False)) or not is_served(image, shape, size):
+            return super()._sample(image, size, return_mask, options)
+        return sampled(image, Lattice(size, 1, self.align_corners, self.extent), self.field, return_mask, options)
+
+    def _is_dense(self, size: tuple[int, ...], align_corners: bool) -> bool:
+        """Return True if the values lie at the pixels of an output."""
         same = size == tuple(self.field.shape[-self.ndim - 1 : -1]) and align_corners == self.align_corners
-        if same and self.extent == 1:
+        return same and self.extent == 1
+
+    def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
+        if self._is_dense(size, align_corners):
             return self.field
         # The outer pixels lie at 1 with aligned corners, otherwise at (n - 1) / n, so a scale converts between the
         # conventions.

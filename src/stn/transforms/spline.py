@@ -27,13 +27,13 @@ RANK_TOLERANCE = 1e-12
 class ThinPlateSpline(Family["ThinPlateWarp"]):
     """x' = x + f(x), where f takes the value theta_j at control point j and bends least.
 
-    theta = offsets (dx, dy) of the control points, point by point, normalized; zeros are the identity exactly. Where
+    theta = offsets (dx, dy[, dz]) of the control points, point by point, normalized; zeros are the identity exactly. Where
     control points coincide their offsets are averaged; points on one line bend the image along it alone.
 
     Args:
-        ndim: 2.
-        control_points: Lattice (rows, columns) over the image, or normalized points (T, 2), T >= 3, such as
-            `text_edges(20)`.
+        ndim: 2 or 3.
+        control_points: Lattice (rows, columns) or (slices, rows, columns) over the image, or normalized points (T, d),
+            T > d, such as `text_edges(20)`. None: 4 along each axis.
         smoothing: Weight of bending against reaching the offsets (scipy's `RBFInterpolator(smoothing=)`). 0 reaches
             them.
         parameters: "offsets", or "positions": theta is the points that the control points read, as in ASTER; the
@@ -53,7 +53,7 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
     """
 
     ndim: int
-    control_points: Tensor  # (T, 2) float64
+    control_points: Tensor  # (T, d) float64
     smoothing: float
     kind: str  # "offsets" or "positions"
     _constants: Constants = field(repr=False)
@@ -62,19 +62,20 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
         self,
         ndim: int = 2,
         *,
-        control_points: int | Sequence[int] | Tensor = (4, 4),
+        control_points: int | Sequence[int] | Tensor | None = None,
         smoothing: float = 0.0,
         parameters: str = "offsets",
     ) -> None:
-        ndim = _check.dimension(ndim, (2,), "ThinPlateSpline")
+        ndim = _check.dimension(ndim, (2, 3), "ThinPlateSpline")
         _check.not_negative("smoothing", smoothing)
         _check.choice("parameters", parameters, ("offsets", "positions"))
-        points, smoothing = _place(control_points), float(smoothing)
+        points, smoothing = _place(control_points, ndim), float(smoothing)
         self._set(ndim=ndim, control_points=points, smoothing=smoothing, kind=parameters)
         self._set(_constants=Constants(points, coefficients_of_offsets(points, smoothing)))
 
     def __repr__(self) -> str:
         points = f"control_points=<{len(self.control_points)} points>"
+        points = points if self.ndim == 2 else f"{self.ndim}, {points}"
         return f"ThinPlateSpline({points}, smoothing={self.smoothing}, parameters={self.kind!r})"
 
     def __eq__(self, other: object) -> bool:
@@ -98,20 +99,20 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
 
     def _warp(self, theta: Tensor) -> ThinPlateWarp:
         control_points, solution = self._constants.on(theta.device)
-        offsets = theta.unflatten(-1, (-1, 2))
+        offsets = theta.unflatten(-1, (-1, self.ndim))
         if self.kind == "positions":  # float32 as in `identity`, so that its offsets are exactly zero
             offsets = offsets - control_points.float().to(theta.dtype)
         return ThinPlateWarp(control_points, solution @ offsets.to(solution.dtype), theta.dtype)
 
 
 class ThinPlateWarp(Warp):
-    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w: radial functions around control points, shared by the batch."""
+    """x' = x + (U_1(x), .., U_T(x), 1, x, y[, z]) w: radial functions around control points, shared by the batch."""
 
     _shared: ClassVar[tuple[str, ...]] = ("control_points",)
 
     def __init__(self, control_points: Tensor, coefficients: Tensor, dtype: torch.dtype) -> None:
-        self.control_points = control_points  # (T, 2)
-        self.coefficients = coefficients  # w: (N[, K], T+3, 2), float64: the terms are large against their sum
+        self.control_points = control_points  # (T, d)
+        self.coefficients = coefficients  # w: (N[, K], T+d+1, d), float64: the terms are large against their sum
         self.batch = tuple(coefficients.shape[:-2])
         self.ndim = coefficients.shape[-1]
         self.dtype, self.device = dtype, coefficients.device
@@ -134,8 +135,9 @@ class ThinPlateWarp(Warp):
         a, t = matrix[..., :-1].mT, matrix[..., None, :, -1]
         with unrounded(self.device):
             bent = self.coefficients @ a
-        moved = torch.cat([t, a - torch.eye(2, dtype=a.dtype, device=a.device)], dim=-2).expand(*bent.shape[:-2], -1, -1)
-        coefficients = torch.cat([bent[..., :-3, :], bent[..., -3:, :] + moved], dim=-2)
+        d = self.ndim
+        moved = torch.cat([t, a - torch.eye(d, dtype=a.dtype, device=a.device)], dim=-2).expand(*bent.shape[:-2], -1, -1)
+        coefficients = torch.cat([bent[..., : -d - 1, :], bent[..., -d - 1 :, :] + moved], dim=-2)
         return ThinPlateWarp(self.control_points, coefficients, torch.promote_types(self.dtype, outer.dtype))
 
     def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
@@ -143,21 +145,24 @@ class ThinPlateWarp(Warp):
         return sampled(image, Spline(size, self.control_points), self.coefficients, return_mask, options)
 
 
-def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:  # (T, 2) -> (T+3, T)
+def coefficients_of_offsets(control_points: Tensor, smoothing: float) -> Tensor:  # (T, d) -> (T+d+1, T)
     """Return the matrix from offsets c to the coefficients w of `thin_plate_sample`, which solve
 
         | K + smoothing I   P |       | c |
-        | P^T               0 | w  =  | 0 |,     K_ij = U(|p_i - p_j|), P = (1, p).
+        | P^T               0 | w  =  | 0 |,     K_ij = U(|p_i - p_j|), P = (1, p),
+
+    with -smoothing in 3-D, where the energy of bending is -w' K w.
 
     The system depends on the control points alone. It is inverted here, once, in float64; the pseudo-inverse gives
     coincident points the mean of their offsets.
     """
-    count = len(control_points)
-    phi = radial_and_linear(control_points, control_points)  # (T, T+3)
-    system = phi.new_zeros(count + 3, count + 3)
+    count, d = control_points.shape
+    phi = radial_and_linear(control_points, control_points)  # (T, T+d+1)
+    system = phi.new_zeros(count + d + 1, count + d + 1)
     system[:count] = phi
     system[count:, :count] = phi[:, count:].mT
-    system[:count, :count] += smoothing * torch.eye(count, dtype=phi.dtype, device="cpu")
+    stiff = smoothing if d == 2 else -smoothing
+    system[:count, :count] += stiff * torch.eye(count, dtype=phi.dtype, device="cpu")
     inverse: Tensor = torch.linalg.pinv(system, hermitian=True, rtol=RANK_TOLERANCE)
     return inverse[:, :count].contiguous()  # a copy: a view would be saved with its whole base
 
@@ -189,12 +194,11 @@ def text_edges(count: int, *, margin: float = 0.0) -> Tensor:  # (count, 2), flo
     return torch.cat([torch.stack([x, torch.full_like(x, y)], dim=-1) for y in (-edge, edge)])
 
 
-def _place(control_points: int | Sequence[int] | Tensor) -> Tensor:
+def _place(control_points: int | Sequence[int] | Tensor | None, ndim: int) -> Tensor:
     if isinstance(control_points, Tensor):
-        _check.control_points("control_points", control_points)
+        _check.control_points("control_points", control_points, ndim)
         _check.finite("control_points", control_points)
         return trainable(control_points.to("cpu", torch.float64))
-    rows, columns = _check.lattice_shape("control_points", control_points)
-    y = torch.linspace(-1, 1, rows, dtype=torch.float64, device="cpu")
-    x = torch.linspace(-1, 1, columns, dtype=torch.float64, device="cpu")
-    return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).flatten(0, 1)
+    shape = _check.lattice_of("control_points", 4 if control_points is None else control_points, ndim, least=2)
+    along = [torch.linspace(-1, 1, n, dtype=torch.float64, device="cpu") for n in shape]
+    return torch.stack(torch.meshgrid(*along, indexing="ij")[::-1], dim=-1).flatten(0, -2)

@@ -13,7 +13,7 @@ from stn.grid import lattice
 from stn.ops.flows.dispatch import displacements
 from stn.ops.flows.splines import Splines
 from stn.ops.options import CallOptions
-from stn.ops.sample import displaced_sample
+from stn.ops.sample import Sampled, displaced_sample
 from stn.transforms.base import Family, numbers_of_lattice
 from stn.transforms.batches import by
 from stn.transforms.bspline import spread
@@ -150,6 +150,9 @@ class FlowWarp(Warp):
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
         return self.stored._displacements(size, align_corners)
+
+    def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
+        return self.stored._sample(image, size, return_mask, options)
 
 
 def flow(velocity: Tensor, squarings: int) -> Tensor:  # (.., *resolution, d), normalized, corners aligned

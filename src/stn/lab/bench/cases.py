@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from stn.lab.bench.families import PLANAR, theta_of
 from stn.lab.bench.patterns import IN_VOLUMES, PATTERNS, Pattern
+from stn.transforms import FAMILIES
 
 TASKS = ("forward", "theta", "both")  # no gradient; the gradient in theta alone; in image and theta
 
@@ -25,12 +27,17 @@ class Case:
     shrink: int = 1
     device: str = "cpu"
     pattern: str = ""  # of the grid, an entry of PATTERNS
+    family: str = ""  # of transforms, an entry of FAMILIES, in place of a rule
+    mode: str = "bilinear"
+    dtype: torch.dtype = torch.float32  # of the image
 
     @property
     def name(self) -> str:
         size = "x".join(map(str, self.shape))
         small = f" to {'x'.join(map(str, self.size))}" if self.shrink > 1 else ""
-        rule = self.pattern or self.rule.replace("_", "-")
+        rule = self.pattern or self.family or self.rule.replace("_", "-")
+        rule += "" if self.mode == "bilinear" else f" {self.mode}"
+        rule += "" if self.dtype is torch.float32 else f" {str(self.dtype).removeprefix('torch.')}"
         return f"{size}{small}{' channels last' if self.channels_last else ''} {rule}"
 
     @property
@@ -49,8 +56,10 @@ class Case:
 
     def image(self) -> Tensor:
         """Return white noise, which hides no error."""
-        image = torch.randn(self.shape, generator=torch.Generator().manual_seed(0))
-        return self.laid_out(image)
+        generator = torch.Generator().manual_seed(0)
+        if self.dtype is torch.uint8:
+            return self.laid_out(torch.randint(0, 256, self.shape, generator=generator, dtype=torch.uint8))
+        return self.laid_out(torch.randn(self.shape, generator=generator))
 
     def weight(self) -> Tensor:
         """Return the gradient of the output."""
@@ -67,6 +76,8 @@ class Case:
         n, d = self.shape[0], len(self.shape) - 2
         if self.pattern:
             return self.stored.grid(n, self.shape[2:]).to(self.device)
+        if self.family:
+            return theta_of(self.family, n, d).to(self.device)
         if self.rule == "thin_plate":
             return 0.1 * torch.randn(n, 32, generator=torch.Generator().manual_seed(1)).to(self.device)
         matrix = torch.eye(d + (self.rule == "projective"), d + 1)
@@ -99,6 +110,10 @@ SMALL = (  # digits, feature maps, one photograph: the overhead of a call
 PHOTOGRAPHS = tuple((1, c, n, n) for n in (224, 512, 1024, 2048) for c in (1, 3))
 GRIDS: list[tuple[tuple[int, ...], str]] = [((16, 3, 128, 128), pattern) for pattern in PATTERNS]
 GRIDS += [((2, 2, 32, 32, 32), pattern) for pattern in IN_VOLUMES]
+DIGITS, IMAGES, VOLUMES, PHOTOGRAPH = (64, 1, 28, 28), (16, 3, 128, 128), (2, 1, 96, 96, 96), (1, 3, 512, 512)
+OF_FAMILIES = [(shape, name) for name in FAMILIES for shape in (DIGITS, IMAGES)]
+OF_FAMILIES += [(VOLUMES, name) for name in FAMILIES if name not in PLANAR]
+MODES = ("nearest", "bicubic", "bspline", "lanczos3")
 
 SUITES: dict[str, tuple[Case, ...]] = {
     "affine": tuple(Case("affine", shape, task) for task in TASKS for shape in SHAPES),
@@ -116,20 +131,35 @@ SUITES: dict[str, tuple[Case, ...]] = {
         for task in TASKS
         for shape in ((1, 3, 512, 512), (1, 64, 256, 256), (1, 3, 2048, 2048))
     ),
+    "families": tuple(Case("families", shape, task, family=name) for task in TASKS for shape, name in OF_FAMILIES),
+    "kernels": tuple(
+        Case("kernels", shape, task, mode=mode)
+        for task in TASKS
+        for mode in MODES
+        for shape in (DIGITS, IMAGES, PHOTOGRAPH)
+        if (mode, task) != ("nearest", "theta")
+    ),
+    "bytes": tuple(
+        Case("bytes", (1, c, n, n), channels_last=c > 1, mode=mode, dtype=torch.uint8)
+        for mode in ("nearest", "bilinear", "bicubic")
+        for n in (512, 2048)
+        for c in (1, 3)
+    ),
     "quality": tuple(Case("quality", (16, 3, 512, 512), task, shrink=4) for task in TASKS),
 }
 NAMES = (*SUITES, "costs", "first_use")  # the last two measure new processes, in files of these names
 
 
 def traffic(case: Case) -> int:
-    """Return the bytes that a call must at least move in float32: the image and the result once, in backward the gradient
-    of the output and the image once, and the gradient of the image if needed. A stored grid is read in each pass."""
+    """Return the bytes that a call must at least move, in the dtype of the image: the image and the result once; in backward
+    the gradient of the output and the image once, and the gradient of the image if needed. A stored grid is read in each
+    pass."""
     image = math.prod(case.shape)
     result = math.prod((*case.shape[:2], *case.size))
     passes = {"forward": 1, "theta": 2, "both": 2}[case.task]
     grid = case.shape[0] * math.prod(case.size) * (len(case.shape) - 2) if case.pattern else 0
     gradients = (image if case.task == "both" else 0) + (grid if case.task != "forward" else 0)
-    return 4 * (passes * (image + result + grid) + gradients)
+    return case.dtype.itemsize * (passes * (image + result + grid) + gradients)
 
 
 def quick(case: Case) -> Case:

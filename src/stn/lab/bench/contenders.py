@@ -13,6 +13,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from stn import _check
 from stn.grid import lattice
 from stn.lab.bench.cases import Case
+from stn.lab.bench.families import family_of, sampled_by
 from stn.ops import affine_sample, projective_sample
 from stn.ops import grid_sample as stored_sample
 from stn.ops.rules.spline import radial_and_linear
@@ -23,7 +24,16 @@ Operator = Callable[[Tensor, Tensor], Tensor]  # image, theta -> image
 SPLINE = ThinPlateSpline(control_points=(4, 4))
 
 
+TORCH_MODES = {"bspline": "bicubic"}  # the nearest that torch has
+OPENCV_MODES = {"nearest": "NEAREST", "bilinear": "LINEAR", "bicubic": "CUBIC", "bspline": "CUBIC", "lanczos3": "LANCZOS4"}
+
+
 def ours(case: Case) -> Operator | None:
+    if case.family:
+        family = family_of(case.family, len(case.shape) - 2)
+        return lambda image, theta: family(theta).sample(image)
+    if case.mode != "bilinear":
+        return partial(affine_sample, mode=case.mode)
     if case.rule == "thin_plate":
         return lambda image, theta: SPLINE(theta).sample(image)
     if case.pattern:
@@ -32,7 +42,13 @@ def ours(case: Case) -> Operator | None:
 
 
 def torch_eager(case: Case) -> Operator | None:
-    shape = list(case.shape)
+    shape, mode = list(case.shape), TORCH_MODES.get(case.mode, case.mode)
+    if mode == "lanczos3":
+        return None
+    if case.family:
+        return sampled_by(case.family, case.size)
+    if case.dtype is torch.uint8:
+        return torch_on_bytes(shape, mode)
     if case.rule == "thin_plate":
         return matmul_and_grid_sample(case)
     if case.rule == "projective":
@@ -41,7 +57,17 @@ def torch_eager(case: Case) -> Operator | None:
         return partial(grid_sample, mode=case.stored.mode, align_corners=False)
 
     def sample(image: Tensor, theta: Tensor) -> Tensor:
-        return grid_sample(image, affine_grid(theta, shape, align_corners=False), align_corners=False)
+        return grid_sample(image, affine_grid(theta, shape, align_corners=False), mode, align_corners=False)
+
+    return sample
+
+
+def torch_on_bytes(shape: list[int], mode: str) -> Operator:
+    """Through float32, because `grid_sample` has no bytes."""
+
+    def sample(image: Tensor, theta: Tensor) -> Tensor:
+        grid = affine_grid(theta, shape, align_corners=False)
+        return grid_sample(image.float(), grid, mode, align_corners=False).round_().clamp_(0, 255).to(torch.uint8)
 
     return sample
 
@@ -73,7 +99,7 @@ def torch_contiguous(case: Case) -> Operator | None:
 
 
 def kornia(case: Case) -> Operator | None:
-    if len(case.shape) != 4 or case.pattern:
+    if len(case.shape) != 4 or case.pattern or case.family or case.suite in ("kernels", "bytes"):
         return None
     _check.installed("kornia", "bench")
     if case.rule == "thin_plate":
@@ -114,7 +140,8 @@ def opencv(case: Case, planes: bool) -> Callable[[], Any] | None:
     images = list(pixels) if planes else [pixels.transpose(1, 2, 0).copy()]
     matrix = pixel_matrix(case, "opencv-inverse").numpy()
     warp = cv2.warpPerspective if case.rule == "projective" else cv2.warpAffine
-    return lambda: [warp(image, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) for image in images]
+    flags = getattr(cv2, f"INTER_{OPENCV_MODES[case.mode]}") | cv2.WARP_INVERSE_MAP
+    return lambda: [warp(image, matrix, size, flags=flags) for image in images]
 
 
 def pixel_matrix(case: Case, convention: str) -> Tensor:
@@ -146,7 +173,7 @@ def contenders(case: Case) -> dict[str, Callable[[], Any]]:
         )
     on_planes = torch_contiguous(case)
     calls["torch NCHW"] = None if on_planes is None else bind(case, on_planes, contiguous=True)
-    if case.suite == "opencv" and case.device == "cpu":
+    if case.suite in ("opencv", "kernels", "bytes") and case.device == "cpu":
         calls["OpenCV planes"] = opencv(case, planes=True)
         calls["OpenCV interleaved"] = opencv(case, planes=False) if case.shape[1] > 1 else None
     return {name: call for name, call in calls.items() if call is not None}

@@ -31,6 +31,9 @@ PACKAGES = {name: name for name in ("torch", "numba", "numpy", "triton", "kornia
 PACKAGES |= {"torch-stn": "stn", "opencv-python-headless": "cv2"}
 
 
+ON_HOST = ("opencv", "bytes")  # beside OpenCV, which runs there
+
+
 def bench(
     out: Path,  # without its suffix: .json and .md are written
     *,
@@ -44,7 +47,7 @@ def bench(
 ) -> list[Row]:
     """Measure suites (default: all), each case with each number of threads. `resume` continues an interrupted call.
 
-    device: cpu, or cuda, which ignores threads and has no suites opencv, costs and first_use.
+    device: cpu, or cuda, which ignores threads and has no suites opencv, bytes, costs and first_use.
 
     Raises: InputError for a suite or a device that does not exist, or fewer than two rounds.
     """
@@ -68,7 +71,7 @@ def bench(
     on_host = device == "cpu"
     if on_host:
         keep_memory()
-    for case in [c for name in suites or SUITES for c in SUITES.get(name, ()) if on_host or name != "opencv"]:
+    for case in [c for name in suites or SUITES for c in SUITES.get(name, ()) if on_host or name not in ON_HOST]:
         case = replace(quick(case) if trial else case, device=device)
         for count in threads if on_host else (1,):
             if (*describe(case).values(), count) not in done:

@@ -14,10 +14,10 @@ from numba.core.caching import FunctionCache
 
 from stn.ops import interpolation, padding, reference
 from stn.ops.cpu.notice import noticed
-from stn.ops.rules import matrix, spline
+from stn.ops.rules import lattice, matrix, spline
 
 # What kernels are made of, others' files for their constants. It is part of their names, see `compiled`.
-OTHERS = reference, interpolation, padding, matrix, spline
+OTHERS = reference, interpolation, padding, lattice, matrix, spline
 FILES = [*sorted(Path(__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in OTHERS)]
 SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in FILES)).hexdigest()
 

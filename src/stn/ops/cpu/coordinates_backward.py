@@ -13,15 +13,14 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.channels import slope_channels_plane, slope_channels_volume
-from stn.ops.cpu.compiling import inline, loop, loop_sum, merged
+from stn.ops.cpu.compiling import INLINED, inline, loop, merged
 from stn.ops.cpu.lanes import LANES, slope_plane, slope_volume
 from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
-from stn.ops.cpu.points import Affine, Basis, Field, Projective, by_rule, off_horizon, row_points
-from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, MIXED, STRIDE, clear, in_pairs
+from stn.ops.cpu.points import RULES, Lattice, by_rule
+from stn.ops.cpu.reductions import reduce_tile
+from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE, clear, in_pairs
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
-    AT_LOOK,
-    AT_NUMBER,
     AT_WIDTH,
     channel_starts,
     fill_tile,
@@ -31,14 +30,12 @@ from stn.ops.cpu.tile import (
     place_tile,
     planes_at_once,
     prefetch,
-    row_start,
     run_from,
     tiles_of_a_look,
 )
-from stn.ops.rules.spline import GROUP
 
 # ---- the bodies of kernels, see `kernels.py`: they write sums (N * K, tiles, 4, 4), or of fields (N * K, Q, ndim), and
-# bends (N * K, tiles, 2, T) ----
+# bends (N * K, tiles, ndim, T) ----
 
 
 @merged
@@ -54,7 +51,7 @@ def coordinates_pixels(call, memory, chunk):
 @merged
 def coordinates_chunk(slope_tile, call, memory, chunk):
     tile, ndim, grid, sizes = memory.tile, call.ndim, call.grid, call.sizes
-    start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+    start, end = tiles_of_chunk(grid, sizes, call.sums, chunk, call.chunks)
     for number in range(start, end):
         look, within = look_and_tile(grid, sizes, number)
         place_tile(sizes, look, within, tile.at)
@@ -62,6 +59,27 @@ def coordinates_chunk(slope_tile, call, memory, chunk):
         clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)
         slope_tile(ndim, call.out, call.image, sizes, tile, call.fill)
         reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, call.sums, call.bends)
+
+
+@inline
+def tiles_of_chunk(grid, sizes, sums, chunk, chunks):
+    """Return the first tile and the last + 1 of a chunk. A piece, which has sums of its own, belongs to one chunk."""
+    tiles, pieces = tiles_of_a_look(sizes), pieces_of_a_look(grid, sizes, sums)
+    start, end = part_of(chunk, chunks, sizes.batch * sizes.looks * pieces)
+    first, last = tiles * (start % pieces) // pieces, tiles * (end % pieces) // pieces
+    return start // pieces * tiles + first, end // pieces * tiles + last
+
+
+pieces_of_a_look = by_rule(
+    """How many sums a look has: one for each tile, or of a lattice, which are long, as few as threads need.""",
+    {
+        rule: (lambda grid, sizes, sums: sums.shape[1])
+        if rule is Lattice
+        else (lambda grid, sizes, sums: tiles_of_a_look(sizes))
+        for rule in RULES
+    },
+    INLINED,
+)
 
 
 @loop
@@ -197,107 +215,3 @@ def slope_run(ndim, grad, first, image, base, channels, w, plane, offset, fracti
             gx, gy, gz = slope_channels_volume(image, at, n, down, deep, x, y, z, grad, to, channels)
             gradient[i + size + size] = gz
         gradient[i], gradient[i + size] = gx, gy
-
-
-# ---- from the gradient of each pixel to that of the rule's numbers ----
-
-
-def affine_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
-    area = len(gradient) // 3
-    clear_sums(sums, at[AT_LOOK], at[AT_NUMBER])
-    for r in range(at[AT_HEIGHT]):
-        _, u0, u1, u2 = row_start(sizes, at, r)
-        for i in range(ndim):
-            total, moment = sum_row(gradient, i * area + r * STRIDE, at[AT_WIDTH])
-            add_point(sums, at[AT_LOOK], at[AT_NUMBER], i, total, u0, u1, u2)
-            sums[at[AT_LOOK], at[AT_NUMBER], i, 0] += moment
-
-
-def basis_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
-    affine_sums(grid, ndim, sizes, at, points, table, gradient, sums, bends)
-    add_bends(at[AT_LOOK], at[AT_NUMBER], at[AT_WIDTH], at[AT_HEIGHT], len(gradient) // 3, gradient, table, bends)
-
-
-def projective_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
-    """Divide each term by w, and add up the gradient in w."""
-    area, coef, look, within = len(gradient) // 3, grid.coef, at[AT_LOOK], at[AT_NUMBER]
-    clear_sums(sums, look, within)
-    for r in range(at[AT_HEIGHT]):
-        start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(grid, ndim, look, start, u0, u1, u2, at[AT_WIDTH], table, 0, points)
-        rest = coef[look, 3, 1] * u1 + coef[look, 3, 2] * u2 + coef[look, 3, 3]
-        for j in range(at[AT_WIDTH]):
-            u, slope_w = u0 + j, 0.0
-            w = off_horizon(coef[look, 3, 0] * u + rest)
-            for i in range(ndim):
-                g = gradient[i * area + r * STRIDE + j] / w
-                slope_w += g * (points[i, j] - grid.center[i])
-                add_point(sums, look, within, i, g, u, u1, u2)
-            add_point(sums, look, within, 3, -slope_w, u, u1, u2)
-
-
-def field_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
-    area = len(gradient) // 3
-    for r in range(at[AT_HEIGHT]):
-        start, _, _, _ = row_start(sizes, at, r)
-        for j in range(at[AT_WIDTH]):
-            for i in range(ndim):
-                sums[at[AT_LOOK], start + np.uint64(j), i] = grid.axes[i, 0] * gradient[i * area + r * STRIDE + j]
-
-
-affine_sums = loop(affine_gradient)
-reduce_tile = by_rule(
-    """Write sums and bends, or the gradient of a field, from the gradient of each pixel of a tile.""",
-    {Affine: affine_gradient, Projective: projective_gradient, Field: field_gradient, Basis: basis_gradient},
-)
-
-
-@loop
-def clear_sums(sums, look, within):
-    for i in range(4):
-        for k in range(4):
-            sums[look, within, i, k] = 0
-
-
-@loop_sum
-def sum_row(g, first, width):
-    """Sum of g, and of j g, over pixels j of a row."""
-    total = moment = 0.0
-    for j in range(np.uint64(width)):
-        value = np.float64(g[np.uint64(first) + j])
-        total += value
-        moment += value * np.float64(np.int64(j))
-    return total, moment
-
-
-@loop
-def add_bends(look, within, width, height, area, gradient, table, bends):
-    for t in range(bends.shape[3]):
-        bends[look, within, 0, t] = bends[look, within, 1, t] = 0
-    for r in range(height):
-        first, start = np.uint64(r * STRIDE), np.uint64(r * COLUMNS)
-        for t in range(0, bends.shape[3], GROUP):
-            x, y = dot_rows(gradient, first, first + np.uint64(area), table, t, start, width)
-            for k in range(GROUP):
-                bends[look, within, 0, t + k] += x[k]
-                bends[look, within, 1, t + k] += y[k]
-
-
-@loop_sum
-def dot_rows(gradient, first, second, table, t, start, width):
-    """Of both axes of a row with four knots, which reads the table once."""
-    a = b = c = d = e = f = g = h = 0.0
-    for j in range(np.uint64(width)):
-        x, y, k = np.float64(gradient[first + j]), np.float64(gradient[second + j]), start + j
-        u, v, w, z = table[t, k], table[t + 1, k], table[t + 2, k], table[t + 3, k]
-        a, b, c, d = a + x * u, b + x * v, c + x * w, d + x * z
-        e, f, g, h = e + y * u, f + y * v, g + y * w, h + y * z
-    return (a, b, c, d), (e, f, g, h)
-
-
-@inline
-def add_point(sums, look, within, i, g, u0, u1, u2):
-    sums[look, within, i, 0] += g * u0
-    sums[look, within, i, 1] += g * u1
-    sums[look, within, i, 2] += g * u2
-    sums[look, within, i, 3] += g

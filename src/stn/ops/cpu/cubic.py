@@ -7,9 +7,10 @@ weights along the axes, so the weight of the fill value, and all derivatives, ar
 from __future__ import annotations
 
 from stn.ops.cpu.compiling import inline, merged
-from stn.ops.cpu.coordinates_backward import clear_gradient, reduce_tile
+from stn.ops.cpu.coordinates_backward import clear_gradient, tiles_of_chunk
 from stn.ops.cpu.cubic_pixels import blend_tile_pixels, scatter_tile_pixels, slope_tile_pixels
 from stn.ops.cpu.cubic_planes import blend_tile_planes, scatter_tile_planes, slope_tile_planes
+from stn.ops.cpu.reductions import reduce_tile
 from stn.ops.cpu.tile import AT_HEIGHT, fill_radial_table, look_and_tile, part_of, place_tile, tiles_of_a_look
 
 # ---- the bodies of kernels, see `kernels.py` ----
@@ -50,7 +51,7 @@ def cubic_coordinates_pixels(call, memory, chunk):
 @merged
 def cubic_coordinates(slope_tile, call, memory, chunk):
     tile, taps, ndim, grid, sizes = memory.tile, memory.taps, call.ndim, call.grid, call.sizes
-    start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
+    start, end = tiles_of_chunk(grid, sizes, call.sums, chunk, call.chunks)
     for number in range(start, end):
         begin_tile(grid, sizes, tile, number)
         clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)

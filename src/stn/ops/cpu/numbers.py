@@ -22,13 +22,14 @@ class Data(NamedTuple):
     bends: Any
     scale: Any  # of a matrix: `scale` in rules/matrix.py
     given: Any  # (looks, rows, columns), the data: of N * K looks, or of K that are for all images
-    knots: Any  # (T, 2), control points
+    knots: Any  # (T, ndim), control points
     gradient: Any  # as given, to be written
 
 
 GRIDS = {
     "affine": {"coef": 3, "center": 1}, "projective": {"coef": 3, "center": 1}, "field": {"field": 3, "axes": 2},
     "basis": {"coef": 3, "center": 1, "bend": 3, "knots": 2, "step": 1},
+    "lattice": {"nodes": 1, "axes": 2, "first": 1, "across": 3, "down": 2, "deep": 2, "sides": 1},
 }  # fmt: skip  # the dimensions of each array
 
 
@@ -38,6 +39,8 @@ def shared_fields(kind: str, number: str) -> dict[str, Any]:
     sums = Array("f8", 4, WORDS)
     if kind == "field":
         arrays["field"] = sums = Array(number, 3, NOWHERE)
+    if kind == "lattice":
+        arrays["nodes"] = Array(number, 1, NOWHERE)
     return {"grid": Record(KINDS[kind], arrays), "sums": sums, "bends": Array("f8", 4, WORDS)}
 
 
@@ -78,31 +81,44 @@ def matrix_gradient(data):
 @merged
 def spline_numbers(data):
     """The bends come first, then a matrix; knots that bend nothing make their number a multiple of GROUP."""
-    grid, scale, given, count = data.grid, data.scale, data.given, len(data.knots)
+    grid, scale, given, count, d = data.grid, data.scale, data.given, len(data.knots), data.scale.shape[0]
     for look in range(len(grid.coef)):
         w = given[look % len(given)]
         clear_coef(grid.coef, look)
-        for i in range(2):
+        for i in range(d):
             for t in range(grid.bend.shape[2]):
-                grid.bend[look, i, t] = w[t, i] * scale[i, 2] if t < count else 0.0
-            grid.coef[look, i, 3] = w[count, i] * scale[i, 2]
-            for j in range(2):
+                grid.bend[look, i, t] = w[t, i] * scale[i, d] if t < count else 0.0
+            grid.coef[look, i, 3] = w[count, i] * scale[i, d]
+            for j in range(d):
                 grid.coef[look, i, j] = ((1.0 if i == j else 0.0) + w[count + 1 + j, i]) * scale[i, j]
     for t in range(len(grid.knots)):
-        for i in range(2):
+        for i in range(d):
             grid.knots[t, i] = data.knots[t, i] if t < count else 0.0
 
 
 @merged
 def spline_gradient(data):
-    scale, gradient, count = data.scale, data.gradient, len(data.knots)
+    scale, gradient, count, d = data.scale, data.gradient, len(data.knots), data.scale.shape[0]
     for k in range(len(gradient)):
-        for i in range(2):
+        for i in range(d):
             for t in range(count):
-                gradient[k, t, i] = scale[i, 2] * total_of(data.bends, k, len(gradient), i, t)
-            gradient[k, count, i] = scale[i, 2] * total_of(data.sums, k, len(gradient), i, 3)
-            for j in range(2):
+                gradient[k, t, i] = scale[i, d] * total_of(data.bends, k, len(gradient), i, t)
+            gradient[k, count, i] = scale[i, d] * total_of(data.sums, k, len(gradient), i, 3)
+            for j in range(d):
                 gradient[k, count + 1 + j, i] = scale[i, j] * total_of(data.sums, k, len(gradient), i, j)
+
+
+@merged
+def nothing(data):
+    """A lattice is read where it lies."""
+
+
+@merged
+def lattice_gradient(data):
+    for k in range(len(data.gradient)):
+        for node in range(data.gradient.shape[1]):
+            for i in range(data.gradient.shape[2]):
+                data.gradient[k, node, i] = data.grid.axes[i, 0] * total_of(data.sums, k, len(data.gradient), node, i)
 
 
 @merged
@@ -134,6 +150,7 @@ STAGES: dict[str, tuple[Any, ...]] = {
     "affine": (matrix_numbers, matrix_gradient),
     "projective": (matrix_numbers, matrix_gradient),
     "basis": (spline_numbers, spline_gradient),
+    "lattice": (nothing, lattice_gradient),
 }
 
 

@@ -98,30 +98,35 @@ class Plan:
     def _write(self, arrays: dict[str, Any], ndim: int) -> None:
         data, call = data_record(self.kind, NAMES[self.number]), call_record(self.kind, NAMES[self.real], NAMES[self.number])
         knots = -(-self.knots // GROUP) * GROUP
+        is_lattice = self.kind == "lattice"
         walked = walked_as(self.size) if has_no_order(self.kind, arrays) else self.size
         rows = ROWS if walked[-2] > FEW_ROWS else FEW_ROWS
         if knots:
             rows = max(1, min(rows, TABLE // (COLUMNS * knots)))
-        chunk = memory_of(rows, knots, NAMES[self.real])
+        chunk = memory_of(rows, 1 if is_lattice else knots, NAMES[self.real])
         self.memory = self.chunks * chunk.bytes
         sizes, (groups, bands) = self._sizes(walked, rows), self._division()
         region = Region(data.count + call.count + chunk.record.count)
         grid = {name: region.add(array) for name, array in self._shifted(arrays).items()}
         scale = grid.pop("scale", Place(0, (0, 0)))
         self.static = region.end
-        own = {"coef": (self.looks, 4, 4), "bend": (self.looks, 2, knots), "knots": (knots, 2)}
+        own = {"coef": (self.looks, 4, 4), "bend": (self.looks, ndim, knots), "knots": (knots, ndim)}
         points = Place(0, (self.looks, math.prod(self.size), ndim))
         fields = call.fields["grid"].fields
         grid |= {name: region.room(shape) for name, shape in own.items() if name in fields}
         grid |= {"field": points} if self.is_field else {}
+        grid |= {"nodes": Place(0, (math.prod(self.data_shape),))} if is_lattice else {}
         self.count = region.end
         tiles = tiles_of_a_look.py_func(sizes)
+        given = (0, 0, 0) if self.is_field else (self.given_looks, *self.data_shape[-2:])
         sums = points if self.is_field else region.room((self.looks, tiles, 4, 4))
-        bends = region.room((self.looks, tiles, 2, knots))
+        if is_lattice:
+            given = self.given_looks, math.prod(self.data_shape[-ndim - 1 : -1]), ndim
+            sums = region.room((self.looks, pieces(self.looks, tiles, given[1], math.prod(self.size)), *given[1:]))
+        bends = region.room((self.looks, tiles, ndim, knots))
         self.most = region.end
         where = call.fields["grid"].kind(**grid)
-        given = Place(0, (self.given_looks, *self.data_shape[-2:])) if not self.is_field else Place(0, (0, 0, 0))
-        known = Data(where, sums, bends, scale, given, Place(0, (self.knots, 2)), given)
+        known = Data(where, sums, bends, scale, Place(0, given), Place(0, (self.knots, ndim)), Place(0, given))
         flat = Place(0, (0,))
         values = Call(
             flat, flat, Place(0, (len(self.zeros),)), 0, chunk.bytes, self.chunks, groups, bands, ndim, self.nearest,
@@ -178,6 +183,13 @@ def walked_as(size: tuple[int, ...]) -> tuple[int, ...]:
     return (*(1 for _ in size[2:]), count // width, width)
 
 
+def pieces(looks: int, tiles: int, nodes: int, pixels: int) -> int:
+    """Return into how many pieces of tiles a look is divided, each with sums of all control points of its own.
+
+    It depends on the shape alone, and sums are never larger than the output."""
+    return max(1, min(-(-TASKS // max(looks, 1)), tiles, pixels // max(nodes, 1)))
+
+
 class Region:
     """Arrays of float64 behind the words, one after another."""
 
@@ -202,9 +214,9 @@ class Region:
 def slots(data: Record, call: Record) -> Slots:
     first = {name: data.count + at for name, at in call.first.items()}
     grid = call.fields["grid"]
-    points = first["grid"] + grid.first["field"] if "field" in grid.first else data.first["given"]
+    read = next((first["grid"] + grid.first[name] for name in ("field", "nodes") if name in grid.first), data.first["given"])
     named = {name: first[name] for name in ("image", "out", "fill", "memory", "sums")}
-    return Slots(**named, points=points, knots=data.first["knots"], gradient=data.first["gradient"])
+    return Slots(**named, points=read, knots=data.first["knots"], gradient=data.first["gradient"])
 
 
 # ---- the plans that are kept ----

@@ -13,6 +13,7 @@ import numpy as np
 from numba.extending import overload
 
 from stn.ops.cpu.compiling import BARE, INLINED, inline, loop, loop_fused, loop_new
+from stn.ops.cpu.lattices import contract, move_plane, move_volume
 from stn.ops.rules.matrix import HORIZON
 from stn.ops.rules.spline import GROUP
 
@@ -43,12 +44,27 @@ class Basis(NamedTuple):
 
     coef: Any
     center: Any
-    bend: Any  # (N * K, 2, T), T a multiple of GROUP
-    knots: Any  # (T, 2) normalized
-    step: Any  # (2,)
+    bend: Any  # (N * K, ndim, T), T a multiple of GROUP
+    knots: Any  # (T, ndim) normalized
+    step: Any  # (ndim,)
 
 
-KINDS: dict[str, Any] = {"affine": Affine, "projective": Projective, "field": Field, "basis": Basis}  # of `Rule.numbers`
+class Lattice(NamedTuple):
+    """p_i = axes_i0 f_i + axes_i1 u_i + axes_i2, f interpolated between control points: `rules/lattice.py`."""
+
+    nodes: Any  # flat: (looks with data of their own, *shape, ndim)
+    axes: Any  # (3, 3)
+    first: Any  # (blocks,), the first control point of each block of a row
+    across: Any  # (blocks, taps, BLOCK)
+    down: Any  # (H, 1 + taps): the first control point of each row, then weights
+    deep: Any  # (D, 1 + taps)
+    sides: Any  # (5,): width and height of the output, numbers of control points in x, y, z
+
+
+# of `Rule.numbers`
+KINDS: dict[str, Any] = {
+    "affine": Affine, "projective": Projective, "field": Field, "basis": Basis, "lattice": Lattice,
+}  # fmt: skip
 RULES = tuple(KINDS.values())
 
 
@@ -86,12 +102,29 @@ def field_points(grid, ndim, look, start, u0, u1, u2, width, table, first, point
 def basis_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
     for i in range(ndim):
         straight_row(grid.coef, grid.center, look, u0, u1, u2, width, i, points)
-    bend_row(grid.bend, look, table, first, width, points[0], points[1])
+    if ndim == 2:
+        bend_row(grid.bend, look, table, first, width, points[0], points[1])
+    else:
+        bend_volume(grid.bend, look, table, first, width, points[0], points[1], points[2])
+
+
+def lattice_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
+    row = contract(grid.nodes, grid.first, grid.across, grid.down, grid.deep, grid.sides, ndim, look, start, width, table)
+    if ndim == 2:
+        move_plane(grid.axes, grid.first, grid.across, row, u0, u1, width, table, points)
+    else:
+        move_volume(grid.axes, grid.first, grid.across, row, u0, u1, u2, width, table, points)
 
 
 row_points = by_rule(
     """points[i, j] = source pixels, float64, of a row of the output: flat from `start`, centered u, table from `first`.""",
-    {Affine: affine_points, Projective: projective_points, Field: field_points, Basis: basis_points},
+    {
+        Affine: affine_points,
+        Projective: projective_points,
+        Field: field_points,
+        Basis: basis_points,
+        Lattice: lattice_points,
+    },  # fmt: skip
     INLINED,
 )
 is_shared = by_rule(
@@ -163,3 +196,17 @@ def bend_row(bend, look, table, first, width, x, y):
             u, v, w, z = table[t, k], table[t + 1, k], table[t + 2, k], table[t + 3, k]
             x[j] += a * u + b * v + c * w + d * z
             y[j] += e * u + f * v + g * w + h * z
+
+
+@loop_fused
+def bend_volume(bend, look, table, first, width, x, y, z):
+    for t in range(0, bend.shape[2], GROUP):
+        a, b, c, d = bend[look, 0, t], bend[look, 0, t + 1], bend[look, 0, t + 2], bend[look, 0, t + 3]
+        e, f, g, h = bend[look, 1, t], bend[look, 1, t + 1], bend[look, 1, t + 2], bend[look, 1, t + 3]
+        k, o, m, n = bend[look, 2, t], bend[look, 2, t + 1], bend[look, 2, t + 2], bend[look, 2, t + 3]
+        for j in range(np.uint64(width)):
+            i = np.uint64(first) + j
+            u, v, w, r = table[t, i], table[t + 1, i], table[t + 2, i], table[t + 3, i]
+            x[j] += a * u + b * v + c * w + d * r
+            y[j] += e * u + f * v + g * w + h * r
+            z[j] += k * u + o * v + m * w + n * r

@@ -1,7 +1,7 @@
 """The radial functions of a thin-plate spline over one tile, which all looks of a batch share.
 
-U(r) = r^2 log r, of which a kernel needs one a knot and pixel, and no more often. The logarithm is written out, because
-Numba's is a call for each number: 8 ns against 1.
+U(r) = r^2 log r in 2-D and r in 3-D, of which a kernel needs one a knot and pixel, and no more often. The logarithm is
+written out, because Numba's is a call for each number: 8 ns against 1.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ LEAST = 1e-300  # U(0) = 0
 
 
 @loop_new
-def fill_table(knots, step, u0, u1, width, height, columns, table):
+def fill_table(knots, step, u0, u1, u2, width, height, columns, table):
     """table[t, r columns + j] = U(|x - knot_t|) at pixel (j, r) of a tile whose corner is the centered pixel u."""
+    if knots.shape[1] == 3:
+        fill_distances(knots, step, u0, u1, u2, width, height, columns, table)
+        return
     squares, exponents, mantissas = np.empty(columns), np.empty(columns), np.empty(columns, np.int64)
     bits, fractions = squares.view(np.int64), mantissas.view(np.float64)
     for t in range(knots.shape[0]):
@@ -26,6 +29,18 @@ def fill_table(knots, step, u0, u1, width, height, columns, table):
             squared_distances(u0, step[0], knots[t, 0], down * down, width, squares)
             decompose(bits, width, exponents, mantissas)
             radial(squares, exponents, fractions, width, t, r * columns, table)
+
+
+@loop
+def fill_distances(knots, step, u0, u1, u2, width, height, columns, table):
+    for t in range(knots.shape[0]):
+        deep = step[2] * u2 - knots[t, 2]
+        for r in range(height):
+            down = step[1] * (u1 + r) - knots[t, 1]
+            rest, first = down * down + deep * deep, np.uint64(r * columns)
+            for j in range(np.uint64(width)):
+                across = step[0] * (u0 + np.float64(np.int64(j))) - knots[t, 0]
+                table[t, first + j] = np.sqrt(across * across + rest)
 
 
 @loop

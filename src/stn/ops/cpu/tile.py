@@ -21,8 +21,8 @@ from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, KINDS, MIXED, STRIDE, sort
 # number of the tile whose radial functions the table has.
 AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_TABLE = range(8)
 
-# Channels of a row that are blended together, so that taps and weights are loaded once for them. Forward at 16x64x7x7: 269 us
-# one by one, 125 by 8, 94 by 16. Large planes may begin at the same place of a cache, which has 8 to 12 lines for them.
+# Channels of a row that are blended together, so that taps and weights are loaded once for them. At 16x64x7x7: 269 us one
+# by one, 125 by 8, 94 by 16. Large planes may begin at the same place of a cache, which has 8 to 12 lines for them.
 PLANES, MANY_PLANES, SMALL_PLANE = 8, 16, 4096
 NEAR = 3  # blocks between two mixed runs whose taps are found together: fewer and longer loops are faster
 FEW = 8  # pixels of the box that is read, to one of the tile
@@ -151,8 +151,8 @@ def row_start(sizes, at, r):
 
 def fill_basis_table(grid, sizes, tile):
     if tile.at[AT_TABLE] != tile.at[AT_NUMBER]:
-        _, u0, u1, _ = row_start(sizes, tile.at, 0)
-        fill_table(grid.knots, grid.step, u0, u1, tile.at[AT_WIDTH], tile.at[AT_HEIGHT], COLUMNS, tile.table)
+        _, u0, u1, u2 = row_start(sizes, tile.at, 0)
+        fill_table(grid.knots, grid.step, u0, u1, u2, tile.at[AT_WIDTH], tile.at[AT_HEIGHT], COLUMNS, tile.table)
         tile.at[AT_TABLE] = tile.at[AT_NUMBER]
 
 

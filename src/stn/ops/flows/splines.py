@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from stn.ops.flows.base import Flow, runge_kutta
+from stn.ops.rules.lattice import cubic_weights
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,3 @@ class Splines(Flow):
 
     def displacements(self, data: Tensor, xy: Tensor) -> Tensor:
         return runge_kutta(lambda x: self.velocity(data, x), xy.expand(data.shape[0], *xy.shape[1:]), self.steps)
-
-
-def cubic_weights(x: Tensor, count: int) -> Tensor:  # (..) normalized -> (.., count)
-    """B(u - i) for each control point i of an axis, with u = (x + 1) / 2 (count - 3) + 1."""
-    u = (x.clamp(-1, 1) + 1) * ((count - 3) / 2) + 1
-    t = (u.unsqueeze(-1) - torch.arange(count, dtype=x.dtype, device=x.device)).abs()
-    return ((2 - t).clamp_min(0) ** 3 - 4 * (1 - t).clamp_min(0) ** 3) / 6

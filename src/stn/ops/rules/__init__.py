@@ -6,9 +6,10 @@ kernels of a device support it after they implement its numbers and its `kernels
 
 from stn.ops.rules.base import Rule
 from stn.ops.rules.field import PIXELS, Field, stored
+from stn.ops.rules.lattice import Lattice
 from stn.ops.rules.matrix import Matrix
 from stn.ops.rules.spline import Spline
 
-RULES: tuple[type[Rule], ...] = (Matrix, Spline, Field)
+RULES: tuple[type[Rule], ...] = (Matrix, Spline, Field, Lattice)
 
-__all__ = ["PIXELS", "RULES", "Field", "Matrix", "Rule", "Spline", "stored"]
+__all__ = ["PIXELS", "RULES", "Field", "Lattice", "Matrix", "Rule", "Spline", "stored"]

@@ -26,7 +26,7 @@ class Rule(Registered):
     """A frozen object without data. The data is a tensor (N, K, ..), one part per look."""
 
     kernels: ClassVar[tuple[str, ...]] = ()  # device types with kernels; the reference serves the others
-    per_pixel: ClassVar[bool] = False  # whether the data of one look is (*size, d); otherwise a matrix
+    per_point: ClassVar[bool] = False  # whether the data of one look is (*shape, d); otherwise a matrix
 
     @abstractmethod
     def out_size(self, data: Tensor) -> tuple[int, ...]: ...
@@ -38,7 +38,7 @@ class Rule(Registered):
 
     def dimensions(self, image: Tensor) -> int:
         """Return the number of dimensions of the data of one look."""
-        return image.ndim - 1 if self.per_pixel else 2
+        return image.ndim - 1 if self.per_point else 2
 
     def canonical(self, image: Tensor, data: Tensor) -> Tensor:
         """Return the data as (N, K, ..), the form of all functions below."""

@@ -25,7 +25,7 @@ class Field(Rule):
     name = "field"
     schema = "str units, bool relative"
     kernels = BOTH
-    per_pixel = True
+    per_point = True
 
     @property
     def arguments(self) -> tuple[Any, ...]:

@@ -21,10 +21,10 @@ GROUP = 4  # the number of knots on the CPU is a multiple of it: 2.4 instead of 
 
 @dataclass(frozen=True, eq=False)
 class Spline(Rule):
-    """x' = x + (U_1(x), .., U_T(x), 1, x, y) w, with `radial_and_linear`'s U, data w (N, K, T+3, 2)."""
+    """x' = x + (U_1(x), .., U_T(x), 1, x, y[, z]) w, with `radial_and_linear`'s U, data w (N, K, T+d+1, d)."""
 
     size: tuple[int, ...]  # of the output
-    control_points: Tensor  # (T, 2) normalized, the same for all
+    control_points: Tensor  # (T, d) normalized, the same for all
 
     name = "basis"
     schema = "SymInt[] size, Tensor control_points"
@@ -42,12 +42,14 @@ class Spline(Rule):
         u = open_lattice(self.size, data.new_empty(0, dtype=dtype))
         shape = (1, 1, *self.size)
         xy = torch.stack([(along / extent).expand(shape) for along, extent in zip(u, g, strict=True)], dim=-1)
-        functions = radial_and_linear(xy.flatten(2, 3), self.control_points.to(data.device, dtype))  # (1, 1, Q, T+3)
+        functions = radial_and_linear(xy.flatten(2, -2), self.control_points.to(data.device, dtype))  # (1, 1, Q, T+d+1)
         moved = (functions @ data.to(dtype)).unflatten(2, self.size).unbind(dim=-1)
-        return [u[i] * (h[i] / g[i]) + c[i] + h[i] * moved[i] for i in (0, 1)]
+        return [u[i] * (h[i] / g[i]) + c[i] + h[i] * moved[i] for i in range(len(self.size))]
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
-        return Numbers("basis", {"center": center(axes), "scale": scale(axes, 2), "step": 1 / np.array(axes.unit)})
+        return Numbers(
+            "basis", {"center": center(axes), "scale": scale(axes, len(self.size)), "step": 1 / np.array(axes.unit)}
+        )
 
     @property
     def key(self) -> Hashable:
@@ -55,7 +57,11 @@ class Spline(Rule):
 
 
 def radial_and_linear(xy: Tensor, control_points: Tensor) -> Tensor:
-    """(U(|x - p_1|), .., U(|x - p_T|), 1, x, y) with U(r) = r^2 log r: (.., 2) -> (.., T+3). Bookstein 1989."""
+    """(U(|x - p_1|), .., U(|x - p_T|), 1, x, y[, z]): (.., d) -> (.., T+d+1). Bookstein 1989.
+
+    U bends least in d dimensions: r^2 log r in 2-D, r in 3-D. The gradient at r = 0 is zero.
+    """
     r2 = (xy.unsqueeze(-2) - control_points).square().sum(dim=-1)
-    r2 = torch.where(r2 == 0, 1.0, r2)  # U(0) = 0 = U(1), which avoids the value and the gradient of log 0
-    return torch.cat([0.5 * r2 * r2.log(), torch.ones_like(xy[..., :1]), xy], dim=-1)
+    safe = torch.where(r2 == 0, 1.0, r2)  # r^2 log r is 0 at both; this avoids the value and the gradient of log 0
+    radial = 0.5 * safe * safe.log() if xy.shape[-1] == 2 else torch.where(r2 == 0, 0.0, safe.sqrt())
+    return torch.cat([radial, torch.ones_like(xy[..., :1]), xy], dim=-1)
