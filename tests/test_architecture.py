@@ -19,6 +19,7 @@ LAYERS = [
     "grid",
     "ops",
     "transforms",
+    "vision",
     "nn",
     "export",
     "models",

@@ -7,17 +7,17 @@ from stn import _check
 from stn.transforms.aspect import Aspect
 from stn.transforms.base import Family, W
 from stn.transforms.bounded import Bounded, bounded
+from stn.transforms.boxes import from_boxes, from_corners
 from stn.transforms.bspline import BSpline
 from stn.transforms.cpab import CPAB
 from stn.transforms.field import Displacement
 from stn.transforms.fixed import Fixed, fixed
+from stn.transforms.homographies import MovedCorners, Projective
 from stn.transforms.linear import (
     Affine,
     AnisotropicScale,
     Attention,
     ExponentialAffine,
-    MovedCorners,
-    Projective,
     Translation,
 )
 from stn.transforms.load import load_warp
@@ -116,6 +116,8 @@ __all__ = [
     "bounded",
     "family",
     "fixed",
+    "from_boxes",
+    "from_corners",
     "from_pixel_matrix",
     "load_warp",
     "text_edges",

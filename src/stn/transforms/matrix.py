@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class MatrixWarp(Warp):
         >>> (warp.inverse() @ warp).matrix.allclose(torch.eye(2, 3))
         True
     """
+
+    _bends: ClassVar[bool] = False
 
     def __init__(self, matrix: Tensor) -> None:  # (N[, K], d, d+1) affine, or (N[, K], d+1, d+1) projective
         self.matrix = matrix

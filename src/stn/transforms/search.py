@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stn.grid import lattice
 from stn.ops.context import observed
+from stn.ops.torch_private import is_transformed
 
 # Chosen on 1,301 fields without folds, 200 points each: random displacements, B-splines and thin plates, many nearly
 # folding, swirls, and shears along x of up to two image widths. After 32 steps from one initial point, 2 of the 260,200
@@ -49,6 +50,30 @@ class Search(NamedTuple):
     off: Tensor  # its length: (..)
     jacobian: Tensor  # Jacobian of the next step: (.., d, d)
     length: Tensor  # length of the next step, relative to the Newton step: (..)
+
+
+def solution(warp: PointMap, y: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
+    """Return the x that the map takes to y, with its derivatives, and whether it is one that has derivatives."""
+    with torch.no_grad():
+        found = (follow if is_traced(y) else search)(warp, y.detach())
+    x, jacobian = found.x.detach(), found.jacobian.detach()
+    sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (determinant(jacobian).abs() > FLAT)
+    if is_transformed() or y.requires_grad or warp._map(x[..., :1, :]).requires_grad:
+        x = with_derivatives(warp, x, y, jacobian, sound)
+    return x, sound
+
+
+def with_derivatives(warp: PointMap, x: Tensor, y: Tensor, jacobian: Tensor, sound: Tensor) -> Tensor:
+    """Return x unchanged, with the derivatives of the implicit function warp(x) = y.
+
+    One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both. At
+    the solution y - warp(x) is zero, so the derivative of J has no part in the first. In the second step the first
+    derivative of y - warp(x) is zero too, so it has none in the second.
+    """
+    for _ in range(2):
+        step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - warp._map(x), 0))
+        x = x + (step - step.detach())
+    return x
 
 
 def search(warp: PointMap, y: Tensor) -> Search:  # (*batch, P, d)

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.grid import lattice, normalized_to_pixel
+from stn.grid import lattice, normalized_to_pixel, pixel_to_normalized
 from stn.ops.context import unrounded
 from stn.ops.options import CallOptions
 from stn.ops.sample import Sampled, displaced_sample
-from stn.ops.torch_private import is_transformed
 from stn.transforms.batches import joint_batch, over_batch
+from stn.transforms.carrying import Carrying
 from stn.transforms.saved import write_warp
-from stn.transforms.search import FLAT, SOLVED, determinant, follow, is_traced, scale, search, solve
-from stn.transforms.views import Batch
+from stn.transforms.search import determinant, solution, solve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 Size = int | Sequence[int]  # (H, W) or (D, H, W) in pixels, or one length for all axes
 
 
-class Warp(Batch):
+class Warp(Carrying):
     """A batch of maps from target to source points. Families make warps, and `a @ b` composes them: first b, then a.
 
     `batch` is (N,), or (N, K): K looks at each image. `theta` is what the family was given, None for other warps.
@@ -46,16 +45,30 @@ class Warp(Batch):
         tensor([[0.6000, 0.0000]])
     """
 
-    def points(self, xy: Tensor) -> Tensor:
-        """Map normalized points. A warp of one sample maps the points of any batch.
+    def points(
+        self,
+        xy: Tensor,
+        *,
+        pixels: tuple[Sequence[int], Sequence[int]] | None = None,
+        align_corners: bool = False,
+    ) -> Tensor:
+        """Map points of the output to points of the image. A warp of one sample maps the points of any batch.
 
         Args:
-            xy: (d,) or (P, d) for all the batch, or (N, .., d) or (N, K, .., d), where lengths of 1 broadcast.
+            xy: (d,) or (P, d) for all the batch, or (N, .., d) or (N, K, .., d), where lengths of 1 broadcast. Normalized.
+            pixels: (in_size, out_size): xy are pixels of an output of `out_size`, and the result is in pixels of an
+                image of `in_size`, 0 at the center of the first. For points of the image use the inverse:
+                `warp.inverse().points(xy, pixels=(out_size, in_size))`.
+            align_corners: Of the normalized coordinates, if `pixels` is given.
 
         Returns:
             (N, .., d) or (N, K, .., d).
         """
         _check.points("xy", xy, self.ndim)
+        if pixels is not None:
+            in_size, out_size = _check.two_sizes("pixels", pixels, self.ndim)
+            found = self.points(pixel_to_normalized(xy, out_size, align_corners=align_corners))
+            return normalized_to_pixel(found, in_size, align_corners=align_corners)
         batch, shape = self.batch, xy.shape[:-1]
         if xy.ndim > 2:
             shape = _check.batched_points("xy", xy, self.batch)
@@ -101,7 +114,7 @@ class Warp(Batch):
         """Sample an image at the points of the warp. A warp of one sample is applied to every image.
 
         Args:
-            image: (N, C, H, W) or (N, C, D, H, W).
+            image: (N, C, H, W) or (N, C, D, H, W); or (N, K, C, ..), an image for each of K looks.
             size: Output size (H, W) or (D, H, W) in pixels, or one length for all axes. None: as image.
             return_mask: Also return the fraction of the kernel that lay inside the image.
             **options: mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid: see
@@ -113,8 +126,13 @@ class Warp(Batch):
         Raises:
             InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
         """
+        if len(self.batch) == 2 and isinstance(image, Tensor) and image.ndim == self.ndim + 3:
+            batch = _check.each_look("image", image, self.batch)
+            each = self._broadcast(batch).flatten()
+            found = each.sample(image.flatten(0, 1), size, return_mask=return_mask, **options)
+            return tuple(t.unflatten(0, batch) for t in found) if isinstance(found, tuple) else found.unflatten(0, batch)
         _check.image("image", image)
-        _check.warp_fits(self.batch, image, self.ndim)
+        self._check_image(image)
         size = _check.lengths("size", tuple(image.shape[2:]) if size is None else size, self.ndim)
         with unrounded(self.device):
             return self._sample(image, size, return_mask, options)
@@ -129,7 +147,7 @@ class Warp(Batch):
 
     def after(self, inner: Warp) -> Warp:
         """Return `self @ inner`, for torch.compile, which supports this operator only for tensors."""
-        return ComposedWarp(self, inner)
+        return inner.before(self)
 
     def before(self, outer: Warp) -> Warp:
         """Return `outer @ self`. Warps whose result is of the same kind, and as quick to sample, override this."""
@@ -185,6 +203,9 @@ class Warp(Batch):
     def working_dtype(self) -> torch.dtype:
         """The dtype in which coordinates are computed: float32 at least."""
         return torch.promote_types(self.dtype, torch.float32)
+
+    def _check_image(self, image: Tensor) -> None:
+        _check.warp_fits(self.batch, image, self.ndim)
 
     def _jacobian(self, xy: Tensor) -> Tensor:
         """(*batch, P, d) -> (*batch, P, d, d)."""
@@ -290,6 +311,15 @@ class InverseWarp(Warp):
         _check.positive("tolerance", tolerance)
         return self._distances(size, align_corners) <= tolerance
 
+    def solved_points(self, xy: Tensor, *, tolerance: float = 1e-3) -> Tensor:
+        """Return which normalized points have a source point, up to `tolerance` > 0 half widths: bool, as points less d.
+
+        `xy` is as in `points`.
+        """
+        _check.positive("tolerance", tolerance)
+        with torch.no_grad():
+            return (self.warp.points(self.points(xy)) - xy).norm(dim=-1) <= tolerance
+
     def _distances(self, size: Size, align_corners: bool) -> Tensor:
         """Return the distances from `warp` of the solution to y, in pixels of an image: (N[, K], *size)."""
         size = _check.lengths("size", size, self.ndim)
@@ -315,24 +345,4 @@ class InverseWarp(Warp):
         return self._map(xy), self._jacobian(xy)
 
     def _solution(self, xy: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
-        """Return the solution with its derivatives, and whether it is one that has derivatives."""
-        y = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
-        with torch.no_grad():
-            found = (follow if is_traced(y) else search)(self.warp, y.detach())
-        x, jacobian = found.x.detach(), found.jacobian.detach()
-        sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (determinant(jacobian).abs() > FLAT)
-        if is_transformed() or y.requires_grad or self.warp._map(x[..., :1, :]).requires_grad:
-            x = self._with_derivatives(x, y, jacobian, sound)
-        return x, sound
-
-    def _with_derivatives(self, x: Tensor, y: Tensor, jacobian: Tensor, sound: Tensor) -> Tensor:
-        """Return x unchanged, with the derivatives of the implicit function warp(x) = y.
-
-        One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both. At
-        the solution y - warp(x) is zero, so the derivative of J has no part in the first. In the second step the first
-        derivative of y - warp(x) is zero too, so it has none in the second.
-        """
-        for _ in range(2):
-            step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - self.warp._map(x), 0))
-            x = x + (step - step.detach())
-        return x
+        return solution(self.warp, xy.to(torch.promote_types(self.working_dtype, xy.dtype)))
