@@ -262,7 +262,7 @@ def test_a_point_without_a_place_is_not_inside() -> None:
         def __init__(self) -> None:
             self.batch, self.ndim, self.dtype, self.device = (1,), 2, torch.float64, torch.device("cpu")
 
-        def _map(self, xy: Tensor) -> Tensor:
+        def map(self, xy: Tensor) -> Tensor:
             return torch.stack([xy[..., 0].square(), xy[..., 1]], dim=-1)
 
     out = Folded().apply(points=torch.tensor([[4.0, 10.0], [24.0, 10.0]]).double(), size=32)

@@ -77,12 +77,13 @@ class Family(ABC, Generic[W]):
         """
         _check.theta(theta, self.num_params, type(self).__name__)
         with unrounded(theta.device):
-            warp = self._warp(theta)
+            warp = self.make(theta)
         warp.theta = theta
         return warp
 
     @abstractmethod
-    def _warp(self, theta: Tensor) -> W: ...
+    def make(self, theta: Tensor) -> W:
+        """Make the warp of theta, (N, P) or (N, K, P), which a call of the family has checked."""
 
     def fit(
         self,

@@ -35,8 +35,8 @@ class IndexedWarp(Warp):
     def before(self, outer: Warp) -> IndexedWarp:
         return IndexedWarp(outer.after(self.warp), self.index)
 
-    def _map(self, xy: Tensor) -> Tensor:
-        return self.warp._map(xy)
+    def map(self, xy: Tensor) -> Tensor:
+        return self.warp.map(xy)
 
     def _jacobian(self, xy: Tensor) -> Tensor:
         return self.warp._jacobian(xy)

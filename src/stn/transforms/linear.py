@@ -37,7 +37,7 @@ class Linear(Family[MatrixWarp]):
     def matrix(self, theta: Tensor) -> Tensor:
         """(.., P) -> (.., d, d+1) affine, or (.., d+1, d+1) projective."""
 
-    def _warp(self, theta: Tensor) -> MatrixWarp:
+    def make(self, theta: Tensor) -> MatrixWarp:
         return MatrixWarp(self.matrix(theta))
 
     def _fit(self, pairs: Pairs, frame: Frame | None, dtype: torch.dtype) -> tuple[MatrixWarp, Tensor]:

@@ -138,7 +138,7 @@ class MatrixWarp(Warp):
         pixels = _scaled(pixels if from_target else _inverted(pixels), self.is_affine)
         return _rows_first(pixels) if rows_first else pixels
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         mapped = self._linear(xy)
         return mapped if self.is_affine else _projected(mapped[..., :-1], mapped[..., -1:])
 

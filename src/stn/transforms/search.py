@@ -33,7 +33,7 @@ class PointMap(Protocol):
     batch: tuple[int, ...]
     ndim: int
 
-    def _map(self, xy: Tensor) -> Tensor: ...  # (*batch, P, d) -> (*batch, P, d)
+    def map(self, xy: Tensor) -> Tensor: ...  # (*batch, P, d) -> (*batch, P, d)
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]: ...  # the same, and its Jacobian (*batch, P, d, d)
 
 
@@ -58,7 +58,7 @@ def solution(warp: PointMap, y: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P,
         found = (follow if is_traced(y) else search)(warp, y.detach())
     x, jacobian = found.x.detach(), found.jacobian.detach()
     sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (determinant(jacobian).abs() > FLAT)
-    if is_transformed() or y.requires_grad or warp._map(x[..., :1, :]).requires_grad:
+    if is_transformed() or y.requires_grad or warp.map(x[..., :1, :]).requires_grad:
         x = with_derivatives(warp, x, y, jacobian, sound)
     return x, sound
 
@@ -71,7 +71,7 @@ def with_derivatives(warp: PointMap, x: Tensor, y: Tensor, jacobian: Tensor, sou
     derivative of y - warp(x) is zero too, so it has none in the second.
     """
     for _ in range(2):
-        step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - warp._map(x), 0))
+        step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - warp.map(x), 0))
         x = x + (step - step.detach())
     return x
 
@@ -92,11 +92,11 @@ def follow(warp: PointMap, y: Tensor) -> Search:
 
 def contract(warp: PointMap, y: Tensor, steps: int) -> Tensor:
     """Run the plain iteration x <- x + (y - warp(x)), and halve the step where it does not help."""
-    x, rest = y, y - warp._map(y)
+    x, rest = y, y - warp.map(y)
     off, length = rest.norm(dim=-1), torch.ones_like(rest[..., 0])
     for _ in range(steps):
         trial = x + length.unsqueeze(-1) * rest
-        left = y - warp._map(trial)
+        left = y - warp.map(trial)
         further = left.norm(dim=-1)
         better = further < off
         x, rest, off = choose(better, trial, x), choose(better, left, rest), choose(better, further, off)
@@ -154,7 +154,7 @@ def nearest(warp: PointMap, y: Tensor) -> list[Tensor]:  # STARTS times (*batch,
     """Return the points of a lattice that `warp` maps nearest to y."""
     xs = 1.25 * lattice((LATTICE[warp.ndim],) * warp.ndim, align_corners=True, dtype=y.dtype, device=y.device)
     xs = xs.flatten(0, -2)
-    mapped = warp._map(xs.expand(*warp.batch, *xs.shape))
+    mapped = warp.map(xs.expand(*warp.batch, *xs.shape))
     piece = max(1, 2**22 // mapped[..., 0].numel())  # distances at once: 32 MB of float64
     near = [torch.cdist(part, mapped).topk(STARTS, dim=-1, largest=False).indices for part in y.split(piece, dim=-2)]
     return [xs[index] for index in torch.cat(near, dim=-2).unbind(dim=-1)]

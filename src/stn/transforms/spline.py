@@ -99,7 +99,7 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
             return self.control_points.flatten().to(torch.get_default_device(), torch.float32)
         return torch.zeros(self.num_params)
 
-    def _warp(self, theta: Tensor) -> ThinPlateWarp:
+    def make(self, theta: Tensor) -> ThinPlateWarp:
         control_points, solution = self._constants.on(theta.device)
         offsets = theta.unflatten(-1, (-1, 2))
         if self.kind == "positions":  # float32 as in `identity`, so that its offsets are exactly zero
@@ -140,7 +140,7 @@ class ThinPlateWarp(Warp):
     def _details(self) -> Sequence[str]:
         return (f"{len(self.control_points)} control points",)
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         precise = xy.to(self.coefficients.dtype)
         moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
         return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))

@@ -33,8 +33,15 @@ class Batch(ABC):
     _bends: ClassVar[bool] = True  # whether a straight line may become a curve
 
     @abstractmethod
-    def _map(self, xy: Tensor) -> Tensor:
-        """(*batch, P, d) -> (*batch, P, d)."""
+    def map(self, xy: Tensor) -> Tensor:
+        """Map points of the output to points of the image. A warp of your own defines this, by operations of torch.
+
+        Args:
+            xy: (*batch, P, d) with the warp's own batch, normalized. `points` takes other shapes, and checks them.
+
+        Returns:
+            (*batch, P, d).
+        """
 
     def detach(self) -> Self:
         """Return the warp without its graph: theta, and the network that found it, get no gradient from it."""

@@ -38,6 +38,8 @@ class Warp(Carrying):
     - `jacobian` is the derivative of `points`;
     - under autocast all of this is the same, to the last bit.
 
+    A subclass sets `batch`, `ndim`, `dtype` and `device`, and defines `map`; the rest follows.
+
     Example:
         >>> half = stn.Attention()(torch.tensor([[0.5, 0.0, 0.0]]))
         >>> shift = stn.Translation()(torch.tensor([[0.2, 0.0]]))
@@ -75,7 +77,7 @@ class Warp(Carrying):
             batch = joint_batch(self.batch, xy.shape[: len(self.batch)])
         flat = xy.expand(*batch, *shape, self.ndim).reshape(*batch, math.prod(shape), self.ndim)
         with unrounded(self.device):
-            return over_batch(self, self._map, flat).reshape(*batch, *shape, self.ndim)
+            return over_batch(self, self.map, flat).reshape(*batch, *shape, self.ndim)
 
     def grid(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the source point of every pixel of an output, as `grid_sample` takes it.
@@ -212,15 +214,15 @@ class Warp(Carrying):
         return self._linearized(xy)[1]
 
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `_map` and `_jacobian` of the same points. Points are independent: one backward pass for each axis."""
-        mapped, pull = torch.func.vjp(self._map, xy)[:2]
+        """Return `map` and `_jacobian` of the same points. Points are independent: one backward pass for each axis."""
+        mapped, pull = torch.func.vjp(self.map, xy)[:2]
         axes = torch.eye(self.ndim, dtype=mapped.dtype, device=mapped.device)
         return mapped, torch.stack([pull(axis.expand_as(mapped))[0] for axis in axes], dim=-2)
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
         """Return source minus target for every pixel: (*batch, *size, d). Exact zeros for the identity."""
         xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
-        return (self._map(xy.expand(*self.batch, *xy.shape)) - xy).unflatten(-2, size)
+        return (self.map(xy.expand(*self.batch, *xy.shape)) - xy).unflatten(-2, size)
 
     def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
         displacements = self._displacements(size, options.get("align_corners", False))
@@ -243,9 +245,9 @@ class ComposedWarp(Warp):
     def inverse(self) -> Warp:
         return self.inner.inverse().after(self.outer.inverse())
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         between, lost = self._between(xy)
-        found = over_batch(self.outer, self.outer._map, between)
+        found = over_batch(self.outer, self.outer.map, between)
         return torch.where(lost, torch.inf, found)
 
     def _jacobian(self, xy: Tensor) -> Tensor:
@@ -261,7 +263,7 @@ class ComposedWarp(Warp):
         Such a point stays infinite. The center replaces it, because infinity times zero would make the whole gradient of
         both warps NaN.
         """
-        between = over_batch(self.inner, self.inner._map, xy)
+        between = over_batch(self.inner, self.inner.map, xy)
         lost = between.isinf().any(dim=-1, keepdim=True)
         return torch.where(lost, 0, between), lost
 
@@ -329,7 +331,7 @@ class InverseWarp(Warp):
         off = [normalized_to_pixel(p, size, align_corners=align_corners) for p in (found, y)]
         return (off[0] - off[1]).norm(dim=-1)
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         return self._solution(xy)[0].to(torch.promote_types(self.dtype, xy.dtype))
 
     def _jacobian(self, xy: Tensor) -> Tensor:
@@ -342,7 +344,7 @@ class InverseWarp(Warp):
         return torch.where(sound, torch.stack(columns, dim=-1), 0)
 
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        return self._map(xy), self._jacobian(xy)
+        return self.map(xy), self._jacobian(xy)
 
     def _solution(self, xy: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
         return solution(self.warp, xy.to(torch.promote_types(self.working_dtype, xy.dtype)))
