@@ -5,7 +5,7 @@ import inspect
 import stn
 
 NAMES = """
-Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family Fixed InputError
+Affine AnisotropicScale Applied Attention BSpline Bounded CPAB Displacement ExponentialAffine Family Fixed InputError
 InverseCompositionalTransformer InverseWarp Kernel MatrixWarp MovedCorners Projective Pyramid Registration Rigid
 SharedTrunkTransformer Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp affine_sample bounded export
 fixed from_boxes from_corners from_pixel_matrix grid_sample load_warp models

@@ -77,9 +77,9 @@ def test_asters_rectifier_with_twenty_points_and_margins() -> None:
     """ASTER (Shi et al. 2018): 10 control points along both edges of the text, with margins, corners aligned."""
     n, half, (height, width) = 2, 10, (32, 100)
     image, margin = uniform(n, 3, 64, 256), 0.05
-    x = torch.linspace(margin, 1 - margin, half)
+    x = torch.linspace(margin, 1 - margin, half, dtype=torch.float64)
     fixed = torch.cat([torch.stack([x, torch.full_like(x, v)], dim=1) for v in (margin, 1 - margin)])
-    predicted = (fixed + 0.2 * uniform(n, 2 * half, 2, seed=1) - 0.1).double()  # of the network, in [0, 1]
+    predicted = (fixed + 0.2 * uniform(n, 2 * half, 2, seed=1) - 0.1)  # of the network, in [0, 1]
 
     spline = stn.ThinPlateSpline(control_points=stn.text_edges(2 * half, margin=margin), parameters="positions")
     warp = spline((2 * predicted - 1).flatten(1))
@@ -89,11 +89,11 @@ def test_asters_rectifier_with_twenty_points_and_margins() -> None:
         d = (a[:, None] - b).square().sum(dim=-1)
         return torch.where(d == 0, 0.0, 0.5 * d * d.log())
 
-    c = fixed.double()
+    c = fixed
     p = torch.cat([torch.ones(2 * half, 1), c], dim=1)
     system = torch.cat([torch.cat([radial(c, c), p], dim=1), torch.cat([p.mT, torch.zeros(3, 3)], dim=1).double()])
-    rows = torch.arange(height).repeat_interleave(width) / (height - 1)
-    target = torch.stack([torch.arange(width).repeat(height) / (width - 1), rows], dim=1).double()
+    rows = torch.arange(height).double().repeat_interleave(width) / (height - 1)
+    target = torch.stack([torch.arange(width).double().repeat(height) / (width - 1), rows], dim=1)
     basis = torch.cat([radial(target, c), torch.ones(len(target), 1), target], dim=1)
     right = torch.cat([predicted, torch.zeros(n, 3, 2)], dim=1)
     grid = (basis @ torch.linalg.solve(system, right)).view(n, height, width, 2).clamp(0, 1)

@@ -27,6 +27,7 @@ from stn.transforms import (
     CPAB,
     Affine,
     AnisotropicScale,
+    Applied,
     Attention,
     Bounded,
     BSpline,
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Affine",
     "AnisotropicScale",
+    "Applied",
     "Attention",
     "BSpline",
     "Bounded",

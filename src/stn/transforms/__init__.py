@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, overload
 
 from stn import _check
+from stn.transforms.along import Applied
 from stn.transforms.aspect import Aspect
 from stn.transforms.base import Family, W
 from stn.transforms.bounded import Bounded, bounded
@@ -94,6 +95,7 @@ def family(name: str | Family, ndim: int = 2, *, aspect: Aspect | None = None) -
 __all__ = [
     "Affine",
     "AnisotropicScale",
+    "Applied",
     "Attention",
     "BSpline",
     "Bounded",
