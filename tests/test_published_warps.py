@@ -79,7 +79,7 @@ def test_asters_rectifier_with_twenty_points_and_margins() -> None:
     image, margin = uniform(n, 3, 64, 256), 0.05
     x = torch.linspace(margin, 1 - margin, half, dtype=torch.float64)
     fixed = torch.cat([torch.stack([x, torch.full_like(x, v)], dim=1) for v in (margin, 1 - margin)])
-    predicted = (fixed + 0.2 * uniform(n, 2 * half, 2, seed=1) - 0.1)  # of the network, in [0, 1]
+    predicted = fixed + 0.2 * uniform(n, 2 * half, 2, seed=1) - 0.1  # of the network, in [0, 1]
 
     spline = stn.ThinPlateSpline(control_points=stn.text_edges(2 * half, margin=margin), parameters="positions")
     warp = spline((2 * predicted - 1).flatten(1))

@@ -52,7 +52,8 @@ class RandomWarp(v2.Transform):
         **options: Unpack[SamplingOptions],
     ) -> None:
         super().__init__()
-        self.family, self.ranges = family(transform), dict(ranges)
+        self.family = family(transform)
+        self.ranges: dict[str, Any] = dict(ranges)
         self.family.draw(0, **self.ranges)  # a wrong range fails here, and not at the first sample
         check_options(options)
         self.size = None if size is None else _check.lengths("size", size, 2)
@@ -75,8 +76,8 @@ class RandomWarp(v2.Transform):
         if isinstance(inpt, KEY_POINTS):
             return tv_tensors.wrap(warp_key_points(warp, plain, *sizes, align), like=inpt, canvas_size=sizes[1])
         if isinstance(inpt, tv_tensors.Mask):
-            return tv_tensors.wrap(warp_labels(warp, plain, sizes[1], self.mask_fill, dict(self.options)), like=inpt)
-        found = warp_pixels(warp, plain, sizes[1], dict(self.options))
+            return tv_tensors.wrap(warp_labels(warp, plain, sizes[1], self.mask_fill, self.options), like=inpt)
+        found = warp_pixels(warp, plain, sizes[1], self.options)
         return tv_tensors.wrap(found, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else found
 
 

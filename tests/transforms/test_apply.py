@@ -151,6 +151,7 @@ def test_turned_boxes(name: str, angle: float) -> None:
     size = (200, 200)
     of = family(name)
     warp = of(near_identity(of, 2, strength=0.2, seed=3))
+    assert isinstance(warp, stn.MatrixWarp)
     boxes = torch.tensor([[[80.0, 90.0, 40.0, 20.0, angle], [120.0, 60.0, 10.0, 30.0, angle]]]).double().expand(2, -1, -1)
     out = warp.apply(boxes=boxes, size=size, format="cxcywha")
     assert out.boxes is not None
@@ -282,7 +283,11 @@ def test_derivatives() -> None:
     assert gradcheck(run, (theta, points, boxes), fast_mode=True, atol=1e-4)
     away = stn.Affine()
     moved = (away.identity()[None].double() + torch.tensor([[0.1, 0.2, 0.6, -0.1, 0.1, 0.3]])).requires_grad_()
-    assert gradcheck(lambda t: away(t).apply(boxes=boxes.detach(), size=(20, 22), clip=True).visible, (moved,))
+
+    def share(theta: Tensor) -> Any:
+        return away(theta).apply(boxes=boxes.detach(), size=(20, 22), clip=True).visible
+
+    assert gradcheck(share, (moved,))
 
 
 # ---- outlines ----
@@ -364,10 +369,10 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         r"mask must be \(N, H, W\) or \(N, C, H, W\); got \(8, 8\)",
     ),
     "option": (
-        lambda: WARP.apply(image=torch.zeros(2, 1, 8, 8), interpolation="x"),
+        lambda: WARP.apply(image=torch.zeros(2, 1, 8, 8), interpolation="x"),  # type: ignore[call-arg]  # on purpose
         stn.InputError,
         "options must be among",
-    ),  # type: ignore[call-arg]  # on purpose
+    ),
 }
 
 

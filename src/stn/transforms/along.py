@@ -12,7 +12,7 @@ from torch import Tensor
 from stn import _check
 from stn.grid import normalized_to_pixel, pixel_to_normalized
 from stn.ops.context import coordinate_dtype
-from stn.ops.options import CallOptions
+from stn.ops.options import CallOptions, SamplingOptions
 from stn.transforms.batches import over_batch
 from stn.transforms.outlines import (
     NUMBERS,
@@ -79,10 +79,7 @@ def apply(
     if image is not None:
         found["image"] = warp.sample(image, out, **options)
     if mask is not None:
-        kept: CallOptions = {"align_corners": frame[2]}
-        if "padding_mode" in options:
-            kept["padding_mode"] = options["padding_mode"]
-        found["mask"] = sample_mask(warp, mask, out, mask_fill, kept)
+        found["mask"] = sample_mask(warp, mask, out, mask_fill, of_labels(options))
     if points is not None:
         _check.each_image("points", points, warp.ndim, warp.batch)
         moved, solved = moved_points(warp, _per_look(warp, points), *frame)
@@ -136,16 +133,28 @@ def _on_image(pixels: Tensor, size: Sequence[int]) -> Tensor:
 EXACT = {torch.bool: torch.uint8, torch.int8: torch.float32, torch.int16: torch.float32}  # dtypes with the same values
 
 
-def sample_mask(warp: Mapped, mask: Tensor, size: tuple[int, ...], fill: float, options: CallOptions) -> Tensor:
+def of_labels(options: CallOptions | SamplingOptions) -> SamplingOptions:
+    """Return the options that hold for labels too."""
+    found: SamplingOptions = {}
+    if "padding_mode" in options:
+        found["padding_mode"] = options["padding_mode"]
+    if "align_corners" in options:
+        found["align_corners"] = options["align_corners"]
+    return found
+
+
+def sample_mask(warp: Mapped, mask: Tensor, size: tuple[int, ...], fill: float, options: SamplingOptions) -> Tensor:
     """Sample labels: the nearest pixel, in the dtype of the mask."""
     flat = mask.ndim == warp.ndim + 1
     values = mask.unsqueeze(1) if flat else mask
     if not (values.is_floating_point() or values.dtype == torch.uint8):
         values = values.to(EXACT.get(values.dtype, torch.float64))
-    given: CallOptions = {"mode": "nearest", **options}
+    given: SamplingOptions = {"mode": "nearest", **options}
     if fill:
         given["fill_value"] = fill
-    found = warp.sample(values, size, **given).to(mask.dtype)
+    sampled = warp.sample(values, size, **given)
+    assert isinstance(sampled, Tensor)
+    found = sampled.to(mask.dtype)
     return found.squeeze(len(warp.batch)) if flat else found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from torch import Tensor
 
@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 class Carrying(Mapped):
     """The methods `write` and `apply` of a warp."""
 
+    @overload
+    def write(
+        self,
+        patches: Tensor,
+        size: int | Sequence[int] | None = None,
+        *,
+        onto: Tensor | None = None,
+        alpha: Tensor | None = None,
+        reduce: str | None = "over",
+        return_mask: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Tensor: ...
+    @overload
+    def write(
+        self,
+        patches: Tensor,
+        size: int | Sequence[int] | None = None,
+        *,
+        onto: Tensor | None = None,
+        alpha: Tensor | None = None,
+        reduce: str | None = "over",
+        return_mask: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[Tensor, Tensor]: ...
     def write(
         self,
         patches: Tensor,  # (N, C, *patch), or (N, K, C, *patch)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.options import CallOptions
+from stn.ops.options import SamplingOptions
+from stn.transforms.along import of_labels
 from stn.transforms.warp import Warp
 
 Size = tuple[int, ...]
 
 
-def warp_pixels(warp: Warp, image: Tensor, size: Size, options: CallOptions) -> Tensor:  # (.., C, H, W)
+def warp_pixels(warp: Warp, image: Tensor, size: Size, options: SamplingOptions) -> Tensor:  # (.., C, H, W)
     """Sample an image, or the frames of a video, through one warp. Integers other than uint8 are rounded."""
     flat = image.reshape(1, -1, *image.shape[-2:])
     inexact = flat.is_floating_point() or flat.dtype == torch.uint8
@@ -24,11 +25,10 @@ def warp_pixels(warp: Warp, image: Tensor, size: Size, options: CallOptions) -> 
     return found.reshape(*image.shape[:-2], *size)
 
 
-def warp_labels(warp: Warp, mask: Tensor, size: Size, fill: float, options: CallOptions) -> Tensor:  # (.., H, W)
+def warp_labels(warp: Warp, mask: Tensor, size: Size, fill: float, options: SamplingOptions) -> Tensor:  # (.., H, W)
     """Sample masks of one image."""
     flat = mask.reshape(1, -1, *mask.shape[-2:])
-    kept: CallOptions = {name: options[name] for name in ("padding_mode", "align_corners") if name in options}  # type: ignore[misc, literal-required]  # mypy takes no variable as a key
-    found = warp.apply(mask=flat, size=size, mask_fill=fill, **kept).mask
+    found = warp.apply(mask=flat, size=size, mask_fill=fill, **of_labels(options)).mask
     assert found is not None
     return found.reshape(*mask.shape[:-2], *size)
 

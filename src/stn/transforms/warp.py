@@ -93,7 +93,7 @@ class Warp(Carrying):
         xy = lattice(size, align_corners=align_corners, dtype=self.dtype, device=self.device)
         return self.points(xy.flatten(0, -2)).unflatten(-2, size)
 
-    @overload
+    @overload  # type: ignore[override]  # mypy does not see that the three cover it
     def sample(
         self, image: Tensor, size: Size | None = None, *, return_mask: Literal[False] = False, **options: Unpack[CallOptions]
     ) -> Tensor: ...

@@ -71,7 +71,7 @@ def _placed(warp: Mapped, patches: Tensor, size: tuple[int, ...], mask: bool, op
     align_corners = bool(options.get("align_corners", False))
     grid = inverse.grid(size, align_corners=align_corners)
     solved = found_at(warp, grid.flatten(1, -2), size, align_corners).view(len(grid), 1, *size)
-    found = grid_sample(patches, grid, return_mask=mask, **options)
+    found: Sampled = grid_sample(patches, grid, return_mask=mask, **options)  # type: ignore[call-overload]  # one of two literals
     if isinstance(found, tuple):
         return torch.where(solved, found[0], 0), torch.where(solved, found[1], 0)
     return torch.where(solved, found, 0)
