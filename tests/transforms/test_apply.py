@@ -212,9 +212,10 @@ def test_a_box_across_the_horizon_is_not_visible() -> None:
     """The plane behind the camera maps to the other side of the output."""
     matrix = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [0.9, 0, 1]]]).double()
     warp = stn.MatrixWarp(matrix).inverse()
-    across, before = torch.tensor([[0.0, 100, 240, 150]]).double(), torch.tensor([[100.0, 100, 140, 150]]).double()
-    out = warp.apply(boxes=torch.cat([across - torch.tensor([60.0, 0, 0, 0]), before]), size=IN)
-    assert out.visible is not None and out.visible[0, 0] == 0 and out.visible[0, 1] == 1
+    across, before = torch.tensor([[-60.0, 150, 180, 250]]).double(), torch.tensor([[100.0, 100, 140, 150]]).double()
+    out = warp.apply(boxes=torch.cat([across, before]), size=IN)
+    assert out.visible is not None and out.visible.tolist() == [[0, 1]]
+    assert out.boxes is not None and not out.boxes[0, 0].any() and out.boxes[0, 1].all()
 
 
 LABELS: list[Any] = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float32, torch.float64]

@@ -237,7 +237,7 @@ def test_a_mirrored_set_is_turned_and_not_mirrored() -> None:
 
 
 def test_half_turns() -> None:
-    for axis in torch.eye(3, dtype=torch.float64):
+    for axis in torch.cat([torch.eye(3, dtype=torch.float64), -torch.eye(3, dtype=torch.float64)]):
         theta = torch.cat([axis * torch.pi * 0.999999, torch.tensor([0.1, 0.2, 0.3])])[None]
         points = noise(6, 3)
         found = stn.Rigid(3).fit(points, stn.Rigid(3)(theta).points(points))

@@ -107,6 +107,24 @@ def test_a_look_written_back_is_the_image_there(name: str, ndim: int) -> None:
     assert torch.equal(found[(mask == 0).expand_as(found)], other[(mask == 0).expand_as(found)])
 
 
+class Bowed(stn.Warp):
+    """x' = sin(1.05 pi / 2 x) / 2: the edge of the look folds back over less than a sixteenth of it."""
+
+    def __init__(self) -> None:
+        self.batch, self.ndim, self.dtype, self.device = (1,), 2, torch.float64, torch.device("cpu")
+
+    def map(self, xy: Tensor) -> Tensor:
+        return torch.stack([torch.sin(1.05 * torch.pi / 2 * xy[..., 0]) / 2, xy[..., 1]], dim=-1)
+
+
+def test_what_the_look_does_not_reach_is_left() -> None:
+    """No point of the look lies beyond 0.5, a quarter of the canvas from its center."""
+    patch = torch.ones(1, 1, 20, 20, dtype=torch.float64)
+    found, mask = Bowed().write(patch, 64, return_mask=True)
+    assert (found[..., 4:-4, 18:46] > 1 - 1e-12).all() and not found[..., :14].any() and not found[..., 50:].any()
+    assert torch.equal(found, mask)
+
+
 @pytest.mark.parametrize("reduce", ("over", "sum", None))
 @pytest.mark.parametrize("name", ("affine", "projective", "bspline", "velocity"))
 def test_derivatives(name: str, reduce: str | None) -> None:

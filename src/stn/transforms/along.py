@@ -42,7 +42,8 @@ class Applied:
         mask: (N, [K,] *size) or (N, [K,] C, *size), in its own dtype.
         points: (N, [K,] P, d), pixels of the output.
         inside: (N, [K,] P), bool: whether a point lies on the output. A point that no output point maps to does not.
-        boxes: (N, [K,] B, 4), or 5 numbers with an angle, in the format that was given.
+        boxes: (N, [K,] B, 4), or 5 numbers with an angle, in the format that was given. A box across the horizon of a
+            homography has none, and is zeros.
         visible: (N, [K,] B): the share of the area of each moved box that lies on the output, 0 to 1.
 
     Example:
