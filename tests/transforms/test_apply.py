@@ -291,6 +291,23 @@ def test_derivatives() -> None:
     assert gradcheck(share, (moved,))
 
 
+@pytest.mark.parametrize("of", (stn.Affine(), stn.Projective(), stn.BSpline(shape=(4, 4))), ids=lambda of: type(of).__name__)
+def test_under_vmap_and_compile(of: stn.Family) -> None:
+    inputs = (near_identity(of, 2, strength=0.05), noise(2, 1, 12, 13), 5 + noise(2, 3, 2), BOXES[:1].expand(2, 1, 4) / 20)
+
+    def run(theta: Tensor, image: Tensor, points: Tensor, boxes: Tensor) -> Any:
+        out = of(theta).apply(image=image, points=points, boxes=boxes, size=(9, 10), clip=True)
+        return out.image, out.points, out.inside, out.boxes, out.visible
+
+    expected = run(*inputs)
+    mapped = torch.func.vmap(lambda *one: tuple(part[0] for part in run(*(part[None] for part in one))))(*inputs)
+    torch.compiler.reset()
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")(*inputs)
+    for found in (mapped, compiled):
+        for part, right in zip(found, expected, strict=True):
+            torch.testing.assert_close(part, right, atol=1e-9, rtol=0)
+
+
 # ---- outlines ----
 
 

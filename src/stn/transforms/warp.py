@@ -19,6 +19,7 @@ from stn.transforms.batches import joint_batch, over_batch
 from stn.transforms.carrying import Carrying
 from stn.transforms.saved import write_warp
 from stn.transforms.search import determinant, solution, solve
+from stn.transforms.writing import sample_each
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,11 +49,7 @@ class Warp(Carrying):
     """
 
     def points(
-        self,
-        xy: Tensor,
-        *,
-        pixels: tuple[Sequence[int], Sequence[int]] | None = None,
-        align_corners: bool = False,
+        self, xy: Tensor, *, pixels: tuple[Sequence[int], Sequence[int]] | None = None, align_corners: bool = False
     ) -> Tensor:
         """Map points of the output to points of the image. A warp of one sample maps the points of any batch.
 
@@ -129,10 +126,7 @@ class Warp(Carrying):
             InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
         """
         if len(self.batch) == 2 and isinstance(image, Tensor) and image.ndim == self.ndim + 3:
-            batch = _check.each_look("image", image, self.batch)
-            each = self._broadcast(batch).flatten()
-            found = each.sample(image.flatten(0, 1), size, return_mask=return_mask, **options)
-            return tuple(t.unflatten(0, batch) for t in found) if isinstance(found, tuple) else found.unflatten(0, batch)
+            return sample_each(self, image, size, return_mask, options)
         _check.image("image", image)
         self._check_image(image)
         size = _check.lengths("size", tuple(image.shape[2:]) if size is None else size, self.ndim)
@@ -314,10 +308,7 @@ class InverseWarp(Warp):
         return self._distances(size, align_corners) <= tolerance
 
     def solved_points(self, xy: Tensor, *, tolerance: float = 1e-3) -> Tensor:
-        """Return which normalized points have a source point, up to `tolerance` > 0 half widths: bool, as points less d.
-
-        `xy` is as in `points`.
-        """
+        """Return which points (as in `points`) have a source point, up to `tolerance` > 0 half widths: bool (N[, K], ..)."""
         _check.positive("tolerance", tolerance)
         with torch.no_grad():
             return (self.warp.points(self.points(xy)) - xy).norm(dim=-1) <= tolerance

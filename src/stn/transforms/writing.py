@@ -45,6 +45,17 @@ def write(
     return (found, mask) if return_mask else found
 
 
+def sample_each(
+    warp: Mapped, image: Tensor, size: int | Sequence[int] | None, return_mask: bool, options: CallOptions
+) -> Sampled:
+    """Sample an image (N, K, C, *in) for each of K looks."""
+    batch = _check.each_look("image", image, warp.batch)
+    found = warp._broadcast(batch).flatten().sample(image.flatten(0, 1), size, return_mask=return_mask, **options)
+    if isinstance(found, tuple):
+        return found[0].unflatten(0, batch), found[1].unflatten(0, batch)
+    return found.unflatten(0, batch)
+
+
 def _flat(patches: Tensor, looks: bool) -> Tensor:
     return patches.flatten(0, 1) if looks else patches
 
