@@ -3,11 +3,12 @@
 import importlib
 import importlib.util
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -161,10 +162,15 @@ def test_what_it_refuses(vision: ModuleType) -> None:
         vision.RandomWarp("rigid", {})(two)
 
 
-def test_the_page_shows_a_call_that_works(vision: ModuleType) -> None:
-    ranges: Any = {"scale": (0.8, 1.2), "angle": (-0.3, 0.3)}
-    found = vision.RandomWarp("similarity", ranges, size=(224, 224), antialias=True)(torch.zeros(3, *IN))
-    assert found.shape == (3, 224, 224)
+def test_the_call_on_the_page_works(vision: ModuleType) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "augmentation.md").read_text()
+    ranges, call = (
+        re.search(r"^ranges = (.*)$", page, re.MULTILINE),
+        re.search(r"stn\.vision\.(RandomWarp\(.*\)),$", page, re.MULTILINE),
+    )
+    assert ranges and call
+    augment = eval(call[1], {"RandomWarp": vision.RandomWarp, "ranges": eval(ranges[1])})
+    assert augment(torch.zeros(3, *IN)).shape == (3, 224, 224)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
