@@ -66,8 +66,9 @@ def public_callables() -> list[Callable[..., Any]]:
         value for name, value in vars(stn).items() if name in stn.__all__ and callable(value) and value is not stn.InputError
     ]
     found += [value for value in vars(stn.export).values() if inspect.isfunction(value)]
-    methods = [getattr(value, name) for value in found if inspect.isclass(value) for name in vars(value) if name[0] != "_"]
-    return found + [method for method in methods if callable(method)]
+    methods = [getattr(value, name) for value in found if inspect.isclass(value) for name in dir(value) if name[0] != "_"]
+    own = [method for method in methods if str(getattr(method, "__module__", "")).startswith("stn.")]  # also inherited ones
+    return found + [method for method in own if callable(method)]
 
 
 def parameters(function: Callable[..., Any]) -> set[str]:

@@ -20,6 +20,7 @@ LAYERS = [
     "ops",
     "transforms",
     "space",
+    "vision",
     "nn",
     "export",
     "models",

@@ -79,14 +79,14 @@ def test_every_solution_in_a_swirl_is_found(n: int) -> None:
 
 def plainly(warp: stn.Warp, y: Tensor) -> Tensor:
     """Search with 12 plain steps, each halved if the last one failed, and 4 Newton steps where they help."""
-    x, rest = y, y - warp._map(y)
+    x, rest = y, y - warp.map(y)
     step = torch.ones_like(rest[..., :1])
     for k in range(16):
         jacobian = warp._jacobian(x)
         flat = (torch.linalg.det(jacobian).abs() < 1e-4)[..., None, None]
         jacobian = torch.where(flat, torch.eye(warp.ndim, dtype=x.dtype), jacobian)
         trial = x + (step * rest if k < 12 else torch.linalg.solve(jacobian, rest))
-        left = y - warp._map(trial)
+        left = y - warp.map(trial)
         better = left.norm(dim=-1, keepdim=True) < rest.norm(dim=-1, keepdim=True)
         x, rest = torch.where(better, trial, x), torch.where(better, left, rest)
         step = torch.where(better, step, step / 2)
@@ -114,7 +114,7 @@ class Squared(stn.Warp):
     def __init__(self, c: Tensor) -> None:  # (N,)
         self.c, self.batch, self.ndim, self.dtype, self.device = c, (len(c),), 2, c.dtype, c.device
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         return torch.stack([(xy[..., 0] + self.c[:, None]).square(), xy[..., 1]], dim=-1)
 
 

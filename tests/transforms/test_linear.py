@@ -15,7 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import stn
 from stn import InputError
 from stn.transforms import family
-from stn.transforms.linear import corners_to_matrix
+from stn.transforms.homographies import corners_to_matrix
 from stn.transforms.parts import matrix_exponential
 from tests.helpers import noise
 

@@ -130,6 +130,12 @@ def installed(module: str, extra: str) -> None:
         fail(f"the package {module} is needed here: pip install 'torch-stn[{extra}]'")
 
 
+def needs(module: str, user: str) -> None:
+    """Check that a package is installed that no extra brings."""
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(f"{user} needs the package {module}: pip install {module}")
+
+
 def angle(name: str, degrees: float) -> None:
     if not -90 < degrees < 90:
         fail(f"{name} must be between -90 and 90 degrees; got {degrees!r}")

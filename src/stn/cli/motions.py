@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import pixel_to_normalized
-from stn.transforms.linear import corners_to_matrix
+from stn.transforms.homographies import corners_to_matrix
 
 
 def motion_to_theta(

@@ -4,20 +4,21 @@ from collections.abc import Callable
 from typing import Literal, overload
 
 from stn import _check
+from stn.transforms.along import Applied
 from stn.transforms.aspect import Aspect
 from stn.transforms.base import Family, W
 from stn.transforms.bounded import Bounded, bounded
+from stn.transforms.boxes import from_boxes, from_corners
 from stn.transforms.bspline import BSpline
 from stn.transforms.cpab import CPAB
 from stn.transforms.field import Displacement
 from stn.transforms.fixed import Fixed, fixed
+from stn.transforms.homographies import MovedCorners, Projective
 from stn.transforms.linear import (
     Affine,
     AnisotropicScale,
     Attention,
     ExponentialAffine,
-    MovedCorners,
-    Projective,
     Translation,
 )
 from stn.transforms.load import load_warp
@@ -94,6 +95,7 @@ def family(name: str | Family, ndim: int = 2, *, aspect: Aspect | None = None) -
 __all__ = [
     "Affine",
     "AnisotropicScale",
+    "Applied",
     "Attention",
     "BSpline",
     "Bounded",
@@ -116,6 +118,8 @@ __all__ = [
     "bounded",
     "family",
     "fixed",
+    "from_boxes",
+    "from_corners",
     "from_pixel_matrix",
     "load_warp",
     "text_edges",

@@ -12,10 +12,13 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from stn import _check
-from stn.ops.context import coordinate_dtype, unrounded
+from stn.ops.context import coordinate_dtype, observed, unrounded
 from stn.ops.torch_private import count_dispatch_modes
+from stn.transforms.batches import over_looks
+from stn.transforms.fitting import Frame, Pairs
 from stn.transforms.warp import Warp
 
+Ranges = tuple[float, float] | Sequence[tuple[float, float] | None]  # of one name: for all its numbers, or for each
 W = TypeVar("W", bound=Warp, default=Warp, covariant=True)  # the type of warps that a family builds
 
 
@@ -74,12 +77,99 @@ class Family(ABC, Generic[W]):
         """
         _check.theta(theta, self.num_params, type(self).__name__)
         with unrounded(theta.device):
-            warp = self._warp(theta)
+            warp = self.make(theta)
         warp.theta = theta
         return warp
 
     @abstractmethod
-    def _warp(self, theta: Tensor) -> W: ...
+    def make(self, theta: Tensor) -> W:
+        """Make the warp of theta, (N, P) or (N, K, P), which a call of the family has checked."""
+
+    def fit(
+        self,
+        points: Tensor,  # (P, d), (N, P, d) or (N, K, P, d)
+        targets: Tensor,  # likewise
+        weights: Tensor | None = None,  # (P,), (N, P) or (N, K, P)
+        *,
+        pixels: tuple[Sequence[int], Sequence[int]] | None = None,
+        align_corners: bool = False,
+    ) -> W:
+        """Find the warp that maps points nearest to targets: it minimizes sum_i weights_i |warp(points_i) - targets_i|^2.
+
+        Points lie in the output, targets in the image. The result is differentiable in all three, to second order.
+        `Rigid`, `Similarity` and `Attention` keep shapes in pixels if `pixels` is given, and otherwise those of `aspect`.
+
+        Args:
+            points: (P, d), (N, P, d) or (N, K, P, d), normalized; batches of 1 broadcast.
+            targets: As points, one for each.
+            weights: (P,), (N, P) or (N, K, P), not negative. None: all equal.
+            pixels: (in_size, out_size): points are pixels of an output of `out_size`, targets of an image of `in_size`,
+                both (H, W) or (D, H, W). `theta` is then None where the family has no such warp, for example a
+                similarity between shapes that differ.
+            align_corners: Of the normalized coordinates, if `pixels` is given.
+
+        Raises:
+            InputError: Shapes differ, points are too few, or do not determine the warp (which compilers cannot check),
+                or the family has no such fit. TypeError: a wrong type.
+
+        Example:
+            >>> points = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0]])
+            >>> stn.Similarity().fit(points, 0.5 * points + 0.25).theta  # scale, angle, translation
+            tensor([[0.5000, 0.0000, 0.2500, 0.2500]])
+        """
+        batch = _check.point_pairs(points, targets, weights, self.ndim)
+        frame = None if pixels is None else Frame(*_check.two_sizes("pixels", pixels, self.ndim), align_corners)
+        _check.enough_points(points.shape[-2], self._fewest(), type(self).__name__)
+        if weights is None:
+            weights = torch.ones_like(points[..., 0])
+        parts = [(points, 2), (targets, 2), (weights, 1)]
+        precise = coordinate_dtype(points.device)
+        pairs = Pairs(*(over_looks(part, batch, core).to(precise) for part, core in parts))
+        with unrounded(points.device):
+            warp, regular = self._fit(pairs, frame, torch.promote_types(points.dtype, targets.dtype))
+        if not observed(regular):
+            _check.determined(regular, type(self).__name__)
+        return warp
+
+    def draw(self, count: int, *, generator: torch.Generator | None = None, **ranges: Ranges) -> Tensor:  # (count, P)
+        """Draw parameters at random, uniformly and independently, for augmentation and for tests.
+
+        Args:
+            count: Number of thetas, at least 0.
+            generator: Of torch, on the CPU. None: torch's default one.
+            **ranges: name=(low, high) for names of `parameters`, for all numbers of that name, or a sequence with one
+                (low, high) for each number, None for the identity's. Other parameters are those of the identity.
+
+        Returns:
+            (count, P), in torch's default dtype.
+
+        Raises:
+            InputError: A name is unknown, or a range does not fit its name.
+
+        Example:
+            >>> theta = stn.Similarity().draw(8, scale=(0.8, 1.2), angle=(-0.5, 0.5))
+            >>> theta.shape, (theta[:, 2:] == 0).all().item()
+            (torch.Size([8, 4]), True)
+        """
+        count = _check.at_least("count", count, 0)
+        _check.unknown("ranges", ranges, self.parameters)
+        with torch.device("cpu"):
+            theta = self.identity().to(torch.get_default_dtype()).repeat(count, 1)
+        for name, given in ranges.items():
+            places = self.parameters[name]
+            for place, pair in zip(places, _check.drawn(name, given, len(places)), strict=True):
+                if pair is not None:
+                    share = torch.rand(count, generator=generator, device="cpu")
+                    theta[:, place] = pair[0] + (pair[1] - pair[0]) * share
+        return theta.to(torch.get_default_device())
+
+    def _fewest(self) -> int:
+        """Return the number of points that a fit needs."""
+        return 1
+
+    def _fit(self, pairs: Pairs, frame: Frame | None, dtype: torch.dtype) -> tuple[W, Tensor]:
+        """Return the warp of the least squares, and for each sample whether the points determine it: (*batch,)."""
+        _check.no_fit(type(self).__name__)
 
     def _set(self, **fields: object) -> None:
         """Set fields in the constructor of a frozen dataclass whose fields differ from its arguments."""

@@ -42,6 +42,12 @@ def over_batch(warp: Batched, function: Callable[[Tensor], Tensor], xy: Tensor) 
     return out.permute(*back, *range(len(lead), out.ndim))
 
 
+def over_looks(tensor: Tensor, batch: Sequence[int], core: int) -> Tensor:
+    """Expand a tensor (.., *core) with a batch of (), (N,) or (N, K), the last `core` axes without, to (*batch, *core)."""
+    lead, rest = tensor.shape[: tensor.ndim - core], tensor.shape[tensor.ndim - core :]
+    return tensor.reshape(*lead, *(1,) * (len(batch) - len(lead)), *rest).expand(*batch, *rest)
+
+
 def by(shape: Sequence[int]) -> str:
     """Format a shape for people: 7x7."""
     return "x".join(map(str, shape))

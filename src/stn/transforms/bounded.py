@@ -96,8 +96,8 @@ class Bounded(Family[W]):
         reach = torch.where(free, 1, reach)
         return start + torch.where(free, away, reach * torch.tanh(away / reach))
 
-    def _warp(self, theta: Tensor) -> W:
-        return self.family._warp(self.constrain(theta))
+    def make(self, theta: Tensor) -> W:
+        return self.family.make(self.constrain(theta))
 
 
 def bounded(family: Family[W], **bounds: Bounds) -> Bounded[W]:

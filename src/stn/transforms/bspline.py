@@ -58,7 +58,7 @@ class BSpline(Family["BSplineWarp"]):
     def identity(self) -> Tensor:
         return torch.zeros(self.num_params)
 
-    def _warp(self, theta: Tensor) -> BSplineWarp:
+    def make(self, theta: Tensor) -> BSplineWarp:
         return BSplineWarp(theta.unflatten(-1, (*self.shape, self.ndim)))
 
 
@@ -74,7 +74,7 @@ class BSplineWarp(Warp):
     def _details(self) -> Sequence[str]:
         return (f"{by(self.coefficients.shape[len(self.batch) : -1])} control points",)
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         dtype = torch.promote_types(self.working_dtype, xy.dtype)
         shape, coordinates = self.coefficients.shape[len(self.batch) : -1], xy.to(dtype).unbind(dim=-1)[::-1]
         first, *others = (cubic_weights(x, n) for x, n in zip(coordinates, shape, strict=True))  # (*batch, P, n) each

@@ -72,7 +72,7 @@ class CPAB(Family["CPABWarp"]):
     def identity(self) -> Tensor:
         return torch.zeros(self.num_params)
 
-    def _warp(self, theta: Tensor) -> CPABWarp:
+    def make(self, theta: Tensor) -> CPABWarp:
         nodes = theta.unflatten(-1, (*self.nodes, self.ndim))
         if self.boundary == "fixed":
             nodes = pad(nodes, (0, 0, *(1, 1) * self.ndim))
@@ -111,7 +111,7 @@ class CPABWarp(Warp):
     def _flat(self, dtype: torch.dtype) -> Tensor:  # (N * K, *nodes, d)
         return self.nodes.to(dtype).flatten(0, len(self.batch) - 1)
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         x = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
         moved = displacements(Simplices(self.steps), self._flat(x.dtype), x.flatten(0, -3))
         return (x + moved.reshape(x.shape)).to(torch.promote_types(self.dtype, xy.dtype))

@@ -77,7 +77,7 @@ class Displacement(Family["FieldWarp"]):
     def identity(self) -> Tensor:
         return torch.zeros(self.num_params)
 
-    def _warp(self, theta: Tensor) -> FieldWarp:
+    def make(self, theta: Tensor) -> FieldWarp:
         return FieldWarp(theta.unflatten(-1, (*self.shape, self.ndim)), self.align_corners)
 
 
@@ -98,7 +98,7 @@ class FieldWarp(Warp):
         """(N * K, d, *shape)."""
         return self.field.to(self.working_dtype).flatten(0, len(self.batch) - 1).movedim(-1, 1)
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         dtype = torch.promote_types(self.working_dtype, xy.dtype)
         image, points = self._as_image(), xy.to(dtype).flatten(0, len(self.batch) - 1) / self.extent  # (N * K, P, d)
         if points.shape[1] == 0:  # not an option of the sampling calls
@@ -109,7 +109,7 @@ class FieldWarp(Warp):
         return (xy + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        return self._map(xy), self._jacobian(xy)
+        return self.map(xy), self._jacobian(xy)
 
     def _jacobian(self, xy: Tensor) -> Tensor:
         """Compute the Jacobian from differences of neighbors. Beyond the border both neighbors are its last pixel.

@@ -88,8 +88,8 @@ class Fixed(Family[W]):
         both = torch.cat([theta, numbers.to(theta.dtype).expand(*theta.shape[:-1], -1)], dim=-1)
         return both.index_select(-1, order)
 
-    def _warp(self, theta: Tensor) -> W:
-        return self.family._warp(self.complete(theta))
+    def make(self, theta: Tensor) -> W:
+        return self.family.make(self.complete(theta))
 
 
 def fixed(family: Family[W], **values: Held) -> Family[W]:

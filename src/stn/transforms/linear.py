@@ -2,7 +2,7 @@
 
     Translation < Rigid < Similarity < Affine < Projective,    Translation < Attention < AnisotropicScale < Affine
 
-Rigid and Similarity are in `turned.py`.
+Rigid and Similarity are in `turned.py`, Projective and MovedCorners in `homographies.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import Tensor
 from stn import _check
 from stn.transforms.aspect import Aspect
 from stn.transforms.base import Family, eye
-from stn.transforms.matrix import MatrixWarp
+from stn.transforms.fitting import Frame, Pairs, affine, any_weight, joined, one_scale, scale_of_each_axis
+from stn.transforms.matrix import MatrixWarp, from_pixel_matrix
 from stn.transforms.parts import Number, affine_parts, matrix_exponential
 
 
@@ -36,8 +37,30 @@ class Linear(Family[MatrixWarp]):
     def matrix(self, theta: Tensor) -> Tensor:
         """(.., P) -> (.., d, d+1) affine, or (.., d+1, d+1) projective."""
 
-    def _warp(self, theta: Tensor) -> MatrixWarp:
+    def make(self, theta: Tensor) -> MatrixWarp:
         return MatrixWarp(self.matrix(theta))
+
+    def _fit(self, pairs: Pairs, frame: Frame | None, dtype: torch.dtype) -> tuple[MatrixWarp, Tensor]:
+        matrix, regular = self._nearest(pairs, frame)
+        if frame is None:
+            return self(self._theta(matrix).to(dtype)), regular
+        sizes = frame.in_size, frame.out_size
+        warp = from_pixel_matrix(matrix, *sizes, convention="opencv-inverse", align_corners=frame.align_corners)
+        if self._has_pixels(frame):
+            return self(self._theta(warp.matrix).to(dtype)), regular
+        return MatrixWarp(warp.matrix.to(dtype)), regular
+
+    def _nearest(self, pairs: Pairs, frame: Frame | None) -> tuple[Tensor, Tensor]:
+        """Return the matrix of the least squares, (*batch, d, d+1) or (*batch, d+1, d+1), and where it is determined."""
+        _check.no_fit(type(self).__name__)
+
+    def _theta(self, matrix: Tensor) -> Tensor:
+        """Return the theta of a matrix of this family: it undoes `matrix`."""
+        _check.no_fit(type(self).__name__)
+
+    def _has_pixels(self, frame: Frame) -> bool:
+        """Return True if a warp of this family in pixels is one in normalized coordinates too."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -63,6 +86,16 @@ class Translation(Linear):
     def matrix(self, theta: Tensor) -> Tensor:
         a = torch.eye(self.ndim, dtype=theta.dtype, device=theta.device).expand(*theta.shape[:-1], -1, -1)
         return torch.cat([a, theta.unsqueeze(-1)], dim=-1)
+
+    def _nearest(self, pairs: Pairs, frame: Frame | None) -> tuple[Tensor, Tensor]:
+        eye = torch.eye(self.ndim, dtype=pairs.x.dtype, device=pairs.x.device)
+        return joined(eye.expand(*pairs.w.shape[:-1], -1, -1), pairs), any_weight(pairs)
+
+    def _theta(self, matrix: Tensor) -> Tensor:
+        return matrix[..., -1]
+
+    def _has_pixels(self, frame: Frame) -> bool:
+        return frame.shared_scale() == 1
 
 
 @dataclass(frozen=True)
@@ -100,6 +133,22 @@ class Attention(Linear):
         scaled = s * torch.eye(self.ndim, dtype=theta.dtype, device=theta.device)
         return torch.cat([scaled, theta[..., -self.ndim :, None]], dim=-1)
 
+    def _fewest(self) -> int:
+        return 1 if self.scale is not None else 2
+
+    def _nearest(self, pairs: Pairs, frame: Frame | None) -> tuple[Tensor, Tensor]:
+        if self.scale is None:
+            s, regular = one_scale(pairs)
+        else:
+            s, regular = torch.full_like(pairs.w[..., 0], self.scale), any_weight(pairs)
+        return joined(torch.diag_embed(s.unsqueeze(-1).expand(*s.shape, self.ndim)), pairs), regular
+
+    def _theta(self, matrix: Tensor) -> Tensor:
+        return matrix[..., -1] if self.scale is not None else torch.cat([matrix[..., 0, :1], matrix[..., -1]], dim=-1)
+
+    def _has_pixels(self, frame: Frame) -> bool:
+        return frame.shared_scale() == 1 if self.scale is not None else frame.shared_scale() is not None
+
 
 @dataclass(frozen=True)
 class AnisotropicScale(Linear):
@@ -123,6 +172,16 @@ class AnisotropicScale(Linear):
     def matrix(self, theta: Tensor) -> Tensor:
         return torch.cat([torch.diag_embed(theta[..., : self.ndim]), theta[..., self.ndim :, None]], dim=-1)
 
+    def _fewest(self) -> int:
+        return 2
+
+    def _nearest(self, pairs: Pairs, frame: Frame | None) -> tuple[Tensor, Tensor]:
+        s, regular = scale_of_each_axis(pairs)
+        return joined(torch.diag_embed(s), pairs), regular
+
+    def _theta(self, matrix: Tensor) -> Tensor:
+        return torch.cat([matrix.diagonal(dim1=-2, dim2=-1), matrix[..., -1]], dim=-1)
+
 
 @dataclass(frozen=True)
 class Affine(Linear):
@@ -145,6 +204,16 @@ class Affine(Linear):
 
     def matrix(self, theta: Tensor) -> Tensor:
         return theta.unflatten(-1, (self.ndim, self.ndim + 1))
+
+    def _fewest(self) -> int:
+        return self.ndim + 1
+
+    def _nearest(self, pairs: Pairs, frame: Frame | None) -> tuple[Tensor, Tensor]:
+        linear, regular = affine(pairs)
+        return joined(linear, pairs), regular
+
+    def _theta(self, matrix: Tensor) -> Tensor:
+        return matrix.flatten(-2)
 
     @staticmethod
     def from_parts(
@@ -211,87 +280,8 @@ class ExponentialAffine(Linear):
         return matrix_exponential(generator)[..., : self.ndim, :]
 
 
-@dataclass(frozen=True)
-class Projective(Linear):
-    """x' = (A x + t) / (v x + 1). theta = the matrix ((A, t), (v, 1)) row by row without its last 1: 8 or 15 numbers.
-
-    Args:
-        ndim: 2 or 3; other values raise InputError.
-
-    Example:
-        >>> stn.Projective()(torch.tensor([[1.0, 0, 0, 0, 1, 0, 0.25, 0]])).points(torch.ones(2))  # v = (0.25, 0)
-        tensor([[0.8000, 0.8000]])
-    """
-
-    @property
-    def parameters(self) -> Mapping[str, Sequence[int]]:
-        return {**rows_of(self.ndim), "perspective": range(self.ndim * (self.ndim + 1), (self.ndim + 1) ** 2 - 1)}
-
-    def identity(self) -> Tensor:
-        return torch.eye(self.ndim + 1).flatten()[:-1]
-
-    def matrix(self, theta: Tensor) -> Tensor:
-        one = torch.ones_like(theta[..., :1])
-        return torch.cat([theta, one], dim=-1).unflatten(-1, (self.ndim + 1, self.ndim + 1))
-
-
-@dataclass(frozen=True)
-class MovedCorners(Linear):
-    """The homography that moves the image's corners by theta: 8 numbers, zeros for the identity.
-
-    theta = (dx, dy) of the top left, top right, bottom right and bottom left corner, normalized. Corners on one line
-    make a matrix that is finite but singular.
-
-    Args:
-        ndim: 2; other values raise InputError.
-
-    Example:
-        >>> stn.MovedCorners()(torch.tensor([[0.5, 0.25, 0, 0, 0, 0, 0, 0]])).points(-torch.ones(2))  # top left
-        tensor([[-0.5000, -0.7500]])
-    """
-
-    _dimensions: ClassVar[tuple[int, ...]] = (2,)
-
-    @property
-    def parameters(self) -> Mapping[str, Sequence[int]]:
-        return {"offsets": range(8)}
-
-    def identity(self) -> Tensor:
-        return torch.zeros(8)
-
-    def matrix(self, theta: Tensor) -> Tensor:
-        i = torch.arange(4, device=theta.device)  # of the corners; indexing with a list would wait for the device
-        corners = torch.stack([(i + 1) // 2 % 2, i // 2], dim=-1) * 2 - 1
-        return corners_to_matrix(theta.unflatten(-1, (4, 2)) + corners)
-
-
-LEAST_AREA = 1e-6  # of the triangle at a homography's third corner: no division by zero for one sample of a batch
-
-
 def rows_of(ndim: int) -> dict[str, Sequence[int]]:
     """Return which numbers of (A | t), row by row, are A and which are t."""
     places = range(ndim * (ndim + 1))  # by remainders, because torch.compile(dynamic=True) cannot look up a symbol in a list
     linear = [i for i in places if i % (ndim + 1) != ndim]
     return {"matrix": linear, "translation": [i for i in places if i % (ndim + 1) == ndim]}
-
-
-def corners_to_matrix(corners: Tensor) -> Tensor:  # (.., 4, 2) -> (.., 3, 3)
-    """Return the homography that maps the corners of [-1, 1]^2 (order as in `MovedCorners`) to `corners`.
-
-    Closed form by way of the unit square: Heckbert 1989, Fundamentals of Texture Mapping, section 2.2.3.
-    """
-    _check.corners("corners", corners)
-    p0, p1, p2, p3 = corners.unbind(dim=-2)
-    e1, e2, skew = p1 - p2, p3 - p2, p0 - p1 + p2 - p3
-    area = _cross(e1, e2)
-    area = torch.where(area.abs() < LEAST_AREA, LEAST_AREA, area)
-    g = (_cross(skew, e2) / area).unsqueeze(-1)
-    h = (_cross(e1, skew) / area).unsqueeze(-1)
-    top = torch.stack([p1 - p0 + g * p1, p3 - p0 + h * p3, p0], dim=-1)  # (.., 2, 3)
-    bottom = torch.stack([g, h, torch.ones_like(g)], dim=-1)  # (.., 1, 3)
-    right, down, origin = torch.cat([top, bottom], dim=-2).unbind(dim=-1)  # of the unit square
-    return torch.stack([right / 2, down / 2, (right + down) / 2 + origin], dim=-1)
-
-
-def _cross(a: Tensor, b: Tensor) -> Tensor:
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

@@ -14,6 +14,7 @@ from stn.io.files import read_tensors
 from stn.transforms.bspline import BSplineWarp
 from stn.transforms.cpab import CPABWarp
 from stn.transforms.field import FieldWarp
+from stn.transforms.indexed import IndexedWarp
 from stn.transforms.matrix import MatrixWarp
 from stn.transforms.saved import FORMAT, VERSION
 from stn.transforms.spline import ThinPlateWarp
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Warp]] = {
         CPABWarp,
         ComposedWarp,
         InverseWarp,
+        IndexedWarp,
     )
 }
 

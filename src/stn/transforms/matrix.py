@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class MatrixWarp(Warp):
         >>> (warp.inverse() @ warp).matrix.allclose(torch.eye(2, 3))
         True
     """
+
+    _bends: ClassVar[bool] = False
 
     def __init__(self, matrix: Tensor) -> None:  # (N[, K], d, d+1) affine, or (N[, K], d+1, d+1) projective
         self.matrix = matrix
@@ -136,7 +138,7 @@ class MatrixWarp(Warp):
         pixels = _scaled(pixels if from_target else _inverted(pixels), self.is_affine)
         return _rows_first(pixels) if rows_first else pixels
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         mapped = self._linear(xy)
         return mapped if self.is_affine else _projected(mapped[..., :-1], mapped[..., -1:])
 

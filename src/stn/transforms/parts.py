@@ -1,4 +1,4 @@
-"""Parts of linear maps: rotations, the matrix exponential, and their composition with scale and shear."""
+"""Parts of linear maps: the matrix exponential, and the composition of rotation, scale and shear."""
 
 from __future__ import annotations
 
@@ -9,30 +9,10 @@ from torch import Tensor
 
 from stn import _check
 from stn.ops.context import coordinate_dtype, unrounded
-from stn.ops.interpolation import sine_quotient
 from stn.transforms.aspect import Aspect, ratios
+from stn.transforms.rotations import rotation
 
 Number = float | Tensor
-
-
-def rotation(angle: Tensor) -> Tensor:
-    """(.., 1) radians -> ((cos, -sin), (sin, cos)), (.., 2, 2); or (.., 3) an axis times its angle -> (.., 3, 3)."""
-    if angle.shape[-1] == 1:
-        cos, sin = angle[..., 0].cos(), angle[..., 0].sin()
-        return torch.stack([torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)], dim=-2)
-    return about_axis(angle)
-
-
-def about_axis(w: Tensor) -> Tensor:  # (.., 3) -> (.., 3, 3)
-    """Rodrigues' formula: R = I + sin t / t K + (1 - cos t) / t^2 K^2, with t = |w| and K v = w x v."""
-    x, y, z = w.unbind(dim=-1)
-    zero = torch.zeros_like(x)
-    rows = [(zero, -z, y), (z, zero, -x), (-y, x, zero)]
-    k = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-    square = w.square().sum(dim=-1)[..., None, None]
-    first, second = sine_quotient(square), sine_quotient(square / 4) ** 2 / 2  # 1 - cos t = 2 sin^2 (t / 2)
-    with unrounded(w.device):
-        return torch.eye(3, dtype=w.dtype, device=w.device) + first * k + second * (k @ k)
 
 
 SQUARINGS, DEGREE = 7, 9  # accurate to 3e-16, relative to its terms, up to a norm of 16

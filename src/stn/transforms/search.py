@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stn.grid import lattice
 from stn.ops.context import observed
+from stn.ops.torch_private import is_transformed
 
 # Chosen on 1,301 fields without folds, 200 points each: random displacements, B-splines and thin plates, many nearly
 # folding, swirls, and shears along x of up to two image widths. After 32 steps from one initial point, 2 of the 260,200
@@ -32,7 +33,7 @@ class PointMap(Protocol):
     batch: tuple[int, ...]
     ndim: int
 
-    def _map(self, xy: Tensor) -> Tensor: ...  # (*batch, P, d) -> (*batch, P, d)
+    def map(self, xy: Tensor) -> Tensor: ...  # (*batch, P, d) -> (*batch, P, d)
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]: ...  # the same, and its Jacobian (*batch, P, d, d)
 
 
@@ -51,6 +52,30 @@ class Search(NamedTuple):
     length: Tensor  # length of the next step, relative to the Newton step: (..)
 
 
+def solution(warp: PointMap, y: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
+    """Return the x that the map takes to y, with its derivatives, and whether it is one that has derivatives."""
+    with torch.no_grad():
+        found = (follow if is_traced(y) else search)(warp, y.detach())
+    x, jacobian = found.x.detach(), found.jacobian.detach()
+    sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (determinant(jacobian).abs() > FLAT)
+    if is_transformed() or y.requires_grad or warp.map(x[..., :1, :]).requires_grad:
+        x = with_derivatives(warp, x, y, jacobian, sound)
+    return x, sound
+
+
+def with_derivatives(warp: PointMap, x: Tensor, y: Tensor, jacobian: Tensor, sound: Tensor) -> Tensor:
+    """Return x unchanged, with the derivatives of the implicit function warp(x) = y.
+
+    One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both. At
+    the solution y - warp(x) is zero, so the derivative of J has no part in the first. In the second step the first
+    derivative of y - warp(x) is zero too, so it has none in the second.
+    """
+    for _ in range(2):
+        step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - warp.map(x), 0))
+        x = x + (step - step.detach())
+    return x
+
+
 def search(warp: PointMap, y: Tensor) -> Search:  # (*batch, P, d)
     """Search with access to the values: stop at solved points, and restart unsolved ones."""
     now = refine(warp, y, start(warp, y, contract(warp, y, FIRST_STEPS)), STEPS)
@@ -67,11 +92,11 @@ def follow(warp: PointMap, y: Tensor) -> Search:
 
 def contract(warp: PointMap, y: Tensor, steps: int) -> Tensor:
     """Run the plain iteration x <- x + (y - warp(x)), and halve the step where it does not help."""
-    x, rest = y, y - warp._map(y)
+    x, rest = y, y - warp.map(y)
     off, length = rest.norm(dim=-1), torch.ones_like(rest[..., 0])
     for _ in range(steps):
         trial = x + length.unsqueeze(-1) * rest
-        left = y - warp._map(trial)
+        left = y - warp.map(trial)
         further = left.norm(dim=-1)
         better = further < off
         x, rest, off = choose(better, trial, x), choose(better, left, rest), choose(better, further, off)
@@ -129,7 +154,7 @@ def nearest(warp: PointMap, y: Tensor) -> list[Tensor]:  # STARTS times (*batch,
     """Return the points of a lattice that `warp` maps nearest to y."""
     xs = 1.25 * lattice((LATTICE[warp.ndim],) * warp.ndim, align_corners=True, dtype=y.dtype, device=y.device)
     xs = xs.flatten(0, -2)
-    mapped = warp._map(xs.expand(*warp.batch, *xs.shape))
+    mapped = warp.map(xs.expand(*warp.batch, *xs.shape))
     piece = max(1, 2**22 // mapped[..., 0].numel())  # distances at once: 32 MB of float64
     near = [torch.cdist(part, mapped).topk(STARTS, dim=-1, largest=False).indices for part in y.split(piece, dim=-2)]
     return [xs[index] for index in torch.cat(near, dim=-2).unbind(dim=-1)]

@@ -10,17 +10,20 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.grid import pixel_to_normalized
 from stn.ops.context import unrounded
 from stn.ops.options import CallOptions
 from stn.ops.rules.spline import Spline, radial_and_linear
 from stn.ops.sample import Sampled, sampled
 from stn.transforms.base import Constants, Family, trainable
+from stn.transforms.fitting import Frame, Pairs
 from stn.transforms.matrix import MatrixWarp
 from stn.transforms.warp import Warp
 
 # Singular values of the system below this share of the largest count as zero: coincident control points, or points on one
 # line. The smallest share for 400 scattered points is 1e-8, for 16 points 1e-3.
 RANK_TOLERANCE = 1e-12
+RANK = 1e-7  # smallest diagonal entry of the factor R, relative to the largest, of points that determine all offsets
 
 
 @dataclass(frozen=True, init=False)
@@ -97,12 +100,30 @@ class ThinPlateSpline(Family["ThinPlateWarp"]):
             return self.control_points.flatten().to(torch.get_default_device(), torch.float32)
         return torch.zeros(self.num_params)
 
-    def _warp(self, theta: Tensor) -> ThinPlateWarp:
+    def make(self, theta: Tensor) -> ThinPlateWarp:
         control_points, solution = self._constants.on(theta.device)
         offsets = theta.unflatten(-1, (-1, self.ndim))
         if self.kind == "positions":  # float32 as in `identity`, so that its offsets are exactly zero
             offsets = offsets - control_points.float().to(theta.dtype)
         return ThinPlateWarp(control_points, solution @ offsets.to(solution.dtype), theta.dtype)
+
+    def _fewest(self) -> int:
+        return len(self.control_points)
+
+    def _fit(self, pairs: Pairs, frame: Frame | None, dtype: torch.dtype) -> tuple[ThinPlateWarp, Tensor]:
+        """Solve B theta = y - x, B the spline of a unit offset of each control point at the points: linear in theta."""
+        if frame is not None:
+            x = pixel_to_normalized(pairs.x, frame.out_size, align_corners=frame.align_corners)
+            pairs = Pairs(x, pixel_to_normalized(pairs.y, frame.in_size, align_corners=frame.align_corners), pairs.w)
+        control_points, solution = self._constants.on(pairs.x.device)
+        basis = radial_and_linear(pairs.x, control_points.to(pairs.x.dtype)) @ solution.to(pairs.x.dtype)
+        root = pairs.w.unsqueeze(-1).sqrt()
+        q, r = torch.linalg.qr(root * basis)
+        theta = torch.linalg.solve_triangular(r, q.mT @ (root * (pairs.y - pairs.x)), upper=True)
+        size = r.detach().diagonal(dim1=-2, dim2=-1).abs()
+        if self.kind == "positions":
+            theta = theta + control_points.to(theta.dtype)
+        return self(theta.flatten(-2).to(dtype)), size.amin(dim=-1) > RANK * size.amax(dim=-1)
 
 
 class ThinPlateWarp(Warp):
@@ -120,7 +141,7 @@ class ThinPlateWarp(Warp):
     def _details(self) -> Sequence[str]:
         return (f"{len(self.control_points)} control points",)
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         precise = xy.to(self.coefficients.dtype)
         moved = radial_and_linear(precise, self.control_points.to(precise.dtype)) @ self.coefficients
         return (precise + moved).to(torch.promote_types(self.dtype, xy.dtype))

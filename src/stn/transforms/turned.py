@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from stn import _check
+from stn.grid import half_extent
 from stn.transforms.aspect import Aspect, constants, in_shape, parsed
 from stn.transforms.base import Constants
+from stn.transforms.fitting import Frame, Pairs, joined, lengths_of, turn
 from stn.transforms.linear import Linear
-from stn.transforms.parts import rotation
+from stn.transforms.rotations import rotation, rotation_vector
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,6 +45,40 @@ class Turned(Linear):
     @abstractmethod
     def turn(self, theta: Tensor) -> Tensor:
         """(.., P) -> (.., d, d), a map of lengths."""
+
+    def _fewest(self) -> int:
+        return self.ndim
+
+    def _nearest(self, pairs: Pairs, frame: Frame | None) -> tuple[Tensor, Tensor]:
+        """Fit lengths: e x, e the length of one unit along each axis, which is a pixel or half the image."""
+        e = self._lengths(frame, pairs.x)
+        linear, regular = turn(Pairs(pairs.x * e, pairs.y * e, pairs.w), scaled="scale" in self.parameters)
+        return joined(linear * e / e.unsqueeze(-1), pairs), regular
+
+    def _lengths(self, frame: Frame | None, like: Tensor) -> Tensor:
+        size = frame.in_size if frame else None
+        if self.aspect is None:
+            return lengths_of(size or (1.0,) * self.ndim, size, like)
+        return lengths_of(_check.aspect("aspect", self.aspect, self.ndim), size, like)
+
+    def _theta(self, matrix: Tensor) -> Tensor:
+        e = self._lengths(None, matrix)
+        linear = matrix[..., :-1] * e.unsqueeze(-1) / e  # s R
+        if self.ndim == 2:
+            angle = torch.atan2(linear[..., 1, 0], linear[..., 0, 0]).unsqueeze(-1)
+        s = (linear.square().sum(dim=(-2, -1)) / self.ndim).sqrt().unsqueeze(-1)
+        if self.ndim == 3:
+            angle = rotation_vector(linear / s.unsqueeze(-1))
+        return torch.cat([s] * ("scale" in self.parameters) + [angle, matrix[..., -1]], dim=-1)
+
+    def _has_pixels(self, frame: Frame) -> bool:
+        """Return True if the aspect is that of the image, and the output has the same shape."""
+        like = torch.empty(self.ndim, dtype=torch.float64, device="cpu")
+        half = [half_extent(n, frame.align_corners) for n in reversed(frame.in_size)]
+        in_pixels = self._lengths(frame, like) * like.new_tensor(half) / self._lengths(None, like)
+        scale = frame.shared_scale()
+        same = bool((in_pixels - in_pixels[0]).abs().max() < 1e-9 * in_pixels[0])
+        return same and (scale is not None if "scale" in self.parameters else scale == 1)
 
 
 @dataclass(frozen=True, repr=False)

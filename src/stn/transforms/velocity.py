@@ -79,7 +79,7 @@ class Velocity(Family["FlowWarp | SplineFlowWarp"]):
     def identity(self) -> Tensor:
         return torch.zeros(self.num_params)
 
-    def _warp(self, theta: Tensor) -> FlowWarp | SplineFlowWarp:
+    def make(self, theta: Tensor) -> FlowWarp | SplineFlowWarp:
         control = theta.unflatten(-1, (*self.shape, self.ndim)).to(torch.promote_types(theta.dtype, torch.float32))
         if self.resolution == 0:
             return SplineFlowWarp(control, self.squarings, theta.dtype)
@@ -107,7 +107,7 @@ class SplineFlowWarp(Warp):
         control = self.control.to(xy.dtype).flatten(0, len(self.batch) - 1)
         return displacements(Splines(max(1, self.squarings // STEP)), control, xy)
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         x = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
         moved = self._moved(x.flatten(0, -3)).reshape(x.shape)
         return (x + moved).to(torch.promote_types(self.dtype, xy.dtype))
@@ -139,8 +139,8 @@ class FlowWarp(Warp):
         """Return the flow of the negated velocity."""
         return FlowWarp(-self.velocity, self.squarings, self.dtype)
 
-    def _map(self, xy: Tensor) -> Tensor:
-        return self.stored._map(xy)
+    def map(self, xy: Tensor) -> Tensor:
+        return self.stored.map(xy)
 
     def _jacobian(self, xy: Tensor) -> Tensor:
         return self.stored._jacobian(xy)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from stn import _check
+from stn.ops.options import CallOptions
+from stn.ops.sample import Sampled
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Rows = int | slice | Tensor
 
@@ -25,10 +30,18 @@ class Batch(ABC):
     device: torch.device
     theta: Tensor | None = None  # (N, P) or (N, K, P): given to the family that made the warp; None for all other warps
     _shared: ClassVar[tuple[str, ...]] = ()  # tensors without a batch
+    _bends: ClassVar[bool] = True  # whether a straight line may become a curve
 
     @abstractmethod
-    def _map(self, xy: Tensor) -> Tensor:
-        """(*batch, P, d) -> (*batch, P, d)."""
+    def map(self, xy: Tensor) -> Tensor:
+        """Map points of the output to points of the image. A warp of your own defines this, by operations of torch.
+
+        Args:
+            xy: (*batch, P, d) with the warp's own batch, normalized. `points` takes other shapes, and checks them.
+
+        Returns:
+            (*batch, P, d).
+        """
 
     def detach(self) -> Self:
         """Return the warp without its graph: theta, and the network that found it, get no gradient from it."""
@@ -88,6 +101,38 @@ class Batch(ABC):
             return t.reshape(*own, *(1,) * missing, *rest).expand(*batch, *rest)
 
         return self._changed(expanded, batch)
+
+
+class Mapped(Batch):
+    """The part of a warp that writing to a canvas, and moving points and boxes, is built on."""
+
+    @abstractmethod
+    def points(
+        self, xy: Tensor, *, pixels: tuple[Sequence[int], Sequence[int]] | None = None, align_corners: bool = False
+    ) -> Tensor: ...
+
+    @abstractmethod
+    def grid(self, size: int | Sequence[int], *, align_corners: bool = False) -> Tensor: ...
+
+    @abstractmethod
+    def sample(
+        self,
+        image: Tensor,
+        size: int | Sequence[int] | None = None,
+        *,
+        return_mask: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> Sampled: ...
+
+    @abstractmethod
+    def inverse(self) -> Mapped: ...
+
+    @abstractmethod
+    def fold_share(self, size: int | Sequence[int], *, align_corners: bool = False) -> Tensor: ...
+
+    @abstractmethod
+    def _jacobian(self, xy: Tensor) -> Tensor:
+        """(*batch, P, d) -> (*batch, P, d, d)."""
 
 
 def _rows(index: object, length: int) -> tuple[slice | Tensor, int]:

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.grid import lattice, normalized_to_pixel
+from stn.grid import lattice, normalized_to_pixel, pixel_to_normalized
 from stn.ops.context import unrounded
 from stn.ops.options import CallOptions
 from stn.ops.sample import Sampled, displaced_sample
-from stn.ops.torch_private import is_transformed
 from stn.transforms.batches import joint_batch, over_batch
+from stn.transforms.carrying import Carrying
 from stn.transforms.saved import write_warp
-from stn.transforms.search import FLAT, SOLVED, determinant, follow, is_traced, scale, search, solve
-from stn.transforms.views import Batch
+from stn.transforms.search import determinant, solution, solve
+from stn.transforms.writing import sample_each
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Size = int | Sequence[int]  # (H, W) or (D, H, W) in pixels, or one length for all axes
 
 
-class Warp(Batch):
+class Warp(Carrying):
     """A batch of maps from target to source points. Families make warps, and `a @ b` composes them: first b, then a.
 
     `batch` is (N,), or (N, K): K looks at each image. `theta` is what the family was given, None for other warps.
@@ -39,6 +39,8 @@ class Warp(Batch):
     - `jacobian` is the derivative of `points`;
     - under autocast all of this is the same, to the last bit.
 
+    A subclass sets `batch`, `ndim`, `dtype` and `device`, and defines `map`; the rest follows.
+
     Example:
         >>> half = stn.Attention()(torch.tensor([[0.5, 0.0, 0.0]]))
         >>> shift = stn.Translation()(torch.tensor([[0.2, 0.0]]))
@@ -46,23 +48,33 @@ class Warp(Batch):
         tensor([[0.6000, 0.0000]])
     """
 
-    def points(self, xy: Tensor) -> Tensor:
-        """Map normalized points. A warp of one sample maps the points of any batch.
+    def points(
+        self, xy: Tensor, *, pixels: tuple[Sequence[int], Sequence[int]] | None = None, align_corners: bool = False
+    ) -> Tensor:
+        """Map points of the output to points of the image. A warp of one sample maps the points of any batch.
 
         Args:
-            xy: (d,) or (P, d) for all the batch, or (N, .., d) or (N, K, .., d), where lengths of 1 broadcast.
+            xy: (d,) or (P, d) for all the batch, or (N, .., d) or (N, K, .., d), where lengths of 1 broadcast. Normalized.
+            pixels: (in_size, out_size): xy are pixels of an output of `out_size`, and the result is in pixels of an
+                image of `in_size`, 0 at the center of the first. For points of the image use the inverse:
+                `warp.inverse().points(xy, pixels=(out_size, in_size))`.
+            align_corners: Of the normalized coordinates, if `pixels` is given.
 
         Returns:
             (N, .., d) or (N, K, .., d).
         """
         _check.points("xy", xy, self.ndim)
+        if pixels is not None:
+            in_size, out_size = _check.two_sizes("pixels", pixels, self.ndim)
+            found = self.points(pixel_to_normalized(xy, out_size, align_corners=align_corners))
+            return normalized_to_pixel(found, in_size, align_corners=align_corners)
         batch, shape = self.batch, xy.shape[:-1]
         if xy.ndim > 2:
             shape = _check.batched_points("xy", xy, self.batch)
             batch = joint_batch(self.batch, xy.shape[: len(self.batch)])
         flat = xy.expand(*batch, *shape, self.ndim).reshape(*batch, math.prod(shape), self.ndim)
         with unrounded(self.device):
-            return over_batch(self, self._map, flat).reshape(*batch, *shape, self.ndim)
+            return over_batch(self, self.map, flat).reshape(*batch, *shape, self.ndim)
 
     def grid(self, size: Size, *, align_corners: bool = False) -> Tensor:
         """Return the source point of every pixel of an output, as `grid_sample` takes it.
@@ -78,7 +90,7 @@ class Warp(Batch):
         xy = lattice(size, align_corners=align_corners, dtype=self.dtype, device=self.device)
         return self.points(xy.flatten(0, -2)).unflatten(-2, size)
 
-    @overload
+    @overload  # type: ignore[override]  # mypy does not see that the three cover it
     def sample(
         self, image: Tensor, size: Size | None = None, *, return_mask: Literal[False] = False, **options: Unpack[CallOptions]
     ) -> Tensor: ...
@@ -101,7 +113,7 @@ class Warp(Batch):
         """Sample an image at the points of the warp. A warp of one sample is applied to every image.
 
         Args:
-            image: (N, C, H, W) or (N, C, D, H, W).
+            image: (N, C, H, W) or (N, C, D, H, W); or (N, K, C, ..), an image for each of K looks.
             size: Output size (H, W) or (D, H, W) in pixels, or one length for all axes. None: as image.
             return_mask: Also return the fraction of the kernel that lay inside the image.
             **options: mode, padding_mode, fill_value, align_corners, antialias, gradient, pyramid: see
@@ -113,8 +125,10 @@ class Warp(Batch):
         Raises:
             InputError: An argument has a wrong shape or value, which the message names. TypeError: a wrong type.
         """
+        if len(self.batch) == 2 and isinstance(image, Tensor) and image.ndim == self.ndim + 3:
+            return sample_each(self, image, size, return_mask, options)
         _check.image("image", image)
-        _check.warp_fits(self.batch, image, self.ndim)
+        self._check_image(image)
         size = _check.lengths("size", tuple(image.shape[2:]) if size is None else size, self.ndim)
         with unrounded(self.device):
             return self._sample(image, size, return_mask, options)
@@ -129,7 +143,7 @@ class Warp(Batch):
 
     def after(self, inner: Warp) -> Warp:
         """Return `self @ inner`, for torch.compile, which supports this operator only for tensors."""
-        return ComposedWarp(self, inner)
+        return inner.before(self)
 
     def before(self, outer: Warp) -> Warp:
         """Return `outer @ self`. Warps whose result is of the same kind, and as quick to sample, override this."""
@@ -186,20 +200,23 @@ class Warp(Batch):
         """The dtype in which coordinates are computed: float32 at least."""
         return torch.promote_types(self.dtype, torch.float32)
 
+    def _check_image(self, image: Tensor) -> None:
+        _check.warp_fits(self.batch, image, self.ndim)
+
     def _jacobian(self, xy: Tensor) -> Tensor:
         """(*batch, P, d) -> (*batch, P, d, d)."""
         return self._linearized(xy)[1]
 
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `_map` and `_jacobian` of the same points. Points are independent: one backward pass for each axis."""
-        mapped, pull = torch.func.vjp(self._map, xy)[:2]
+        """Return `map` and `_jacobian` of the same points. Points are independent: one backward pass for each axis."""
+        mapped, pull = torch.func.vjp(self.map, xy)[:2]
         axes = torch.eye(self.ndim, dtype=mapped.dtype, device=mapped.device)
         return mapped, torch.stack([pull(axis.expand_as(mapped))[0] for axis in axes], dim=-2)
 
     def _displacements(self, size: tuple[int, ...], align_corners: bool) -> Tensor:
         """Return source minus target for every pixel: (*batch, *size, d). Exact zeros for the identity."""
         xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
-        return (self._map(xy.expand(*self.batch, *xy.shape)) - xy).unflatten(-2, size)
+        return (self.map(xy.expand(*self.batch, *xy.shape)) - xy).unflatten(-2, size)
 
     def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
         displacements = self._displacements(size, options.get("align_corners", False))
@@ -222,9 +239,9 @@ class ComposedWarp(Warp):
     def inverse(self) -> Warp:
         return self.inner.inverse().after(self.outer.inverse())
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         between, lost = self._between(xy)
-        found = over_batch(self.outer, self.outer._map, between)
+        found = over_batch(self.outer, self.outer.map, between)
         return torch.where(lost, torch.inf, found)
 
     def _jacobian(self, xy: Tensor) -> Tensor:
@@ -240,7 +257,7 @@ class ComposedWarp(Warp):
         Such a point stays infinite. The center replaces it, because infinity times zero would make the whole gradient of
         both warps NaN.
         """
-        between = over_batch(self.inner, self.inner._map, xy)
+        between = over_batch(self.inner, self.inner.map, xy)
         lost = between.isinf().any(dim=-1, keepdim=True)
         return torch.where(lost, 0, between), lost
 
@@ -290,6 +307,12 @@ class InverseWarp(Warp):
         _check.positive("tolerance", tolerance)
         return self._distances(size, align_corners) <= tolerance
 
+    def solved_points(self, xy: Tensor, *, tolerance: float = 1e-3) -> Tensor:
+        """Return which points (as in `points`) have a source point, up to `tolerance` > 0 half widths: bool (N[, K], ..)."""
+        _check.positive("tolerance", tolerance)
+        with torch.no_grad():
+            return (self.warp.points(self.points(xy)) - xy).norm(dim=-1) <= tolerance
+
     def _distances(self, size: Size, align_corners: bool) -> Tensor:
         """Return the distances from `warp` of the solution to y, in pixels of an image: (N[, K], *size)."""
         size = _check.lengths("size", size, self.ndim)
@@ -299,7 +322,7 @@ class InverseWarp(Warp):
         off = [normalized_to_pixel(p, size, align_corners=align_corners) for p in (found, y)]
         return (off[0] - off[1]).norm(dim=-1)
 
-    def _map(self, xy: Tensor) -> Tensor:
+    def map(self, xy: Tensor) -> Tensor:
         return self._solution(xy)[0].to(torch.promote_types(self.dtype, xy.dtype))
 
     def _jacobian(self, xy: Tensor) -> Tensor:
@@ -312,27 +335,7 @@ class InverseWarp(Warp):
         return torch.where(sound, torch.stack(columns, dim=-1), 0)
 
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
-        return self._map(xy), self._jacobian(xy)
+        return self.map(xy), self._jacobian(xy)
 
     def _solution(self, xy: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
-        """Return the solution with its derivatives, and whether it is one that has derivatives."""
-        y = xy.to(torch.promote_types(self.working_dtype, xy.dtype))
-        with torch.no_grad():
-            found = (follow if is_traced(y) else search)(self.warp, y.detach())
-        x, jacobian = found.x.detach(), found.jacobian.detach()
-        sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (determinant(jacobian).abs() > FLAT)
-        if is_transformed() or y.requires_grad or self.warp._map(x[..., :1, :]).requires_grad:
-            x = self._with_derivatives(x, y, jacobian, sound)
-        return x, sound
-
-    def _with_derivatives(self, x: Tensor, y: Tensor, jacobian: Tensor, sound: Tensor) -> Tensor:
-        """Return x unchanged, with the derivatives of the implicit function warp(x) = y.
-
-        One step x + J^-1 (y - warp(x)) brings the first derivative, one more the second. J is a constant in both. At
-        the solution y - warp(x) is zero, so the derivative of J has no part in the first. In the second step the first
-        derivative of y - warp(x) is zero too, so it has none in the second.
-        """
-        for _ in range(2):
-            step = solve(jacobian, torch.where(sound.unsqueeze(-1), y - self.warp._map(x), 0))
-            x = x + (step - step.detach())
-        return x
+        return solution(self.warp, xy.to(torch.promote_types(self.working_dtype, xy.dtype)))

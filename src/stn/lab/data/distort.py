@@ -19,7 +19,7 @@ from stn.grid import lattice
 from stn.lab.data.draw import anywhere, clutter, normal, onto, place, uniform
 from stn.ops import projective_sample
 from stn.transforms import ThinPlateSpline
-from stn.transforms.linear import corners_to_matrix
+from stn.transforms.homographies import corners_to_matrix
 
 RADIUS = 14  # pixels in one normalized unit of a 28x28 digit
 PATCHES = 6  # of clutter

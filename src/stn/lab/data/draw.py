@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from stn.ops import affine_sample
-from stn.transforms.parts import rotation
+from stn.transforms.rotations import rotation
 
 PATCH = 6  # pixels a side of a patch of clutter
 

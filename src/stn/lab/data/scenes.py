@@ -18,7 +18,7 @@ from stn.lab.data.draw import Example, anywhere, clutter, frames, normal, onto, 
 from stn.lab.data.strings import curved, strings
 from stn.lab.data.volumes import extruded
 from stn.ops import projective_sample
-from stn.transforms.linear import corners_to_matrix
+from stn.transforms.homographies import corners_to_matrix
 
 _corners = lattice((2, 2), align_corners=True).flatten(0, 1)[[0, 1, 3, 2]]  # around the square: (4, 2)
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from stn.grid import axis
 from stn.lab.data.draw import Example, integers, partners, place, uniform
 from stn.ops import grid_sample
-from stn.transforms.parts import rotation
+from stn.transforms.rotations import rotation
 
 NONE = 10  # no digit: the end of strings, and the blank of CTC
 PITCH = 20  # pixels between digits of a straight string; strokes in MNIST fill 20 of 28 pixels

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from stn.lab.data.draw import Example, onto, uniform
 from stn.ops import affine_sample
-from stn.transforms.parts import rotation
+from stn.transforms.rotations import rotation
 
 THICKNESS = 8  # pixels of a 28x28 digit; strokes in MNIST are 2 to 4 wide
 STROKES = 15  # pixels from the center of a digit to the corners of its box of 20 x 20 x THICKNESS
