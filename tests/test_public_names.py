@@ -8,8 +8,8 @@ NAMES = """
 Affine AnisotropicScale Attention BSpline Bounded CPAB Displacement ExponentialAffine Family Fixed InputError
 InverseCompositionalTransformer InverseWarp Kernel MatrixWarp MovedCorners Projective Pyramid Registration Rigid
 SharedTrunkTransformer Similarity SpatialTransformer ThinPlateSpline Translation Velocity Warp affine_sample bounded export
-fixed from_pixel_matrix grid_sample load_warp models off_image_loss param_groups projective_sample register
-spatial_transformer_network text_edges thin_plate_sample
+fixed from_pixel_matrix grid_sample load_warp models multi_scale_deformable_attention off_image_loss param_groups
+projective_sample register sample_points spatial_transformer_network splat text_edges thin_plate_sample
 """
 
 

@@ -18,7 +18,9 @@ from stn.ops import (
     Pyramid,
     affine_sample,
     grid_sample,
+    multi_scale_deformable_attention,
     projective_sample,
+    sample_points,
     spatial_transformer_network,
     thin_plate_sample,
 )
@@ -48,6 +50,7 @@ from stn.transforms import (
     fixed,
     from_pixel_matrix,
     load_warp,
+    splat,
     text_edges,
 )
 
@@ -91,11 +94,14 @@ __all__ = [
     "grid_sample",
     "load_warp",
     "models",
+    "multi_scale_deformable_attention",
     "off_image_loss",
     "param_groups",
     "projective_sample",
     "register",
+    "sample_points",
     "spatial_transformer_network",
+    "splat",
     "text_edges",
     "thin_plate_sample",
 ]

@@ -9,6 +9,7 @@ from stn._check.files import (
     writable_folder,
     writing,
 )
+from stn._check.places import attention, levels, point_sets, splat_place, splat_values, splat_warp, splat_weights
 from stn._check.settings import finite_number, pixels
 from stn._check.tensors import (
     affine_rows,
@@ -64,6 +65,7 @@ from stn._check.values import (
     positive,
     share,
     sides,
+    signal_shape,
     some,
     unknown,
     unmapped,
@@ -77,6 +79,7 @@ __all__ = [
     "angle",
     "aspect",
     "at_least",
+    "attention",
     "batched_points",
     "bounds",
     "channels",
@@ -107,6 +110,7 @@ __all__ = [
     "lattice_of",
     "lattice_shape",
     "lengths",
+    "levels",
     "localized",
     "matrix",
     "network_features",
@@ -114,6 +118,7 @@ __all__ = [
     "outputs",
     "pixel_matrix",
     "pixels",
+    "point_sets",
     "points",
     "points_last",
     "positive",
@@ -124,7 +129,12 @@ __all__ = [
     "sampled_image",
     "share",
     "sides",
+    "signal_shape",
     "some",
+    "splat_place",
+    "splat_values",
+    "splat_warp",
+    "splat_weights",
     "start",
     "tensor",
     "theta",
