@@ -26,7 +26,10 @@ CASES: list[tuple[Callable[[], Any], str]] = [
         lambda: stn.affine_sample(IMAGE.long(), EYE),
         "image must have a floating-point dtype, a complex one, or uint8; got torch.int64",
     ),
-    (lambda: stn.affine_sample(IMAGE[0], EYE), r"image must be \(N, C, H, W\) for theta \(2, 3\); got \(3, 4, 5\), which is read as"),
+    (
+        lambda: stn.affine_sample(IMAGE[0], EYE),
+        r"image must be \(N, C, H, W\) for theta \(2, 3\); got \(3, 4, 5\), which is read as",
+    ),
     (lambda: stn.affine_sample(torch.zeros(1, 1, 0, 3), EYE), "image must have at least one pixel .*got .1, 1, 0, 3."),
     (lambda: stn.affine_sample(IMAGE, torch.zeros(8, 2, 3)), r"theta must be \(2, 3\), .* with N = 2 .*; got \(8, 2, 3\)"),
     (lambda: stn.affine_sample(IMAGE, torch.zeros(2, 6)), r"theta must be .*; got \(2, 6\)"),

@@ -19,7 +19,7 @@ def scattered(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return 2.6 * torch.rand(*shape, dtype=dtype, generator=seeded()) - 1.3
 
 
-@pytest.mark.parametrize("mode, padding_mode, d", itertools.product((*MODES, "bspline"), PADDINGS, (1, 2, 3)))
+@pytest.mark.parametrize("mode, padding_mode, d", list(itertools.product((*MODES, "bspline"), PADDINGS, (1, 2, 3))))
 def test_points_are_the_pixels_of_a_grid(mode: str, padding_mode: str, d: int) -> None:
     image, grid = noise(2, 3, *(7, 6, 5)[:d]), scattered(2, *(4, 3, 5)[:d], d)
     options: Any = {"mode": mode, "padding_mode": padding_mode, "return_mask": True}

@@ -32,7 +32,7 @@ def by_reference(rule: Rule, signal: Tensor, data: Tensor, mode: str, padding_mo
     return reference.sample(rule, signal, data.unsqueeze(1), fill, named(mode, padding_mode, align_corners)).squeeze(1)
 
 
-@pytest.mark.parametrize("mode, padding_mode", itertools.product(ALL_MODES, PADDINGS))
+@pytest.mark.parametrize("mode, padding_mode", list(itertools.product(ALL_MODES, PADDINGS)))
 @pytest.mark.parametrize("align_corners", (False, True))
 def test_signals_are_sampled_as_the_reference_does(mode: str, padding_mode: str, align_corners: bool) -> None:
     how: Any = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
@@ -55,18 +55,24 @@ def test_signals_are_sampled_as_the_reference_does(mode: str, padding_mode: str,
 
 
 def test_linear_interpolation_is_numpy_s() -> None:
-    signal, at = noise(1, 1, IN), 14 * torch.rand(1, 40, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 2
+    signal, at = (
+        noise(1, 1, IN),
+        14 * torch.rand(1, 40, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 2,
+    )
     got = stn.grid_sample(signal, at, units="pixel", padding_mode="border")
     expected = np.interp(at[0, :, 0].numpy(), np.arange(IN), signal[0, 0].numpy())
     np.testing.assert_allclose(got[0, 0].numpy(), expected, atol=1e-13)
 
 
-@pytest.mark.parametrize("padding_mode, theirs, align_corners", (("reflection", "mirror", True), ("wrap", "grid-wrap", False)))
+@pytest.mark.parametrize(
+    "padding_mode, theirs, align_corners", (("reflection", "mirror", True), ("wrap", "grid-wrap", False))
+)
 def test_splines_are_scipy_s(padding_mode: str, theirs: str, align_corners: bool) -> None:
-    signal, at = noise(1, 1, IN), 14 * torch.rand(1, 40, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 2
-    got = stn.grid_sample(
-        signal, at, units="pixel", mode="bspline", padding_mode=padding_mode, align_corners=align_corners
+    signal, at = (
+        noise(1, 1, IN),
+        14 * torch.rand(1, 40, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 2,
     )
+    got = stn.grid_sample(signal, at, units="pixel", mode="bspline", padding_mode=padding_mode, align_corners=align_corners)
     expected = scipy.ndimage.map_coordinates(signal[0, 0].numpy(), at[0, :, 0].numpy()[None], order=3, mode=theirs)
     np.testing.assert_allclose(got[0, 0].numpy(), expected, atol=1e-10)
 
@@ -149,8 +155,14 @@ SIGNAL, IMAGE = torch.zeros(2, 3, 7), torch.zeros(3, 4, 5)
 SENTENCES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.affine_sample(SIGNAL, torch.eye(1, 2), (4, 4)), r"size must have 1 length; got \(4, 4\)"),
     (lambda: stn.affine_sample(SIGNAL, torch.zeros(3, 1, 2)), r"theta must be \(1, 2\), .* N = 2 .*; got \(3, 1, 2\)"),
-    (lambda: stn.affine_sample(IMAGE, torch.eye(2, 3)), r"image must be \(N, C, H, W\) for theta \(2, 3\); got \(3, 4, 5\), "),
-    (lambda: stn.affine_sample(IMAGE, torch.eye(3, 4)), r"image must be \(N, C, D, H, W\) for theta \(3, 4\); got \(3, 4, 5\)"),
+    (
+        lambda: stn.affine_sample(IMAGE, torch.eye(2, 3)),
+        r"image must be \(N, C, H, W\) for theta \(2, 3\); got \(3, 4, 5\), ",
+    ),
+    (
+        lambda: stn.affine_sample(IMAGE, torch.eye(3, 4)),
+        r"image must be \(N, C, D, H, W\) for theta \(3, 4\); got \(3, 4, 5\)",
+    ),
     (lambda: stn.grid_sample(IMAGE, torch.zeros(1, 4, 5, 2)), r"image must be \(N, C, H, W\) for grid .*; got \(3, 4, 5\)"),
     (lambda: stn.grid_sample(SIGNAL, torch.zeros(3, 7, 1)), r"grid must be \(N, L, 1\) .*; got \(3, 7, 1\)"),
     (lambda: stn.affine_sample(SIGNAL[0], torch.eye(1, 2)), r"image must be \(N, C, L\), .*; got \(3, 7\)"),

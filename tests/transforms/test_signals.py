@@ -22,8 +22,10 @@ def bumps(length: int, *at: float, dtype: torch.dtype = torch.float64) -> Tensor
 
 
 def dtan(signal: Tensor, nodes: Tensor, steps: int) -> Tensor:
-    """The warp of DTAN (Shapira Weber et al. 2019) in plain torch: the velocity at the ends of equal cells of [0, 1] is affine
-    in each cell, whose flow over a short time has a closed form; then linear interpolation."""
+    """The warp of DTAN (Shapira Weber et al. 2019) in plain torch, from the velocity at the ends of equal cells of [0, 1].
+
+    It is affine in each cell, and its flow over a short time has a closed form. Then comes linear interpolation.
+    """
     cells, length = nodes.shape[1] - 1, signal.shape[-1]
     slope = nodes.diff(dim=1) * cells
     offset = nodes[:, :-1] - slope * torch.arange(cells) / cells
@@ -167,4 +169,3 @@ def test_registration_finds_a_time_warp(name: str) -> None:
     before = (true.points(x) - x).abs().mean()
     assert (found.warp.points(x) - true.points(x)).abs().mean() < 0.1 * before
     assert found.image.shape == fixed.shape
-

@@ -43,25 +43,27 @@ RULES = [*itertools.product((1, 2, 3), ("affine", "projective", "field", "relati
 
 
 @pytest.mark.parametrize("d, rule", RULES)
-@pytest.mark.parametrize("padding_mode, align_corners", itertools.product(PADDINGS, (False, True)))
+@pytest.mark.parametrize("padding_mode, align_corners", list(itertools.product(PADDINGS, (False, True))))
 def test_it_is_the_transpose(d: int, rule: str, padding_mode: str, align_corners: bool) -> None:
+    for mode in ALL_MODES if d < 3 else ALL_MODES[:3]:
+        check_rule(d, rule, {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners})
+
+
+def check_rule(d: int, rule: str, how: Any) -> None:
     size, out = IN[d], OUT[d]
     u, v = noise(2, 3, *size), noise(2, 3, *out, seed=1)
-    how: Any = {"padding_mode": padding_mode, "align_corners": align_corners}
-    for mode in ALL_MODES if d < 3 else ALL_MODES[:3]:
-        how["mode"] = mode
-        if rule in ("affine", "projective"):
-            function: Any = stn.affine_sample if rule == "affine" else stn.projective_sample
-            m = matrices(d, d + (rule == "projective"), 2)
-            check_transpose(lambda v: stn.splat(v, m, size, **how), lambda u: function(u, m, out, **how), u, v)
-        elif rule == "spline":
-            spline = stn.ThinPlateSpline()
-            warp = spline(near_identity(spline, 2))
-            check_transpose(lambda v: stn.splat(v, warp, size, **how), lambda u: warp.sample(u, out, **how), u, v)
-        else:
-            how |= {"units": "pixel", "relative": True} if rule == "relative" else {}
-            field = (3.0 if rule == "relative" else 0.8) * noise(2, *out, d, seed=2)
-            check_transpose(lambda v: stn.splat(v, field, size, **how), lambda u: stn.grid_sample(u, field, **how), u, v)
+    if rule in ("affine", "projective"):
+        function: Any = stn.affine_sample if rule == "affine" else stn.projective_sample
+        m = matrices(d, d + (rule == "projective"), 2)
+        check_transpose(lambda v: stn.splat(v, m, size, **how), lambda u: function(u, m, out, **how), u, v)
+    elif rule == "spline":
+        spline = stn.ThinPlateSpline()
+        warp = spline(near_identity(spline, 2))
+        check_transpose(lambda v: stn.splat(v, warp, size, **how), lambda u: warp.sample(u, out, **how), u, v)
+    else:
+        how |= {"units": "pixel", "relative": True} if rule == "relative" else {}
+        field = (3.0 if rule == "relative" else 0.8) * noise(2, *out, d, seed=2)
+        check_transpose(lambda v: stn.splat(v, field, size, **how), lambda u: stn.grid_sample(u, field, **how), u, v)
 
 
 @pytest.mark.parametrize("name, d", FAMILY_CASES)
@@ -178,9 +180,7 @@ def test_kinds_of_numbers_and_layouts() -> None:
 def test_a_kernel_of_your_own() -> None:
     u, v, m = noise(2, 1, 6, 7), noise(2, 1, 5, 5, seed=1), matrices(2, 2, 2)
     bell: Any = stn.Kernel(lambda distance: torch.exp(-2 * distance**2), support=2)
-    check_transpose(
-        lambda v: stn.splat(v, m, (6, 7), mode=bell), lambda u: stn.affine_sample(u, m, (5, 5), mode=bell), u, v
-    )
+    check_transpose(lambda v: stn.splat(v, m, (6, 7), mode=bell), lambda u: stn.affine_sample(u, m, (5, 5), mode=bell), u, v)
 
 
 def test_vmap_and_compile() -> None:

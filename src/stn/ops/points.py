@@ -90,4 +90,3 @@ def sample_points(
 
 def _in_shape(row: Tensor, count: int, shape: Sequence[int]) -> Tensor:  # (N, C, 1, .., P) -> (N, C, *shape)
     return row[..., :count].reshape(*row.shape[:2], *shape)
-

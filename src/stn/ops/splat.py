@@ -1,7 +1,7 @@
 """The adjoint of sampling: values go to the pixels that sampling would have read, by the same weights.
 
-With V = S(w) U for the sampling of U at the points w (`reference.py`), this is U = S(w)^T V: the gradient in the image, which
-all devices have as a kernel. It is linear in V, and its own derivatives are kernels too: in V the sampling S(w), in w the
+With V = S(w) U for the sampling of U at the points w (`reference.py`), this is U = S(w)^T V: the gradient in the image, of
+which all devices have a kernel. It is linear in V, and its own derivatives are kernels too: in V the sampling S(w), in w the
 gradient of that in its coordinates, because <S(w)^T V, G> = <V, S(w) G>. `library.py` has them.
 """
 

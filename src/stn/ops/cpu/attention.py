@@ -3,8 +3,8 @@
 The formula samples each level at all points, 16 times as many numbers as the result has for four levels of four points, and
 adds them up afterwards. Here a query adds what its points read to D sums, which stay in the cache.
 
-A task of the forward kernel is a query. A task of the gradient is a head of an image: only it writes to that head's values, in
-the order of the queries, so the result does not depend on the number of threads.
+A task of the forward kernel is a query. A task of the gradient is a head of an image. Only it writes to that head's values,
+in the order of the queries: the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
