@@ -70,11 +70,12 @@ def splat_place(name: str, value: Tensor, values: Tensor, looks: bool) -> bool:
     same_device(name, value, values)
     out = tuple(values.shape[3:] if looks else values.shape[2:])
     ndim, n, k = len(out), values.shape[0], values.shape[1]
-    own = 2 if value.ndim and value.shape[-1] == ndim + 1 else ndim + 1
+    is_matrix = value.ndim > 0 and value.shape[-1] == ndim + 1
+    own = 2 if is_matrix else ndim + 1
     core, lead = tuple(value.shape[-own:]), tuple(value.shape[:-own])
-    fits = core in ((ndim, ndim + 1), (ndim + 1, ndim + 1)) if own == 2 else core == (*out, ndim)
+    fits = core in ((ndim, ndim + 1), (ndim + 1, ndim + 1)) if is_matrix else core == (*out, ndim)
     if fits and (not lead or lead[0] == 1 or lead[0] == n) and (lead[1:] == (k,) if looks else len(lead) < 2):
-        return own != 2
+        return not is_matrix
     if looks:
         forms = f"(N, K, {ndim}, {ndim + 1}), (N, K, {ndim + 1}, {ndim + 1}) or (N, K, {_joined(out)}, {ndim})"
     else:

@@ -1,8 +1,8 @@
 """The attention of Deformable DETR: weighted sums over points of several feature maps.
 
 Its reference is the formula, on top of `sampled`: compilers, transforms of torch.func, higher derivatives, exports and other
-devices use it. Plain calls on a CPU, and their first derivatives, go to kernels of their own (`cpu/attention.py`), which store
-nothing of what each point reads.
+devices use it. Plain calls on a CPU, and their first derivatives, go to kernels of their own (`cpu/attention.py`), which
+store nothing of what each point reads.
 """
 
 from __future__ import annotations

@@ -62,6 +62,8 @@ class Sample(Operator):
     def pull(
         self, needed: Sequence[bool], grads: Any, image: Tensor, data: Tensor, fill: Tensor, *constants: Any
     ) -> tuple[Tensor | None, ...]:
+        if grads[0] is None:  # undefined, which stands for zeros
+            return None, None
         rule, sampling = parsed(self.rule, constants)
         return call_gradient(rule, grads[0], image, data, fill, needed[:2], sampling)
 
