@@ -55,7 +55,8 @@ def test_the_warp_of_dtan() -> None:
     weight = noise(4, 2, 64, seed=1)
     (in_theta,) = torch.autograd.grad((got * weight).sum(), theta)
     (in_nodes,) = torch.autograd.grad((expected * weight).sum(), given)
-    torch.testing.assert_close(2 * in_theta, in_nodes[:, 1:-1], atol=1e-2, rtol=1e-3)  # kinks of the signal move pixels
+    size = in_nodes.abs().max().item()
+    torch.testing.assert_close(2 * in_theta, in_nodes[:, 1:-1], atol=1e-3 * size, rtol=0)
 
 
 def test_numbers_of_theta() -> None:
@@ -71,13 +72,13 @@ def test_numbers_of_theta() -> None:
 @pytest.mark.parametrize("name", ("velocity", "cpab"))
 def test_flows_never_fold_and_invert(name: str) -> None:
     transform = family(name, 1)
-    theta = near_identity(transform, 16, strength=0.8)
+    theta = near_identity(transform, 16, strength=0.6)
     warp, x = transform(theta), torch.linspace(-1, 1, 101, dtype=torch.float64).unsqueeze(1)
     assert (warp.points(x).diff(dim=1) > 0).all() and (warp.jacobian_determinant(64) > 0).all()
     back = transform(-theta).points(warp.points(x))
     # Fourth-order steps over kinks of the velocity, or two of them for a smooth one: 0.01 half widths at this strength.
     torch.testing.assert_close(back, x.expand(16, -1, -1), atol=3e-2, rtol=0)
-    small = transform(0.2 * theta)
+    small = transform(theta / 4)
     torch.testing.assert_close((small.inverse() @ small).points(x), x.expand(16, -1, -1), atol=1e-3, rtol=0)
 
 
@@ -153,19 +154,28 @@ def test_registration_finds_a_shift_and_a_scale(loss: str) -> None:
     true = stn.Affine(1)(torch.tensor([[0.9, 0.1]]))
     fixed = true.sample(moving, padding_mode="border")
     found = stn.register(moving, fixed, stn.Affine(1), loss=loss)
-    tolerance = 0.02 if loss == "mi" else 0.004  # half widths: 0.26 samples
+    tolerance = {"mi": 0.02, "lncc": 0.01}.get(loss, 0.004)  # half widths: 0.26 samples
     x = torch.linspace(-0.8, 0.8, 21).unsqueeze(1)
     assert (found.warp.points(x) - true.points(x)).abs().max() < tolerance
     assert (true.points(x) - x).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("name", ("velocity", "cpab", "bspline"))
-def test_registration_finds_a_time_warp(name: str) -> None:
-    moving = bumps(128, -0.6, -0.2, 0.2, 0.6, dtype=torch.float32)
-    true = stn.CPAB(1, cells=5)(torch.tensor([[0.25, -0.1, 0.2, -0.2], [-0.2, 0.2, 0.1, 0.2]]))
-    fixed = true.sample(moving.expand(2, -1, -1), padding_mode="border")
-    found = stn.register(moving.expand(2, -1, -1), fixed, family(name, 1), loss="mse")
+TIME_WARPS = {
+    stn.CPAB(1, cells=5): 0.05,
+    stn.Velocity(1, shape=(13,)): 0.25,
+    stn.BSpline(1, shape=13): 0.25,
+}  # share of error
+
+
+@pytest.mark.parametrize("transform", TIME_WARPS, ids=lambda family: type(family).__name__)
+def test_registration_finds_a_time_warp(transform: stn.Family) -> None:
+    """The true warp is in the first family. The others have kinks only where two control points are."""
+    rough = noise(1, 1, 20, dtype=torch.float32)
+    moving = stn.affine_sample(rough, torch.eye(1, 2), 128, mode="bspline", padding_mode="reflection").expand(2, -1, -1)
+    true = stn.CPAB(1, cells=5)(torch.tensor([[0.12, -0.05, 0.1, -0.1], [-0.1, 0.1, 0.05, 0.1]]))
+    fixed = true.sample(moving, padding_mode="border")
+    found = stn.register(moving, fixed, transform, loss="mse")
     x = torch.linspace(-0.7, 0.7, 21).unsqueeze(1)
     before = (true.points(x) - x).abs().mean()
-    assert (found.warp.points(x) - true.points(x)).abs().mean() < 0.1 * before
-    assert found.image.shape == fixed.shape
+    assert (found.warp.points(x) - true.points(x)).abs().mean() < TIME_WARPS[transform] * before
+    assert found.image.shape == fixed.shape and before > 0.05
