@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
 from torch import Tensor
-from torch.nn.functional import pad
 
 from stn import _check
 from stn.ops.options import CallOptions, shows_options
@@ -76,17 +75,14 @@ def sample_points(
     if options.get("antialias", False):
         _check.fail(f"antialias must be False for points, which have no footprint; got {options['antialias']!r}")
     lead, shape = (points.shape[:1], points.shape[1:-1]) if points.ndim > 2 else ((1,), points.shape[:-1])
-    count, d = math.prod(shape), image.ndim - 2
-    row = points.reshape(*lead, count, d)
-    if count == 0:  # an output of no pixels is none
-        row = pad(row, (0, 0, 0, 1))
-    row = row.reshape(*lead, *(1,) * (d - 1), -1, d)  # a stored grid of one row
+    d = image.ndim - 2
+    row = points.reshape(*lead, *(1,) * (d - 1), math.prod(shape), d)  # a stored grid of one row
     found = sampled(image, Field(units, False), row, return_mask, options)
     if isinstance(found, Tensor):
-        return _in_shape(found, count, shape)
+        return _in_shape(found, shape)
     out, mask = found
-    return _in_shape(out, count, shape), _in_shape(mask, count, shape)
+    return _in_shape(out, shape), _in_shape(mask, shape)
 
 
-def _in_shape(row: Tensor, count: int, shape: Sequence[int]) -> Tensor:  # (N, C, 1, .., P) -> (N, C, *shape)
-    return row[..., :count].reshape(*row.shape[:2], *shape)
+def _in_shape(row: Tensor, shape: Sequence[int]) -> Tensor:  # (N, C, 1, .., P) -> (N, C, *shape)
+    return row.reshape(*row.shape[:2], *shape)
