@@ -11,6 +11,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 import stn
+from stn.ops import attention
 from tests.helpers import MODES, PADDINGS, SIZES, noise, ramp, seeded
 
 
@@ -133,6 +134,47 @@ def test_deformable_attention_has_derivatives_and_compiles() -> None:
     assert gradcheck(attend, inputs, fast_mode=True, check_forward_ad=True)
     compiled = torch.compile(attend, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(*inputs), attend(*inputs), atol=1e-13, rtol=0)
+
+
+def test_deformable_attention_has_the_same_bits_for_any_number_of_threads() -> None:
+    inputs = [t.requires_grad_() for t in attention_inputs(queries=300)]  # enough for two threads
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            out = stn.multi_scale_deformable_attention(inputs[0], LEVELS, *inputs[1:])
+            found.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_deformable_attention_leaves_out_pixels_without_a_weight() -> None:
+    """Points at the centers of pixels next to infinite ones, on the border, outside, and nowhere."""
+    values = noise(1, 16, 1, 3, dtype=torch.float32)
+    values[0, 6] = torch.inf  # row 1, column 2
+    pixels = torch.tensor([[1.0, 1.0], [2.0, 0.0], [-1.0, 2.0], [3.0, 3.5], [-9.0, 0.0], [torch.nan, 0.0]])
+    locations = ((pixels + 0.5) / 4).view(1, 6, 1, 1, 1, 2)
+    weights = torch.full((1, 6, 1, 1, 1), 2.0)
+    out = stn.multi_scale_deformable_attention(values, [(4, 4)], locations, weights)
+    torch.testing.assert_close(out, attention.reference(values, [(4, 4)], locations, weights), equal_nan=True)
+    torch.testing.assert_close(out[0, :2], 2 * values[0, [5, 2], 0])
+    assert (out[0, [2, 4]] == 0).all() and out[0, 5].isnan().all()
+    torch.testing.assert_close(out[0, 3], values[0, 15, 0])  # half of it lies outside
+
+
+def test_deformable_attention_of_nothing_and_in_half_precision() -> None:
+    values, locations, weights = attention_inputs()
+    for part in (locations[:, :0], locations[..., :0, :]):
+        share = torch.zeros(part.shape[:-1], requires_grad=True)
+        out = stn.multi_scale_deformable_attention(values, LEVELS, part, share)
+        assert out.shape == (2, part.shape[1], 32) and out.abs().sum() == 0
+        out.sum().backward()
+    half = stn.multi_scale_deformable_attention(values.bfloat16(), LEVELS, locations, weights)
+    assert half.dtype == torch.bfloat16
+    expected = stn.multi_scale_deformable_attention(values, LEVELS, locations, weights)
+    torch.testing.assert_close(half.float(), expected, atol=0.02, rtol=0.02)
 
 
 VALUES, LOCATIONS, WEIGHTS = attention_inputs()
