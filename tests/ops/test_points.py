@@ -110,7 +110,7 @@ def test_deformable_attention_is_the_plain_formula(dtype: torch.dtype, tolerance
     weight = noise(2, 7, 32, dtype=dtype, seed=3)
     found = []
     for function in (stn.multi_scale_deformable_attention, plain_attention):
-        out = function(inputs[0], LEVELS, *inputs[1:])  # type: ignore[operator]  # of either
+        out = function(inputs[0], LEVELS, *inputs[1:])
         found.append((out, *torch.autograd.grad((out * weight).sum(), inputs)))
     for got, expected in zip(*found, strict=True):
         torch.testing.assert_close(got, expected, atol=10 * tolerance, rtol=10 * tolerance)

@@ -160,7 +160,7 @@ def test_registration_finds_a_shift_and_a_scale(loss: str) -> None:
     assert (true.points(x) - x).abs().max() > 0.1
 
 
-TIME_WARPS = {
+TIME_WARPS: dict[stn.Family, float] = {
     stn.CPAB(1, cells=5): 0.05,
     stn.Velocity(1, shape=(13,)): 0.25,
     stn.BSpline(1, shape=13): 0.25,
@@ -169,7 +169,7 @@ TIME_WARPS = {
 
 @pytest.mark.parametrize("transform", TIME_WARPS, ids=lambda family: type(family).__name__)
 def test_registration_finds_a_time_warp(transform: stn.Family) -> None:
-    """The true warp is in the first family. The others have kinks only where two control points are."""
+    """The true warp is in the first family; the others come close to it."""
     rough = noise(1, 1, 20, dtype=torch.float32)
     moving = stn.affine_sample(rough, torch.eye(1, 2), 128, mode="bspline", padding_mode="reflection").expand(2, -1, -1)
     true = stn.CPAB(1, cells=5)(torch.tensor([[0.12, -0.05, 0.1, -0.1], [-0.1, 0.1, 0.05, 0.1]]))

@@ -52,7 +52,7 @@ class CPAB(Family["CPABWarp"]):
     steps: int
 
     def __init__(
-        self, ndim: int = 2, *, cells: Sequence[int] | None = None, boundary: str = "fixed", steps: int = 8
+        self, ndim: int = 2, *, cells: int | Sequence[int] | None = None, boundary: str = "fixed", steps: int = 8
     ) -> None:
         ndim = _check.dimension(ndim, (1, 2, 3), "CPAB")
         cells = _check.lattice_of("cells", (4,) * ndim if cells is None else cells, ndim, least=1)

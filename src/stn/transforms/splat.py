@@ -139,8 +139,9 @@ def _point_sets_as_rows(
     values: Tensor, weights: Tensor | None, where: Warp | Tensor, ndim: int
 ) -> tuple[Tensor, Tensor | None, Warp | Tensor]:
     """Return values (N, C, P) at points (N, P, d), and their weights, as an output of one row, (N, C, 1, .., P)."""
-    alone = isinstance(where, Tensor) and where.ndim in (2, 3) and where.shape[-1] == ndim
-    if ndim == 1 or not alone or not isinstance(values, Tensor) or values.ndim != 3:
+    if not isinstance(where, Tensor) or not isinstance(values, Tensor) or ndim == 1 or values.ndim != 3:
+        return values, weights, where
+    if where.ndim not in (2, 3) or where.shape[-1] != ndim:
         return values, weights, where
     ones = (1,) * (ndim - 1)
     weights = weights if weights is None or weights.ndim != 3 else weights.reshape(*weights.shape[:2], *ones, -1)

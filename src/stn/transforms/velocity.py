@@ -64,7 +64,7 @@ class Velocity(Family["FlowWarp | SplineFlowWarp"]):
     squarings: int
 
     def __init__(
-        self, ndim: int = 2, *, shape: Sequence[int] | None = None, resolution: int | None = None, squarings: int = 6
+        self, ndim: int = 2, *, shape: int | Sequence[int] | None = None, resolution: int | None = None, squarings: int = 6
     ) -> None:
         ndim = _check.dimension(ndim, (1, 2, 3), "Velocity")
         shape = _check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4)
