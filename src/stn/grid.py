@@ -1,7 +1,7 @@
 """The coordinate convention of the whole library. All other files refer to this one.
 
-Order:   a point is (x, y) or (x, y, z); x runs along the last axis of an image, y along the one before, z before that.
-         Sizes keep torch's order: (H, W) or (D, H, W).
+Order:   a point is (x, y) or (x, y, z); x runs along the last axis of an image, y along the one before, z before that. A
+         point of a signal is (x,). Sizes keep torch's order: (L,), (H, W) or (D, H, W).
 Range:   normalized coordinates span the image by [-1, 1]. With `align_corners=False` (the default) -1 and 1 are the
          outer edges of the outer pixels, with `align_corners=True` their centers.
 Pixels:  pixel coordinates are 0 at the center of the first pixel and n - 1 at the center of the last.
@@ -63,7 +63,7 @@ def lattice(
     """Return the normalized coordinates of every pixel center of an image of this size: the grid of the identity.
 
     Args:
-        size: (H, W) or (D, H, W), in pixels.
+        size: (H, W) or (D, H, W), or (L,) of a signal, in pixels.
         align_corners: Whether -1 and 1 are the centers of the outer pixels (True) or their outer edges (False).
         dtype: Of the result. None: torch's default dtype.
         device: Of the result. None: torch's default device.
@@ -72,7 +72,7 @@ def lattice(
         Points (x, y[, z]) of shape (*size, d). A single pixel along an axis lies at 0.
 
     Raises:
-        InputError: size is not two or three positive integers.
+        InputError: size is not one, two or three positive integers.
 
     Example:
         >>> stn.grid.lattice((2, 4))[0, :, 0]  # x of the first row
@@ -154,7 +154,7 @@ def open_lattice(size: Sequence[int], like: Tensor) -> list[Tensor]:
 def _checked(points: Tensor, size: int | Sequence[int]) -> tuple[int, ...]:
     _check.floating("points", points)
     d = points.shape[-1] if points.ndim else 0
-    size = _check.lengths("size", size, d if d in (2, 3) else None)
+    size = _check.lengths("size", size, d if d in (1, 2, 3) else None)
     _check.points("points", points, len(size))
     return size
 

@@ -176,8 +176,8 @@ def test_options_are_checked_when_the_layer_is_made() -> None:
         stn.SpatialTransformer(localization, size=(0, 3))
     with pytest.raises(stn.InputError, match="num_transforms must be an integer of at least 1; got 0"):
         stn.SpatialTransformer(localization, num_transforms=0)
-    with pytest.raises(stn.InputError, match=r"in_shape must be \(C, H, W\), .*; got \(28, 28\)"):
-        stn.SpatialTransformer.for_input((28, 28))
+    with pytest.raises(stn.InputError, match=r"in_shape must be \(C, H, W\) or \(C, L\), .*; got \(28,\)"):
+        stn.SpatialTransformer.for_input((28,))
 
 
 def test_an_empty_batch() -> None:

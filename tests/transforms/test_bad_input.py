@@ -18,11 +18,14 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: stn.ThinPlateSpline(stn.text_edges(6)),  # type: ignore[arg-type]  # on purpose
         "ndim must be 2 or 3 for ThinPlateSpline; got 'Tensor'",
     ),
-    "bspline ndim": (lambda: stn.BSpline(4), "ndim must be 2 or 3 for BSpline; got 4"),
+    "bspline ndim": (lambda: stn.BSpline(4), "ndim must be 1, 2 or 3 for BSpline; got 4"),
     "corners ndim": (lambda: stn.MovedCorners(3), "ndim must be 2 for MovedCorners; got 3"),
     "theta": (lambda: stn.BSpline(shape=(4, 5))(torch.zeros(2, 20)), r"theta must be \(N, 40\) or \(N, K, 40\) for BSpline"),
-    "field": (lambda: stn.Displacement.from_field(torch.zeros(4, 5, 2)), r"field must be \(N, H, W, 2\) or"),
-    "field d": (lambda: stn.Displacement.from_field(torch.zeros(1, 4, 5, 4)), r"field must be \(N, H, W, 2\) or"),
+    "field": (lambda: stn.Displacement.from_field(torch.zeros(4, 5, 2)), r"field must be \(N, L, 1\), \(N, H, W, 2\) or"),
+    "field d": (
+        lambda: stn.Displacement.from_field(torch.zeros(1, 4, 5, 4)),
+        r"field must be \(N, L, 1\), \(N, H, W, 2\) or",
+    ),
     "cells": (
         lambda: stn.CPAB(cells=(1, 4)),
         "cells must have at least 2 along each axis with boundary='fixed'",

@@ -13,9 +13,9 @@ from stn.grid import lattice, normalized_to_pixel
 from stn.transforms import FAMILIES, family
 from tests.helpers import near_identity, noise, ramp
 
-SIZE, OUT = {2: (7, 9), 3: (5, 6, 7)}, {2: (6, 5), 3: (4, 5, 3)}
-PLANE_ONLY = {"corners"}
-CASES = [(name, ndim) for ndim in (2, 3) for name in FAMILIES if ndim == 2 or name not in PLANE_ONLY]
+SIZE, OUT = {1: (9,), 2: (7, 9), 3: (5, 6, 7)}, {1: (13,), 2: (6, 5), 3: (4, 5, 3)}
+ABSENT = {1: {"corners", "tps", "rigid", "similarity"}, 2: set[str](), 3: {"corners"}}
+CASES = [(name, ndim) for ndim in (1, 2, 3) for name in FAMILIES if name not in ABSENT[ndim]]
 SMALL: dict[str, Callable[[int], stn.Family]] = {  # families with few parameters, so that each can be differentiated
     "tps": lambda d: stn.ThinPlateSpline(d, control_points=(2, 3, 2)[:d] if d == 3 else None),
     "bspline": lambda d: stn.BSpline(d, shape=(4, 5, 4)[:d]),

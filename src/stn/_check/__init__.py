@@ -33,6 +33,7 @@ from stn._check.pairs import (
     point_pairs,
     two_sizes,
 )
+from stn._check.places import attention, levels, point_sets, splat_place, splat_values, splat_warp, splat_weights
 from stn._check.settings import finite_number, pixels
 from stn._check.spaces import directions, numbers, square_matrix
 from stn._check.tensors import (
@@ -89,6 +90,7 @@ from stn._check.values import (
     positive,
     share,
     sides,
+    signal_shape,
     some,
     unknown,
     unmapped,
@@ -102,6 +104,7 @@ __all__ = [
     "angle",
     "aspect",
     "at_least",
+    "attention",
     "batched_points",
     "bounds",
     "boxes",
@@ -143,6 +146,7 @@ __all__ = [
     "integer",
     "lattice_of",
     "lengths",
+    "levels",
     "localized",
     "mask",
     "matrix",
@@ -158,6 +162,7 @@ __all__ = [
     "pixels",
     "plane_boxes",
     "point_pairs",
+    "point_sets",
     "points",
     "points_last",
     "positive",
@@ -169,8 +174,13 @@ __all__ = [
     "sampled_image",
     "share",
     "sides",
+    "signal_shape",
     "some",
     "square_matrix",
+    "splat_place",
+    "splat_values",
+    "splat_warp",
+    "splat_weights",
     "start",
     "tensor",
     "theta",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stn._check.errors import fail
+
+AXES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}  # of a batch, by its number of spatial dimensions
 
 
 def tensor(name: str, value: object) -> None:
@@ -25,13 +27,13 @@ def floating(name: str, value: object) -> None:
 
 
 def image(name: str, value: Any) -> int:
-    """Check a nonempty image batch (N, C, H, W) or (N, C, D, H, W). Returns its number of spatial dimensions."""
+    """Check a nonempty batch of signals, images or volumes. Returns its number of spatial dimensions."""
     if not isinstance(value, Tensor):
         tensor(name, value)
     if not (value.is_floating_point() or value.is_complex() or value.dtype == torch.uint8):
         raise TypeError(f"{name} must have a floating-point dtype, a complex one, or uint8; got {value.dtype}")
-    if value.ndim not in (4, 5):
-        fail(f"{name} must be (N, C, H, W) or (N, C, D, H, W); got {tuple(value.shape)}")
+    if value.ndim not in (3, 4, 5):
+        fail(f"{name} must be (N, C, L), (N, C, H, W) or (N, C, D, H, W); got {tuple(value.shape)}")
     if 0 in value.shape[2:]:
         fail(f"{name} must have at least one pixel along each axis; got {tuple(value.shape)}")
     return value.ndim - 2
@@ -71,7 +73,15 @@ def matrix(name: str, value: Any, image: Tensor, rows: int) -> None:
         floating(name, value)
     if value.device != image.device:
         same_device(name, value, image)
+    if image.ndim == 3 and value.ndim >= 2 and value.shape[-1] > 2:
+        _fail_without_batch(name, value, image, value.shape[-1] - 1)
     _one_or_each(name, value, image, (rows, image.ndim - 1))
+
+
+def _fail_without_batch(name: str, value: Tensor, image: Tensor, ndim: int) -> NoReturn:
+    """Explain an image or a volume that was read as a signal, because an axis is missing."""
+    axes = AXES.get(ndim, f"of {ndim} dimensions")
+    fail(f"image must be {axes} for {name} {tuple(value.shape)}; got {tuple(image.shape)}, which is read as (N, C, L)")
 
 
 def _one_or_each(name: str, value: Tensor, image: Tensor, core: tuple[int, ...]) -> None:
@@ -102,7 +112,9 @@ def grid(name: str, value: Tensor, image: Tensor) -> None:
     floating(name, value)
     same_device(name, value, image)
     d, n = image.ndim - 2, image.shape[0]
-    axes = "H, W" if d == 2 else "D, H, W"
+    if image.ndim == 3 and value.ndim >= 2 and value.shape[-1] > 1:
+        _fail_without_batch(name, value, image, value.shape[-1])
+    axes = ("L", "H, W", "D, H, W")[d - 1]
     fits = value.ndim in (d + 2, d + 3) and value.shape[-1] == d and (value.shape[0] == 1 or value.shape[0] == n)
     if not fits:
         fail(
@@ -263,7 +275,7 @@ def channels(value: Tensor, localization: object) -> None:
 def sampled_image(name: str, value: Tensor, ndim: int) -> None:
     """Check the images of a layer (N, C, *size), floating point."""
     tensor(name, value)
-    axes = "(N, C, H, W)" if ndim == 2 else "(N, C, D, H, W)"
+    axes = AXES[ndim]
     if value.ndim == ndim + 1:
         fail(
             f"{name} must be {axes}; got {tuple(value.shape)}, which lacks the batch: pass {name}.unsqueeze(0) for one image"
@@ -306,7 +318,7 @@ def constant(name: str, value: Tensor) -> None:
 
 def pixel_matrix(name: str, value: Tensor) -> None:
     floating(name, value)
-    if value.ndim not in (2, 3, 4) or value.shape[-1] not in (3, 4) or value.shape[-1] - value.shape[-2] not in (0, 1):
+    if value.ndim not in (2, 3, 4) or value.shape[-1] not in (2, 3, 4) or value.shape[-1] - value.shape[-2] not in (0, 1):
         fail(f"{name} must be (N, d, d+1) or (N, d+1, d+1), or with K looks; got {tuple(value.shape)}")
 
 
@@ -314,5 +326,5 @@ def field(name: str, value: Tensor) -> None:
     """Check displacements (N, *shape, d), or (N, K, *shape, d)."""
     floating(name, value)
     d = value.shape[-1] if value.ndim else 0
-    if d not in (2, 3) or value.ndim - d not in (2, 3):
-        fail(f"{name} must be (N, H, W, 2) or (N, D, H, W, 3), or with K looks; got {tuple(value.shape)}")
+    if d not in (1, 2, 3) or value.ndim - d not in (2, 3):
+        fail(f"{name} must be (N, L, 1), (N, H, W, 2) or (N, D, H, W, 3), or with K looks; got {tuple(value.shape)}")

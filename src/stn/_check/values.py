@@ -46,15 +46,16 @@ def choice(name: str, value: object, allowed: Iterable[object]) -> None:
 
 def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
     """Check a size in the order of torch, of positive integers. A single integer is the length along all `ndim` axes."""
-    wanted = f"{ndim}" if ndim else "2 or 3"
+    wanted, plural = f"{ndim}" if ndim else "1, 2 or 3", "" if ndim == 1 else "s"
     found = integers(size)
     if found is None and ndim is not None and (side := integer(size)) is not None:
         found = (side,) * ndim
     if found is None:
-        fail(f"{name} must be {'an integer or ' if ndim else ''}a sequence of {wanted} integers; got {size!r}")
+        one = "an integer or " if ndim else ""
+        fail(f"{name} must be {one}a sequence of {wanted} integer{plural}; got {size!r}")
     # Not `in (ndim,)`: to Dynamo a dynamic number is in no tuple.
-    if (len(found) != ndim) if ndim else len(found) not in (2, 3):
-        fail(f"{name} must have {wanted} lengths; got {found}")
+    if (len(found) != ndim) if ndim else len(found) not in (1, 2, 3):
+        fail(f"{name} must have {wanted} length{plural}; got {found}")
     if min(found) < 1:
         fail(f"{name} must have positive lengths; got {found}")
     return found
@@ -65,11 +66,17 @@ def some(name: str, given: Sequence[object]) -> None:
         fail(f"{name} must be given at least once; got none")
 
 
+def either(numbers: Sequence[int]) -> str:
+    """Join numbers as a choice: 1, 2 or 3."""
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def dimension(value: int, allowed: Sequence[int], family: str) -> int:
     found = integer(value)
     if found is None or found not in allowed:
         given = type(value).__name__ if found is None else found
-        fail(f"ndim must be {' or '.join(map(str, allowed))} for {family}; got {given!r}")
+        fail(f"ndim must be {either(allowed)} for {family}; got {given!r}")
     return found
 
 
@@ -83,12 +90,21 @@ def not_negative(name: str, value: float) -> None:
         fail(f"{name} must not be negative; got {value!r}")
 
 
-def input_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """Check the shape of one image without its batch: (C, H, W)."""
+def input_shape(name: str, shape: Any, *, signals: bool = False) -> tuple[int, ...]:
+    """Check the shape of one image without its batch: (C, H, W); or, with `signals`, of one signal: (C, L)."""
     found = integers(shape)
-    if found is None or len(found) != 3 or min(found) < 1:
-        fail(f"{name} must be (C, H, W), positive integers; got {shape!r}")
+    if found is None or not (len(found) == 3 or (signals and len(found) == 2)) or min(found) < 1:
+        known = "(C, H, W) or (C, L)" if signals else "(C, H, W)"
+        fail(f"{name} must be {known}, positive integers; got {shape!r}")
     return found
+
+
+def signal_shape(name: str, shape: Any) -> tuple[int, int]:
+    """Check the shape of one signal without its batch: (C, L)."""
+    found = integers(shape)
+    if found is None or len(found) != 2 or min(found) < 1:
+        fail(f"{name} must be (C, L), positive integers; got {shape!r}")
+    return found[0], found[1]
 
 
 def at_least(name: str, value: int, least: int) -> int:
@@ -159,7 +175,7 @@ def sides(name: str, value: Any, ndim: int, other: str = "") -> tuple[float, ...
     """Check one positive, finite number for each axis, in the order of torch."""
     fits = isinstance(value, LISTS) and len(value) == ndim
     if not fits or not all(_is_real(n) and 0 < n < math.inf for n in value):
-        axes = "(H, W)" if ndim == 2 else "(D, H, W)"
+        axes = {1: "(L,)", 2: "(H, W)"}.get(ndim, "(D, H, W)")
         fail(f"{name} must be {other}{'or ' if other else ''}{axes}, positive and finite; got {value!r}")
     return tuple(float(n) for n in value)
 

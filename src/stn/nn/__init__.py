@@ -2,7 +2,7 @@
 
 from stn.nn.base import AbstractSpatialTransformer, ParamGroup, param_groups
 from stn.nn.diagnostics import identity_loss, look_diagnostics
-from stn.nn.localization import DenseLocalization, DigitLocalization, PhotoLocalization, localization_for
+from stn.nn.localization import DenseLocalization, DigitLocalization, PhotoLocalization, SignalLocalization, localization_for
 from stn.nn.losses import off_image_loss
 from stn.nn.recurrent import InverseCompositionalTransformer
 from stn.nn.regression import ThetaRegression
@@ -17,6 +17,7 @@ __all__ = [
     "ParamGroup",
     "PhotoLocalization",
     "SharedTrunkTransformer",
+    "SignalLocalization",
     "SpatialTransformer",
     "ThetaRegression",
     "identity_loss",

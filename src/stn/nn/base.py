@@ -246,8 +246,8 @@ class AbstractSpatialTransformer(nn.Module, ABC):
 
 
 def family_for(transform: str | Family, in_shape: Sequence[int], start: Tensor | None) -> Family:
-    """Return the family of a layer for images (C, *in), of whose part `start` it has the shape."""
-    return family(transform, aspect=of_part(in_shape[1:], start))
+    """Return the family of a layer for signals or images (C, *in), of whose part `start` it has the shape."""
+    return family(transform, len(in_shape) - 1, aspect=of_part(in_shape[1:], start))
 
 
 def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[ParamGroup]:

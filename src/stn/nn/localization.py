@@ -1,7 +1,7 @@
 """Localization networks: image -> features, from which a `SpatialTransformer` regresses theta.
 
 Any module that returns (N, out_features) can be used. Two of these are the paper's for digits (Jaderberg et al. 2015);
-the third is for photographs.
+the third is for photographs, the fourth for signals.
 """
 
 from __future__ import annotations
@@ -107,24 +107,60 @@ class PhotoLocalization(nn.Sequential):
         self.in_channels, self.out_features = in_channels, features
 
 
-def localization_for(in_shape: Sequence[int]) -> DigitLocalization | PhotoLocalization:
-    """Make a suitable localization network for images of a shape.
+class SignalLocalization(nn.Sequential):
+    """Localization network for signals: convolutions of stride 2 with batch norm, then a small head.
+
+    There are as many convolutions as leave at most 16 samples, at least two. The head reads 8 places, which keeps
+    positions. It maps (N, C, L) to (N, features).
 
     Args:
-        in_shape: (C, H, W) of the images.
-
-    Returns:
-        `DigitLocalization` for images of up to 64 pixels a side, `PhotoLocalization` for larger ones.
+        in_shape: (C, L) of the signals. Longer and shorter signals work too.
+        width: Channels of the first convolution. Each further one has twice as many, up to max_width.
+        max_width: Most channels of a convolution.
+        features: Width of the head.
 
     Raises:
-        InputError: in_shape is not three positive integers.
+        InputError: in_shape is not two positive integers.
+
+    Example:
+        >>> stn.nn.SignalLocalization((3, 128), features=32)(torch.rand(2, 3, 100)).shape
+        torch.Size([2, 32])
+    """
+
+    def __init__(self, in_shape: Sequence[int], *, width: int = 16, max_width: int = 64, features: int = 64) -> None:
+        in_channels, length = _check.signal_shape("in_shape", in_shape)
+        layers: list[nn.Module] = []
+        c = in_channels
+        for stage in range(max(2, math.ceil(math.log2(length / 16)))):
+            channels = min(max_width, width << stage)
+            layers += [nn.Conv1d(c, channels, 5, stride=2, padding=2, bias=False), nn.BatchNorm1d(channels), nn.ReLU()]
+            c = channels
+        layers += [nn.AdaptiveAvgPool1d(8), nn.Flatten(), nn.Linear(8 * c, features), nn.ReLU()]
+        super().__init__(*layers)
+        self.in_channels, self.out_features = in_channels, features
+
+
+def localization_for(in_shape: Sequence[int]) -> DigitLocalization | PhotoLocalization | SignalLocalization:
+    """Make a suitable localization network for images or signals of a shape.
+
+    Args:
+        in_shape: (C, H, W) of the images, or (C, L) of the signals.
+
+    Returns:
+        `DigitLocalization` for images of up to 64 pixels a side, `PhotoLocalization` for larger ones, and
+        `SignalLocalization` for signals.
+
+    Raises:
+        InputError: in_shape is not two or three positive integers.
 
     Example:
         >>> type(stn.nn.localization_for((3, 224, 224))).__name__
         'PhotoLocalization'
     """
-    _, height, width = _check.input_shape("in_shape", in_shape)
-    if max(height, width) <= DIGIT_SIDE:
+    _, *sides = _check.input_shape("in_shape", in_shape, signals=True)
+    if len(sides) == 1:
+        return SignalLocalization(in_shape)
+    if max(sides) <= DIGIT_SIDE:
         return DigitLocalization(in_shape)
     return PhotoLocalization(in_shape)
 

@@ -131,7 +131,7 @@ class InverseCompositionalTransformer(AbstractSteppedTransformer):
     @classmethod
     def for_input(
         cls,
-        in_shape: Sequence[int],  # (C, H, W)
+        in_shape: Sequence[int],  # (C, H, W) or (C, L)
         transform: str | Family = "affine",
         size: int | Sequence[int] | None = None,
         *,
@@ -142,15 +142,15 @@ class InverseCompositionalTransformer(AbstractSteppedTransformer):
         """Make the layer with a localization network that suits its looks at images of this shape.
 
         Args:
-            in_shape: (C, H, W) of the images.
+            in_shape: (C, H, W) of the images, or (C, L) of signals.
             transform: As in the class. Rotations keep shapes in images of this aspect: see `stn.Rigid`.
             size: As in the class.
             steps: As in the class.
             start: As in the class.
             **options: As in the class.
         """
-        channels, *sides = _check.input_shape("in_shape", in_shape)
-        seen = sides if size is None else _check.lengths("size", size, 2)
+        channels, *sides = _check.input_shape("in_shape", in_shape, signals=True)
+        seen = sides if size is None else _check.lengths("size", size, len(sides))
         own = family_for(transform, (channels, *sides), start)
         return cls(localization_for((channels, *seen)), own, size, steps=steps, start=start, **options)
 

@@ -53,7 +53,7 @@ class SpatialTransformer(AbstractSpatialTransformer):
     @classmethod
     def for_input(
         cls,
-        in_shape: Sequence[int],  # (C, H, W)
+        in_shape: Sequence[int],  # (C, H, W) or (C, L)
         transform: str | Family = "affine",
         size: int | Sequence[int] | None = None,
         *,
@@ -61,10 +61,11 @@ class SpatialTransformer(AbstractSpatialTransformer):
         start: Tensor | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Self:
-        """Make the layer with a localization network that suits images of this shape, from digits to photographs.
+        """Make the layer with a localization network that suits images of this shape, from digits to photographs,
+        or signals.
 
         Args:
-            in_shape: (C, H, W) of the images.
+            in_shape: (C, H, W) of the images, or (C, L) of signals.
             transform: As in the class. Rotations keep shapes in images of this aspect: see `stn.Rigid`.
             size: As in the class.
             num_transforms: As in the class.
@@ -76,7 +77,7 @@ class SpatialTransformer(AbstractSpatialTransformer):
             >>> layer(torch.rand(4, 3, 128, 128)).shape
             torch.Size([4, 2, 3, 32, 32])
         """
-        in_shape = _check.input_shape("in_shape", in_shape)
+        in_shape = _check.input_shape("in_shape", in_shape, signals=True)
         own = family_for(transform, in_shape, start)
         return cls(localization_for(in_shape), own, size, num_transforms=num_transforms, start=start, **options)
 

@@ -74,7 +74,7 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
     @classmethod
     def for_input(
         cls,
-        in_shape: Sequence[int],  # (C, H, W)
+        in_shape: Sequence[int],  # (C, H, W) or (C, L)
         trunk: nn.Module,
         transform: str | Family = "affine",
         size: int | Sequence[int] | None = None,
@@ -88,7 +88,7 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         It has convolutions for feature maps, dense layers for all other features, and the trunk's device and dtype.
 
         Args:
-            in_shape: (C, H, W) of the images.
+            in_shape: (C, H, W) of the images, or (C, L) of signals.
             trunk: As in the class.
             transform: As in the class. Rotations keep shapes in images of this aspect: see `stn.Rigid`.
             size: As in the class.
@@ -99,13 +99,14 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         Raises:
             InputError: The trunk does not return features (N, ..), or an argument has a wrong value.
         """
-        channels, *sides = _check.input_shape("in_shape", in_shape)
-        seen = sides if size is None else _check.lengths("size", size, 2)
+        channels, *sides = _check.input_shape("in_shape", in_shape, signals=True)
+        seen = sides if size is None else _check.lengths("size", size, len(sides))
         features = look_at_zeros("trunk", trunk, (channels, *seen))
         shape = tuple(features.shape[1:])
         own = family_for(transform, (channels, *sides), start)
         with features.device:
-            localization = localization_for(shape) if len(shape) == 3 else DenseLocalization(math.prod(shape), norm=True)
+            is_map = len(shape) == len(in_shape)
+            localization = localization_for(shape) if is_map else DenseLocalization(math.prod(shape), norm=True)
             layer = cls(trunk, localization.to(features.dtype), own, size, steps=steps, start=start, **options)
         layer.regression.to(torch.promote_types(features.dtype, torch.float32))
         return layer

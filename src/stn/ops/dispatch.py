@@ -50,6 +50,8 @@ def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> 
 
 def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
     """Sample: image (N, C, *in), data (N, K, ..) -> (N, K, C, *size). The reference computes a gradient in `fill`."""
+    if image.ndim == 3:
+        return _signal(rule, image, data, fill, sampling)
     if not torch.compiler.is_compiling() and (found := eager(rule, image, data, fill, sampling)) is not None:
         return found
     refuse_lost_tangents()
@@ -73,7 +75,7 @@ def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, samplin
 
     data: of one look for all images, or with N or (N, K) before it. fill: (), (C,), or 0.0, for which no tensor is made.
     """
-    if recorded(image, data) or not (image.is_cpu and data.is_cpu):
+    if image.ndim == 3 or recorded(image, data) or not (image.is_cpu and data.is_cpu):
         return None
     known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
     if "cpu" not in KERNELS or "cpu" not in known or "cpu" not in rule.kernels:
@@ -88,6 +90,12 @@ def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, samplin
     run = cpu.loaded()
     out = run.forward(run.plan_of(rule, image, data, sampling), rule, image, data, fill)[0]
     return out
+
+
+def _signal(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
+    """Sample signals (N, C, L) as images of one row: kernels, operators and exports know images and volumes."""
+    rule, data = rule.lifted(data)
+    return sample(rule, image.unsqueeze(2), data, fill, sampling).squeeze(3)
 
 
 def inside(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Tensor:

@@ -73,7 +73,7 @@ def _sample(request: Request, image: Tensor, pyramid: Pyramid, read: Read) -> Te
 def over_footprints(request: Request, pyramid: Pyramid, read: Read) -> Tensor:
     axes = request.axes(pyramid.sizes[0])
     jacobian = footprint.jacobian(request.rule, request.data, axes)
-    if request.sampling.antialias != "anisotropic":
+    if request.sampling.antialias != "anisotropic" or len(pyramid.sizes[0]) == 1:  # a signal has no other axis
         return blend(Levels(request, pyramid, read), footprint.level_of(footprint.squared_distance(jacobian)))
     across, step, ahead = footprint.longer_axis(jacobian)
     level, reach = footprint.level_of(across), taps_ahead(ahead)

@@ -62,6 +62,8 @@ class Sample(Operator):
     def pull(
         self, needed: Sequence[bool], grads: Any, image: Tensor, data: Tensor, fill: Tensor, *constants: Any
     ) -> tuple[Tensor | None, ...]:
+        if grads[0] is None:  # undefined, which stands for zeros
+            return None, None
         rule, sampling = parsed(self.rule, constants)
         return call_gradient(rule, grads[0], image, data, fill, needed[:2], sampling)
 
@@ -120,12 +122,23 @@ class SampleGradient(Operator):
 
     def pull(
         self, needed: Sequence[bool], grads: Any, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, *rest: Any
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor | None, ...]:
         need, *constants = rest
         rule, sampling = parsed(self.rule, constants)
+        if list(need) == [True, False] and grads[0] is not None:
+            return self._pull_splat(needed, grads[0], grad, data, torch.zeros_like(fill), rule, sampling)
         weights = [g for g, n in zip(grads, need, strict=True) if n]
         pull = pulled_within if private.in_torch_func() else pulled_back
         return pull(oracle_gradient(rule, fill, need, sampling, pull), (grad, image, data), weights)
+
+    @staticmethod
+    def _pull_splat(
+        needed: Sequence[bool], weight: Tensor, grad: Tensor, data: Tensor, fill: Tensor, rule: Rule, sampling: Sampling
+    ) -> tuple[Tensor | None, ...]:
+        """Pull back the gradient in the image alone, see `splat.py`: operators again, and not the reference."""
+        in_grad = call(rule, weight, data, fill, sampling) if needed[0] else None
+        in_data = call_gradient(rule, grad, weight, data, fill, (False, True), sampling)[1] if needed[2] else None
+        return in_grad, None, in_data
 
     def push(self, tangents: Any, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, *rest: Any) -> Any:
         need, *constants = rest

@@ -102,6 +102,8 @@ def shrunk(image: Tensor, how: Averaging) -> Tensor:
 def average_by_kernel(image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool) -> Tensor:
     from stn.ops.cpu.pyramid import average_axes  # which loads Numba
 
+    if len(fine) == 1:  # a signal, as an image of one row
+        return average_axes(image.unsqueeze(2), (1, *fine), how, back).squeeze(2)
     return average_axes(image, fine, how, back)
 
 

@@ -53,6 +53,7 @@ def affine_sample(
     """Sample an image through an affine map from output to input points, both normalized (`stn.grid`).
 
     Equal to `affine_grid` followed by `grid_sample` of torch. No grid is stored, and K maps of one image do not copy it.
+    Signals (N, C, L) have theta (1, 2), or (N[, K], 1, 2): x' = a x + t.
 
     Args:
         image: (N, C, H, W) or (N, C, D, H, W), any floating-point or complex dtype, or uint8, whose result is rounded.
@@ -228,6 +229,8 @@ def grid_sample(
     **options: Unpack[CallOptions],
 ) -> Sampled:  # (N, C, *size), or (N, K, C, *size); with return_mask also the mask, C = 1
     """Sample an image at stored points (x, y[, z]): a superset of `torch.nn.functional.grid_sample`.
+
+    Signals (N, C, L) have a grid (N, L', 1), or (N, K, L', 1).
 
     Args:
         image: (N, C, H, W) or (N, C, D, H, W).

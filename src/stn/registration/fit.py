@@ -63,7 +63,7 @@ class Registration:
 
 
 def register(
-    moving: Any,  # (N, C, H, W) or (N, C, D, H, W), or one image: an array (H, W[, C]) or (D, H, W), PIL's, or a Volume
+    moving: Any,  # (N, C, L), (N, C, H, W), (N, C, D, H, W); one array (H, W[, C]) or (D, H, W), PIL image or Volume
     fixed: Any,
     transform: str | Family = "affine",
     *,
@@ -81,12 +81,12 @@ def register(
     all equal causes a warning.
 
     Args:
-        moving: (N, C, H, W) or (N, C, D, H, W), or one image: an array (H, W[, C]) or (D, H, W), or a PIL image.
-            Or a `stn.Volume`: the search begins where both volumes lie in the world, in millimeters, and the result has
-            the smallest number of `moving` where that does not reach.
+        moving: Signals (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W); or one image: an array (H, W[, C]) or
+            (D, H, W), or a PIL image. Or a `stn.Volume`: the search begins where both volumes lie in the world, in
+            millimeters, and the result has the smallest number of `moving` where that does not reach.
         fixed: The same number of images and channels; the size may differ.
-        transform: A name (`stn.transforms.FAMILIES`) or a family, 2-D or 3-D as the images. Rotations keep shapes in the
-            fixed images, unless the family has an aspect of its own (`stn.Rigid`).
+        transform: A name (`stn.transforms.FAMILIES`) or a family, with the dimensions of the images. Rotations keep
+            shapes in the fixed images, unless the family has an aspect of its own (`stn.Rigid`).
         loss: "ncc" (correlation; any contrast), "mse", "lncc" (correlation within windows), "mi" (mutual information;
             images of different kinds), or a function (warped, fixed, weight) -> (N,).
         start: A warp found before, such as an affine one: the result is `start @ new`. None: transforms of at most 15

@@ -40,7 +40,7 @@ def cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
 
 def local_cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
     """Return 1 - r, r the correlation within a window around each pixel, for brightness that varies over the image."""
-    pool = F.avg_pool2d if fixed.ndim == 4 else F.avg_pool3d
+    pool = {3: F.avg_pool1d, 4: F.avg_pool2d}.get(fixed.ndim, F.avg_pool3d)
 
     def mean(image: Tensor) -> Tensor:  # the common factor of the divisors cancels
         return pool(image, WINDOW, stride=1, padding=WINDOW // 2)

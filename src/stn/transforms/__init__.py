@@ -23,6 +23,7 @@ from stn.transforms.linear import (
 )
 from stn.transforms.load import load_warp
 from stn.transforms.matrix import MatrixWarp, from_pixel_matrix
+from stn.transforms.splat import splat
 from stn.transforms.spline import ThinPlateSpline, text_edges
 from stn.transforms.turned import Rigid, Similarity
 from stn.transforms.velocity import Velocity
@@ -70,7 +71,7 @@ def family(name: str | Family, ndim: int = 2, *, aspect: Aspect | None = None) -
 
     Args:
         name: A key of `stn.transforms.FAMILIES`, such as "affine" or "tps". A family is returned as it is.
-        ndim: 2, or 3 for volumes. Ignored if `name` is a family.
+        ndim: 2, 3 for volumes, or 1 for signals. Ignored if `name` is a family.
         aspect: Shape of the image for families that turn, as in `stn.Rigid`. A family that has one keeps it.
 
     Returns:
@@ -122,5 +123,6 @@ __all__ = [
     "from_corners",
     "from_pixel_matrix",
     "load_warp",
+    "splat",
     "text_edges",
 ]

@@ -27,9 +27,9 @@ class BSpline(Family["BSplineWarp"]):
     between four. Beyond the edges of the image f stays constant.
 
     Args:
-        ndim: 2 or 3.
-        shape: Number of control points along each axis, (rows, columns) or (slices, rows, columns); at least 4. None:
-            7.
+        ndim: 1, 2 or 3.
+        shape: Number of control points along each axis, (rows, columns) or (slices, rows, columns), or of a signal; at
+            least 4. None: 7.
 
     Raises:
         InputError: An argument has a wrong shape or value, which the message names.
@@ -48,7 +48,7 @@ class BSpline(Family["BSplineWarp"]):
     shape: tuple[int, ...]
 
     def __init__(self, ndim: int = 2, *, shape: int | Sequence[int] | None = None) -> None:
-        ndim = _check.dimension(ndim, (2, 3), "BSpline")
+        ndim = _check.dimension(ndim, (1, 2, 3), "BSpline")
         self._set(ndim=ndim, shape=_check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4))
 
     @property

@@ -27,7 +27,7 @@ class CPAB(Family["CPABWarp"]):
     continuity constraints.) Each point is followed for one unit of time.
 
     Args:
-        ndim: 2 or 3.
+        ndim: 1, 2 or 3.
         cells: Number of boxes along each axis, (rows, columns) or (slices, rows, columns); at least 1, with a fixed
             boundary 2. None: 4.
         boundary: "fixed": v = 0 on the border of the image, and theta has the inner corners only. Or "free".
@@ -52,9 +52,9 @@ class CPAB(Family["CPABWarp"]):
     steps: int
 
     def __init__(
-        self, ndim: int = 2, *, cells: Sequence[int] | None = None, boundary: str = "fixed", steps: int = 8
+        self, ndim: int = 2, *, cells: int | Sequence[int] | None = None, boundary: str = "fixed", steps: int = 8
     ) -> None:
-        ndim = _check.dimension(ndim, (2, 3), "CPAB")
+        ndim = _check.dimension(ndim, (1, 2, 3), "CPAB")
         cells = _check.lattice_of("cells", (4,) * ndim if cells is None else cells, ndim, least=1)
         _check.choice("boundary", boundary, ("fixed", "free"))
         _check.inner_nodes("cells", cells, boundary)

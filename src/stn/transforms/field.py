@@ -29,8 +29,8 @@ class Displacement(Family["FieldWarp"]):
     exactly.
 
     Args:
-        ndim: 2 or 3.
-        shape: (H, W) or (D, H, W) of the field: as the output for a dense field, smaller for a coarse one. None: 8
+        ndim: 1, 2 or 3.
+        shape: (H, W), (D, H, W) or (L,) of the field: as the output for a dense field, smaller for a coarse one. None: 8
             along each axis.
         align_corners: Whether the outer values lie on the image's corners (True), or half a pixel of that shape inside
             (False).
@@ -51,7 +51,7 @@ class Displacement(Family["FieldWarp"]):
     align_corners: bool
 
     def __init__(self, ndim: int = 2, *, shape: int | Sequence[int] | None = None, align_corners: bool = False) -> None:
-        ndim = _check.dimension(ndim, (2, 3), "Displacement")
+        ndim = _check.dimension(ndim, (1, 2, 3), "Displacement")
         shape = _check.lattice_of("shape", (8,) * ndim if shape is None else shape, ndim, least=1)
         self._set(ndim=ndim, shape=shape, align_corners=align_corners)
 

@@ -19,7 +19,7 @@ class Projective(Linear):
     """x' = (A x + t) / (v x + 1). theta = the matrix ((A, t), (v, 1)) row by row without its last 1: 8 or 15 numbers.
 
     Args:
-        ndim: 2 or 3; other values raise InputError.
+        ndim: 1, 2 or 3; other values raise InputError.
 
     Example:
         >>> stn.Projective()(torch.tensor([[1.0, 0, 0, 0, 1, 0, 0.25, 0]])).points(torch.ones(2))  # v = (0.25, 0)

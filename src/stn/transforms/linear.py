@@ -28,7 +28,7 @@ class Linear(Family[MatrixWarp]):
     """A family whose transforms are matrices."""
 
     ndim: int = 2
-    _dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    _dimensions: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
     def __post_init__(self) -> None:
         self._set(ndim=_check.dimension(self.ndim, self._dimensions, type(self).__name__))  # numpy's integers as Python's
@@ -65,10 +65,10 @@ class Linear(Family[MatrixWarp]):
 
 @dataclass(frozen=True)
 class Translation(Linear):
-    """x' = x + t. theta = t: 2 or 3 numbers, in half image widths.
+    """x' = x + t. theta = t: one number for each axis, in half image widths.
 
     Args:
-        ndim: 2 or 3; other values raise InputError.
+        ndim: 1, 2 or 3; other values raise InputError.
 
     Example:
         >>> image = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 1, 4)
@@ -103,7 +103,7 @@ class Attention(Linear):
     """x' = s x + t: an upright crop. theta = (s, tx, ty[, tz]). Jaderberg et al. 2015, eq. 2.
 
     Args:
-        ndim: 2 or 3; other values raise InputError.
+        ndim: 1, 2 or 3; other values raise InputError.
         scale: Fixed s, the size of the look as a share of the image; positive. theta is then t alone, and `identity()`
             is the look at the middle. None: s is part of theta.
 
@@ -155,7 +155,7 @@ class AnisotropicScale(Linear):
     """x' = diag(s) x + t: an upright crop of any aspect. theta = (sx, sy[, sz], tx, ty[, tz]).
 
     Args:
-        ndim: 2 or 3; other values raise InputError.
+        ndim: 1, 2 or 3; other values raise InputError.
 
     Example:
         >>> stn.AnisotropicScale()(torch.tensor([[0.5, 0.25, 0.0, 0.0]])).points(torch.tensor([1.0, 1.0]))
@@ -185,10 +185,10 @@ class AnisotropicScale(Linear):
 
 @dataclass(frozen=True)
 class Affine(Linear):
-    """x' = A x + t. theta = the matrix (A | t) row by row: 6 or 12 numbers. Jaderberg et al. 2015, eq. 1.
+    """x' = A x + t. theta = the matrix (A | t) row by row: 6 numbers, 12 in 3-D, 2 in 1-D. Jaderberg et al. 2015, eq. 1.
 
     Args:
-        ndim: 2 or 3; other values raise InputError.
+        ndim: 1, 2 or 3; other values raise InputError.
 
     Example:
         >>> stn.Affine()(torch.tensor([[0.5, 0.1, 0.2, 0.0, 0.5, 0.0]])).points(torch.tensor([1.0, 1.0]))
@@ -256,10 +256,10 @@ class Affine(Linear):
 class ExponentialAffine(Linear):
     """The affine map exp(L), L = ((A, t), (0, 0)): always invertible, orientation kept, theta and -theta inverse.
 
-    theta = (A | t) row by row: 6 or 12 numbers, zeros for the identity.
+    theta = (A | t) row by row: 6 numbers, 12 in 3-D, 2 in 1-D, zeros for the identity.
 
     Args:
-        ndim: 2 or 3; other values raise InputError.
+        ndim: 1, 2 or 3; other values raise InputError.
 
     Example:
         >>> family, theta = stn.ExponentialAffine(), torch.randn(8, 6)

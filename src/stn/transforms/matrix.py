@@ -12,7 +12,8 @@ from stn import _check
 from stn.grid import half_extent
 from stn.ops.context import coordinate_dtype, observed, readable, unrounded
 from stn.ops.options import CallOptions
-from stn.ops.rules.matrix import HORIZON, Matrix
+from stn.ops.rules import Matrix, Rule
+from stn.ops.rules.matrix import HORIZON
 from stn.ops.sample import Sampled, sampled
 from stn.transforms.warp import Warp
 
@@ -161,6 +162,9 @@ class MatrixWarp(Warp):
         point = mapped[..., :-1] / torch.where(near, 1, mapped[..., -1:])
         found = (a - point.unsqueeze(-1) * v[..., None, :, :-1]) / torch.where(near, 1, w).unsqueeze(-1)
         return torch.where(near.unsqueeze(-1), torch.inf, found)
+
+    def _rule(self, size: tuple[int, ...], align_corners: bool) -> tuple[Rule, Tensor]:
+        return Matrix(size), self.matrix
 
     def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
         _check.matrix("theta" if self.is_affine else "matrix", self.matrix, image, self.matrix.shape[-2])

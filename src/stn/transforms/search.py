@@ -20,7 +20,7 @@ FIRST_STEPS = 2  # steps of the plain iteration, each a quarter of the cost of a
 STEPS, MORE_STEPS = 8, 24  # Newton steps: for all points, and for the unsolved ones
 STUCK = 0.1  # step length below which the next step uses the Jacobian at the rejected point
 STARTS = 8  # for fields that fold: 0.4 % of the points remain unsolved, with four 0.8 % in 0.8 times the time
-LATTICE = {2: 33, 3: 13}  # points along each axis, over 1.25 times the width of the image
+LATTICE = {1: 257, 2: 33, 3: 13}  # points along each axis, over 1.25 times the width of the image
 PLAIN_STEPS = 12  # steps of the plain iteration, for the last initial point
 TRACED_STEPS = 8  # 0.15 % of those points remain, with 6 steps 0.33 %
 SOLVED = 1e-5  # half widths from y, relative beyond the image: 0.005 pixels of 1,000
@@ -167,10 +167,12 @@ def newton_step(jacobian: Tensor, rest: Tensor) -> Tensor:
     return step * (most / torch.maximum(step.norm(dim=-1, keepdim=True), most))
 
 
-def solve(matrix: Tensor, right: Tensor) -> Tensor:  # (.., d, d), (.., d), d = 2 or 3
+def solve(matrix: Tensor, right: Tensor) -> Tensor:  # (.., d, d), (.., d), d = 1, 2 or 3
     """Solve by Cramer's rule, with a determinant of at least FLAT: ten times as fast as a factorization at this size."""
     size = determinant(matrix)
     size = torch.where(size.abs() < FLAT, torch.where(size < 0, -FLAT, FLAT), size)
+    if matrix.shape[-1] == 1:
+        return right / size.unsqueeze(-1)
     if matrix.shape[-1] == 2:
         (a, b), (c, d), (p, q) = matrix[..., 0, :].unbind(-1), matrix[..., 1, :].unbind(-1), right.unbind(-1)
         return torch.stack([d * p - b * q, a * q - c * p], dim=-1) / size.unsqueeze(-1)
@@ -179,8 +181,10 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:  # (.., d, d), (.., d), d = 
     return (rows * right.unsqueeze(-2)).sum(dim=-1) / size.unsqueeze(-1)
 
 
-def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 2 or 3 -> (..)
+def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 1, 2 or 3 -> (..)
     """Return the determinant by its formula. The one of torch has no second derivative at singular matrices."""
+    if matrix.shape[-1] == 1:
+        return matrix[..., 0, 0]
     if matrix.shape[-1] == 2:
         return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
     a, b, c = matrix.unbind(dim=-2)

@@ -13,7 +13,8 @@ from stn import _check
 from stn.grid import pixel_to_normalized
 from stn.ops.context import unrounded
 from stn.ops.options import CallOptions
-from stn.ops.rules.spline import Spline, radial_and_linear
+from stn.ops.rules import Rule, Spline
+from stn.ops.rules.spline import radial_and_linear
 from stn.ops.sample import Sampled, sampled
 from stn.transforms.base import Constants, Family, trainable
 from stn.transforms.fitting import Frame, Pairs
@@ -160,6 +161,9 @@ class ThinPlateWarp(Warp):
         moved = torch.cat([t, a - torch.eye(d, dtype=a.dtype, device=a.device)], dim=-2).expand(*bent.shape[:-2], -1, -1)
         coefficients = torch.cat([bent[..., : -d - 1, :], bent[..., -d - 1 :, :] + moved], dim=-2)
         return ThinPlateWarp(self.control_points, coefficients, torch.promote_types(self.dtype, outer.dtype))
+
+    def _rule(self, size: tuple[int, ...], align_corners: bool) -> tuple[Rule, Tensor]:
+        return Spline(size, self.control_points), self.coefficients
 
     def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
         _check.coefficients("coefficients", self.coefficients, self.control_points, image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from stn.transforms.rotations import rotation, rotation_vector
 class Turned(Linear):
     """A family with rotations, which keep angles and shapes on an image of this aspect alone."""
 
+    _dimensions: ClassVar[tuple[int, ...]] = (2, 3)  # a signal cannot turn
     aspect: Aspect | None = field(default=None, kw_only=True)
     _ratios: Constants | None = field(default=None, init=False, compare=False)
 

@@ -24,7 +24,7 @@ from stn.transforms.warp import Warp
 # lattice: 2-D 96 0.0047; 3-D 48 0.009 (60 points). Without one, in 2-D by Runge-Kutta steps: 1 0.0035, 2 0.0006, 3 0.0003;
 # at 0.6 one step folds, two do not. Theta's gradient without a lattice: 64x1x28x28 takes 0.04 times as long as with one of
 # 96 points, 16x3x128x128 0.7 times; a volume 2x1x96x96x96 four times as long as with one of 48.
-RESOLUTION = {2: 0, 3: 48}
+RESOLUTION = {1: 0, 2: 0, 3: 48}
 
 
 @dataclass(frozen=True, init=False)
@@ -32,17 +32,17 @@ class Velocity(Family["FlowWarp | SplineFlowWarp"]):
     """x' = exp(v)(x): the position of a point after following the stationary velocity field v for one unit of time.
 
     A diffeomorphism: it does not fold, and -theta is its inverse. theta = control points of v, a cubic B-spline as in
-    `BSpline`; zeros are the identity exactly. In 2-D each point is followed by itself, in fourth-order Runge-Kutta
+    `BSpline`; zeros are the identity exactly. In 1-D and 2-D each point is followed by itself, in fourth-order Runge-Kutta
     steps. In 3-D the flow is computed on a lattice half as wide again as the image, by one such step and repeated
     doubling, and is linear in between. For theta of a standard deviation of 0.2 it is within 1e-3 half widths of the
     exact flow in 2-D, 1e-2 in 3-D.
 
     Args:
-        ndim: 2 or 3.
+        ndim: 1, 2 or 3.
         shape: Number of control points along each axis, (rows, columns) or (slices, rows, columns); at least 4. None:
             7.
         resolution: Points of the lattice along each axis, at least 2. 0: no lattice, each point is followed by itself.
-            None: 0 in 2-D, 48 in 3-D. For images of 512 pixels and more, 96 is faster and less exact.
+            None: 48 in 3-D, 0 otherwise. For images of 512 pixels and more, 96 is faster and less exact.
         squarings: Number of doublings, at least 0. Without a lattice: three times the number of steps, at least one.
 
     Raises:
@@ -64,9 +64,9 @@ class Velocity(Family["FlowWarp | SplineFlowWarp"]):
     squarings: int
 
     def __init__(
-        self, ndim: int = 2, *, shape: Sequence[int] | None = None, resolution: int | None = None, squarings: int = 6
+        self, ndim: int = 2, *, shape: int | Sequence[int] | None = None, resolution: int | None = None, squarings: int = 6
     ) -> None:
-        ndim = _check.dimension(ndim, (2, 3), "Velocity")
+        ndim = _check.dimension(ndim, (1, 2, 3), "Velocity")
         shape = _check.lattice_of("shape", (7,) * ndim if shape is None else shape, ndim, least=4)
         resolution = RESOLUTION[ndim] if resolution is None else resolution
         resolution = _check.at_least("resolution", resolution, 2) if resolution != 0 else 0

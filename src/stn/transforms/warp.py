@@ -14,7 +14,8 @@ from stn import _check
 from stn.grid import lattice, normalized_to_pixel, pixel_to_normalized
 from stn.ops.context import unrounded
 from stn.ops.options import CallOptions
-from stn.ops.sample import Sampled, displaced_sample
+from stn.ops.rules import Rule
+from stn.ops.sample import DISPLACED, Sampled, displaced_sample
 from stn.transforms.batches import joint_batch, over_batch
 from stn.transforms.carrying import Carrying
 from stn.transforms.saved import write_warp
@@ -217,6 +218,10 @@ class Warp(Carrying):
         """Return source minus target for every pixel: (*batch, *size, d). Exact zeros for the identity."""
         xy = lattice(size, align_corners=align_corners, dtype=self.working_dtype, device=self.device).flatten(0, -2)
         return (self.map(xy.expand(*self.batch, *xy.shape)) - xy).unflatten(-2, size)
+
+    def _rule(self, size: tuple[int, ...], align_corners: bool) -> tuple[Rule, Tensor]:
+        """Return the points of every pixel of an output as operators take them: a coordinate rule, and its data."""
+        return DISPLACED, self._displacements(size, align_corners)
 
     def _sample(self, image: Tensor, size: tuple[int, ...], return_mask: bool, options: CallOptions) -> Sampled:
         displacements = self._displacements(size, options.get("align_corners", False))

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from stn.ops.registered import Registered
 
 
 class Flow(Registered):
     """A frozen object without data. The data is a tensor (N, ..), the velocity of each image."""
+
+    least: ClassVar[int]  # numbers of the data along an axis
+
+    def lifted(self, data: Tensor) -> Tensor:  # (N, n, 1) -> (N, least, n, 2)
+        """Return the velocity of a signal as one in the plane: the same in all rows, and along x."""
+        return pad(data.unsqueeze(1).expand(-1, self.least, -1, -1), (0, 1))
 
     @abstractmethod
     def displacements(self, data: Tensor, xy: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from stn.ops.context import differentiated, export_target, observed, refuse_lost_tangents
 from stn.ops.flows.base import Flow
@@ -23,6 +24,8 @@ def has_kernels(data: Tensor) -> bool:
 
 def displacements(flow: Flow, data: Tensor, xy: Tensor) -> Tensor:
     """Follow points xy, (N, P, d) or (1, P, d), under the velocities (N, ..): (N, P, d). Both have one dtype."""
+    if xy.shape[-1] == 1:  # kernels know two and three dimensions
+        return displacements(flow, flow.lifted(data), pad(xy, (0, 1)))[..., :1]
     refuse_lost_tangents()
     if export_target() is not None or not has_kernels(data):
         return flow.displacements(data, xy)

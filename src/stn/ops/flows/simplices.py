@@ -26,6 +26,7 @@ class Simplices(Flow):
 
     name = "simplices"
     schema = "int steps"
+    least = 2
 
     @property
     def arguments(self) -> tuple[Any, ...]:

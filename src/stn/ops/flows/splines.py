@@ -19,6 +19,7 @@ class Splines(Flow):
 
     name = "splines"
     schema = "int steps"
+    least = 4
 
     @property
     def arguments(self) -> tuple[Any, ...]:

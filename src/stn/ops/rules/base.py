@@ -48,6 +48,10 @@ class Rule(Registered):
             each = each.expand(image.shape[0], *each.shape[-own - 1 :])
         return each
 
+    def lifted(self, data: Tensor) -> tuple[Rule, Tensor]:
+        """Return the points of a signal (N, K, ..) as those of an image of one row, for which devices have kernels."""
+        raise NotImplementedError(f"{type(self).__name__} has no points in 1-D")
+
     # ---- for the reference and the exports ----
 
     @abstractmethod

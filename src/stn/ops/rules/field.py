@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from stn.grid import Axes, open_lattice
 from stn.ops.context import coordinate_dtype
@@ -45,6 +46,10 @@ class Field(Rule):
             moved = value if self.in_pixels else value * h
             found.append(moved + (u * (h / g) + c if self.relative else (0.0 if self.in_pixels else c)))
         return found
+
+    def lifted(self, data: Tensor) -> tuple[Rule, Tensor]:
+        """Add y = 0, which is the only row of an image in each of the units, and no displacement."""
+        return self, pad(data.unsqueeze(-3), (0, 1))
 
     def normalized(self, data: Tensor, axes: Axes) -> tuple[Field, Tensor]:
         """Return the same points in normalized units, which are valid for an image of any size."""

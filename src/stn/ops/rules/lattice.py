@@ -121,7 +121,7 @@ def windows(used: Any) -> tuple[Any, int]:  # (rows, n) -> (rows,)
 def is_served(image: Tensor, shape: Sequence[int], size: Sequence[int]) -> bool:
     """Return True if `Lattice` is faster than a stored field: there are kernels, and no more control points than pixels.
 
-    An export keeps the stored field, so that the size of its output may be dynamic."""
-    if image.device.type not in Lattice.kernels or torch.compiler.is_exporting():
+    Signals and exports keep the stored field; the size of an exported output may be dynamic."""
+    if len(size) == 1 or image.device.type not in Lattice.kernels or torch.compiler.is_exporting():
         return False
     return all(n <= m for n, m in zip(shape, size, strict=True))

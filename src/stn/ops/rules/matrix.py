@@ -72,6 +72,12 @@ class Matrix(Rule):
         linear = data[..., :d].to(torch.promote_types(data.dtype, torch.float32))
         return (linear * (h.unsqueeze(1) / g)).permute(2, 3, 0, 1).reshape(d, d, *data.shape[:2], *(1,) * d)
 
+    def lifted(self, data: Tensor) -> tuple[Rule, Tensor]:
+        """Extend x' = a x + t to (a x + t, y). The only row of the output lies at y = 0, the only row of the image."""
+        shift = torch.cat([data[..., :1], torch.zeros_like(data[..., :1]), data[..., 1:]], dim=-1)
+        stay = torch.eye(2, 3, dtype=data.dtype, device=data.device)[1:].expand(*data.shape[:-2], 1, 3)
+        return Matrix((1, *self.size)), torch.cat([shift[..., :1, :], stay, shift[..., 1:, :]], dim=-2)
+
     def mover(self, data: Tensor, axes: Axes) -> Move | None:
         """Shift an affine map by its last column, because its Jacobian is constant."""
         if not self.is_affine(data):
