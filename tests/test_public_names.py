@@ -8,8 +8,8 @@ NAMES = """
 Affine AnisotropicScale Applied Attention BSpline Bounded CPAB Displacement ExponentialAffine Family Fixed InputError
 InverseCompositionalTransformer InverseWarp Kernel MatrixWarp MovedCorners Projective Pyramid Registration Rigid
 SharedTrunkTransformer Similarity Space SpatialTransformer ThinPlateSpline Translation Velocity Volume Warp
-affine_sample bounded export fixed from_boxes from_corners from_pixel_matrix grid_sample load_warp models multi_scale_deformable_attention
-off_image_loss param_groups projective_sample read_itk read_nifti register sample_points
+affine_sample bounded export fixed from_boxes from_corners from_pixel_matrix grid_sample load_warp models
+multi_scale_deformable_attention off_image_loss param_groups projective_sample read_itk read_nifti register sample_points
 spatial_transformer_network splat text_edges thin_plate_sample write_itk write_nifti
 """
 
