@@ -22,10 +22,12 @@ def bad(value: Any) -> Any:
 KNOTS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0], [0.5, 0.5]])
 CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.affine_sample([[1.0]], EYE), "image must be a torch.Tensor; got list"),  # type: ignore[call-overload]  # on purpose
+    (lambda: stn.affine_sample(IMAGE.long(), EYE), "mode must be 'nearest' for an image of torch.int64, .*; got 'bilinear'"),
     (
-        lambda: stn.affine_sample(IMAGE.long(), EYE),
-        "image must have a floating-point dtype, a complex one, or uint8; got torch.int64",
+        lambda: stn.affine_sample(IMAGE.to(torch.uint16), EYE, mode="nearest"),
+        "image must have a floating-point dtype, a complex one, uint8, or .* bool or int8 to int64; got torch.uint16",
     ),
+    (lambda: stn.Pyramid(IMAGE.long()), "image must have a floating-point dtype, a complex one, or uint8; got torch.int64"),
     (lambda: stn.affine_sample(IMAGE[0], EYE), r"image must be \(N, C, H, W\) or \(N, C, D, H, W\); got \(3, 4, 5\)"),
     (lambda: stn.affine_sample(torch.zeros(1, 1, 0, 3), EYE), "image must have at least one pixel .*got .1, 1, 0, 3."),
     (lambda: stn.affine_sample(IMAGE, torch.zeros(8, 2, 3)), r"theta must be \(2, 3\), .* with N = 2 .*; got \(8, 2, 3\)"),

@@ -9,6 +9,7 @@ from stn._check.files import (
     writable_folder,
     writing,
 )
+from stn._check.fills import averaged, fill_value, mode_of_labels
 from stn._check.settings import finite_number, pixels
 from stn._check.tensors import (
     affine_rows,
@@ -20,7 +21,6 @@ from stn._check.tensors import (
     control_points,
     corners,
     field,
-    fill_value,
     finite,
     floating,
     given_theta,
@@ -77,6 +77,7 @@ __all__ = [
     "angle",
     "aspect",
     "at_least",
+    "averaged",
     "batched_points",
     "bounds",
     "channels",
@@ -109,6 +110,7 @@ __all__ = [
     "lengths",
     "localized",
     "matrix",
+    "mode_of_labels",
     "network_features",
     "not_negative",
     "outputs",

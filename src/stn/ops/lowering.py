@@ -27,7 +27,7 @@ def sample(target: Target, rule: Rule, image: Tensor, data: Tensor, fill: Tensor
     Raises: InputError if the target has no operator for the call.
     """
     coordinates = rule.coordinates(data, rule.axes(data, image.shape[2:], sampling.align_corners))
-    if target.lowering == "gather":
+    if target.lowering == "gather" or not image.is_floating_point():  # GridSample has no label maps
         return sample_at(image, coordinates, fill, sampling)
     check_kept(target, image.ndim - 2, sampling)
     return through_grid_sample(image, coordinates, fill, sampling)

@@ -8,6 +8,7 @@ from stn.ops.cpu.channels import FEW, blend_channels_plane, blend_channels_volum
 from stn.ops.cpu.compiling import inline, loop, merged
 from stn.ops.cpu.lanes import LANES, blend_plane, blend_volume
 from stn.ops.cpu.mixed import mix_channels_plane, mix_channels_volume, mix_plane, mix_volume
+from stn.ops.cpu.storing import stored
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE, in_pairs
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
@@ -79,7 +80,7 @@ def blend_tile_planes(
                 elif what == MIXED:
                     mix_row(ndim, image, plane, pairs, near, far, weight, r, start, end, out, to, fill[c])
                 else:
-                    fill_row(out, to + start, to + end, fill[c])
+                    fill_row(out, to + start, to + end, stored(fill[c], fill[c], out))
                 start = end
 
 
@@ -125,7 +126,7 @@ def pick_row(image, plane, near, weight, r, a, b, out, first, fill):
     for j in range(np.uint64(a), np.uint64(b)):
         i = np.uint64(r * STRIDE) + j
         value, w = image[plane + np.uint64(near[i])], weight[i]
-        out[np.uint64(first) + j] = value if w == 1 else (fill if w == 0 else w)
+        out[np.uint64(first) + j] = stored(value if w == 1 else (fill if w == 0 else w), fill, out)
 
 
 @inline
@@ -182,14 +183,14 @@ def pick_pixels(image, plane, near, weight, r, a, b, out, first, channels, fill)
         w = weight[i]
         at, to = (plane + np.uint64(near[i])) * n, (np.uint64(first) + j) * n
         for c in range(n):
-            out[to + c] = image[at + c] if w == 1 else (fill[c] if w == 0 else w)
+            out[to + c] = stored(image[at + c] if w == 1 else (fill[c] if w == 0 else w), fill[c], out)
 
 
 @loop
 def fill_pixels(out, start, end, channels, fill):
     for i in range(np.uint64(start), np.uint64(end), np.uint64(channels)):
         for c in range(np.uint64(channels)):
-            out[i + c] = fill[c]
+            out[i + c] = stored(fill[c], fill[c], out)
 
 
 @loop

@@ -9,6 +9,7 @@ The formulas are plain Python over `Lanes`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from numba.extending import intrinsic
 
 LANES = 8
 
-INT32, INT64 = ir.IntType(32), ir.IntType(64)
+BYTE, INT32, INT64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
 # ---- formulas: one for the value, one for its derivatives, over the taps of a plane ----
@@ -104,7 +105,10 @@ def blend_known(x, y, z, one, planes):
 
 
 class Code:
-    """What an intrinsic writes: loads, stores and taps of LANES pixels from pixel i of a tile on, `count` of them real."""
+    """What an intrinsic writes: loads, stores and taps of LANES pixels from pixel i of a tile on, `count` of them real.
+
+    Arrays of bytes, an image and its result, are read as numbers of the working precision, and rounded when they are stored.
+    """
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> None:
         self.builder = builder
@@ -115,7 +119,7 @@ class Code:
         }
         arrays = {k: kind.dtype for k, kind in enumerate(signature.args) if isinstance(kind, types.Array)}
         self.kinds = {k: context.get_value_type(dtype) for k, dtype in arrays.items()}
-        self.real = self.kinds[0]
+        self.real = next(kind for kind in self.kinds.values() if not isinstance(kind, ir.IntType))
         self.align = 8 if isinstance(self.real, ir.DoubleType) else 4
         self.one = Lanes(builder, ir.Constant(self.vector(self.real), [1.0] * LANES))
 
@@ -123,16 +127,45 @@ class Code:
     def vector(kind: Any, lanes: int = LANES) -> Any:
         return ir.VectorType(kind, lanes)
 
+    def has_bytes(self, k: int) -> bool:
+        return bool(self.kinds[k] == BYTE)
+
     def pointer(self, k: int, at: Any, kind: Any = None) -> Any:
-        return self.builder.gep(self.data[k], [at], source_etype=kind or self.real)
+        return self.builder.gep(self.data[k], [at], source_etype=kind or (BYTE if self.has_bytes(k) else self.real))
 
     def load(self, k: int, at: Any, lanes: int = LANES) -> Lanes:
-        vector = self.builder.load(self.pointer(k, at), typ=self.vector(self.real, lanes), align=self.align)
-        return Lanes(self.builder, vector)
+        kind, align = (BYTE, 1) if self.has_bytes(k) else (self.real, self.align)
+        return self.numbers(self.builder.load(self.pointer(k, at), typ=self.vector(kind, lanes), align=align))
 
     def store(self, value: Lanes, k: int, at: Any) -> None:
-        place = self.builder.bitcast(self.pointer(k, at), value.value.type.as_pointer())
-        self.builder.store(value.value, place, align=self.align)
+        stored = self.rounded(value) if self.has_bytes(k) else value.value
+        place = self.builder.bitcast(self.pointer(k, at), stored.type.as_pointer())
+        self.builder.store(stored, place, align=1 if self.has_bytes(k) else self.align)
+
+    def numbers(self, vector: Any) -> Lanes:
+        """In the working precision."""
+        if isinstance(vector.type.element, ir.IntType):
+            count = vector.type.count
+            vector = self.builder.sitofp(self.builder.zext(vector, self.vector(INT32, count)), self.vector(self.real, count))
+        return Lanes(self.builder, vector)
+
+    def rounded(self, value: Lanes) -> Any:
+        """The nearest bytes; 0 of NaN."""
+        b, kind = self.builder, value.value.type
+        name = f"llvm.rint.v{kind.count}{'f64' if self.align == 8 else 'f32'}"
+        function = b.module.globals.get(name) or ir.Function(b.module, ir.FunctionType(kind, [kind]), name)
+        x = b.call(function, [value.value])
+        for sign, bound in ((">=", 0.0), ("<=", 255.0)):
+            end = ir.Constant(kind, [bound] * kind.count)
+            x = b.select(b.fcmp_ordered(sign, x, end), x, end)
+        return b.trunc(b.fptosi(x, self.vector(INT32, kind.count)), self.vector(BYTE, kind.count))
+
+    def known(self, value: Lanes, fill: Lanes, k: int) -> Lanes:
+        """Where bytes are stored, which have no NaN, the fill value instead."""
+        if not self.has_bytes(k):
+            return value
+        wrong = self.builder.fcmp_unordered("uno", value.value, value.value)
+        return Lanes(self.builder, self.builder.select(wrong, fill.value, value.value))
 
     def kind(self, k: int) -> Any:
         """Of the numbers of argument k."""
@@ -186,20 +219,32 @@ class Code:
 
     def masked(self, verb: str, result: Any, arguments: Sequence[Any]) -> Any:
         """llvm.masked.load or llvm.masked.store."""
-        lanes = next(argument.type.count for argument in arguments if isinstance(argument.type, ir.VectorType))
-        name = f"llvm.masked.{verb}.v{lanes}{'f64' if self.align == 8 else 'f32'}.p0"
+        mask_or_value = next(argument for argument in arguments if isinstance(argument.type, ir.VectorType))
+        whole = result if verb == "load" else mask_or_value.type
+        number = "i8" if whole.element == BYTE else ("f64" if self.align == 8 else "f32")
+        name = f"llvm.masked.{verb}.v{whole.count}{number}.p0"
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
         return self.builder.call(function, arguments)
 
     def masked_load(self, k: int, at: Any, mask: Any) -> Lanes:
         """Lanes that are not real are 0, and not read."""
-        zeros = ir.Constant(self.vector(self.real, mask.type.count), [0.0] * mask.type.count)
-        arguments = [self.pointer(k, at), INT32(self.align), mask, zeros]
-        return Lanes(self.builder, self.masked("load", zeros.type, arguments))
+        kind, align = (BYTE, 1) if self.has_bytes(k) else (self.real, self.align)
+        zeros = ir.Constant(self.vector(kind, mask.type.count), None)
+        arguments = [self.pointer(k, at), INT32(align), mask, zeros]
+        return self.numbers(self.masked("load", zeros.type, arguments))
 
     def masked_store(self, value: Lanes, k: int, at: Any, mask: Any) -> None:
-        self.masked("store", ir.VoidType(), [value.value, self.pointer(k, at), INT32(self.align), mask])
+        if not self.has_bytes(k):
+            self.masked("store", ir.VoidType(), [value.value, self.pointer(k, at), INT32(self.align), mask])
+            return
+        b, stored, bits = self.builder, self.rounded(value), ir.IntType(mask.type.count)
+        whole = b.icmp_unsigned("==", b.bitcast(mask, bits), bits(-1))
+        with b.if_else(whole, likely=True) as (all_lanes, some):  # a masked store of bytes is slow on half of the CPUs
+            with all_lanes:
+                b.store(stored, b.bitcast(self.pointer(k, at), stored.type.as_pointer()), align=1)
+            with some:
+                self.masked("store", ir.VoidType(), [stored, self.pointer(k, at), INT32(1), mask])
 
     def offsets(self, k: int, i: Any) -> list[Any]:
         b = self.builder
@@ -213,6 +258,8 @@ class Code:
         """Left and right tap in one row: one load of two neighbors a pixel."""
         b, pair = self.builder, self.vector(self.real, 2)
         base = self.pointer(k, at)
+        if self.has_bytes(k):
+            return self._byte_taps(base, offsets)
         parts = [b.load(b.gep(base, [o], source_etype=self.real), typ=pair, align=self.align) for o in offsets]
         while len(parts) > 1:
             parts = [self._joined(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
@@ -220,6 +267,18 @@ class Code:
         sides = [ir.Constant(self.vector(INT32), list(range(side, 2 * LANES, 2))) for side in (0, 1)]
         left, right = (Lanes(b, b.shuffle_vector(parts[0], nothing, side)) for side in sides)
         return left, right
+
+    def _byte_taps(self, base: Any, offsets: Sequence[Any]) -> tuple[Lanes, Lanes]:
+        b, word = self.builder, ir.IntType(16)
+        pairs, order = ir.Constant(self.vector(word), ir.Undefined), range(LANES)
+        for lane, offset in zip(order, offsets, strict=True):
+            pair = b.load(b.gep(base, [offset], source_etype=BYTE), typ=word, align=1)
+            pairs = b.insert_element(pairs, pair, INT32(lane))
+        wide = b.zext(pairs, self.vector(INT32))
+        low = b.and_(wide, ir.Constant(self.vector(INT32), [255] * LANES))
+        high = b.lshr(wide, ir.Constant(self.vector(INT32), [8] * LANES))
+        first, second = (Lanes(b, b.sitofp(side, self.vector(self.real))) for side in (low, high))
+        return (first, second) if sys.byteorder == "little" else (second, first)
 
     def _joined(self, first: Any, second: Any) -> Any:
         order = list(range(2 * first.type.count))

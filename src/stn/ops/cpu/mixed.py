@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from stn.ops.cpu.lanes import INT32, INT64, LANES, Code, Lanes, unless_nan
+from stn.ops.cpu.lanes import BYTE, INT32, INT64, LANES, Code, Lanes, unless_nan
 
 REST = 6  # the row of the fill value's weights: those of two taps on each of three axes come before
 Sides = list[list[Any]]  # for each axis x, y, z what belongs to its lower tap, and what to its upper
@@ -95,11 +95,12 @@ class Block:
 
 def gathered(code: Code, k: int, base: Any, places: Any) -> Any:
     """One number a lane. Gather instructions are slow on half of the CPUs."""
-    b, start, vector = code.builder, code.pointer(k, base), ir.Constant(code.vector(code.real), ir.Undefined)
+    kind = BYTE if code.has_bytes(k) else code.real
+    b, start, vector = code.builder, code.pointer(k, base), ir.Constant(code.vector(kind), ir.Undefined)
     for lane, place in enumerate(code.lanes_of(places)):
-        number = b.load(b.gep(start, [place], source_etype=code.real), typ=code.real)
+        number = b.load(b.gep(start, [place], source_etype=kind), typ=kind)
         vector = b.insert_element(vector, number, INT32(lane))
-    return vector
+    return code.numbers(vector).value
 
 
 def mixed(values: list[Lanes], weights: Sides, rest: Lanes, fill: Lanes) -> Lanes:
@@ -125,8 +126,9 @@ def mix_lanes(ndim: int) -> Any:
             _, at, paired, _, _, _, i, area, _, to, count, fill = arguments
             block = Block(code, ndim, 3, i, area, False)
             values, weights = block.values(0, at, paired), block.sides(5)
-            value = mixed(values, weights, block.numbers(5, REST), code.broadcast(fill))
-            code.masked_store(value, 8, to, code.mask(count))
+            fill = code.broadcast(fill)
+            value = mixed(values, weights, block.numbers(5, REST), fill)
+            code.masked_store(code.known(value, fill, 8), 8, to, code.mask(count))
             return context.get_dummy_value()
 
         return types.void(image, at, paired, near, far, weight, i, area, out, to, count, fill), generate
@@ -186,8 +188,9 @@ def mix_channel_lanes(ndim: int) -> Any:
             with cgutils.for_range_slice(builder, INT64(0), n, INT64(LANES), INT64) as (c, _):
                 mask = code.mask(builder.sub(n, c))
                 values = channels_of(code, 0, starts, c, mask)
-                value = mixed(values, weights, rest, code.masked_load(10, c, mask))
-                code.masked_store(value, 8, builder.add(to, c), mask)
+                fill = code.masked_load(10, c, mask)
+                value = mixed(values, weights, rest, fill)
+                code.masked_store(code.known(value, fill, 8), 8, builder.add(to, c), mask)
             return context.get_dummy_value()
 
         return types.void(image, base, n, near, far, weight, i, area, out, to, fill), generate
