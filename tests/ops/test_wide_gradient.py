@@ -152,7 +152,10 @@ def of_each_level(name: str, image: Tensor, at: Tensor, **how: Any) -> Tensor:
     used = [k for k, lengths in enumerate(pyramid.sizes) if max(lengths) >= 4]
     total = torch.zeros((), dtype=torch.float64)
     for k in used:
-        extents = [torch.tensor(lengths[::-1]) - (1 if how["align_corners"] else 0) for lengths in (pyramid.sizes[k], size.flip(0).tolist())]
+        extents = [
+            torch.tensor(lengths[::-1]) - (1 if how["align_corners"] else 0)
+            for lengths in (pyramid.sizes[k], size.flip(0).tolist())
+        ]
         there = at * extents[0] / extents[1] if name == "displacements" else at
         total = total + 2**k * sample(pyramid[k], there, **how)
     return total / (2 ** len(used) - 1)
@@ -173,8 +176,8 @@ def test_a_few_passes_have_the_gradient_of_all_levels(name: str, padding_mode: s
     (wanted,) = torch.autograd.grad(of_each_level(name, image, at, **how), at, weight)
     (plain,) = torch.autograd.grad(sample(image, at, **how), at, weight)
     error, distance = (got - wanted).norm() / wanted.norm(), (plain - wanted).norm() / wanted.norm()
-    bound = 0.25 if name in ("points", "displacements") else 0.05  # a point alone, or the sum over all
-    assert error < bound and distance > 2 * bound
+    bound = 0.25 if name in ("points", "displacements") else 0.12  # of each point alone, and of sums over all points
+    assert error < bound and distance > 2.5 * bound
 
 
 def test_nothing_is_sampled_forward_and_three_images_backward(monkeypatch: pytest.MonkeyPatch) -> None:

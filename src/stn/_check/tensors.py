@@ -11,7 +11,6 @@ from torch import Tensor
 
 from stn._check.errors import fail
 
-
 INTEGERS = (torch.uint8, torch.bool, torch.int8, torch.int16, torch.int32, torch.int64)  # dtypes of label maps
 
 

@@ -201,7 +201,7 @@ def call_gradient(
 
 
 def _keeps_integers(image: Tensor, sampling: Sampling) -> bool:
-    """Return True for label maps. Bytes go through floating-point kernels on other devices and in exports, which have them."""
+    """Return True for label maps. Bytes go through floating-point kernels on other devices, and in exports."""
     return has_labels(image, sampling) and (image.dtype != torch.uint8 or (image.is_cpu and export_target() is None))
 
 

@@ -100,7 +100,9 @@ def scaled(
     if found is not None:
         return rule, found
     axes = rule.axes(data, in_size, sampling.align_corners)
-    points = [(x - c) / (h or 1.0) * f for x, c, h, f in zip(rule.coordinates(data, axes), *axes[1::-1], factors, strict=True)]
+    points = [
+        (x - c) / (h or 1.0) * f for x, c, h, f in zip(rule.coordinates(data, axes), *axes[1::-1], factors, strict=True)
+    ]
     return Field(), torch.stack(torch.broadcast_tensors(*points), dim=-1)
 
 

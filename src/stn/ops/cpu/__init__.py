@@ -27,8 +27,10 @@ def keeps(image: Tensor, sampling: Sampling) -> bool:
     if has_labels(image, sampling):
         return True
     interpolation = sampling.interpolation
-    planes = image.is_contiguous() or not is_channels_last(image) or len(interpolation.offsets) <= TWO_TAPS
-    return image.dtype == torch.uint8 and not interpolation.prefilter and planes
+    adds_up = image.ndim == 5 and len(interpolation.offsets) > TWO_TAPS  # in the result, plane by plane, if channels last
+    if image.dtype != torch.uint8 or interpolation.prefilter:
+        return False
+    return not (adds_up and is_channels_last(image))
 
 
 def supports(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> bool:

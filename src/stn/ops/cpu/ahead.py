@@ -26,7 +26,7 @@ from stn.ops.padding import PADDINGS
 SINGLE, DOUBLE = torch.float32, torch.float64
 BILINEAR = 2  # the first two of each of BODIES: planes, channels last
 TASKS = ("forward", "coordinates", "image")
-BYTES, INTEGERS = (0, 1, 2, 4), ("u1", "u2", "u4", "u8")  # the bodies of "forward" for bytes; sizes of labels
+BYTES, INTEGERS = range(6), ("u1", "u2", "u4", "u8")  # the bodies of "forward" for bytes; sizes of labels
 
 
 class Job(NamedTuple):

@@ -9,7 +9,6 @@ The formulas are plain Python over `Lanes`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,9 +17,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from stn.ops.cpu.byte_lanes import BYTE, byte_pairs, to_bytes, to_numbers
+
 LANES = 8
 
-BYTE, INT32, INT64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 
 # ---- formulas: one for the value, one for its derivatives, over the taps of a plane ----
@@ -119,7 +120,8 @@ class Code:
         }
         arrays = {k: kind.dtype for k, kind in enumerate(signature.args) if isinstance(kind, types.Array)}
         self.kinds = {k: context.get_value_type(dtype) for k, dtype in arrays.items()}
-        self.real = next(kind for kind in self.kinds.values() if not isinstance(kind, ir.IntType))
+        each = (kind.dtype if isinstance(kind, types.Array) else kind for kind in signature.args)
+        self.real = context.get_value_type(next(kind for kind in each if isinstance(kind, types.Float)))
         self.align = 8 if isinstance(self.real, ir.DoubleType) else 4
         self.one = Lanes(builder, ir.Constant(self.vector(self.real), [1.0] * LANES))
 
@@ -143,22 +145,10 @@ class Code:
         self.builder.store(stored, place, align=1 if self.has_bytes(k) else self.align)
 
     def numbers(self, vector: Any) -> Lanes:
-        """In the working precision."""
-        if isinstance(vector.type.element, ir.IntType):
-            count = vector.type.count
-            vector = self.builder.sitofp(self.builder.zext(vector, self.vector(INT32, count)), self.vector(self.real, count))
-        return Lanes(self.builder, vector)
+        return Lanes(self.builder, to_numbers(self.builder, vector, self.real))
 
     def rounded(self, value: Lanes) -> Any:
-        """The nearest bytes; 0 of NaN."""
-        b, kind = self.builder, value.value.type
-        name = f"llvm.rint.v{kind.count}{'f64' if self.align == 8 else 'f32'}"
-        function = b.module.globals.get(name) or ir.Function(b.module, ir.FunctionType(kind, [kind]), name)
-        x = b.call(function, [value.value])
-        for sign, bound in ((">=", 0.0), ("<=", 255.0)):
-            end = ir.Constant(kind, [bound] * kind.count)
-            x = b.select(b.fcmp_ordered(sign, x, end), x, end)
-        return b.trunc(b.fptosi(x, self.vector(INT32, kind.count)), self.vector(BYTE, kind.count))
+        return to_bytes(self.builder, value.value)
 
     def known(self, value: Lanes, fill: Lanes, k: int) -> Lanes:
         """Where bytes are stored, which have no NaN, the fill value instead."""
@@ -259,7 +249,8 @@ class Code:
         b, pair = self.builder, self.vector(self.real, 2)
         base = self.pointer(k, at)
         if self.has_bytes(k):
-            return self._byte_taps(base, offsets)
+            first, second = byte_pairs(b, base, offsets, self.real)
+            return Lanes(b, first), Lanes(b, second)
         parts = [b.load(b.gep(base, [o], source_etype=self.real), typ=pair, align=self.align) for o in offsets]
         while len(parts) > 1:
             parts = [self._joined(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
@@ -267,18 +258,6 @@ class Code:
         sides = [ir.Constant(self.vector(INT32), list(range(side, 2 * LANES, 2))) for side in (0, 1)]
         left, right = (Lanes(b, b.shuffle_vector(parts[0], nothing, side)) for side in sides)
         return left, right
-
-    def _byte_taps(self, base: Any, offsets: Sequence[Any]) -> tuple[Lanes, Lanes]:
-        b, word = self.builder, ir.IntType(16)
-        pairs, order = ir.Constant(self.vector(word), ir.Undefined), range(LANES)
-        for lane, offset in zip(order, offsets, strict=True):
-            pair = b.load(b.gep(base, [offset], source_etype=BYTE), typ=word, align=1)
-            pairs = b.insert_element(pairs, pair, INT32(lane))
-        wide = b.zext(pairs, self.vector(INT32))
-        low = b.and_(wide, ir.Constant(self.vector(INT32), [255] * LANES))
-        high = b.lshr(wide, ir.Constant(self.vector(INT32), [8] * LANES))
-        first, second = (Lanes(b, b.sitofp(side, self.vector(self.real))) for side in (low, high))
-        return (first, second) if sys.byteorder == "little" else (second, first)
 
     def _joined(self, first: Any, second: Any) -> Any:
         order = list(range(2 * first.type.count))

@@ -14,7 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from stn.ops.cpu.lanes import BYTE, INT32, INT64, LANES, Code, Lanes, unless_nan
+from stn.ops.cpu.byte_lanes import BYTE
+from stn.ops.cpu.lanes import INT32, INT64, LANES, Code, Lanes, unless_nan
 
 REST = 6  # the row of the fill value's weights: those of two taps on each of three axes come before
 Sides = list[list[Any]]  # for each axis x, y, z what belongs to its lower tap, and what to its upper

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from stn.ops.cpu.lanes import INT32, INT64, LANES, Code, Lanes
-from stn.ops.cpu.quads import beyond, bits_of_nan, sum_of
+from stn.ops.cpu.quads import beyond, bits_of_nan, put_channels, sum_of
 from stn.ops.cpu.taps import COLUMNS
 
 
@@ -195,15 +195,35 @@ class Channels(Windows):
             down = [self.number(b.add(self.at(1, self.j, s), q)) for s in (0, 1)]
             with self.each(self.span) as k:
                 across = [self.number(b.add(self.at(0, self.j, s), k)) for s in (0, 1)]
-                at = b.add(line, b.mul(self.place(b.add(self.at(0, self.j), k)), self.n))
-                value = code.masked_load(0, at, mask)
-                for place, (sx, sy) in zip(places, sets, strict=True):
-                    weight = b.fmul(across[sx], down[sy])
-                    before = Lanes(b, b.load(place))
-                    after = code.broadcast(weight).times_plus(value, before)
-                    counts = b.fcmp_unordered("une", weight, code.real(0.0))
-                    b.store(b.select(counts, after.value, before.value), place)
+                weights = [b.fmul(across[sx], down[sy]) for sx, sy in sets]
+                counts = [b.fcmp_unordered("une", weight, code.real(0.0)) for weight in weights]
+                any_counts = counts[0]
+                for other in counts[1:]:
+                    any_counts = b.or_(any_counts, other)
+                with b.if_then(any_counts):
+                    value = code.masked_load(0, b.add(line, b.mul(self.place(b.add(self.at(0, self.j), k)), self.n)), mask)
+                    for place, weight, one_counts in zip(places, weights, counts, strict=True):
+                        before = Lanes(b, b.load(place))
+                        after = code.broadcast(weight).times_plus(value, before)
+                        b.store(b.select(one_counts, after.value, before.value), place)
         return [Lanes(b, b.load(place)) for place in places]
+
+
+@intrinsic
+def blend_channels(typing, image, base, n, place, weight, j, taps, span, rest, fill, out, to):
+    """out[to + c] = the sum of the taps of pixel j in channel c of the plane from `base` on, and `rest` times fill[c]."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = Code(context, builder, signature, arguments)
+        _, base, n, _, _, j, taps, span, rest, _, _, to = arguments
+        channels = Channels(code, 3, taps, span, j, base, n)
+        with channels.each(n, LANES) as c:
+            mask = code.mask(builder.sub(n, c))
+            value = channels.totals(c, mask, [(0, 0)])[0]
+            put_channels(code, value, code.broadcast(rest), code.masked_load(9, c, mask), 10, builder.add(to, c), mask)
+        return context.get_dummy_value()
+
+    return types.void(image, base, n, place, weight, j, taps, span, rest, fill, out, to), generate
 
 
 @intrinsic

@@ -7,9 +7,10 @@ import numpy as np
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.cubic_pixels import add_slopes
 from stn.ops.cpu.cubic_taps import with_fill
+from stn.ops.cpu.storing import stored
 from stn.ops.cpu.taps import COLUMNS, STRIDE
 from stn.ops.cpu.tile import AT_HEIGHT, AT_WIDTH, pixel_starts
-from stn.ops.cpu.window_lanes import add_windows, window_slopes
+from stn.ops.cpu.window_lanes import add_windows, blend_channels, window_slopes
 from stn.ops.cpu.window_taps import windows_of_row
 
 
@@ -27,13 +28,16 @@ def blend_window_pixels(ndim, curve, image, out, grid, sizes, fill, at, points, 
     n, taps, span = sizes.channels, curve.taps, curve.span
     start, apart, place, weight, total, rest = windows
     for r in range(at[AT_HEIGHT]):
-        windows_of_row(ndim, curve, False, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest)
+        windows_of_row(ndim, curve, False, True, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest)
         plane, first = pixel_starts(sizes, at)
         for j in range(at[AT_WIDTH]):
             to = (first + r * sizes.across + j) * n
+            if ndim == 2:
+                blend_channels(image, np.int64(plane) * n, n, place, weight, j, taps, span, rest[j], fill, out, to)
+                continue
             for c in range(np.uint64(n)):
-                out[np.uint64(to) + c] = with_fill(rest[j], fill[c])
-            for p in range(1 if ndim == 2 else taps):
+                out[np.uint64(to) + c] = stored(with_fill(rest[j], fill[c]), fill[c], out)
+            for p in range(taps):
                 deep, w = plane_of(ndim, taps, span, place, weight, 0, j, p)
                 if w != 0:
                     add_windows(image, (np.int64(plane) + deep) * n, n, place, weight, j, taps, span, w, out, to)
@@ -44,7 +48,7 @@ def slope_window_pixels(ndim, curve, grad, image, grid, sizes, fill, at, points,
     n, taps, span, area = sizes.channels, curve.taps, curve.span, len(gradient) // 3
     start, apart, place, weight, total, rest = windows
     for r in range(at[AT_HEIGHT]):
-        windows_of_row(ndim, curve, True, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest)
+        windows_of_row(ndim, curve, True, True, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest)
         plane, first = pixel_starts(sizes, at)
         for j in range(at[AT_WIDTH]):
             to, i = (first + r * sizes.across + j) * n, r * STRIDE + j
@@ -68,7 +72,7 @@ def scatter_window_pixels(ndim, curve, grad, grad_image, grid, sizes, c0, c1, at
     n, taps, span = sizes.channels, curve.taps, curve.span
     start, apart, place, weight, total, rest = windows
     for r in range(at[AT_HEIGHT]):
-        windows_of_row(ndim, curve, False, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest)
+        windows_of_row(ndim, curve, False, True, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest)
         plane, first = pixel_starts(sizes, at)
         for j in range(at[AT_WIDTH]):
             to = (first + r * sizes.across + j) * n + c0

@@ -27,7 +27,9 @@ def blend_window_planes(ndim, curve, image, out, grid, sizes, fill, at, points, 
     start, apart, place, weight, total, rest = windows
     vectors = sizes.width >= curve.span
     for r in range(at[AT_HEIGHT]):
-        windows_of_row(ndim, curve, False, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest)
+        windows_of_row(
+            ndim, curve, False, False, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest
+        )  # fmt: skip
         for c in range(sizes.channels):
             base, first = channel_starts(sizes, at, c)
             to = first + r * sizes.across
@@ -53,12 +55,13 @@ def blend_row(ndim, taps, span, image, base, vectors, start, apart, place, weigh
             again |= apart[j // LANES]
         for k in range(count if again else 0):
             if again >> k & 1:
-                value = window_sum(ndim, taps, span, image, base, place, weight, -1, j + k)
+                joined = vectors and not (apart[j // LANES] >> k) & 1
+                value = window_sum(ndim, taps, span, image, base, joined, start, place, weight, -1, j + k)
                 out[np.uint64(to + j + k)] = stored(value + with_fill(rest[j + k], fill), fill, out)
 
 
 @loop
-def window_sum(ndim, taps, span, image, base, place, weight, slope, j):
+def window_sum(ndim, taps, span, image, base, joined, start, place, weight, slope, j):
     """The sum over the taps of one pixel that have weight, by the slopes along the axis `slope`, by weights along others."""
     value, half = weight.dtype.type(0), 3 * COLUMNS * span
     x, y, z = j * span, (COLUMNS + j) * span, (2 * COLUMNS + j) * span
@@ -71,7 +74,7 @@ def window_sum(ndim, taps, span, image, base, place, weight, slope, j):
             line, wy = deep + place[y + q], wz * weight[sy + y + q]
             for k in range(span if wy != 0 else 0):
                 w = wy * weight[sx + x + k]
-                value += w * image[np.uint64(line + place[x + k])] if w != 0 else 0
+                value += w * image[np.uint64(line + (start[j] + k if joined else place[x + k]))] if w != 0 else 0
     return value
 
 
@@ -80,7 +83,9 @@ def slope_window_planes(ndim, curve, grad, image, grid, sizes, fill, at, points,
     start, apart, place, weight, total, rest = windows
     vectors, area = sizes.width >= curve.span, len(gradient) // 3
     for r in range(at[AT_HEIGHT]):
-        windows_of_row(ndim, curve, True, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest)
+        windows_of_row(
+            ndim, curve, True, False, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest
+        )  # fmt: skip
         for c in range(sizes.channels):
             base, first = channel_starts(sizes, at, c)
             to = first + r * sizes.across
@@ -109,8 +114,9 @@ def slope_row(
             )  # fmt: skip
         for k in range(count if again else 0):
             if again >> k & 1:
+                joined = vectors and not (apart[j // LANES] >> k) & 1
                 for axis in range(ndim):
-                    value = window_sum(ndim, taps, span, image, base, place, weight, axis, j + k)
+                    value = window_sum(ndim, taps, span, image, base, joined, start, place, weight, axis, j + k)
                     value += with_fill(rest[(1 + axis) * COLUMNS + j + k], fill)
                     gradient[np.uint64(axis * area + first + j + k)] += grad[np.uint64(to + j + k)] * value
 
@@ -120,7 +126,9 @@ def scatter_window_planes(ndim, curve, grad, grad_image, grid, sizes, c0, c1, at
     start, apart, place, weight, total, rest = windows
     vectors = sizes.width >= curve.span
     for r in range(at[AT_HEIGHT]):
-        windows_of_row(ndim, curve, False, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest)
+        windows_of_row(
+            ndim, curve, False, False, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest
+        )  # fmt: skip
         for c in range(c0, c1):
             base, first = channel_starts(sizes, at, c)
             to = first + r * sizes.across

@@ -10,15 +10,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from stn.ops.cpu.blocks import narrowed
 from stn.ops.cpu.compiling import inline, loop
-from stn.ops.cpu.lanes import INT64, LANES, Code, Lanes
+from stn.ops.cpu.lanes import INT32, INT64, LANES, Code, Lanes
 from stn.ops.cpu.padding import between, padded
 from stn.ops.cpu.points import row_points
-from stn.ops.cpu.taps import BLOCKS, COLUMNS
+from stn.ops.cpu.taps import BLOCKS, COLUMNS, clear
 from stn.ops.cpu.tile import AT_LOOK, AT_WIDTH, row_start
 from stn.ops.padding import ZEROS
 from stn.ops.reference import FAR
@@ -42,7 +43,8 @@ class WindowTaps(NamedTuple):
 
     start: Any  # (COLUMNS,) uint32, the first pixel of the window
     apart: Any  # (BLOCKS,) int64, bits of the pixels of a block without one
-    place: Any  # (3 * COLUMNS * span,) uint32, taps as offsets in the plane or volume; in x of all pixels of a window
+    place: Any  # (3 * COLUMNS * span,) uint32, taps as offsets in the plane or volume; in x of all pixels of a window, if
+    # pixels stand apart or channels come last
     weight: Any  # (6 * COLUMNS * span,) float: theirs, 0 outside an image with zeros around it, then their derivatives
     total: Any  # (12 * COLUMNS,) float64, sums: of the former, of their derivatives, of all weights, of all derivatives
     rest: Any  # (4 * COLUMNS,) float, the weight of the fill value, and its derivatives in x, y, z
@@ -57,25 +59,29 @@ def window_arrays(real: Any, span: int) -> dict[str, tuple[tuple[int, ...], Any]
 
 
 @inline
-def windows_of_row(ndim, curve, slopes, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest):
+def windows_of_row(ndim, curve, slopes, last, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest):
+    """last: channels last, whose code reads the places of a window one by one."""
     first, u0, u1, u2 = row_start(sizes, at, r)
     row_points(grid, ndim, at[AT_LOOK], first, u0, u1, u2, at[AT_WIDTH], table, r * COLUMNS, points)
     find_windows(
-        ndim, slopes, curve.numbers, curve.taps, curve.span, curve.cells, curve.sums_to_one, curve.support, sizes, points,
-        at[AT_WIDTH], start, apart, place, weight, total, rest,
+        ndim, slopes, last, curve.numbers, curve.taps, curve.span, curve.cells, curve.sums_to_one, curve.support, sizes,
+        points, at[AT_WIDTH], start, apart, place, weight, total, rest,
     )  # fmt: skip
 
 
 @loop
 def find_windows(
-    ndim, slopes, numbers, taps, span, cells, unit, support, sizes, points, width, start, apart, place, weight, total, rest
-):
-    pitch, zeros, before, scale = 1, sizes.padding == ZEROS, taps // 2 - 1.0, 1.0 * cells
+    ndim, slopes, last, numbers, taps, span, cells, unit, support, sizes, points, width, start, apart, place, weight,
+    total, rest,
+):  # fmt: skip
+    pitch, zeros, before, scale, edges = 1, sizes.padding == ZEROS, taps // 2 - 1.0, 1.0 * cells, False
     for b in range(-(-width // LANES)):
         apart[b] = 0
     for i in range(ndim):
         n = sizes.width if i == 0 else (sizes.height if i == 1 else sizes.depth)
         extent, half = span if i == 0 else taps, 3 * COLUMNS * span
+        if zeros and unit:
+            set_whole(i, width, total)
         for j in range(width):
             m, x = np.uint64((i * COLUMNS + j) * span), points[i, j]
             low = np.floor(x) - before
@@ -83,12 +89,15 @@ def find_windows(
                 t, first = x - np.floor(x), np.int64(low)
                 row, u = cell_of(t, before, scale, support)
                 put_weights(numbers, row * 4 * span, span, u, scale, slopes, weight, m, half)
-                put_places(place, m, first * pitch, pitch, extent)
                 if i == 0:
                     start[j] = np.uint32(first)
-                if zeros:
-                    put_totals(numbers, taps, span, row, u, scale, unit, slopes, i * COLUMNS + j, total)
-            elif store_pixel(
+                if i > 0 or last:
+                    put_places(place, np.int64(m), first * pitch, pitch, span)
+                if zeros and not unit:
+                    put_totals(numbers, taps, span, row, u, scale, slopes, i * COLUMNS + j, total)
+                continue
+            edges = True
+            if store_pixel(
                 sizes.padding, sizes.align_corners, slopes, numbers, taps, span, scale, unit, support, x, i, j, 1.0 * n,
                 pitch, start, place, weight, total,
             ):  # fmt: skip
@@ -96,7 +105,11 @@ def find_windows(
         for j in range(width, -(-width // LANES) * LANES):  # vectors read them
             clear_pixel(start, place, (i * COLUMNS + j) * span, span, i, j)
         pitch *= n
-    find_rest(ndim, slopes, zeros, width, total, rest)
+    if edges and zeros:
+        find_rest(ndim, slopes, width, total, rest)
+    else:
+        for row in range(4 if slopes else 1):
+            clear(rest, row * COLUMNS, row * COLUMNS + width)
 
 
 @inline
@@ -117,9 +130,17 @@ def put_weights(numbers, at, span, u, scale, slopes, weight, to, half):
 
 
 @inline
-def put_places(place, to, first, pitch, count):
-    for k in range(np.uint64(count)):
-        place[to + k] = np.uint32(first + np.int64(k) * pitch)
+def put_places(place, to, first, pitch, span):
+    for k in range(0, span, LANES):
+        put_steps(place, to + k, first + k * pitch, pitch)
+
+
+@inline
+def set_whole(i, width, total):
+    """Of pixels with all taps inside, the weights of which add up to 1."""
+    for j in range(np.uint64(i * COLUMNS), np.uint64(i * COLUMNS + width)):
+        total[np.uint64(SUM * COLUMNS) + j] = total[np.uint64(ALL * COLUMNS) + j] = 1.0
+        total[np.uint64(SLOPE * COLUMNS) + j] = total[np.uint64(ALL_SLOPE * COLUMNS) + j] = 0.0
 
 
 @inline
@@ -145,14 +166,12 @@ def slope_of(numbers, row, span, k, u, scale):
 
 
 @inline
-def put_totals(numbers, taps, span, row, u, scale, unit, slopes, j, total):
+def put_totals(numbers, taps, span, row, u, scale, slopes, j, total):
     """Of a pixel with all taps inside."""
-    value, slope = 1.0, 0.0
-    if not unit:
-        value = 0.0
-        for k in range(taps):
-            value += weight_of(numbers, row, span, k, u)
-            slope += slope_of(numbers, row, span, k, u, scale) if slopes else 0.0
+    value = slope = 0.0
+    for k in range(taps):
+        value += weight_of(numbers, row, span, k, u)
+        slope += slope_of(numbers, row, span, k, u, scale) if slopes else 0.0
     total[SUM * COLUMNS + j] = total[ALL * COLUMNS + j] = value
     total[SLOPE * COLUMNS + j] = total[ALL_SLOPE * COLUMNS + j] = slope
 
@@ -204,17 +223,14 @@ def store_pixel(
 
 
 @loop
-def find_rest(ndim, slopes, zeros, width, total, rest):
+def find_rest(ndim, slopes, width, total, rest):
     """The fill value has the weights of the taps outside: those of all taps less those inside."""
     for j in range(width):
-        rest[j] = 0
-        if slopes:
-            rest[COLUMNS + j] = rest[2 * COLUMNS + j] = rest[3 * COLUMNS + j] = 0
-        if zeros:
-            rest[j] = product(ndim, total, ALL, ALL, -1, j) - product(ndim, total, SUM, SUM, -1, j)
-            for axis in range(ndim if slopes else 0):
-                outside = product(ndim, total, ALL, ALL_SLOPE, axis, j)
-                rest[(1 + axis) * COLUMNS + j] = outside - product(ndim, total, SUM, SLOPE, axis, j)
+        rest[j] = product(ndim, total, ALL, ALL, -1, j) - product(ndim, total, SUM, SUM, -1, j)
+        for axis in range(3 if slopes else 0):
+            outside = product(ndim, total, ALL, ALL_SLOPE, axis, j) if axis < ndim else 0.0
+            inside = product(ndim, total, SUM, SLOPE, axis, j) if axis < ndim else 0.0
+            rest[(1 + axis) * COLUMNS + j] = outside - inside
 
 
 @inline
@@ -226,6 +242,28 @@ def product(ndim, total, values, slopes, axis, j):
 
 
 # ---- intrinsics: eight taps of a pixel ----
+
+
+@intrinsic
+def put_steps(typing, place, to, first, pitch):
+    """place[to + k] = first + k pitch."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, to, first, pitch = arguments
+        kind = ir.VectorType(INT32, LANES)
+        order, whole = ir.Constant(kind, [*range(LANES)]), ir.Constant(kind, ir.Undefined)
+        first, pitch = (
+            builder.shuffle_vector(
+                builder.insert_element(whole, builder.trunc(number, INT32), INT32(0)), whole, ir.Constant(kind, [0] * LANES)
+            )
+            for number in (first, pitch)
+        )
+        data = context.make_array(place)(context, builder, array).data
+        at = builder.bitcast(builder.gep(data, [to], source_etype=INT32), kind.as_pointer())
+        builder.store(builder.add(first, builder.mul(order, pitch)), at, align=4)
+        return context.get_dummy_value()
+
+    return types.void(place, to, first, pitch), generate
 
 
 @intrinsic

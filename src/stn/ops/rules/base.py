@@ -68,7 +68,7 @@ class Rule(Registered):
         return None
 
     def scaled(self, data: Tensor, factors: Sequence[float]) -> Tensor | None:
-        """Return data whose points are multiplied by a factor along each axis x, y, ..; None if the rule has no such data."""
+        """Return data whose points are multiplied by a factor on each axis x, y, ..; None if the rule has none."""
         return None
 
     # ---- for kernels on the CPU ----
