@@ -76,7 +76,7 @@ COMBINATIONS += [("basis", 2, "bilinear", False), ("basis", 2, "bilinear", True)
 COMBINATIONS += [("affine", 2, "bilinear", True), ("affine", 3, "bilinear", True), ("affine", 2, "nearest", True)]
 COMBINATIONS += [("affine", d, "bicubic", last) for d in (2, 3) for last in (False, True)] + [("field", 2, "bicubic", False)]
 COMBINATIONS += [("affine", d, "bspline", last) for d in (2, 3) for last in (False, True)]
-COMBINATIONS += [(rule, 2, "bspline", False) for rule in ("projective", "field", "basis")]
+COMBINATIONS += [(rule, 2, mode, False) for rule in ("projective", "field", "basis") for mode in ("bspline", "lanczos3")]
 
 
 @pytest.mark.usefixtures("one_thread")

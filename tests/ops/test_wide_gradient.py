@@ -176,11 +176,10 @@ def test_a_few_passes_have_the_gradient_of_all_levels(name: str, padding_mode: s
     (wanted,) = torch.autograd.grad(of_each_level(name, image, at, **how), at, weight)
     (plain,) = torch.autograd.grad(sample(image, at, **how), at, weight)
     error, distance = (got - wanted).norm() / wanted.norm(), (plain - wanted).norm() / wanted.norm()
-    bound = 0.25 if name in ("points", "displacements") else 0.12  # of each point alone, and of sums over all points
-    assert error < bound and distance > 2.5 * bound
+    assert error < 0.2 and error < distance / 10
 
 
-def test_nothing_is_sampled_forward_and_three_images_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sampled_forward_and_two_images_backward(monkeypatch: pytest.MonkeyPatch) -> None:
     from stn.ops.cpu import launch
 
     names, run = list[str](), launch.run
@@ -195,7 +194,7 @@ def test_nothing_is_sampled_forward_and_three_images_backward(monkeypatch: pytes
     forward = [name for name in names if name != "of levels"]
     names.clear()
     out.sum().backward()
-    assert forward == ["forward"] and names == ["coordinates"] * 3
+    assert forward == ["forward"] and names == ["coordinates"] * 2
 
 
 def test_what_is_sampled_may_change_in_place() -> None:

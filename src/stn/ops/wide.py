@@ -1,8 +1,9 @@
 """Wide gradients: the value of a plain call, with the gradient in the coordinates of a weighted mean over pyramid levels.
 
 Each level has twice the weight of the finer one, because its slopes are half as steep. The mean is used only for its
-derivative: forward samples none of it, and the image gets no gradient from it. From level MERGED on, levels differ little
-between neighboring pixels. They are added up on the grid of level MERGED, so that a gradient takes MERGED + 1 passes.
+derivative: forward samples none of it, and the image gets no gradient from it. More than FEW levels are added up: those
+from level 2 on at the pixels of level 2, and the sum with level 1 at the pixels of level 1. A gradient then takes two
+passes, over the image and over the sum.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from stn.ops.rules import Field, Matrix, Rule
 from stn.ops.sampling import Sampling
 
 LEAST_SIDE = 4  # longer side, in pixels, of the coarsest level
-MERGED = 2  # 16x3x512x512: 2.2 times the exact gradient's time; each level by itself 4.5 times
+FEW = 3  # levels that are sampled one by one
 
 
 class Part(NamedTuple):
@@ -45,21 +46,45 @@ def used_levels(pyramid: Pyramid) -> list[int]:
 
 def parts_of(rule: Rule, data: Tensor, fill: Tensor, sampling: Sampling, pyramid: Pyramid) -> list[Part]:
     """Return the terms of the mean. rule, data: in units that are valid for each level."""
-    levels = used_levels(pyramid)
-    shares = {k: 2.0**k / (2.0 ** len(levels) - 1) for k in levels}
-    parts = [Part(rule, data, pyramid[k].detach(), fill, shares[k]) for k in levels[: MERGED + 1]]
-    if len(levels) <= MERGED + 1:
-        return parts
-    rest = levels[MERGED:]
-    margins = [margin(*lengths, sampling) for lengths in zip(pyramid.sizes[MERGED], pyramid.sizes[rest[-1]], strict=True)]
-    size = tuple(n + 2 * m for n, m in zip(pyramid.sizes[MERGED], margins, strict=True))
-    factors = [
+    levels, ones = used_levels(pyramid), (1.0,) * len(pyramid.sizes[0])
+    sources = [Source(pyramid[k].detach(), fill, 2.0**k / (2.0 ** len(levels) - 1), ones) for k in levels]
+    if len(levels) > FEW:
+        coarsest = pyramid.sizes[levels[-1]]
+        coarse = added(sources[2:], pyramid.sizes[2], coarsest, sampling)
+        sources = [sources[0], added([sources[1], coarse], pyramid.sizes[1], coarsest, sampling)]
+    parts = []
+    for image, filled, share, factors in sources:
+        moved = scaled(rule, data, factors, pyramid.sizes[0], sampling)
+        parts.append(Part(*moved, image, filled, share))
+    return parts
+
+
+class Source(NamedTuple):
+    """`share` times an image, which shows a level, or more: normalized points of a level, times `factors`, are its own."""
+
+    image: Tensor  # (N, C, *size)
+    fill: Tensor
+    share: float
+    factors: tuple[float, ...]  # in x, y, z
+
+
+def added(sources: Sequence[Source], size: tuple[int, ...], coarsest: tuple[int, ...], sampling: Sampling) -> Source:
+    """Return the sum at the pixels of a level of this size, and where the coarsest level reaches beyond the image."""
+    margins = [margin(n, m, sampling) for n, m in zip(size, coarsest, strict=True)]
+    wide = tuple(n + 2 * m for n, m in zip(size, margins, strict=True))
+    factors = tuple(
         half_extent(n, sampling.align_corners) / half_extent(m, sampling.align_corners) if n != m else 1.0
-        for n, m in zip(pyramid.sizes[MERGED][::-1], size[::-1], strict=True)
-    ]  # in x, y, z
-    total = added([pyramid[k].detach() for k in rest], [shares[k] for k in rest], size, factors, fill, sampling)
-    moved = scaled(rule, data, factors, pyramid.sizes[0], sampling)
-    return [*parts[:-1], Part(*moved, total, fill * sum(shares[k] for k in rest), 1.0)]
+        for n, m in zip(size[::-1], wide[::-1], strict=True)
+    )
+    first, d = sources[0].image, len(size)
+    matrix = first.new_zeros(first.shape[0], 1, d, d + 1, dtype=torch.promote_types(first.real.dtype, torch.float32))
+    total, filled = torch.zeros((), device=first.device), torch.zeros_like(sources[0].fill)
+    for image, fill, share, own in sources:
+        look = matrix.clone()
+        look[..., :d] = matrix.new_tensor([f / g for f, g in zip(own, factors, strict=True)]).diag()
+        total = total + dispatch.sample(Matrix(wide), image, look, fill, sampling).squeeze(1) * share
+        filled = filled + fill * share
+    return Source(total, filled, 1.0, factors)
 
 
 def margin(n: int, coarse: int, sampling: Sampling) -> int:
@@ -69,25 +94,6 @@ def margin(n: int, coarse: int, sampling: Sampling) -> int:
     taps, aligned = len(sampling.interpolation.offsets), sampling.align_corners and coarse > 1
     reach = taps / 2 * (n - 1) / (coarse - 1) if aligned else (taps - 1) / 2 * n / coarse
     return math.ceil(reach) + 1
-
-
-def added(
-    levels: Sequence[Tensor],
-    shares: Sequence[float],
-    size: tuple[int, ...],
-    factors: Sequence[float],
-    fill: Tensor,
-    sampling: Sampling,
-) -> Tensor:  # (N, C, *size)
-    """Return the sum of the levels by their shares, at the pixels of an image whose half extents are 1 / factors."""
-    n, d = levels[0].shape[0], len(size)
-    real = torch.promote_types(levels[0].real.dtype, torch.float32)
-    matrix = torch.zeros(d, d + 1, dtype=real, device=levels[0].device)
-    matrix[:, :d] = matrix.new_tensor([1 / f for f in factors]).diag()
-    matrix, total = matrix.expand(n, 1, d, d + 1), torch.zeros((), device=matrix.device)
-    for level, share in zip(levels, shares, strict=True):
-        total = total + dispatch.sample(Matrix(size), level, matrix, fill, sampling).squeeze(1) * share
-    return total
 
 
 def scaled(
