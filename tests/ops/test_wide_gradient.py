@@ -176,7 +176,7 @@ def test_a_few_passes_have_the_gradient_of_all_levels(name: str, padding_mode: s
     (wanted,) = torch.autograd.grad(of_each_level(name, image, at, **how), at, weight)
     (plain,) = torch.autograd.grad(sample(image, at, **how), at, weight)
     error, distance = (got - wanted).norm() / wanted.norm(), (plain - wanted).norm() / wanted.norm()
-    assert error < 0.2 and error < distance / 10
+    assert error < 0.25 and error < distance / 2.5
 
 
 def test_nothing_is_sampled_forward_and_two_images_backward(monkeypatch: pytest.MonkeyPatch) -> None:
