@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -123,9 +124,13 @@ def test_a_kernel_that_changes_has_another_table() -> None:
     width = torch.tensor(1.0, dtype=torch.float64)
     kernel = stn.Kernel(lambda d: torch.exp(-width * d**2), support=2, normalize=True)
     image, theta = noise(1, 1, 9, 12), 0.8 * torch.eye(2, 3).double()
+
+    def bell(value: float) -> Callable[[Tensor], Tensor]:
+        return lambda d: torch.exp(-value * d**2)
+
     for value in (1.0, 3.0, 1.0):
         width.fill_(value)
-        again = stn.Kernel(lambda d, value=value: torch.exp(-value * d**2), support=2, normalize=True)
+        again = stn.Kernel(bell(value), support=2, normalize=True)
         got, wanted = (stn.affine_sample(image, theta, mode=each) for each in (kernel, again))
         torch.testing.assert_close(got, wanted, atol=1e-14, rtol=0)
 
