@@ -47,7 +47,7 @@ def found_by(image: Tensor, grid: Tensor, **options: object) -> tuple[Tensor, ..
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("kind", ("wild", "whole", "half", "row", "column", "far", "unknown"))
 @pytest.mark.parametrize("d", (2, 3))
-@pytest.mark.parametrize("mode", ("nearest", "bilinear", "bicubic"))
+@pytest.mark.parametrize("mode", ("nearest", "bilinear", "bicubic", "lanczos3"))
 def test_any_point_is_the_oracles(d: int, mode: str, kind: str, padding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for size, last, align_corners in itertools.product(SIZES[d], (False, True), (False, True)):
         grid, image = points(kind, size), torch.randn(1, 9, *size, dtype=torch.float64)
@@ -62,7 +62,8 @@ def test_any_point_is_the_oracles(d: int, mode: str, kind: str, padding: str, mo
         for name, a, b in zip(("value", "in the image", "in the points"), got, wanted, strict=True):
             if kind == "unknown" and name != "value":  # the extent of NaN in gradients is not defined
                 continue
-            assert torch.allclose(a, b, rtol=1e-9, atol=1e-9, equal_nan=True), (name, size, last, align_corners)
+            tolerance = 1e-8 if mode == "lanczos3" else 1e-9  # the slopes of a table have errors of 1e-11
+            assert torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True), (name, size, last, align_corners)
 
 
 @pytest.mark.parametrize("last", (False, True))
@@ -84,7 +85,7 @@ def test_what_has_no_weight_is_not_read(mode: str, padding: str, last: bool) -> 
 @pytest.mark.parametrize("last", (False, True))
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("d", (2, 3))
-@pytest.mark.parametrize("mode", ("bilinear", "bicubic"))
+@pytest.mark.parametrize("mode", ("bilinear", "bicubic", "lanczos3"))
 @pytest.mark.parametrize("channels", (3, 9))
 def test_a_pixel_has_the_same_bits_in_any_block(channels: int, mode: str, d: int, padding: str, last: bool) -> None:
     """The position of its neighbors decides how the kernel computes a block, but does not change a pixel."""

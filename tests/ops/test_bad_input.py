@@ -22,10 +22,12 @@ def bad(value: Any) -> Any:
 KNOTS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0], [0.5, 0.5]])
 CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.affine_sample([[1.0]], EYE), "image must be a torch.Tensor; got list"),  # type: ignore[call-overload]  # on purpose
+    (lambda: stn.affine_sample(IMAGE.long(), EYE), "mode must be 'nearest' for an image of torch.int64, .*; got 'bilinear'"),
     (
-        lambda: stn.affine_sample(IMAGE.long(), EYE),
-        "image must have a floating-point dtype, a complex one, or uint8; got torch.int64",
+        lambda: stn.affine_sample(IMAGE.to(torch.uint16), EYE, mode="nearest"),
+        "image must have a floating-point dtype, a complex one, uint8, or .* bool or int8 to int64; got torch.uint16",
     ),
+    (lambda: stn.Pyramid(IMAGE.long()), "image must have a floating-point dtype, a complex one, or uint8; got torch.int64"),
     (
         lambda: stn.affine_sample(IMAGE[0], EYE),
         r"image must be \(N, C, H, W\) for theta \(2, 3\); got \(3, 4, 5\), which is read as",

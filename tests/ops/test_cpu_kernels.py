@@ -89,7 +89,7 @@ COMBINATIONS += [("basis", 2, "bilinear", True), ("cubic", 2, "bilinear", True),
 COMBINATIONS += [("affine", 2, "bilinear", True), ("affine", 3, "bilinear", True), ("affine", 2, "nearest", True)]
 COMBINATIONS += [("affine", d, "bicubic", last) for d in (2, 3) for last in (False, True)] + [("field", 2, "bicubic", False)]
 COMBINATIONS += [("affine", d, "bspline", last) for d in (2, 3) for last in (False, True)]
-COMBINATIONS += [(rule, 2, "bspline", False) for rule in ("projective", "field", "basis")]
+COMBINATIONS += [(rule, 2, mode, False) for rule in ("projective", "field", "basis") for mode in ("bspline", "lanczos3")]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -108,7 +108,8 @@ def test_value_and_gradients_are_the_oracles(rule: str, d: int, mode: str, chann
         ours = torch.autograd.grad(got, (image, at), weight)
         theirs = torch.autograd.grad(expected, (image, at), weight)
         torch.testing.assert_close(ours[0], theirs[0], atol=1e-10, rtol=0)
-        torch.testing.assert_close(ours[1], theirs[1], atol=1e-9, rtol=1e-9)
+        tolerance = 1e-8 if mode == "lanczos3" else 1e-9  # the slopes of a table have errors of 1e-11
+        torch.testing.assert_close(ours[1], theirs[1], atol=tolerance, rtol=tolerance)
         torch.testing.assert_close(torch.autograd.grad(sample(kind, image, at, fill, sampling), at, weight)[0], ours[1])
 
 

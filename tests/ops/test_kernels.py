@@ -107,8 +107,8 @@ def test_a_hat_is_bilinear_with_its_gradient() -> None:
     for mode in (HAT, "bilinear"):
         out = stn.affine_sample(image, theta, mode=mode)
         found.append((out, *torch.autograd.grad(out, theta, noise(*out.shape, seed=1))))
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    for ours, theirs in zip(*found, strict=True):  # the slope of a table is a difference over 1/4096 pixel
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-11)
 
 
 @pytest.mark.parametrize("mode", SMOOTH, ids=NAMES)

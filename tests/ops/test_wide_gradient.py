@@ -101,6 +101,7 @@ def test_without_a_gradient_it_costs_nothing(monkeypatch: pytest.MonkeyPatch) ->
         raise AssertionError("no gradient was asked for")
 
     monkeypatch.setattr("stn.ops.levels.widened", refuse)
+    monkeypatch.setattr("stn.ops.wide.parts_of", refuse)
     image = torch.rand(1, 1, 9, 9, generator=seeded())
     assert torch.equal(stn.affine_sample(image, 2 * EYE, gradient="wide"), stn.affine_sample(image, 2 * EYE))
     with torch.no_grad():
@@ -118,3 +119,88 @@ def test_under_torch_func() -> None:
     expected = torch.autograd.grad(loss(variable), variable)[0]
     torch.testing.assert_close(torch.func.grad(loss)(theta), expected, atol=1e-12, rtol=0)
     torch.testing.assert_close(torch.func.jacfwd(loss)(theta), expected, atol=1e-12, rtol=0)
+
+
+# ---- levels that are added up on one grid ----
+
+KNOTS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0], [0.5, 0.4]])
+SAMPLES: dict[str, tuple[Any, Tensor]] = {
+    "affine": (lambda image, at, **how: stn.affine_sample(image, at, (40, 44), **how), 1.1 * EYE),
+    "projective": (
+        lambda image, at, **how: stn.projective_sample(image, at, (40, 44), **how),
+        torch.tensor([[1.1, 0.2, 0.0], [-0.1, 0.9, 0.1], [0.1, -0.1, 1.0]]),
+    ),
+    "thin plate": (
+        lambda image, at, **how: stn.thin_plate_sample(image, at, KNOTS, (40, 44), **how),
+        0.05 * torch.randn(7, 2, generator=seeded()),
+    ),
+    "points": (
+        lambda image, at, **how: stn.grid_sample(image, at, **how),
+        1.1 * torch.randn(1, 40, 44, 2, generator=seeded()).clamp(-1, 1),
+    ),
+    "displacements": (
+        lambda image, at, **how: stn.grid_sample(image, at, relative=True, units="pixel", **how),
+        3 * torch.randn(1, 40, 44, 2, generator=seeded()),
+    ),
+}
+
+
+def of_each_level(name: str, image: Tensor, at: Tensor, **how: Any) -> Tensor:
+    """Return the mean over all levels, each sampled by itself."""
+    sample, size = SAMPLES[name][0], torch.tensor(image.shape[:1:-1])
+    pyramid = stn.Pyramid(image, padding_mode=how["padding_mode"], align_corners=how["align_corners"])
+    used = [k for k, lengths in enumerate(pyramid.sizes) if max(lengths) >= 4]
+    total = torch.zeros((), dtype=torch.float64)
+    for k in used:
+        extents = [
+            torch.tensor(lengths[::-1]) - (1 if how["align_corners"] else 0)
+            for lengths in (pyramid.sizes[k], size.flip(0).tolist())
+        ]
+        there = at * extents[0] / extents[1] if name == "displacements" else at
+        total = total + 2**k * sample(pyramid[k], there, **how)
+    return total / (2 ** len(used) - 1)
+
+
+@pytest.mark.parametrize("align_corners", (False, True))
+@pytest.mark.parametrize("padding_mode", ("zeros", "border", "reflection"))
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_few_passes_have_the_gradient_of_all_levels(name: str, padding_mode: str, align_corners: bool) -> None:
+    """For a photograph's spectrum, also where the look leaves the image, whose coarse levels reach beyond it."""
+    image = torch.nn.functional.interpolate(noise(2, 3, 12, 13), (90, 101), mode="bicubic") + 2
+    how: dict[str, Any] = {"padding_mode": padding_mode, "align_corners": align_corners}
+    how |= {"fill_value": 0.5} if padding_mode == "zeros" else {}
+    sample, at = SAMPLES[name]
+    at = at.double().requires_grad_()
+    weight = torch.nn.functional.interpolate(noise(2, 3, 5, 5, seed=1), (40, 44), mode="bicubic")
+    (got,) = torch.autograd.grad(sample(image, at, gradient="wide", **how), at, weight)
+    (wanted,) = torch.autograd.grad(of_each_level(name, image, at, **how), at, weight)
+    (plain,) = torch.autograd.grad(sample(image, at, **how), at, weight)
+    error, distance = (got - wanted).norm() / wanted.norm(), (plain - wanted).norm() / wanted.norm()
+    assert error < 0.25 and error < distance / 2.5
+
+
+def test_nothing_is_sampled_forward_and_two_images_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stn.ops.cpu import launch
+
+    names, run = list[str](), launch.run
+
+    def recorded(plan: Any, name: str, *arguments: Any, **options: Any) -> None:
+        names.append(name if plan.size == (40, 44) else "of levels")
+        run(plan, name, *arguments, **options)
+
+    image, theta = noise(2, 3, 90, 101), EYE.double().requires_grad_()
+    monkeypatch.setattr(launch, "run", recorded)
+    out = stn.affine_sample(image, theta, (40, 44), gradient="wide")
+    forward = [name for name in names if name != "of levels"]
+    names.clear()
+    out.sum().backward()
+    assert forward == ["forward"] and names == ["coordinates"] * 2
+
+
+def test_what_is_sampled_may_change_in_place() -> None:
+    image, theta = noise(1, 1, 40, 40).requires_grad_(), EYE.double().requires_grad_()
+    found = []
+    for function in (lambda x: x.mul(2).relu(), lambda x: x.mul_(2).relu_()):
+        out = stn.affine_sample(image, theta, gradient="wide")
+        found.append(torch.autograd.grad(function(out).sum(), (image, theta)))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

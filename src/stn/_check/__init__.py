@@ -22,6 +22,7 @@ from stn._check.files import (
     writable_folder,
     writing,
 )
+from stn._check.fills import averaged, fill_value, mode_of_labels
 from stn._check.pairs import (
     boxes,
     determined,
@@ -46,7 +47,6 @@ from stn._check.tensors import (
     control_points,
     corners,
     field,
-    fill_value,
     finite,
     floating,
     given_theta,
@@ -105,6 +105,7 @@ __all__ = [
     "aspect",
     "at_least",
     "attention",
+    "averaged",
     "batched_points",
     "bounds",
     "boxes",
@@ -150,6 +151,7 @@ __all__ = [
     "localized",
     "mask",
     "matrix",
+    "mode_of_labels",
     "needs",
     "network_features",
     "no_fit",

@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from stn._check.errors import fail
 
 AXES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}  # of a batch, by its number of spatial dimensions
+INTEGERS = (torch.uint8, torch.bool, torch.int8, torch.int16, torch.int32, torch.int64)  # dtypes of label maps
 
 
 def tensor(name: str, value: object) -> None:
@@ -30,8 +30,11 @@ def image(name: str, value: Any) -> int:
     """Check a nonempty batch of signals, images or volumes. Returns its number of spatial dimensions."""
     if not isinstance(value, Tensor):
         tensor(name, value)
-    if not (value.is_floating_point() or value.is_complex() or value.dtype == torch.uint8):
-        raise TypeError(f"{name} must have a floating-point dtype, a complex one, or uint8; got {value.dtype}")
+    if not (value.is_floating_point() or value.is_complex() or value.dtype in INTEGERS):
+        raise TypeError(
+            f"{name} must have a floating-point dtype, a complex one, uint8, or for mode='nearest' bool or int8 to int64; "
+            f"got {value.dtype}"
+        )
     if value.ndim not in (3, 4, 5):
         fail(f"{name} must be (N, C, L), (N, C, H, W) or (N, C, D, H, W); got {tuple(value.shape)}")
     if 0 in value.shape[2:]:
@@ -135,56 +138,6 @@ def points_last(name: str, value: Tensor, image: Tensor) -> None:
                 f"of {tuple(value.shape[1:-1])}. If it is (N, {d}, *size), pass {name}.movedim(1, -1)",
                 stacklevel=3,
             )
-
-
-REAL, NUMPY = (int, float), (np.number, np.ndarray)
-NUMBERS = (*REAL, *NUMPY, complex, Tensor, torch.SymInt, torch.SymFloat)  # types of a fill_value
-
-
-def fill_value(value: Any, image: Tensor, padding_mode: str) -> Tensor:
-    """Return a number, or one per channel: () or (C,), on the device of the image, in at least float32."""
-    if isinstance(value, REAL):
-        dtype = torch.promote_types(image.dtype, torch.float32)
-        fill = torch.full((), value, dtype=dtype, device=image.device)  # no copy from the host, which would block
-    else:
-        fill = _fill(value, image)
-    if padding_mode != "zeros" and not (isinstance(value, (*REAL, *NUMPY)) and fill.ndim == 0 and value == 0):
-        fail(f"fill_value requires padding_mode='zeros'; got padding_mode={padding_mode!r}")
-    return fill
-
-
-def _fill(value: Any, image: Tensor) -> Tensor:
-    """Convert a fill value that is not a plain real number."""
-    expected = f"fill_value must be a number, or C = {image.shape[1]} numbers, one per channel of image"
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    if not all(_is_number(number) for number in (value if several else (value,))):
-        fail(f"{expected}; got {value!r}")
-    if not image.is_complex() and any(_is_complex(number) for number in (value if several else (value,))):
-        fail(f"fill_value must be real, because image is; got {value!r}")
-    if isinstance(value, Tensor):
-        fill = value.to(image.device)
-    else:
-        make = torch.as_tensor if isinstance(value, NUMPY) else torch.tensor
-        fill = make(value, dtype=torch.promote_types(image.dtype, torch.float32), device=image.device)
-    if fill.ndim > 1 or (fill.ndim == 1 and fill.shape[0] != image.shape[1]):
-        fail(f"{expected}; got {tuple(fill.shape)}")
-    return fill
-
-
-def _is_number(value: Any) -> bool:
-    """Return True for a number or an array of numbers."""
-    return isinstance(value, NUMBERS) and not (isinstance(value, np.ndarray) and _kind(value) not in "biufc")
-
-
-def _is_complex(number: Any) -> bool:
-    if isinstance(number, Tensor):
-        return number.is_complex()
-    return isinstance(number, complex) or (isinstance(number, NUMPY) and _kind(number) == "c")
-
-
-def _kind(value: Any) -> str:
-    """Return the kind of a numpy dtype. torch.compile has none, and converts all values to tensors."""
-    return "f" if torch.compiler.is_compiling() else value.dtype.kind
 
 
 def points(name: str, value: Tensor, ndim: int) -> None:

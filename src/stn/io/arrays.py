@@ -28,6 +28,7 @@ def to_images(name: str, value: Any) -> tuple[Tensor, Restore]:
     """
     if isinstance(value, Tensor):
         _check.image(name, value)
+        _check.averaged(name, value)
         images = value.float() / 255 if value.dtype == torch.uint8 else value
         return images, lambda found: _in_range(found, torch.uint8) if value.dtype == torch.uint8 else found
     pillow = sys.modules.get("PIL.Image")  # a PIL image exists only if PIL is imported

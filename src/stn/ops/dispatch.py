@@ -1,7 +1,8 @@
 """Choose the code for a call: kernels of a device, the operator in the registry of torch, an export target, or the
 reference.
 
-- An image of bytes or complex numbers is converted to real floating-point channels first.
+- Label maps, integers that are sampled by nearest neighbor, stay as they are, and so do bytes on the CPU. Other bytes and
+  complex numbers are converted to real floating-point channels first.
 - An export for another runtime uses the operators of `lowering.py`.
 - The reference (`reference.py`) samples if there is no kernel for the rule, the interpolation or the dtype.
 - A recorded call (`context.observed`) becomes one operator of `library.py`.
@@ -19,10 +20,13 @@ from torch import Tensor
 from stn import _check
 from stn.ops import cpu, gpu, lowering, reference
 from stn.ops.context import differentiated, export_target, observed, recorded, refuse_lost_tangents
+from stn.ops.derivatives import oracle_gradient
+from stn.ops.integers import as_integers, has_labels
 from stn.ops.interpolation import BLURRED
 from stn.ops.padding import PADDINGS
 from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
+from stn.ops.tables import readable
 
 
 class Kernels(Protocol):
@@ -55,7 +59,7 @@ def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Samp
     if not torch.compiler.is_compiling() and (found := eager(rule, image, data, fill, sampling)) is not None:
         return found
     refuse_lost_tangents()
-    if not image.is_floating_point():
+    if not image.is_floating_point() and not _keeps_integers(image, sampling):
         return _as_real(rule, image, data, fill, sampling)
     if (target := export_target()) is not None:
         return lowering.sample(target, rule, image, data, fill, sampling)
@@ -80,11 +84,13 @@ def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, samplin
     known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
     if "cpu" not in KERNELS or "cpu" not in known or "cpu" not in rule.kernels:
         return None
-    if image.dtype not in cpu.DTYPES or image.numel() >= cpu.MOST_PIXELS:
+    if (image.dtype not in cpu.DTYPES and not cpu.keeps(image, sampling)) or image.numel() >= cpu.MOST_PIXELS:
+        return None
+    if sampling.interpolation.support is not None and not readable(sampling.interpolation, image.dtype):
         return None
     if isinstance(fill, Tensor) and (fill.requires_grad or recorded(fill)):
         return None
-    if torch.is_grad_enabled() and (image.requires_grad or data.requires_grad):
+    if torch.is_grad_enabled() and (image.requires_grad or data.requires_grad) and image.is_floating_point():
         out: Tensor = Planned.apply(image, data, fill, rule, sampling)
         return out
     run = cpu.loaded()
@@ -191,6 +197,9 @@ def call_gradient(
     rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Tensor, need: Sequence[bool], sampling: Sampling
 ) -> tuple[Tensor | None, ...]:
     """Run torch.ops.stn.<rule>_sample_backward: return the needed gradients in image and data."""
+    if sampling.interpolation.probe is not None:  # a user's kernel, which the registry cannot name
+        given = iter(oracle_gradient(rule, fill, need, sampling)(grad, image, data))
+        return tuple(next(given) if needed else None for needed in need)
     operator = getattr(torch.ops.stn, f"{rule.name}_sample_backward")
     found = operator(grad, image, data, fill, list(need), *rule.arguments, *sampling.names)
     return tuple(g if needed else None for g, needed in zip(found, need, strict=True))
@@ -199,16 +208,17 @@ def call_gradient(
 # ---- other kinds of numbers ----
 
 
+def _keeps_integers(image: Tensor, sampling: Sampling) -> bool:
+    """Return True for label maps. Bytes go through floating-point kernels on other devices, and in exports."""
+    return has_labels(image, sampling) and (image.dtype != torch.uint8 or (image.is_cpu and export_target() is None))
+
+
 def _as_real(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:
     """Sample bytes, with rounding, or complex numbers, whose real and imaginary parts become channels."""
     if not image.is_complex():
-        return as_bytes(sample(rule, image.float(), data, fill, sampling))
+        return as_integers(sample(rule, image.float(), data, fill, sampling), torch.uint8, fill)
     channels = image.shape[1]
     fill = fill.to(image.dtype).expand(channels)
     parts = torch.cat([image.real, image.imag], dim=1)
     out = sample(rule, parts, data, torch.cat([fill.real, fill.imag]), sampling)
     return torch.complex(*(part.contiguous() for part in out.split(channels, dim=2)))
-
-
-def as_bytes(values: Tensor) -> Tensor:
-    return values.round().clamp(0, 255).to(torch.uint8)

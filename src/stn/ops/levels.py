@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from stn.grid import Axes
-from stn.ops import dispatch, footprint
+from stn.ops import dispatch, footprint, wide
 from stn.ops.context import differentiated, observed
+from stn.ops.integers import as_integers
 from stn.ops.pyramid import Pyramid
 from stn.ops.reference import without_nan
 from stn.ops.rules import PIXELS, Field, Rule, stored
 from stn.ops.sampling import Sampling
-
-LEAST_SIDE = 4  # longer side, in pixels, of the coarsest level for a wide gradient
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,18 @@ def sample(request: Request, pyramid: Pyramid, read: Read = Request.on) -> Tenso
     image = pyramid.image
     if image.dtype == torch.uint8:
         out = _sample(request, pyramid[0], pyramid, read)
-        return dispatch.as_bytes(out) if read is Request.on else out
+        return as_integers(out, torch.uint8, request.fill) if read is Request.on else out
     return _sample(request, image, pyramid, read)
 
 
 def _sample(request: Request, image: Tensor, pyramid: Pyramid, read: Read) -> Tensor:
     sampling = request.sampling
     if sampling.gradient == "wide" and read is Request.on and differentiated(request.data):
-        value, reaching = _sample(request.exact(), image, pyramid, read), widened(request, pyramid)
+        value = _sample(request.exact(), image, pyramid, read)
+        if not sampling.antialias and sampling.align_corners == pyramid.how.aligned:
+            below, how = normalized(request, pyramid.sizes[0]), sampling._replace(gradient="exact")
+            return wide.with_gradient(value, wide.parts_of(below.rule, below.data, request.fill, how, pyramid), how)
+        reaching = widened(request, pyramid)
         return value + (reaching - reaching.detach()).to(value.dtype)
     if not sampling.antialias:
         return read(request, image)
@@ -92,11 +95,8 @@ def over_footprints(request: Request, pyramid: Pyramid, read: Read) -> Tensor:
 
 
 def widened(request: Request, pyramid: Pyramid) -> Tensor:
-    """Return a mean over the levels, used only for its derivative in the coordinates; the image gets no gradient from it.
-
-    Each level has twice the weight of the finer one, because its slopes are half as steep.
-    """
-    levels = [k for k, size in enumerate(pyramid.sizes) if k == 0 or max(size) >= LEAST_SIDE]
+    """Return the mean of `wide.py` over all levels, in which those finer than a footprint have no weight."""
+    levels = wide.used_levels(pyramid)
     least = request.data.new_zeros((1,) * (2 + len(pyramid.sizes[0])))
     if request.sampling.antialias:  # no level finer than that of the footprint
         jacobian = footprint.jacobian(request.rule, request.data, request.axes(pyramid.sizes[0]))

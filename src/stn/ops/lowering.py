@@ -29,7 +29,7 @@ def sample(target: Target, rule: Rule, image: Tensor, data: Tensor, fill: Tensor
     coordinates = rule.coordinates(data, rule.axes(data, image.shape[2:], sampling.align_corners))
     # The opset of `torch.onnx.export` is not known here, and volumes need a late one.
     gather = image.ndim == 5 or not has_grid_sample(2, sampling) if target.lowering == ANY else target.lowering == "gather"
-    if gather:
+    if gather or not image.is_floating_point():  # GridSample has no label maps
         return sample_at(image, coordinates, fill, sampling)
     check_kept(target, image.ndim - 2, sampling)
     return through_grid_sample(image, coordinates, fill, sampling)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypedDict, TypeVar
 
-from torch import Tensor
+from torch import Tensor, uint8
 
 from stn import _check
 from stn.ops.interpolation import INTERPOLATIONS, Kernel
@@ -89,6 +89,16 @@ def check_options(options: SamplingOptions) -> None:
     """Raise an error for an invalid option, so that a layer fails when it is built and not at its first image."""
     _check.unknown("sampling options", options, SamplingOptions.__annotations__)
     parse(**{key: value for key, value in options.items() if key in PARSED})  # type: ignore[arg-type]  # as parse checks
+
+
+def for_integers(image: Tensor, sampling: Sampling) -> Sampling:
+    """Raise an error where integers other than bytes would be averaged. Nothing is differentiable in their samples."""
+    if image.is_complex() or image.dtype == uint8:
+        return sampling
+    name = sampling.interpolation.name
+    _check.mode_of_labels("mode", None if sampling.interpolation.rounds else name, image.dtype)
+    _check.mode_of_labels("antialias", sampling.antialias, image.dtype)
+    return sampling._replace(gradient="exact")
 
 
 def reads_levels(sampling: Sampling) -> bool:

@@ -48,6 +48,7 @@ class Pyramid:
 
     def __init__(self, image: Tensor, *, align_corners: bool = False, padding_mode: str = "zeros") -> None:
         _check.image("image", image)
+        _check.averaged("image", image)
         _check.choice("padding_mode", padding_mode, PADDINGS)
         self.image, self.align_corners, self.how = image, align_corners, averaging(align_corners, padding_mode)
         size = _check.lengths("image", image.shape[2:])

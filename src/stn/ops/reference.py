@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from stn.ops.context import readable
+from stn.ops.integers import as_integers, has_labels
 from stn.ops.interpolation import Interpolation
 from stn.ops.padding import Padding
 from stn.ops.rules import Rule
@@ -59,6 +60,8 @@ def sample_at(
     sampling: Sampling,
 ) -> Tensor:  # (N, K, C, *size)
     """Return the weighted sum of the taps. Pixels outside follow the padding; a NaN coordinate gives NaN."""
+    if has_labels(image, sampling):
+        return picked(image, coordinates, fill, sampling)
     n, channels = image.shape[:2]
     size = torch.broadcast_shapes(*(x.shape for x in coordinates))  # (N, K, *size)
     count = math.prod(size[1:])  # K * Q output pixels per image
@@ -89,6 +92,28 @@ def sample_at(
         total = total + weight * without_nan(value, weight == 0)
     total = total.view(n, channels, *size[1:]).transpose(1, 2)  # (N, K, C, *size)
     return total.to(image.dtype)
+
+
+def picked(
+    image: Tensor,  # (N, C, *in) integers
+    coordinates: Sequence[Tensor],
+    fill: Tensor,
+    sampling: Sampling,
+) -> Tensor:  # (N, K, C, *size)
+    """Return the nearest pixels as they are. Integers have no NaN: the fill value stands for it."""
+    n, channels = image.shape[:2]
+    size = torch.broadcast_shapes(*(x.shape for x in coordinates))
+    count, (kernel, padding, align_corners) = math.prod(size[1:]), sampling[:3]
+    taps = [
+        _taps(x.expand(size), length, kernel, padding, align_corners)[0]
+        for x, length in zip(coordinates, reversed(image.shape[2:]), strict=True)
+    ]
+    strides = [1, *itertools.accumulate(reversed(image.shape[3:]), lambda a, b: a * b)]
+    index = torch.stack([tap.pixel * stride for tap, stride in zip(taps, strides, strict=True)]).sum(dim=0)
+    known = torch.stack([~tap.weight.isnan() & (tap.inside | (not padding.fills)) for tap in taps]).all(dim=0)
+    value = image.flatten(2).gather(2, index.reshape(n, 1, count).expand(n, channels, count))
+    value = torch.where(known.reshape(n, 1, count), value, as_integers(fill, image.dtype).view(-1, 1))
+    return value.view(n, channels, *size[1:]).transpose(1, 2)
 
 
 def without_nan(value: Tensor, weightless: Tensor) -> Tensor:

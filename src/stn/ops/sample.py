@@ -11,7 +11,7 @@ from torch import Tensor
 from stn import _check
 from stn.ops import dispatch, levels
 from stn.ops.context import unrounded
-from stn.ops.options import PARSED, CallOptions, parse, parsed_before, reads_levels, shows_options
+from stn.ops.options import PARSED, CallOptions, for_integers, parse, parsed_before, reads_levels, shows_options
 from stn.ops.pyramid import Pyramid
 from stn.ops.rules import Field, Matrix, Rule, Spline
 from stn.ops.sampling import Sampling
@@ -56,7 +56,8 @@ def affine_sample(
     Signals (N, C, L) have theta (1, 2), or (N[, K], 1, 2): x' = a x + t.
 
     Args:
-        image: (N, C, H, W) or (N, C, D, H, W), any floating-point or complex dtype, or uint8, whose result is rounded.
+        image: (N, C, H, W) or (N, C, D, H, W), any floating-point or complex dtype, or uint8, whose result is rounded. With
+            mode="nearest" also bool and int8 to int64: label maps, which pass through unchanged.
         theta: Matrices (d, d+1) for all images, (N, d, d+1), or (N, K, d, d+1): K looks at each image. N = 1 is for all.
         size: Output size in pixels, or one length for all axes. None: as image.
         return_mask: Also return the fraction of the kernel that lay inside the image.
@@ -272,6 +273,8 @@ def sampled(image: Tensor, rule: Rule, data: Tensor, return_mask: bool, options:
         sampling = (parse if compiling else parsed_before)(**options)  # type: ignore[misc]  # mypy cannot follow the pop
     except TypeError:  # an unhashable value, which is never valid
         sampling = parse(**options)  # type: ignore[misc]  # likewise
+    if not image.is_floating_point():
+        sampling = for_integers(image, sampling)
     if not (isinstance(fill, float) and fill == 0.0):
         fill = _check.fill_value(fill, image, sampling.padding.name)
     if pyramid is not None:

@@ -25,6 +25,8 @@ from stn.ops.padding import PADDINGS
 
 SINGLE, DOUBLE = torch.float32, torch.float64
 BILINEAR = 2  # the first two of each of BODIES: planes, channels last
+TASKS = ("forward", "coordinates", "image")
+BYTES, INTEGERS = range(6), ("u1", "u2", "u4", "u8")  # the bodies of "forward" for bytes; sizes of labels
 
 
 class Job(NamedTuple):
@@ -46,10 +48,11 @@ class Outcome(NamedTuple):
 # ---- what can be compiled ----
 
 
-def kernel(task: str, index: int, kind: str, real: torch.dtype, number: torch.dtype) -> str:
+def kernel(task: str, index: int, kind: str, real: torch.dtype, number: torch.dtype, stored: str = "") -> str:
+    """stored: the integers of the image, if it is not `real`."""
     body = BODIES[task][index]
-    kernel_at(body, kind, NAMES[real], NAMES[number])
-    return f"{body.py_func.__name__}, {kind}, {_types(real, number)}"
+    kernel_at(body, kind, NAMES[real], NAMES[number], stored or NAMES[real])
+    return f"{body.py_func.__name__}, {kind}, {_types(real, number)}{f', integers {stored}' if stored else ''}"
 
 
 def stages(kind: str, number: torch.dtype) -> str:
@@ -118,7 +121,7 @@ def usual() -> list[Job]:
     """
     kinds = [
         Job("kernel", (task, i, kind, SINGLE, DOUBLE if kind == "basis" else SINGLE))
-        for kind, task, i in itertools.product(GRIDS, BODIES, range(BILINEAR))
+        for kind, task, i in itertools.product(GRIDS, TASKS, range(BILINEAR))
     ]
     enlarged = [Job("kernel", (task, 1, "affine", SINGLE, DOUBLE)) for task in ("forward", "image")]
     matrices = [("affine", SINGLE), ("affine", DOUBLE), ("projective", SINGLE)]
@@ -132,9 +135,13 @@ def everything() -> list[Job]:
     both = SINGLE, DOUBLE
     kernels = [
         Job("kernel", (task, i, kind, real, number))
-        for task, bodies in BODIES.items()
-        for i, kind, real, number in itertools.product(range(len(bodies)), GRIDS, both, both)
+        for task in TASKS
+        for i, kind, real, number in itertools.product(range(len(BODIES[task])), GRIDS, both, both)
     ]
+    integers = [("labels", i, stored) for i, stored in itertools.product(range(BILINEAR), INTEGERS)]
+    integers += [("forward", i, "u1") for i in BYTES]
+    for (task, i, stored), kind, number in itertools.product(integers, GRIDS, both):
+        kernels.append(Job("kernel", (task, i, kind, SINGLE, number, stored)))
     numbers = [Job("stages", pair) for pair in itertools.product(STAGES, both)]
     levels = [Job("pyramid", how) for how in itertools.product((2, 3), both, _parallel())]
     filters = [Job("bspline", how) for how in itertools.product(both, _parallel())]

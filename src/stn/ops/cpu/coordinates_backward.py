@@ -14,7 +14,8 @@ import numpy as np
 
 from stn.ops.cpu.channels import slope_channels_plane, slope_channels_volume
 from stn.ops.cpu.compiling import INLINED, inline, loop, merged
-from stn.ops.cpu.lanes import LANES, slope_plane, slope_volume
+from stn.ops.cpu.inside import slope_plane, slope_volume
+from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
 from stn.ops.cpu.points import RULES, Lattice, by_rule
 from stn.ops.cpu.reductions import reduce_tile

@@ -7,7 +7,13 @@ import numpy as np
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.cubic_taps import deep_of, taps_of_row, with_fill
 from stn.ops.cpu.lanes import LANES
-from stn.ops.cpu.quads import add_channels_of_plane, add_channels_to_plane, channel_slopes_of_plane
+from stn.ops.cpu.quads import (
+    add_channels_of_plane,
+    add_channels_to_plane,
+    blend_channels_of_plane,
+    channel_slopes_of_plane,
+)
+from stn.ops.cpu.storing import stored
 from stn.ops.cpu.taps import COLUMNS, STRIDE
 from stn.ops.cpu.tile import AT_HEIGHT, AT_WIDTH, pixel_starts
 
@@ -20,9 +26,12 @@ def blend_tile_pixels(ndim, cubic, image, out, grid, sizes, fill, at, points, ta
         plane, first = pixel_starts(sizes, at)
         for j in range(at[AT_WIDTH]):
             to = (first + r * sizes.across + j) * n
+            if ndim == 2:
+                blend_channels_of_plane(image, np.int64(plane) * n, n, place, weight, j, rest[j], fill, out, to)
+                continue
             for c in range(np.uint64(n)):
-                out[np.uint64(to) + c] = with_fill(rest[j], fill[c])
-            for p in range(1 if ndim == 2 else 4):
+                out[np.uint64(to) + c] = stored(with_fill(rest[j], fill[c]), fill[c], out)
+            for p in range(4):
                 deep, w = deep_of(ndim, place, weight, 0, j, p)
                 if w != 0:
                     add_channels_of_plane(image, (np.int64(plane) + deep) * n, n, place, weight, j, w, out, to)

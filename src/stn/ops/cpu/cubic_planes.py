@@ -8,6 +8,7 @@ from stn.ops.cpu.compiling import loop, loop_fused
 from stn.ops.cpu.cubic_taps import are_joined, deep_of, taps_of_row, with_fill
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.quads import blend_plane, blend_volume, slopes_plane, slopes_volume
+from stn.ops.cpu.storing import stored
 from stn.ops.cpu.taps import COLUMNS, STRIDE
 from stn.ops.cpu.tile import AT_HEIGHT, AT_WIDTH, channel_starts
 
@@ -36,7 +37,7 @@ def blend_row(ndim, image, base, joined, place, weight, rest, fill, out, to, wid
         for k in range(count if again else 0):
             if again >> k & 1:
                 value = tap_sum(ndim, image, base, place, weight, 0, 0, 0, j + k)
-                out[np.uint64(to + j + k)] = value + with_fill(rest[j + k], fill)
+                out[np.uint64(to + j + k)] = stored(value + with_fill(rest[j + k], fill), fill, out)
 
 
 @loop

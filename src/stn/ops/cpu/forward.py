@@ -6,8 +6,10 @@ import numpy as np
 
 from stn.ops.cpu.channels import FEW, blend_channels_plane, blend_channels_volume, blend_few_plane, blend_few_volume
 from stn.ops.cpu.compiling import inline, loop, merged
-from stn.ops.cpu.lanes import LANES, blend_plane, blend_volume
+from stn.ops.cpu.inside import blend_plane, blend_volume
+from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.mixed import mix_channels_plane, mix_channels_volume, mix_plane, mix_volume
+from stn.ops.cpu.storing import stored
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE, in_pairs
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
@@ -110,7 +112,7 @@ def blend_row(ndim, image, plane, w, area, offset, fraction, r, a, b, out, first
 @loop
 def fill_row(out, start, end, fill, first, planes, spread):
     for c in range(planes):
-        value = fill[first + c]
+        value = stored(fill[first + c], fill[first + c], out)
         for i in range(np.uint64(start + c * spread), np.uint64(end + c * spread)):
             out[i] = value
 
@@ -135,7 +137,7 @@ def pick_row(image, plane, near, weight, r, a, b, out, first, fill, c, planes, a
         for j in range(np.uint64(a), np.uint64(b)):
             i = np.uint64(r * STRIDE) + j
             value, w = image[at + np.uint64(near[i])], weight[i]
-            out[to + j] = value if w == 1 else (nothing if w == 0 else w)
+            out[to + j] = stored(value if w == 1 else (nothing if w == 0 else w), nothing, out)
 
 
 @inline
@@ -192,14 +194,14 @@ def pick_pixels(image, plane, near, weight, r, a, b, out, first, channels, fill)
         w = weight[i]
         at, to = (plane + np.uint64(near[i])) * n, (np.uint64(first) + j) * n
         for c in range(n):
-            out[to + c] = image[at + c] if w == 1 else (fill[c] if w == 0 else w)
+            out[to + c] = stored(image[at + c] if w == 1 else (fill[c] if w == 0 else w), fill[c], out)
 
 
 @loop
 def fill_pixels(out, start, end, channels, fill):
     for i in range(np.uint64(start), np.uint64(end), np.uint64(channels)):
         for c in range(np.uint64(channels)):
-            out[i + c] = fill[c]
+            out[i + c] = stored(fill[c], fill[c], out)
 
 
 @loop

@@ -20,8 +20,18 @@ from stn.ops.cpu.cubic import (
 from stn.ops.cpu.cubic_taps import CubicTaps, cubic_arrays
 from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
+from stn.ops.cpu.labels import label_pixels, label_planes
 from stn.ops.cpu.numbers import data_record, shared_fields
 from stn.ops.cpu.tile import AT_TABLE, Sizes, Tile, tile_arrays
+from stn.ops.cpu.window_taps import Curve, WindowTaps, window_arrays
+from stn.ops.cpu.windows import (
+    window_coordinates_pixels,
+    window_coordinates_planes,
+    window_forward_pixels,
+    window_forward_planes,
+    window_image_pixels,
+    window_image_planes,
+)
 from stn.ops.cpu.words import MEMORY, NOWHERE, WORD_BYTES, Array, Flag, Int, Place, Real, Record
 from stn.ops.interpolation import Cubic
 
@@ -44,6 +54,7 @@ class Call(NamedTuple):
     last: Any  # channels last
     one: Any  # in the working precision
     cubic: Any
+    curve: Any
     sizes: Any
     grid: Any
     sums: Any
@@ -55,15 +66,21 @@ class Chunk(NamedTuple):
 
     tile: Any
     taps: Any  # of cubic kernels
+    windows: Any  # of kernels with a table
 
 
 @cache
-def call_record(kind: str, real: str, number: str) -> Record:
-    """kind: of the rule. real: the working precision. number: that of the data."""
-    flat, integers = Array(real, 1, NOWHERE), ("memory", "apart", "chunks", "groups", "bands", "ndim")
-    fields: dict[str, Any] = {"image": flat, "out": flat, "fill": flat, "one": Real(real)}
+def call_record(kind: str, real: str, number: str, stored: str, labels: bool) -> Record:
+    """kind: of the rule. real: the working precision. number: that of the data. stored: the numbers of the image and the
+    result. labels: whether the fill value is one of those."""
+    flat, integers = Array(stored, 1, NOWHERE), ("memory", "apart", "chunks", "groups", "bands", "ndim")
+    fill = Array(stored if labels else real, 1, NOWHERE)
+    fields: dict[str, Any] = {"image": flat, "out": flat, "fill": fill, "one": Real(real)}
     fields |= {name: Int() for name in integers} | {name: Flag() for name in ("nearest", "last")}
     fields |= {"cubic": Record(Cubic, dict.fromkeys(Cubic._fields, Real("f8")))}
+    counts = dict.fromkeys(("taps", "span", "cells"), Int())
+    curve = {"numbers": Array("f8", 1, NOWHERE), "sums_to_one": Flag(), "support": Real("f8")} | counts
+    fields |= {"curve": Record(Curve, curve)}
     fields |= {"sizes": Record(Sizes, dict.fromkeys(Sizes._fields, Int()))}
     return Record(Call, fields | shared_fields(kind, number))
 
@@ -76,10 +93,11 @@ class Memory(NamedTuple):
     bytes: int
 
 
-def memory_of(rows: int, knots: int, real: str) -> Memory:
-    """What no kernel of a plan touches costs nothing: it is no memory yet."""
+def memory_of(rows: int, knots: int, real: str, span: int = 0) -> Memory:
+    """What no kernel of a plan touches costs nothing: it is no memory yet. span: of a window."""
     at, parts, values = 0, [], []
-    for kind, arrays in ((Tile, tile_arrays(rows, knots, real)), (CubicTaps, cubic_arrays(real))):
+    tile = tile_arrays(rows, knots, real)
+    for kind, arrays in ((Tile, tile), (CubicTaps, cubic_arrays(real)), (WindowTaps, window_arrays(real, span))):
         places = {}
         for name, (shape, dtype) in arrays.items():
             places[name] = Place(at, shape)
@@ -94,10 +112,19 @@ def memory_of(rows: int, knots: int, real: str) -> Memory:
 # ---- what is compiled ----
 
 BODIES = {
-    "forward": (forward_planes, forward_pixels, cubic_forward_planes, cubic_forward_pixels),
-    "coordinates": (coordinates_planes, coordinates_pixels, cubic_coordinates_planes, cubic_coordinates_pixels),
-    "image": (image_planes, image_pixels, cubic_image_planes, cubic_image_pixels),
-}  # of planes and of channels last; both with cubic interpolation
+    "forward": (
+        forward_planes, forward_pixels, cubic_forward_planes, cubic_forward_pixels, window_forward_planes,
+        window_forward_pixels,
+    ),
+    "coordinates": (
+        coordinates_planes, coordinates_pixels, cubic_coordinates_planes, cubic_coordinates_pixels,
+        window_coordinates_planes, window_coordinates_pixels,
+    ),
+    "labels": (label_planes, label_pixels),
+    "image": (
+        image_planes, image_pixels, cubic_image_planes, cubic_image_pixels, window_image_planes, window_image_pixels,
+    ),
+}  # fmt: skip  # of planes and of channels last: with up to two taps an axis, with four, with a table; of labels with one
 read_call: Any = None  # for `kernel`, from `kernel_at`
 read_chunk: Any = None
 body: Any = None
@@ -114,9 +141,11 @@ def kernel(words, first, last):  # type: ignore[no-untyped-def]  # Numba types i
 
 
 @cache
-def kernel_at(body: Any, kind: str, real: str, number: str) -> int:
+def kernel_at(body: Any, kind: str, real: str, number: str, stored: str) -> int:
     """The address of this kernel for these types."""
-    call, chunk, at = call_record(kind, real, number), memory_of(1, 0, real).record, data_record(kind, number).count
+    call = call_record(kind, real, number, stored, body in BODIES["labels"])
+    chunk, at = memory_of(1, 0, real).record, data_record(kind, number).count
     constants = {"read_call": call.reader(), "read_chunk": chunk.reader(), "body": body}
     constants |= {"CALL": at * WORD_BYTES, "CHUNK": (at + call.count) * WORD_BYTES}
-    return entry(kernel, f"{body.py_func.__name__}_{kind}_{real}_{number}", constants)
+    name = f"{body.py_func.__name__}_{kind}_{real}_{number}" + (f"_{stored}" if stored != real else "")
+    return entry(kernel, name, constants)

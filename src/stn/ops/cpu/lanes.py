@@ -17,7 +17,8 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_name
 from numba import config, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from stn.ops.cpu.byte_lanes import BYTE, byte_pairs, to_bytes, to_numbers
 
 LANES = 8
 
@@ -110,7 +111,10 @@ def blend_known(x, y, z, one, planes):
 
 
 class Code:
-    """What an intrinsic writes: loads, stores and taps of LANES pixels from pixel i of a tile on, `count` of them real."""
+    """What an intrinsic writes: loads, stores and taps of LANES pixels from pixel i of a tile on, `count` of them real.
+
+    Arrays of bytes, an image and its result, are read as numbers of the working precision, and rounded when they are stored.
+    """
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> None:
         self.builder = builder
@@ -121,7 +125,8 @@ class Code:
         }
         arrays = {k: kind.dtype for k, kind in enumerate(signature.args) if isinstance(kind, types.Array)}
         self.kinds = {k: context.get_value_type(dtype) for k, dtype in arrays.items()}
-        self.real = self.kinds[0]
+        each = (kind.dtype if isinstance(kind, types.Array) else kind for kind in signature.args)
+        self.real = context.get_value_type(next(kind for kind in each if isinstance(kind, types.Float)))
         self.align = 8 if isinstance(self.real, ir.DoubleType) else 4
         self.one = Lanes(builder, ir.Constant(self.vector(self.real), [1.0] * LANES))
 
@@ -129,16 +134,33 @@ class Code:
     def vector(kind: Any, lanes: int = LANES) -> Any:
         return ir.VectorType(kind, lanes)
 
+    def has_bytes(self, k: int) -> bool:
+        return bool(self.kinds[k] == BYTE)
+
     def pointer(self, k: int, at: Any, kind: Any = None) -> Any:
-        return self.builder.gep(self.data[k], [at], source_etype=kind or self.real)
+        return self.builder.gep(self.data[k], [at], source_etype=kind or (BYTE if self.has_bytes(k) else self.real))
 
     def load(self, k: int, at: Any, lanes: int = LANES) -> Lanes:
-        vector = self.builder.load(self.pointer(k, at), typ=self.vector(self.real, lanes), align=self.align)
-        return Lanes(self.builder, vector)
+        kind, align = (BYTE, 1) if self.has_bytes(k) else (self.real, self.align)
+        return self.numbers(self.builder.load(self.pointer(k, at), typ=self.vector(kind, lanes), align=align))
 
     def store(self, value: Lanes, k: int, at: Any) -> None:
-        place = self.builder.bitcast(self.pointer(k, at), value.value.type.as_pointer())
-        self.builder.store(value.value, place, align=self.align)
+        stored = self.rounded(value) if self.has_bytes(k) else value.value
+        place = self.builder.bitcast(self.pointer(k, at), stored.type.as_pointer())
+        self.builder.store(stored, place, align=1 if self.has_bytes(k) else self.align)
+
+    def numbers(self, vector: Any) -> Lanes:
+        return Lanes(self.builder, to_numbers(self.builder, vector, self.real))
+
+    def rounded(self, value: Lanes) -> Any:
+        return to_bytes(self.builder, value.value)
+
+    def known(self, value: Lanes, fill: Lanes, k: int) -> Lanes:
+        """Where bytes are stored, which have no NaN, the fill value instead."""
+        if not self.has_bytes(k):
+            return value
+        wrong = self.builder.fcmp_unordered("uno", value.value, value.value)
+        return Lanes(self.builder, self.builder.select(wrong, fill.value, value.value))
 
     def kind(self, k: int) -> Any:
         """Of the numbers of argument k."""
@@ -206,20 +228,32 @@ class Code:
 
     def masked(self, verb: str, result: Any, arguments: Sequence[Any]) -> Any:
         """llvm.masked.load or llvm.masked.store."""
-        lanes = next(argument.type.count for argument in arguments if isinstance(argument.type, ir.VectorType))
-        name = f"llvm.masked.{verb}.v{lanes}{'f64' if self.align == 8 else 'f32'}.p0"
+        mask_or_value = next(argument for argument in arguments if isinstance(argument.type, ir.VectorType))
+        whole = result if verb == "load" else mask_or_value.type
+        number = "i8" if whole.element == BYTE else ("f64" if self.align == 8 else "f32")
+        name = f"llvm.masked.{verb}.v{whole.count}{number}.p0"
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
         return self.builder.call(function, arguments)
 
     def masked_load(self, k: int, at: Any, mask: Any) -> Lanes:
         """Lanes that are not real are 0, and not read."""
-        zeros = ir.Constant(self.vector(self.real, mask.type.count), [0.0] * mask.type.count)
-        arguments = [self.pointer(k, at), INT32(self.align), mask, zeros]
-        return Lanes(self.builder, self.masked("load", zeros.type, arguments))
+        kind, align = (BYTE, 1) if self.has_bytes(k) else (self.real, self.align)
+        zeros = ir.Constant(self.vector(kind, mask.type.count), None)
+        arguments = [self.pointer(k, at), INT32(align), mask, zeros]
+        return self.numbers(self.masked("load", zeros.type, arguments))
 
     def masked_store(self, value: Lanes, k: int, at: Any, mask: Any) -> None:
-        self.masked("store", ir.VoidType(), [value.value, self.pointer(k, at), INT32(self.align), mask])
+        if not self.has_bytes(k):
+            self.masked("store", ir.VoidType(), [value.value, self.pointer(k, at), INT32(self.align), mask])
+            return
+        b, stored, bits = self.builder, self.rounded(value), ir.IntType(mask.type.count)
+        whole = b.icmp_unsigned("==", b.bitcast(mask, bits), bits(-1))
+        with b.if_else(whole, likely=True) as (all_lanes, some):  # a masked store of bytes is slow on half of the CPUs
+            with all_lanes:
+                b.store(stored, b.bitcast(self.pointer(k, at), stored.type.as_pointer()), align=1)
+            with some:
+                self.masked("store", ir.VoidType(), [stored, self.pointer(k, at), INT32(1), mask])
 
     def offsets(self, k: int, i: Any) -> Any:
         return self.builder.load(self.pointer(k, i, INT32), typ=self.vector(INT32), align=4)
@@ -231,6 +265,9 @@ class Code:
     def row_taps(self, k: int, at: Any, offsets: Any) -> tuple[Lanes, Lanes]:
         """Left and right tap in one row: one load of two neighbors a pixel."""
         b = self.builder
+        if self.has_bytes(k):
+            first, second = byte_pairs(b, self.pointer(k, at), self.lanes_of(offsets), self.real)
+            return Lanes(b, first), Lanes(b, second)
         if GATHERS and self.align == 4:
             both = b.bitcast(self.gather(k, at, offsets, INT64), self.vector(self.real, 2 * LANES))
         else:
@@ -278,65 +315,3 @@ class Code:
         add = self.builder.add
         plane = [at, add(at, right), add(at, down), add(add(at, down), right)]
         return [plane, [add(corner, deep) for corner in plane]]
-
-
-# ---- intrinsics: i counts the pixels of a tile, whose fractions follow each other axis by axis, `area` apart ----
-
-
-def blend_lanes(ndim: int) -> Any:
-    """out[to + k] = image at offset[i + k] from `at` on, k < count, blended with its right, lower (`down`) and deep taps.
-
-    The same for `planes` channels, which are `apart` in the image and `spread` in the output."""
-
-    @intrinsic
-    def blend_pixels(typing, image, at, down, deep, offset, fraction, i, area, out, to, count, planes, apart, spread):
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            code = Code(context, builder, signature, arguments)
-            _, at, down, deep, _, _, i, area, _, to, count, planes, apart, spread = arguments
-            (x, y, z), offsets, mask = code.axes(ndim, 5, i, area), code.offsets(4, i), code.mask(count)
-            with code.each_plane(planes, apart, spread) as (ahead, behind):
-                start = builder.add(at, ahead)
-                starts = [start, builder.add(start, deep)][: ndim - 1]
-                taps = [code.plane_taps(0, start, down, offsets) for start in starts]
-                code.masked_store(blend_known(x, y, z, code.one, taps), 8, builder.add(to, behind), mask)
-            return context.get_dummy_value()
-
-        given = image, at, down, deep, offset, fraction, i, area, out, to, count, planes, apart, spread
-        return types.void(*given), generate
-
-    return blend_pixels
-
-
-def slope_lanes(ndim: int) -> Any:
-    """Add grad[first + k] times the derivatives of the same to gradient[i + k], axis by axis, over all planes."""
-
-    @intrinsic
-    def slope_pixels(
-        typing, image, at, down, deep, offset, fraction, i, area, grad, first, count, gradient, planes, apart, spread
-    ):
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            code = Code(context, builder, signature, arguments)
-            _, at, down, deep, _, _, i, area, _, first, count, _, planes, apart, spread = arguments
-            (x, y, z), offsets, mask = code.axes(ndim, 5, i, area), code.offsets(4, i), code.mask(count)
-            grids = [builder.add(i, builder.mul(area, INT64(axis))) for axis in range(ndim)]
-            with code.added(11, grids, mask) as sums, code.each_plane(planes, apart, spread) as (ahead, behind):
-                start, g = builder.add(at, ahead), code.masked_load(8, builder.add(first, behind), mask)
-                near, one = code.plane_taps(0, start, down, offsets), code.one
-                derivatives = slope(x, y, one, *near)
-                if ndim == 3:
-                    far = code.plane_taps(0, builder.add(start, deep), down, offsets)
-                    pairs = zip(derivatives, slope(x, y, one, *far), strict=True)
-                    across = blend(x, y, one, *far) - blend(x, y, one, *near)
-                    derivatives = *((one - z) * a + z * b for a, b in pairs), across
-                for total, derivative in zip(sums, derivatives, strict=True):
-                    builder.store((Lanes(builder, builder.load(total)) + g * derivative).value, total)
-            return context.get_dummy_value()
-
-        given = image, at, down, deep, offset, fraction, i, area, grad, first, count, gradient, planes, apart, spread
-        return types.void(*given), generate
-
-    return slope_pixels
-
-
-blend_plane, blend_volume = blend_lanes(2), blend_lanes(3)
-slope_plane, slope_volume = slope_lanes(2), slope_lanes(3)

@@ -13,6 +13,7 @@ from stn.ops.cpu.plan import Plan, plan_of
 from stn.ops.cpu.prefilter import coefficients, filtered
 from stn.ops.cpu.threads import drive, serial
 from stn.ops.cpu.threads import run as run_parallel
+from stn.ops.integers import as_integers
 from stn.ops.layout import plain
 from stn.ops.rules import Rule
 from stn.ops.sampling import Sampling
@@ -41,11 +42,11 @@ def gradient(
 
 def forward(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill) -> tuple[Tensor, Known]:
     empty = torch.empty_strided if plan.is_small else memory.empty_strided
-    out, slots = empty(plan.out_shape, plan.out_strides, dtype=plan.real, device=CPU), plan.slots
+    out, slots = empty(plan.out_shape, plan.out_strides, dtype=plan.stored, device=CPU), plan.slots
     words, source, *_ = found = known(plan, rule, image, data, fill, True)
     words[slots.image], words[slots.out] = source.data_ptr(), out.data_ptr()
     run(plan, "forward", words, fill, plan.before)
-    return (out if plan.dtype is plan.real else out.to(plan.dtype)), found
+    return (out if plan.dtype is plan.stored else out.to(plan.dtype)), found
 
 
 def known(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill, reads: bool) -> Known:
@@ -88,9 +89,9 @@ def run(plan: Plan, name: str, words: np.ndarray, fill: Fill, before: int = 0, a
 
 
 def laid_out(plan: Plan, tensor: Tensor) -> Tensor:  # (N, C, *in)
-    """In the working precision and the image's layout: at most one copy."""
+    """In the working precision (integers stay) and the image's layout: at most one copy."""
     tensor = tensor.resolve_neg() if tensor.is_neg() else tensor
-    tensor = tensor if tensor.dtype is plan.real else tensor.to(plan.real)
+    tensor = tensor if tensor.dtype is plan.stored else tensor.to(plan.stored)
     return tensor.contiguous(memory_format=plan.format)
 
 
@@ -104,7 +105,10 @@ def fill_values(plan: Plan, fill: Fill) -> Tensor | None:  # (C,)
     """None of zeros."""
     if not isinstance(fill, Tensor):
         return None
-    return plain(fill).to(plan.real).expand(len(plan.zeros)).contiguous()
+    fill = plain(fill)
+    if plan.has_labels:
+        fill = as_integers(fill, plan.dtype)
+    return fill.to(plan.stored if plan.has_labels else plan.real).expand(len(plan.zeros)).contiguous()
 
 
 # ---- gradients ----

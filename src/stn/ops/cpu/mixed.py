@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from stn.ops.cpu.byte_lanes import BYTE
 from stn.ops.cpu.lanes import GATHERS, INT32, INT64, LANES, Code, Lanes, unless_nan
 
 REST = 6  # the row of the fill value's weights: those of two taps on each of three axes come before
@@ -95,13 +96,14 @@ class Block:
 
 def gathered(code: Code, k: int, base: Any, places: Any) -> Any:
     """One number a lane."""
-    if GATHERS:
+    kind = BYTE if code.has_bytes(k) else code.real
+    if GATHERS and kind != BYTE:
         return code.gather(k, base, places, code.real)
-    b, start, vector = code.builder, code.pointer(k, base), ir.Constant(code.vector(code.real), ir.Undefined)
+    b, start, vector = code.builder, code.pointer(k, base), ir.Constant(code.vector(kind), ir.Undefined)
     for lane, place in enumerate(code.lanes_of(places)):
-        number = b.load(b.gep(start, [place], source_etype=code.real), typ=code.real)
+        number = b.load(b.gep(start, [place], source_etype=kind), typ=kind)
         vector = b.insert_element(vector, number, INT32(lane))
-    return vector
+    return code.numbers(vector).value
 
 
 def mixed(values: list[Lanes], weights: Sides, rest: Lanes, fill: Lanes) -> Lanes:
@@ -131,8 +133,9 @@ def mix_lanes(ndim: int) -> Any:
             places, weights, rest = block.places(), block.sides(5), block.numbers(5, REST)
             with code.each_plane(planes, apart, spread, INT64(1)) as (ahead, behind, plane):
                 values = block.values(0, builder.add(at, ahead), paired, places)
-                value = mixed(values, weights, rest, code.number(11, builder.add(c, plane)))
-                code.masked_store(value, 8, builder.add(to, behind), mask)
+                fill = code.number(11, builder.add(c, plane))
+                value = mixed(values, weights, rest, fill)
+                code.masked_store(code.known(value, fill, 8), 8, builder.add(to, behind), mask)
             return context.get_dummy_value()
 
         given = image, at, paired, near, far, weight, i, area, out, to, count, fill, c, planes, apart, spread
@@ -201,8 +204,9 @@ def mix_channel_lanes(ndim: int) -> Any:
             with cgutils.for_range_slice(builder, INT64(0), n, INT64(LANES), INT64) as (c, _):
                 mask = code.mask(builder.sub(n, c))
                 values = channels_of(code, 0, starts, c, mask)
-                value = mixed(values, weights, rest, code.masked_load(10, c, mask))
-                code.masked_store(value, 8, builder.add(to, c), mask)
+                fill = code.masked_load(10, c, mask)
+                value = mixed(values, weights, rest, fill)
+                code.masked_store(code.known(value, fill, 8), 8, builder.add(to, c), mask)
             return context.get_dummy_value()
 
         return types.void(image, base, n, near, far, weight, i, area, out, to, fill), generate

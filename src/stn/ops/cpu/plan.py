@@ -22,6 +22,7 @@ from stn.ops.cpu.kernels import BODIES, Call, call_record, kernel_at, memory_of
 from stn.ops.cpu.numbers import Data, data_record, stages_at
 from stn.ops.cpu.taps import COLUMNS, ROWS
 from stn.ops.cpu.tile import Sizes, tiles_of_a_look
+from stn.ops.cpu.window_taps import Curve
 from stn.ops.cpu.words import WORD_BYTES, Place, Record
 from stn.ops.interpolation import Cubic
 from stn.ops.layout import is_channels_last, order_of
@@ -29,6 +30,7 @@ from stn.ops.reference import prefilter_reach
 from stn.ops.rules import Rule
 from stn.ops.rules.spline import GROUP
 from stn.ops.sampling import Sampling
+from stn.ops.tables import Table, table_of
 
 TASKS = 8  # of the gradient of a small batch, where their number must not depend on the threads
 SHORT = 32  # pixels of a row
@@ -36,6 +38,7 @@ FEW_ROWS = 16  # of a small output, whose tile takes a quarter of the memory
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 NAMES = {torch.float32: "<f4", torch.float64: "<f8"}
 NO_CUBIC = Cubic(*[0.0] * len(Cubic._fields))
+FORMS = ((False, False), (True, False), (False, True))  # of BODIES: whether there is a cubic, whether there is a table
 
 
 class Slots(NamedTuple):
@@ -58,11 +61,16 @@ class Plan:
         interpolation, self.padding, self.align_corners = sampling[:3]
         self.dtype, self.data_dtype, self.last, ndim = image.dtype, data.dtype, last, image.ndim - 2
         self.nearest, self.cubic, self.prefilter = interpolation.rounds, interpolation.cubic, interpolation.prefilter
+        self.table = None if interpolation.support is None else table_of(interpolation, image.dtype)
+        self.form = FORMS.index((self.cubic is not None, self.table is not None))  # of the kernels
         self.real = torch.float64 if image.dtype == torch.float64 else torch.float32
+        self.has_labels = self.nearest and not image.is_floating_point()
+        self.stored = self.real if image.is_floating_point() else image.dtype  # of the image and the result
+        self.stored_name = NAMES[self.real] if self.stored is self.real else f"u{image.dtype.itemsize}"
         self.number = torch.float64 if data.dtype == torch.float64 else torch.float32
         form = torch.channels_last if ndim == 2 else torch.channels_last_3d
         self.format = form if last else torch.contiguous_format
-        self.reads_planes = not last and image.dtype is self.real  # as they are, if dense
+        self.reads_planes = not last and image.dtype is self.stored  # as they are, if dense
         each, own = rule.canonical(image, data), rule.dimensions(image)
         n, looks, self.size = image.shape[0], each.shape[1], tuple(rule.out_size(each))
         self.looks, self.batch, self.image_shape, self.data_shape = n * looks, n, tuple(image.shape), tuple(data.shape)
@@ -72,13 +80,13 @@ class Plan:
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
         self.out_shape = (*lead, image.shape[1], *self.size)
         self.out_strides = memory.strides(self.out_shape, order_of(ndim, len(lead), last))
-        self.is_small = math.prod(self.out_shape) * self.real.itemsize < memory.LEAST
+        self.is_small = math.prod(self.out_shape) * self.stored.itemsize < memory.LEAST
         self.is_empty = math.prod(self.out_shape) == 0
         self.margin = prefilter_reach(self.padding, self.real)[1] if self.prefilter else 0
         self.source_size = tuple(length + 2 * self.margin for length in image.shape[2:])
         self.source_shape = (*image.shape[:2], *self.source_size)
         self.source_strides = memory.strides(self.source_shape, order_of(ndim, 1, last))
-        self.zeros = np.zeros(image.shape[1], NAMES[self.real])
+        self.zeros = np.zeros(image.shape[1], self.stored_name if self.has_labels else NAMES[self.real])
         self.zeros_at = self.zeros.ctypes.data
         self.threads = threads.thread_count(math.prod(self.out_shape))
         self.chunks = threads.chunk_count(self.threads)
@@ -96,14 +104,15 @@ class Plan:
     # ---- words ----
 
     def _write(self, arrays: dict[str, Any], ndim: int) -> None:
-        data, call = data_record(self.kind, NAMES[self.number]), call_record(self.kind, NAMES[self.real], NAMES[self.number])
+        real, number = NAMES[self.real], NAMES[self.number]
+        data, call = data_record(self.kind, number), call_record(self.kind, real, number, self.stored_name, self.has_labels)
         knots = -(-self.knots // GROUP) * GROUP
         is_lattice = self.kind == "lattice"
         walked = walked_as(self.size) if has_no_order(self.kind, arrays) else self.size
         rows = ROWS if walked[-2] > FEW_ROWS else FEW_ROWS
         if knots:
             rows = max(1, min(rows, TABLE // (COLUMNS * knots)))
-        chunk = memory_of(rows, 1 if is_lattice else knots, NAMES[self.real])
+        chunk = memory_of(rows, 1 if is_lattice else knots, real, self.table.span if self.table else 0)
         self.memory = self.chunks * chunk.bytes
         sizes, (groups, bands) = self._sizes(walked, rows), self._division()
         region = Region(data.count + call.count + chunk.record.count)
@@ -130,7 +139,7 @@ class Plan:
         flat = Place(0, (0,))
         values = Call(
             flat, flat, Place(0, (len(self.zeros),)), 0, chunk.bytes, self.chunks, groups, bands, ndim, self.nearest,
-            self.last, 1.0, self.cubic or NO_CUBIC, sizes, where, sums, bends,
+            self.last, 1.0, self.cubic or NO_CUBIC, curve_of(self.table), sizes, where, sums, bends,
         )  # fmt: skip
         self.words = region.words(data.pack(known) + call.pack(values) + chunk.words)
         self.slots = slots(data, call)
@@ -146,12 +155,12 @@ class Plan:
     def _division(self) -> tuple[int, int]:
         """Divide the gradient in the image into groups of channels and bands of its slowest axis, as many as threads need.
 
-        Each group and each band computes all coordinates again, and none changes the bits of a pixel. Cubic kernels round
-        differently for few channels side by side, so that division depends on the shape alone.
+        Each group and each band computes all coordinates again, and none changes the bits of a pixel. Kernels of four and
+        more taps round differently for few channels side by side, so that division depends on the shape alone.
         """
         n, channels = max(self.batch, 1), self.image_shape[1]
-        tasks = TASKS if self.cubic is not None and self.last else self.threads
-        bands = max(1, min(-(-tasks // n), self.image_shape[2] // 32)) if self.cubic is None else 1
+        tasks = TASKS if self.form and self.last else self.threads
+        bands = 1 if self.form else max(1, min(-(-tasks // n), self.image_shape[2] // 32))
         return max(1, min(-(-tasks // (n * bands)), channels)), bands
 
     def _shifted(self, arrays: dict[str, Any]) -> dict[str, Any]:
@@ -164,9 +173,18 @@ class Plan:
 
     def compile(self, name: str) -> int:
         """The address of one of BODIES, which `addresses` keeps."""
-        body = BODIES[name][2 * (self.cubic is not None) + self.last]
-        self.addresses[name] = kernel_at(body, self.kind, NAMES[self.real], NAMES[self.number])
+        body = BODIES["labels"][self.last] if self.has_labels else BODIES[name][2 * self.form + self.last]
+        self.addresses[name] = kernel_at(body, self.kind, NAMES[self.real], NAMES[self.number], self.stored_name)
         return self.addresses[name]
+
+
+def curve_of(table: Table | None) -> Curve:
+    if table is None:
+        return Curve(Place(0, (0,)), 0, 0, 0, False, 0.0)
+    numbers = table.numbers  # which the plan holds
+    return Curve(
+        Place(numbers.ctypes.data, (numbers.size,)), table.taps, table.span, table.cells, table.sums_to_one, table.support
+    )
 
 
 def has_no_order(kind: str, arrays: dict[str, Any]) -> bool:
@@ -230,8 +248,8 @@ def plan_of(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Plan
     """Of such a call. Reading a dictionary needs no lock; the oldest plan leaves first."""
     last = not image.is_contiguous() and is_channels_last(image)
     key = (
-        type(rule), rule.key, image.shape, image.dtype, last, data.shape, data.dtype, sampling[0].name, sampling[1].code,
-        sampling[2], torch.get_num_threads(), threads.SMALL, threads.forked,
+        type(rule), rule.key, image.shape, image.dtype, last, data.shape, data.dtype, sampling[0].name,
+        sampling[0].tables.get("now"), sampling[1].code, sampling[2], torch.get_num_threads(), threads.SMALL, threads.forked,
     )  # fmt: skip
     found = _plans.get(key)
     if found is None:

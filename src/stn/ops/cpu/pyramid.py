@@ -7,6 +7,7 @@ cache, and then its columns do. A first axis of three goes before, with whole pl
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -53,12 +54,23 @@ def axis_of(n: int, how: Averaging, back: bool, numpy_real: Any) -> Axis:
 
 def average_axes(image: Tensor, fine: tuple[int, ...], how: Averaging, back: bool) -> Tensor:
     """(N, C, *fine) to the next level, or `back`."""
+    numpy_real = np.float64 if image.dtype == torch.float64 else np.float32
+    return along_axes(image, [axis_of(n, how, back, numpy_real) for n in fine])
+
+
+def listed(image: Tensor, taps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Along each axis the sum of MOST pixels (m, MOST) by their weights."""
+    real = np.float64 if image.dtype == torch.float64 else np.float32
+    each = [(pixel.T.numpy().astype(np.uint32), weight.T.numpy().astype(real)) for pixel, weight in taps]
+    return along_axes(image, [Axis(pixel.copy(), weight.copy(), 0, 0) for pixel, weight in each])
+
+
+def along_axes(image: Tensor, axes: Sequence[Axis]) -> Tensor:
     image, last = plain(image), is_channels_last(image)
     form = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
     image = image.contiguous(memory_format=form if last else torch.contiguous_format)
     numpy_real = np.float64 if image.dtype == torch.float64 else np.float32
-    axes = [axis_of(n, how, back, numpy_real) for n in fine]
-    if len(fine) == 3:
+    if len(axes) == 3:
         image = average_planes(image, last, axes[0])
     *outer, height, width = image.shape[2:]
     rows, columns = axes[-2:]

@@ -196,6 +196,30 @@ def sum_of(terms: list[Lanes]) -> Lanes:
 
 
 @intrinsic
+def blend_channels_of_plane(typing, image, base, n, place, weight, j, rest, fill, out, to):
+    """out[to + c] = the sum of the taps of pixel j in channel c of the plane from `base` on, and `rest` times fill[c]."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = Code(context, builder, signature, arguments)
+        _, base, n, _, _, j, rest, _, _, to = arguments
+        products = Products(code, Taps(code, 3, j), base, n)
+        weights = products.weights(0, 0)
+        with cgutils.for_range_slice(builder, INT64(0), n, INT64(LANES), INT64) as (c, _):
+            mask = code.mask(builder.sub(n, c))
+            value = products.total(weights, products.values(c, mask))
+            put_channels(code, value, code.broadcast(rest), code.masked_load(7, c, mask), 8, builder.add(to, c), mask)
+        return context.get_dummy_value()
+
+    return types.void(image, base, n, place, weight, j, rest, fill, out, to), generate
+
+
+def put_channels(code: Code, value: Lanes, rest: Lanes, fill: Lanes, k: int, at: Any, mask: Any) -> None:
+    """Store the value and `rest` times the fill value, which may be NaN, and has mostly no weight."""
+    value = rest.times_plus(fill, value).unless(rest, 0, value)
+    code.masked_store(code.known(value, fill, k), k, at, mask)
+
+
+@intrinsic
 def add_channels_of_plane(typing, image, base, n, place, weight, j, scale, out, to):
     """out[to + c] += scale times the sum of the taps of pixel j in channel c of the plane from `base` on."""
 

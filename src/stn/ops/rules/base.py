@@ -71,6 +71,10 @@ class Rule(Registered):
         """Return data shifted by a step in source pixels, (N, K, *size or ones, d); None if the rule has no such data."""
         return None
 
+    def scaled(self, data: Tensor, factors: Sequence[float]) -> Tensor | None:
+        """Return data whose points are multiplied by a factor on each axis x, y, ..; None if the rule has none."""
+        return None
+
     # ---- for kernels on the CPU ----
 
     @abstractmethod

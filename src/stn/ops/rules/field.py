@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,10 @@ class Field(Rule):
             return self, data
         half, middle = data.new_tensor([h or 1.0 for h in axes.half]), data.new_tensor(axes.center)
         return Field("normalized", self.relative), (data if self.relative else data - middle) / half
+
+    def scaled(self, data: Tensor, factors: Sequence[float]) -> Tensor | None:
+        """Of stored points alone: displacements begin at the pixels of the output."""
+        return None if self.relative or self.in_pixels else data * data.new_tensor(factors)
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
         """p = scale f + step u + shift on each axis."""

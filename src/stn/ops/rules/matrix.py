@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,10 @@ class Matrix(Rule):
             return torch.cat([data[..., :d], data[..., d:] + shift.to(data.dtype)], dim=-1)
 
         return move
+
+    def scaled(self, data: Tensor, factors: Sequence[float]) -> Tensor:
+        ones = [1.0] * (data.shape[-2] - len(factors))
+        return data * data.new_tensor([*factors, *ones]).unsqueeze(1)
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
         arrays = {"center": center(axes), "scale": scale(axes, data.shape[-2])}

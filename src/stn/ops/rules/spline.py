@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,11 @@ class Spline(Rule):
         functions = radial_and_linear(xy.flatten(2, -2), self.control_points.to(data.device, dtype))  # (1, 1, Q, T+d+1)
         moved = (functions @ data.to(dtype)).unflatten(2, self.size).unbind(dim=-1)
         return [u[i] * (h[i] / g[i]) + c[i] + h[i] * moved[i] for i in range(len(self.size))]
+
+    def scaled(self, data: Tensor, factors: Sequence[float]) -> Tensor:
+        by = data.new_tensor(factors)
+        identity = torch.cat([data.new_zeros(data.shape[-2] - 2, 2), (by - 1).diag()])  # x' = x + .. has an x of its own
+        return data * by + identity
 
     def numbers(self, data: Tensor, axes: Axes) -> Numbers:
         return Numbers(
