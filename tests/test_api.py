@@ -20,7 +20,10 @@ import stn.transforms
 
 MODULES: tuple[ModuleType, ...] = (stn, stn.transforms, stn.nn, stn.models, stn.export, stn.space)
 EXPORT = ("onnx", "onnx_ir", "onnxruntime", "onnxscript")
-NEEDED = {"stn.export.to_onnx": EXPORT, "stn.export.largest_difference": EXPORT}  # packages that the examples need
+NEEDED: dict[str, tuple[str, ...]] = {
+    "stn.export.to_onnx": EXPORT,
+    "stn.export.largest_difference": EXPORT,
+}  # packages that the examples need
 NEEDED |= {f"stn.{name}": ("nibabel",) for name in ("Volume", "read_nifti", "write_nifti")}
 WITHOUT_ARGUMENTS = {"InputError"}  # users catch it and do not create it
 

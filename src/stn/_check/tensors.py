@@ -198,8 +198,8 @@ def localized(value: object, x: Tensor, features: int | None) -> None:
     if features is not None and value.shape != expected:
         fail(f"the localization network must return (N, features) = {expected}; got {tuple(value.shape)}")
     if value.ndim == 0 or value.shape[0] != x.shape[0]:
-        expected = f"theta for N = {x.shape[0]} samples, the batch size of x"
-        fail(f"the localization network must return {expected}; got {tuple(value.shape)}")
+        wanted = f"theta for N = {x.shape[0]} samples, the batch size of x"
+        fail(f"the localization network must return {wanted}; got {tuple(value.shape)}")
 
 
 def given_theta(value: Tensor, num_params: int, looks: int, lattice: Sequence[int] | None) -> None:

@@ -111,7 +111,7 @@ PHOTOGRAPHS = tuple((1, c, n, n) for n in (224, 512, 1024, 2048) for c in (1, 3)
 GRIDS: list[tuple[tuple[int, ...], str]] = [((16, 3, 128, 128), pattern) for pattern in PATTERNS]
 GRIDS += [((2, 2, 32, 32, 32), pattern) for pattern in IN_VOLUMES]
 DIGITS, IMAGES, VOLUMES, PHOTOGRAPH = (64, 1, 28, 28), (16, 3, 128, 128), (2, 1, 96, 96, 96), (1, 3, 512, 512)
-OF_FAMILIES = [(shape, name) for name in FAMILIES for shape in (DIGITS, IMAGES)]
+OF_FAMILIES: list[tuple[tuple[int, ...], str]] = [(shape, name) for name in FAMILIES for shape in (DIGITS, IMAGES)]
 OF_FAMILIES += [(VOLUMES, name) for name in FAMILIES if name not in PLANAR]
 MODES = ("nearest", "bicubic", "bspline", "lanczos3")
 
