@@ -37,7 +37,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a job compiled, and found compiled: numbers of functions."""
+    """The numbers of functions that a job compiled, and that it found on disk."""
 
     name: str
     compiled: int
@@ -88,7 +88,7 @@ FUNCTIONS: dict[str, Callable[..., str]] = {f.__name__: f for f in (kernel, stag
 
 @contextmanager
 def _threads(parallel: bool) -> Iterator[None]:
-    """As many threads of torch as a serial or a parallel kernel has."""
+    """Set one thread of torch for serial kernels, two for parallel ones."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 + parallel)
     try:
@@ -98,7 +98,7 @@ def _threads(parallel: bool) -> Iterator[None]:
 
 
 def _image(ndim: int, real: torch.dtype, parallel: bool) -> torch.Tensor:
-    """Just large enough for several threads, or small."""
+    """Return an image that is just large enough for several threads, or a small one."""
     return torch.zeros(1, 1, *(8,) * (ndim - 1), threads.SMALL // 8 ** (ndim - 1) if parallel else 8, dtype=real)
 
 
@@ -115,7 +115,7 @@ def _layout(parallel: bool) -> str:
 
 
 def usual() -> list[Job]:
-    """What a layer and `register` use: all kinds of points, bilinear, float32, planes and channels last.
+    """List the kernels of layers and `register`: all coordinate rules, bilinear, float32, planes and channels last.
 
     Coefficients of thin plates have float64, and a matrix of float64 enlarges the field of `Displacement`.
     """
@@ -149,7 +149,7 @@ def everything() -> list[Job]:
 
 
 def _parallel() -> Sequence[bool]:
-    """Where Numba has one thread, no kernel runs in parallel."""
+    """Return the kinds of kernels, serial and parallel. With one thread of Numba there are only serial ones."""
     most: int = threads.numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set when Numba reads its environment
     return (False, True) if most > 1 else (False,)
 
@@ -173,7 +173,7 @@ def compile_ahead(jobs: Sequence[Job], workers: int | None = None) -> Iterator[O
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     usable = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     return len(usable(0)) if usable else os.cpu_count() or 1
 

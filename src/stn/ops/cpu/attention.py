@@ -116,7 +116,7 @@ def position(locations, i, n):
 
 @loop
 def attend_head(values, locations, weights, table, out, base, pitch, first, levels, points, to, width):
-    """One head of a query: the sum over its points, D numbers from `to` on."""
+    """Write the sum over the points of one head of a query: D numbers from `to` on."""
     for c in range(np.uint64(width)):
         out[np.uint64(to) + c] = 0
     for level in range(levels):
@@ -169,7 +169,7 @@ def pull_head(
     grad, values, locations, weights, table, in_values, in_locations, in_weights, base, pitch, first, levels, points, to,
     width, need_values,
 ):  # fmt: skip
-    """One head of a query: bilinear derivatives, from the dot products s of its gradient with the four taps."""
+    """Add the gradients of one head of a query. s: dot products of its gradient with the four taps."""
     for level in range(levels):
         start, h, w = table[level, 0], table[level, 1], table[level, 2]
         for i in range(first + level * points, first + (level + 1) * points):

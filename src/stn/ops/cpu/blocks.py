@@ -13,7 +13,7 @@ from stn.ops.cpu.lanes import INT32, INT64, LANES, Code
 
 
 def from_to(code: Code, x: Any, low: Any, high: Any) -> Any:
-    """Which lanes are from low to high. NaN is not."""
+    """Return the lanes between low and high, both included. NaN is not between them."""
     b, ends = code.builder, [code.broadcast(end).value for end in (low, high)]
     return b.and_(b.fcmp_ordered(">=", x, ends[0]), b.fcmp_ordered("<=", x, ends[1]))
 
@@ -94,7 +94,7 @@ class Hats:
         return self.code.broadcast(number).value
 
     def least(self, x: Any, bound: Any) -> Any:
-        """NaN stays."""
+        """Return the smaller of both. NaN stays NaN."""
         return self.builder.select(self.builder.fcmp_ordered(">", x, bound), bound, x)
 
     def most(self, x: Any, bound: Any) -> Any:
@@ -104,7 +104,7 @@ class Hats:
         return self.builder.and_(self.builder.fcmp_ordered(">=", x, start), self.builder.fcmp_ordered("<", x, end))
 
     def weights(self, t: Any) -> list[Any]:
-        """At a distance t of the first, in its precision. From 0 to 1 they have the bits of those in a block inside."""
+        """Return both weights at distance t from the first: from 0 to 1 bit for bit those of an inner block."""
         b = self.builder
         zero, one, two = (self.code.broadcast(ir.Constant(t.type.element, number)).value for number in (0.0, 1.0, 2.0))
         lower = b.fsub(one, b.select(b.fcmp_ordered("<", t, zero), b.fsub(zero, t), t))
@@ -122,7 +122,7 @@ class Hats:
         return [b.select(self.within(place, *ends), weight, ir.Constant(weight.type, None)) for place, weight in pairs]
 
     def slopes(self) -> list[Any]:
-        """Of the weights, to the right of each kink, as everywhere."""
+        """Return the slopes of the weights. At a kink they are those to its right, as in all kernels."""
         b, t = self.builder, self.distance
         minus, two = b.fsub(self.nothing, self.one), b.fadd(self.one, self.one)
         before, middle, behind = (
@@ -144,7 +144,7 @@ def put_sides(code: Code, values: Sequence[Any], k: int, at: Any, area: Any) -> 
 def place_hats(
     typing, points, j, columns, axis, zeros, n, pitch, low, high, near, far, weight, i, area, slope, derivative
 ):  # fmt: skip
-    """Both taps of pixels i .. along an axis. Row 3 of the points is multiplied by the sum of their weights."""
+    """Store both taps of the pixels from i on along an axis, and multiply row 3 of the points by the sum of their weights."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         b, code = builder, Code(context, builder, signature, arguments)

@@ -12,7 +12,7 @@ BYTE, WORD, INT32 = ir.IntType(8), ir.IntType(16), ir.IntType(32)
 
 
 def to_numbers(builder: Any, vector: Any, real: Any) -> Any:
-    """Of bytes; other vectors stay."""
+    """Convert bytes to numbers. Other vectors stay."""
     if not isinstance(vector.type.element, ir.IntType):
         return vector
     count = vector.type.count

@@ -43,7 +43,7 @@ FEW = 4  # channels at most of an image whose pixels are blended by vectors of f
 
 
 def blend_few_lanes(ndim: int) -> Any:
-    """The same for n <= FEW channels. What lies behind the pixel in `out` may be overwritten, unless it is the last."""
+    """Do the same for n <= FEW channels. Unless the pixel is the last, the numbers behind it in `out` may be overwritten."""
 
     @intrinsic
     def blend_few(typing, image, at, right, down, deep, x, y, z, out, to, n, is_last):

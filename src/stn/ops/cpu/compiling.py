@@ -60,7 +60,7 @@ class Counts(NamedTuple):
 
 
 def counts() -> Counts:
-    """How many functions of `entry` and `compiled` this process has found on disk, and how many it has compiled."""
+    """Return the numbers of functions that this process has found on disk, and that it has compiled."""
     stats = [function.stats for function in _dispatchers]
     found = sum(made.cache_hits for made in _entries) + sum(sum(s.cache_hits.values()) for s in stats)
     missed = sum(not made.cache_hits for made in _entries) + sum(sum(s.cache_misses.values()) for s in stats)
@@ -68,7 +68,7 @@ def counts() -> Counts:
 
 
 def is_kept(function: Any) -> bool:
-    """Whether Numba finds a folder for its files that this user can write. If not, functions compile in each process."""
+    """Return True if Numba has a folder that this user can write. Otherwise functions are compiled in each process."""
     try:
         FunctionCache(function)
     except RuntimeError:  # no locator available

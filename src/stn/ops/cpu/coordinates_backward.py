@@ -170,7 +170,7 @@ def slope_pixels(ndim, grad, image, sizes, tile, fill):
 
 @loop
 def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, near, far, weight, slope, fill, gradient):
-    """With the channels of a pixel side by side: dot products of the gradient with each tap, then their differences."""
+    """Do the same for channels last: dot products of the gradient with each tap, then differences of these."""
     w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     base, first = pixel_starts(sizes, at)
     for r in range(at[AT_HEIGHT]):

@@ -44,7 +44,7 @@ def cubic_arrays(real: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
 
 @inline
 def are_joined(sizes):
-    """Whether the taps in x of every pixel lie side by side."""
+    """Return True if the taps in x of every pixel lie side by side."""
     return (sizes.padding != WRAP) & (sizes.width > 3)
 
 
@@ -101,7 +101,7 @@ def find_rest(ndim, slopes, zeros, width, total, rest):
 
 @inline
 def are_inside(points, i, j, width, least, most):
-    """Whether all taps of the pixels of a block lie inside the image on axis i."""
+    """Return True if all taps of the pixels of a block lie inside the image on axis i."""
     real = (1 << min(LANES, width - j)) - 1
     return real & ~lanes_within(points, i * COLUMNS + j, least, most) == 0
 
@@ -120,7 +120,7 @@ def slopes_at(cubic, t):
 
 @loop_fused
 def taps_inside(cubic, slopes, points, i, width, pitch, place, weight, total):
-    """Of all pixels, as if all taps were inside."""
+    """Store the taps of all pixels as if they were inside the image."""
     first_row, slope_row, step = np.uint64(4 * i * COLUMNS), np.uint64((4 * i + 12) * COLUMNS), 1.0 * pitch
     row = np.uint64(i * COLUMNS)
     for j in range(np.uint64(width)):
@@ -197,7 +197,7 @@ def lowest(places, n):
 
 @inline
 def fold(numbers, places, first):
-    """What the pixels first .. first + 3 get of numbers at these places."""
+    """Add numbers at these places to the pixels first .. first + 3."""
     return (
         sum_at(numbers, places, first), sum_at(numbers, places, first + 1.0),
         sum_at(numbers, places, first + 2.0), sum_at(numbers, places, first + 3.0),

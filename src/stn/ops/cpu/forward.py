@@ -62,7 +62,7 @@ def blend_planes(ndim, nearest, image, out, sizes, tile, fill):
 def blend_tile_planes(
     ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, near, far, weight, fill, prefetched
 ):
-    """All channels of a tile, some planes at a time: NCHW."""
+    """Sample all channels of a tile, some planes at a time (NCHW)."""
     w, area, across, width = sizes.width, sizes.width * sizes.height, sizes.across, at[AT_WIDTH]
     pairs, apart, spread = in_pairs(sizes.padding, w), area * sizes.depth, across * sizes.down * sizes.deep
     step = planes_at_once(sizes)
@@ -131,7 +131,7 @@ def mix_row(ndim, image, plane, pairs, near, far, weight, r, a, b, out, first, f
 
 @loop
 def pick_row(image, plane, near, weight, r, a, b, out, first, fill, c, planes, apart, spread):
-    """The same with one tap a pixel, whose weight is 1 or 0, or NaN."""
+    """Do the same with one tap per pixel, whose weight is 1, 0 or NaN."""
     for k in range(planes):
         at, to, nothing = plane + np.uint64(k * apart), np.uint64(first + k * spread), fill[c + k]
         for j in range(np.uint64(a), np.uint64(b)):
@@ -152,7 +152,7 @@ def blend_pixels(ndim, nearest, image, out, sizes, tile, fill):
 def blend_tile_pixels(
     ndim, nearest, image, out, sizes, at, box, runs, offset, fraction, near, far, weight, fill, prefetched
 ):
-    """All pixels of a tile, each with its channels side by side: channels last."""
+    """Sample all pixels of a tile, whose channels lie side by side (channels last)."""
     w, plane_in, across, n = sizes.width, sizes.width * sizes.height, sizes.across, sizes.channels
     (plane, first), channels = pixel_starts(sizes, at), np.uint64(n)
     if ndim == 2:

@@ -70,7 +70,7 @@ def image_chunk(scatter_tile, call, memory, chunk):
 
 @inline
 def order(shared, step, tasks, looks, tiles):
-    """Which task, look and tile comes next: all tiles of a task, or (`shared`) all tasks at a tile."""
+    """Return the next task, look and tile: all tiles of one task after each other, or (`shared`) all tasks at one tile."""
     if shared:
         return step // looks % tasks, step % looks, step // (tasks * looks)
     return step // (looks * tiles), step // tiles % looks, step % tiles

@@ -39,7 +39,7 @@ LINE = 64  # bytes of a cache line, on which each array begins
 
 
 class Call(NamedTuple):
-    """What a kernel knows of a call, but for the points."""
+    """The description of a call for a kernel, without the memory of its chunk."""
 
     image: Any  # flat: planes one after the other, or channels last. The gradient in it, where that is asked for
     out: Any  # flat, the result: given to a gradient as its gradient
@@ -86,7 +86,7 @@ def call_record(kind: str, real: str, number: str, stored: str, labels: bool) ->
 
 
 class Memory(NamedTuple):
-    """How the memory of a chunk is divided."""
+    """The layout of the memory of a chunk."""
 
     record: Record  # of a `Chunk`
     words: list[int]

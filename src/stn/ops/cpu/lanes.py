@@ -77,7 +77,7 @@ class Lanes:
         return Lanes(self.builder, self.builder.fmul(self.value, other.value))
 
     def times_plus(self, other: Lanes, term: Lanes) -> Lanes:
-        """self * other + term, rounded once where the processor can."""
+        """Return self * other + term, rounded once if the processor has such an instruction."""
         kind = self.value.type
         name = f"llvm.fmuladd.v{kind.count}{'f64' if isinstance(kind.element, ir.DoubleType) else 'f32'}"
         function = self.builder.module.globals.get(name)
@@ -156,14 +156,14 @@ class Code:
         return to_bytes(self.builder, value.value)
 
     def known(self, value: Lanes, fill: Lanes, k: int) -> Lanes:
-        """Where bytes are stored, which have no NaN, the fill value instead."""
+        """Replace NaN by the fill value if bytes are stored, which have no NaN."""
         if not self.has_bytes(k):
             return value
         wrong = self.builder.fcmp_unordered("uno", value.value, value.value)
         return Lanes(self.builder, self.builder.select(wrong, fill.value, value.value))
 
     def kind(self, k: int) -> Any:
-        """Of the numbers of argument k."""
+        """Return the LLVM type of the numbers of argument k."""
         return self.kinds[k]
 
     def put(self, value: Any, k: int, at: Any) -> None:
@@ -172,7 +172,7 @@ class Code:
         self.builder.store(value, place, align=8 if isinstance(value.type.element, ir.DoubleType) else 4)
 
     def each(self, name: str, value: Any) -> Any:
-        """llvm.floor, llvm.rint or llvm.fabs of a vector of float64."""
+        """Apply llvm.floor, llvm.rint or llvm.fabs to a vector of float64."""
         name, kind = f"llvm.{name}.v{LANES}f64", ir.FunctionType(value.type, [value.type])
         function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
         return self.builder.call(function, [value])
@@ -206,14 +206,14 @@ class Code:
         return [self.total(Lanes(b, b.load(total))) for total in sums]
 
     def broadcast(self, number: Any, lanes: int = LANES) -> Lanes:
-        """One number in all lanes."""
+        """Return a vector with this number in all lanes."""
         b, whole = self.builder, self.vector(number.type, lanes)
         first = b.insert_element(ir.Constant(whole, ir.Undefined), number, INT32(0))
         everywhere = ir.Constant(self.vector(INT32, lanes), [0] * lanes)
         return Lanes(b, b.shuffle_vector(first, ir.Constant(whole, ir.Undefined), everywhere))
 
     def number(self, k: int, at: Any) -> Lanes:
-        """One number of argument k in all lanes."""
+        """Return a vector with one number of argument k in all lanes."""
         return self.broadcast(self.builder.load(self.pointer(k, at), typ=self.real))
 
     def axes(self, ndim: int, k: int, i: Any, area: Any) -> list[Lanes]:
@@ -227,7 +227,7 @@ class Code:
         return self.builder.icmp_signed("<", order, self.broadcast(self.builder.trunc(count, INT32), lanes).value)
 
     def masked(self, verb: str, result: Any, arguments: Sequence[Any]) -> Any:
-        """llvm.masked.load or llvm.masked.store."""
+        """Call llvm.masked.load or llvm.masked.store."""
         mask_or_value = next(argument for argument in arguments if isinstance(argument.type, ir.VectorType))
         whole = result if verb == "load" else mask_or_value.type
         number = "i8" if whole.element == BYTE else ("f64" if self.align == 8 else "f32")
@@ -237,7 +237,7 @@ class Code:
         return self.builder.call(function, arguments)
 
     def masked_load(self, k: int, at: Any, mask: Any) -> Lanes:
-        """Lanes that are not real are 0, and not read."""
+        """Load the lanes of the mask. The others are 0 and are not read."""
         kind, align = (BYTE, 1) if self.has_bytes(k) else (self.real, self.align)
         zeros = ir.Constant(self.vector(kind, mask.type.count), None)
         arguments = [self.pointer(k, at), INT32(align), mask, zeros]
@@ -286,7 +286,7 @@ class Code:
         return parts[0]
 
     def gather(self, k: int, at: Any, offsets: Any, kind: Any) -> Any:
-        """llvm.masked.gather of what lies at the offsets, as numbers of this kind."""
+        """Call llvm.masked.gather: load numbers of this kind at the offsets."""
         b, wide, truth, found = self.builder, self.vector(INT64), self.vector(ir.IntType(1)), self.vector(kind)
         base = self.broadcast(b.ptrtoint(self.pointer(k, at), INT64)).value
         places = b.add(base, b.mul(b.zext(offsets, wide), ir.Constant(wide, [self.align] * LANES)))
@@ -311,7 +311,7 @@ class Code:
             yield [self.builder.mul(loop.index, stride) for stride in strides]
 
     def corners(self, at: Any, right: Any, down: Any, deep: Any) -> list[list[Any]]:
-        """Where the taps of a pixel lie: those of its plane, and those of the plane behind."""
+        """Return the places of the taps of a pixel, in its plane and in the plane behind."""
         add = self.builder.add
         plane = [at, add(at, right), add(at, down), add(add(at, down), right)]
         return [plane, [add(corner, deep) for corner in plane]]

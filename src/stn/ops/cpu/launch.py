@@ -35,7 +35,7 @@ def sample(rule: Rule, image: Tensor, data: Tensor, fill: Fill, sampling: Sampli
 def gradient(
     rule: Rule, grad: Tensor, image: Tensor, data: Tensor, fill: Fill, sampling: Sampling, need: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Of a call of which nothing is left."""
+    """Return the gradients of a call whose intermediate results were not kept."""
     plan = plan_of(rule, image, data, sampling)
     return backward(plan, known(plan, rule, image, data, fill, need[1]), grad, fill, need, plan.before)
 
@@ -50,7 +50,7 @@ def forward(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill) -> 
 
 
 def known(plan: Plan, rule: Rule, image: Tensor, data: Tensor, fill: Fill, reads: bool) -> Known:
-    """What all kernels need, but for the numbers of the rule. reads: the values of the image too."""
+    """Prepare the inputs of all kernels, except the numbers of the rule. reads: kernels read the values of the image."""
     words, slots = np.empty(plan.count, np.int64), plan.slots
     words[: plan.static] = plan.words
     points, source, knots = data, image, None
@@ -89,7 +89,7 @@ def run(plan: Plan, name: str, words: np.ndarray, fill: Fill, before: int = 0, a
 
 
 def laid_out(plan: Plan, tensor: Tensor) -> Tensor:  # (N, C, *in)
-    """In the working precision (integers stay) and the image's layout: at most one copy."""
+    """Convert to the working precision (integers stay) and the layout of the image, with at most one copy."""
     tensor = tensor.resolve_neg() if tensor.is_neg() else tensor
     tensor = tensor if tensor.dtype is plan.stored else tensor.to(plan.stored)
     return tensor.contiguous(memory_format=plan.format)
@@ -102,7 +102,7 @@ def laid_out_points(plan: Plan, data: Tensor) -> Tensor:
 
 
 def fill_values(plan: Plan, fill: Fill) -> Tensor | None:  # (C,)
-    """None of zeros."""
+    """Return one fill value per channel, or None for zeros."""
     if not isinstance(fill, Tensor):
         return None
     fill = plain(fill)

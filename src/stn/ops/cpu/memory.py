@@ -36,12 +36,12 @@ _lock = threading.Lock()
 
 
 def empty_permuted(shape: Sequence[int], order: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """As torch.empty_permuted on the CPU."""
+    """Do the same as torch.empty_permuted on the CPU, with memory of the pool."""
     return empty_strided(tuple(shape), strides(shape, order), dtype)
 
 
 def strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
-    """Of a dense tensor whose axes are, from the slowest to the fastest, in this order."""
+    """Return the strides of a dense tensor whose axes have this order, the slowest first."""
     found, step = [0] * len(shape), 1
     for axis in reversed(order):
         found[axis], step = step, step * max(shape[axis], 1)
@@ -51,7 +51,7 @@ def strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
 def empty_strided(
     shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """As torch.empty_strided, of a dense tensor on the CPU."""
+    """Do the same as torch.empty_strided for a dense tensor on the CPU, with memory of the pool."""
     nbytes = math.prod(shape) * dtype.itemsize
     # Nobody waits for the lock: the garbage collector can run a destructor that samples, in the thread that holds it.
     if not LEAST <= nbytes <= KEPT or storage_use_count is None or not _lock.acquire(blocking=False):
@@ -64,7 +64,7 @@ def empty_strided(
 
 
 def new_image(like: Tensor, size: tuple[int, ...], last: bool) -> Tensor:
-    """As many images and channels of another size, not yet filled."""
+    """Make an uninitialized tensor of another size, with the same numbers of images and channels."""
     return empty_permuted((*like.shape[:2], *size), order_of(like.ndim - 2, 1, last), like.dtype)
 
 
@@ -102,7 +102,7 @@ def _storage(nbytes: int) -> torch.UntypedStorage:
 
 
 def _is_unused(i: int) -> bool:
-    """Whether only the pool refers to its storage i. Tensors count in C++, variables that hold the storage in Python.
+    """Return True if only the pool refers to its storage i: no tensor in C++, and no variable in Python.
 
     `sys.getrefcount` counts the list and its own argument.
     """

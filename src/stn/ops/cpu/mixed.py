@@ -32,7 +32,7 @@ def contract(values: Sequence[Lanes], weights: Sides) -> Lanes:
 
 
 def contract_known(values: Sequence[Lanes], weights: Sides) -> Lanes:
-    """The same without the taps of no weight."""
+    """Do the same without taps of weight 0."""
     products = weights[0]
     for low, high in weights[1:]:
         products = [w * side for side in (low, high) for w in products]
@@ -95,7 +95,7 @@ class Block:
 
 
 def gathered(code: Code, k: int, base: Any, places: Any) -> Any:
-    """One number a lane."""
+    """Load one number per lane."""
     kind = BYTE if code.has_bytes(k) else code.real
     if GATHERS and kind != BYTE:
         return code.gather(k, base, places, code.real)

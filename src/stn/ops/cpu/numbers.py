@@ -15,7 +15,7 @@ from stn.ops.cpu.words import NOWHERE, WORDS, Array, Record
 
 
 class Data(NamedTuple):
-    """What these functions know of a call."""
+    """The part of a call that these functions read and write."""
 
     grid: Any  # the numbers of the rule, to be written
     sums: Any  # of a kernel

@@ -39,6 +39,6 @@ def wrapped(align_corners, i, n):
 
 @inline
 def between(x, low, high):
-    """NaN is low. Two choices, which become vector code, where `min` and `max` do not."""
+    """Clamp x; NaN becomes low. Written as two choices, because `min` and `max` do not become vector code."""
     x = x if x >= low else low
     return x if x <= high else high

@@ -55,7 +55,7 @@ class Slots(NamedTuple):
 
 
 class Plan:
-    """All that is alike in calls with the same key."""
+    """Everything that calls with the same key share."""
 
     def __init__(self, rule: Rule, image: Tensor, data: Tensor, sampling: Sampling, last: bool) -> None:
         interpolation, self.padding, self.align_corners = sampling[:3]
@@ -164,7 +164,7 @@ class Plan:
         return max(1, min(-(-tasks // (n * bands)), channels)), bands
 
     def _shifted(self, arrays: dict[str, Any]) -> dict[str, Any]:
-        """The same places in an image with a margin on each side."""
+        """Return the numbers for an image with a margin on each side."""
         if "center" in arrays:
             return arrays | {"center": arrays["center"] + self.margin}
         return arrays | {"axes": arrays["axes"] + np.array([0, 0, self.margin])}
@@ -188,7 +188,7 @@ def curve_of(table: Table | None) -> Curve:
 
 
 def has_no_order(kind: str, arrays: dict[str, Any]) -> bool:
-    """Whether each pixel's point is stored, and does not depend on the position of the pixel in the output."""
+    """Return True if the points are stored and do not depend on the position of the pixel in the output."""
     return kind == "field" and not arrays["axes"][:, 1].any()
 
 
@@ -225,7 +225,7 @@ class Region:
         return self.room(array.shape)
 
     def words(self, words: list[int]) -> Any:
-        """All that no call changes, in front of what it does."""
+        """Return the words that no call changes, followed by room for the others."""
         return np.concatenate([np.array(words, np.int64), *self.arrays])
 
 
@@ -245,7 +245,7 @@ _lock = threading.RLock()  # a destructor that the garbage collector runs in her
 
 
 def plan_of(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Plan:
-    """Of such a call. Reading a dictionary needs no lock; the oldest plan leaves first."""
+    """Return the plan of such a call. Reading a dictionary needs no lock; the oldest plan is removed first."""
     last = not image.is_contiguous() and is_channels_last(image)
     key = (
         type(rule), rule.key, image.shape, image.dtype, last, data.shape, data.dtype, sampling[0].name,

@@ -44,7 +44,7 @@ def coefficients(image: Tensor, last: bool, padding: Padding, fill: Tensor | Non
 
 
 def filtered(image: Tensor, last: bool, padding: Padding, align_corners: bool, size: tuple[int, ...], back: bool) -> Tensor:
-    """From images of this size to coefficients; or `back`, from the gradient in these to that in the images."""
+    """Compute coefficients of images of this size; or (`back`) the gradient in the images from that in coefficients."""
     reach, margin = prefilter_reach(padding, image.dtype)
     numpy_real = np.float64 if image.dtype == torch.float64 else np.float32
     threads = thread_count(image.numel())

@@ -42,7 +42,7 @@ class Taps:
         return [self.number(s, axis, t) for t in TAPS]
 
     def across(self, s: int) -> list[Lanes]:
-        """Those of each tap in x, for eight pixels."""
+        """Return the weights of each tap in x, for eight pixels."""
         return [self.code.load(self.k + 1, self.at(12 * s + t)) for t in TAPS]
 
 
@@ -77,7 +77,7 @@ def rows_of(code: Code, taps: Taps, base: Any, ndim: int, lane: int) -> list[Lan
 
 
 def turned(code: Code, quads: list[Lanes]) -> list[Lanes]:
-    """From the four taps of each of eight pixels to the eight pixels of each of four taps."""
+    """Transpose: the four taps of each of eight pixels become the eight pixels of each of four taps."""
     b = code.builder
 
     def shuffle(x: Any, y: Any, order: list[int]) -> Any:
@@ -98,7 +98,7 @@ def dot(weights: list[Lanes], values: list[Lanes]) -> Lanes:
 
 
 def beyond(code: Code, k: int, at: Any, value: Lanes, fill: Any) -> Lanes:
-    """With the fill value, whose weights argument k has. It may be NaN, and has mostly no weight."""
+    """Add the fill value by the weights in argument k. It may be NaN, and its weight is mostly 0."""
     rest = code.load(k, at)
     return rest.times_plus(code.broadcast(fill), value).unless(rest, 0, value)
 
@@ -179,7 +179,7 @@ class Products:
         return [self.code.masked_load(0, self.code.builder.add(start, c), mask) for start in self.starts]
 
     def total(self, weights: list[Any], values: list[Lanes]) -> Lanes:
-        """In two chains, which need not wait for each other."""
+        """Add up in two independent chains, which the processor overlaps."""
         wide = [self.code.broadcast(w) for w in weights]
 
         def known() -> Lanes:

@@ -126,7 +126,7 @@ def add_bends(ndim, look, within, width, height, area, gradient, table, bends):
 
 @loop_sum
 def dot_rows(gradient, first, second, table, t, start, width):
-    """Of both axes of a row with four knots, which reads the table once."""
+    """Return the dot products of both axes of a row with four knots, reading the table once."""
     a = b = c = d = e = f = g = h = 0.0
     for j in range(np.uint64(width)):
         x, y, k = np.float64(gradient[first + j]), np.float64(gradient[second + j]), start + j

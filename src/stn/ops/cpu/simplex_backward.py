@@ -70,7 +70,7 @@ def enter_back(adjoint, d, i, simplex, steps):
 
 @loop
 def pull_across(adjoint, cells, lanes, n, h, record, velocity, steps, sums, step_sums, memory):
-    """Through the four stages, the last first. memory: d numbers lambda, d the gradient in v_j, d that in each stage."""
+    """Go back through the four stages. memory: d numbers lambda, d for the gradient in v_j, d for that in each stage."""
     d = len(cells)
     for k in range(np.uint64(n)):
         i = lanes[k]

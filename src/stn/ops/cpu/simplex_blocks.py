@@ -174,7 +174,7 @@ def finish(some, n, d):
 
 @loop
 def begin(points, cells, count, lanes, some, steps, margins):
-    """From the positions of a block: its simplices."""
+    """Find the simplices at the positions of a block."""
     for i in range(np.uint64(count)):
         lanes[i] = i
     gathered(points, lanes, count, len(cells), some)

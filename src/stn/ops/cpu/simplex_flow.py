@@ -171,7 +171,7 @@ def write(points, xy, start, cells, count, out, to):
 
 @loop
 def remember(points, first, rows, count, found, to):
-    """Without what is infinite, and in no simplex: the adjoint of the first pass multiplies it by zero."""
+    """Keep positions, except infinite ones, which are in no simplex: the adjoint multiplies them by zero."""
     for r in range(rows):
         for i in range(np.uint64(count)):
             p = points[at(first + r, i)]

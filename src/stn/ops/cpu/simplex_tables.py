@@ -12,7 +12,7 @@ from stn.ops.cpu.compiling import loop
 
 @loop
 def fill_tables(nodes, cells, orders, h, velocity, step, margins, power):
-    """From the velocities of one image at the nodes, flat. power: memory of 3 d d + 4 d numbers."""
+    """Fill the tables from the velocities of one image at the nodes, flat. power: memory of 3 d d + 4 d numbers."""
     d, codes = len(cells), len(orders)
     for s in range(len(velocity)):
         fill_velocity(nodes, cells, orders[s % codes], s // codes, velocity[s])
@@ -46,7 +46,7 @@ def fill_velocity(nodes, cells, order, box, row):
 
 @loop
 def coordinate(cells, box, axis):
-    """Of the lowest corner of a box."""
+    """Return the coordinate of the lowest corner of a box."""
     for i in range(axis):
         box //= cells[i]
     return box % cells[axis]
@@ -54,7 +54,7 @@ def coordinate(cells, box, axis):
 
 @loop
 def pitch_of(cells, axis):
-    """From a node to the next one along an axis."""
+    """Return the distance in the table from a node to the next one along an axis."""
     pitch = 1
     for i in range(axis):
         pitch *= cells[i] + 1
@@ -71,7 +71,7 @@ def lowest_node(cells, box):
 
 @loop
 def powers(row, d, h, power):
-    """z, z^2, z^3 of z = h A: (3, d, d), flat."""
+    """Compute z, z^2 and z^3 of z = h A: (3, d, d), flat."""
     for i in range(d):
         for j in range(d):
             power[i * d + j] = h * row[i * (d + 1) + j]
@@ -86,14 +86,14 @@ def powers(row, d, h, power):
 
 @loop
 def factor(power, d, i, j):
-    """Of F(z) - 1."""
+    """Return an entry of F(z) - 1."""
     n = d * d
     return power[i * d + j] / 2 + power[n + i * d + j] / 6 + power[2 * n + i * d + j] / 24
 
 
 @loop
 def margin(row, cells, order, box, h, power):
-    """How far inside a simplex both ends of a step must lie, in boxes, so that its four stages lie there too.
+    """Return the distance from the faces of a simplex, in boxes, at which both ends of a step keep its four stages inside.
 
     The stages are p, p + h v / 3, p + 2 h v / 3 + h^2 A v / 3, and p + h v + h^2 A v / 3 + h^3 A^2 v / 3. None is further
     from the segment between the ends than h^2 |A v| / 6 + h^3 |A^2 v| / 6 + h^4 |A^3 v| / 24, along the normal of a face.

@@ -109,7 +109,7 @@ def copy(source, first, target, to, rows, count):
 
 @loop
 def pull_block(points, weights, table, shape, width, count, h, steps, stages, sums):
-    """From lambda after the last step to that before the first. sums: the gradient in the table."""
+    """Go back from lambda after the last step to that before the first. sums: the gradient in the table."""
     d = len(shape)
     forces = points[np.int64(at(2 * d, 0)) :]
     for back in range(4 * steps):

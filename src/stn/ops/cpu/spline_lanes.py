@@ -29,7 +29,7 @@ def width_of(ndim: int) -> int:
 
 
 class Code:
-    """What the intrinsics write."""
+    """The code that the intrinsics generate."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
         self.builder, self.arguments = builder, arguments

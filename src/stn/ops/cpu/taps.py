@@ -65,7 +65,7 @@ def sort_blocks(ndim, nearest, closed, padding, points, w, h, d, low, high, widt
 
 @inline
 def join_runs(runs, start, end):
-    """From the kinds of blocks, from behind: all channels then go from run to run, and look at no block twice."""
+    """Join neighboring blocks of one kind to runs, from the last to the first. All channels then go from run to run."""
     length, following = 0, -1
     for b in range(end - 1, start - 1, -1):
         length = length + 1 if runs[b] == following else 1
@@ -84,7 +84,7 @@ def bounds(low, high, nearest, closed):
 
 @inline
 def sees_nothing(ndim, points, j, w, h, d, real):
-    """Whether no point has a tap in the image, and all are known: under zeros padding they are the fill value."""
+    """Return True if no point has a tap in the image, and none is NaN: with zeros padding all are the fill value."""
     seen, known = within(points, j, w) & within(points, COLUMNS + j, h), is_known(points, j) & is_known(points, COLUMNS + j)
     if ndim == 3:
         seen, known = seen & within(points, 2 * COLUMNS + j, d), known & is_known(points, 2 * COLUMNS + j)
@@ -93,7 +93,7 @@ def sees_nothing(ndim, points, j, w, h, d, real):
 
 @inline
 def within(points, at, n):
-    """At -1 exactly the first pixel has no weight yet, but its weight has a slope."""
+    """Return the points that have a tap. At exactly -1 the first pixel has weight 0, but its weight has a slope."""
     return lanes_within(points, at, -1.0, np.nextafter(np.float64(n), 0.0))
 
 
@@ -112,7 +112,7 @@ def misses_band(points, at, n, low, high):
 
 @loop
 def clear(array, start, end):
-    """Not `numbers[start:end] = 0`: within prange that becomes a parallel loop of Numba's, which then runs too early."""
+    """Set numbers to 0. `numbers[start:end] = 0` within prange would become a parallel loop of Numba that runs too early."""
     for i in range(np.uint64(start), np.uint64(end)):
         array[i] = 0
 
@@ -122,13 +122,13 @@ def clear(array, start, end):
 
 @inline
 def in_pairs(padding, w):
-    """Whether both taps in x of every pixel lie side by side, so that one load brings them."""
+    """Return True if both taps in x of every pixel lie side by side, so that one load reads both."""
     return (padding != WRAP) & (w > 1)
 
 
 @loop
 def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high, first, near, far, weight, slope):
-    """Both taps of each axis for pixels of a row, padding resolved: places, weights, and if `derivative` their slopes."""
+    """Store both taps of each axis for pixels of a row, padding resolved: places, weights and, if `derivative`, slopes."""
     area, w, h, d = len(near) // 3, sizes.width, sizes.height, sizes.depth
     zeros, padding = sizes.padding == ZEROS, sizes.padding
     if nearest & (padding != REFLECTION) & (padding != WRAP):
@@ -162,7 +162,7 @@ def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high,
 
 @loop
 def store_axis(nearest, derivative, sizes, points, i, start, end, n, pitch, ends, first, near, far, weight, slope):
-    """One axis, however the padding is."""
+    """Store the taps along one axis, for any padding."""
     area = len(near) // 3
     at, before, paired = i * area + first, i * area, (i == 0) & (not nearest) & in_pairs(sizes.padding, n)
     if i == 0:
@@ -205,7 +205,7 @@ def base_of(nearest, x):
 
 @inline
 def shared(first, second, a, b, place, paired):
-    """What the pixels at `place` and beside it get of two taps at a and b, if they are read in pairs."""
+    """Return the weights of the pixels at `place` and next to it, of two taps at a and b that are read as a pair."""
     nothing = first * 0  # in its precision
     lower = (first if a == place else nothing) + (second if b == place else nothing)
     upper = (first if a == place + 1.0 else nothing) + (second if b == place + 1.0 else nothing)

@@ -30,7 +30,7 @@ LINE = 64  # bytes
 
 
 class Sizes(NamedTuple):
-    """Of one call; 2-D has a depth of 1. All integers."""
+    """The sizes of one call, all integers; 2-D has a depth of 1."""
 
     batch: Any
     looks: Any
@@ -47,7 +47,7 @@ class Sizes(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One tile: where it lies, then its pixels, at r * STRIDE + j. One a thread, filled again for each tile."""
+    """One tile: its place, then its pixels, at r * STRIDE + j. Each thread has one and fills it again for each tile."""
 
     at: Any  # (8,) int64, by the names above
     box: Any  # (4,) int64: first and last + 1 column, first and last + 1 row that its interior pixels read
@@ -215,7 +215,7 @@ def run_from(runs, block, start, width):
 
 @inline
 def next_to_mixed(runs, block, end, width):
-    """Where the last mixed run ends that begins at most NEAR blocks behind another, the first of which ends at `end`."""
+    """Return the end of a chain of mixed runs that begins with the one that ends at `end`: gaps of at most NEAR blocks."""
     last = after = end
     while after < width and after < last + NEAR * LANES:
         what, after = run_from(runs, block, after, width)
@@ -224,7 +224,7 @@ def next_to_mixed(runs, block, end, width):
 
 
 def affine_misses_band(grid, sizes, i, n, low, high, at):
-    """By the tile's corners."""
+    """Test the corners of the tile."""
     if low == 0 and high == n:
         return False
     _, u0, u1, u2 = row_start(sizes, at, 0)

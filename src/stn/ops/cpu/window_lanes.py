@@ -51,7 +51,7 @@ class Windows:
             yield index
 
     def zeros(self, count: int) -> list[Any]:
-        """Places for sums, of which LLVM makes registers."""
+        """Make variables for sums, which LLVM keeps in registers."""
         kind = self.code.vector(self.code.real)
         places = [cgutils.alloca_once(self.builder, kind) for _ in range(count)]
         for place in places:
@@ -109,7 +109,7 @@ def parted(code: Code, x: Any, y: Any) -> list[Any]:
 def window_sums(
     code: Code, windows: Windows, ndim: int, k: int, base: Any, j: Any, sets: Sequence[int | None]
 ) -> list[Lanes]:
-    """Of eight pixels from j on. k: the argument with the starts of their windows."""
+    """Return the sums of eight pixels from j on. k: the argument with the starts of their windows."""
     b, found = code.builder, []
     for lane in range(LANES):
         pixel = b.add(j, INT64(lane))

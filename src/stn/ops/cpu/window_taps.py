@@ -137,7 +137,7 @@ def put_places(place, to, first, pitch, span):
 
 @inline
 def set_whole(i, width, total):
-    """Of pixels with all taps inside, the weights of which add up to 1."""
+    """Set the totals of pixels with all taps inside, whose weights add up to 1."""
     for j in range(np.uint64(i * COLUMNS), np.uint64(i * COLUMNS + width)):
         total[np.uint64(SUM * COLUMNS) + j] = total[np.uint64(ALL * COLUMNS) + j] = 1.0
         total[np.uint64(SLOPE * COLUMNS) + j] = total[np.uint64(ALL_SLOPE * COLUMNS) + j] = 0.0
@@ -167,7 +167,7 @@ def slope_of(numbers, row, span, k, u, scale):
 
 @inline
 def put_totals(numbers, taps, span, row, u, scale, slopes, j, total):
-    """Of a pixel with all taps inside."""
+    """Store the totals of a pixel with all taps inside."""
     value = slope = 0.0
     for k in range(taps):
         value += weight_of(numbers, row, span, k, u)
@@ -180,7 +180,7 @@ def put_totals(numbers, taps, span, row, u, scale, slopes, j, total):
 def store_pixel(
     padding, align_corners, slopes, numbers, taps, span, scale, unit, support, x, i, j, n, pitch, start, place, weight, total
 ):
-    """One pixel near an edge, or outside; return whether it stands apart."""
+    """Store a pixel near an edge or outside; return True if its taps are not neighbors."""
     zeros, far, before = padding == ZEROS, np.float64(FAR), taps // 2 - 1.0
     m, half, real = (i * COLUMNS + j) * span, 3 * COLUMNS * span, weight.dtype.type
     base = np.floor(between(x, -far, far) if x == x else 0.0)

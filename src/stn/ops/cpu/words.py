@@ -76,7 +76,7 @@ class Real:
 
 
 class Place(NamedTuple):
-    """Where an array lies, in bytes from its base, and its lengths."""
+    """The place of an array, in bytes from its base, and its lengths."""
 
     offset: int
     shape: tuple[int, ...]
