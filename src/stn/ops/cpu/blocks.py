@@ -144,7 +144,7 @@ def put_sides(code: Code, values: Sequence[Any], k: int, at: Any, area: Any) -> 
 def place_hats(
     typing, points, j, columns, axis, zeros, n, pitch, low, high, near, far, weight, i, area, slope, derivative
 ):  # fmt: skip
-    """Store both taps of the pixels from i on along an axis, and multiply row 3 of the points by the sum of their weights."""
+    """Store both taps of pixels from i on along an axis, and multiply row 3 of the points by the sum of their weights."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         b, code = builder, Code(context, builder, signature, arguments)
