@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from stn import InputError
-from stn.lab.bench import contenders, device, first_use, measure, run
+from stn.lab.bench import attention, contenders, device, families, first_use, measure, run
 from stn.lab.bench.cases import SUITES, Case, quick, traffic
 from stn.lab.bench.markdown import faster, markdown
 from stn.lab.bench.patterns import PATTERNS
+from stn.transforms import FAMILIES
 from tests.helpers import ramp
 
 
@@ -183,6 +184,30 @@ def test_stored_grids_give_the_same_picture(shape: tuple[int, ...], pattern: str
         ours, theirs = calls["stn"](), calls["torch"]()
         for mine, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine, other, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("task", ("forward", "both"))
+def test_attention_is_its_plain_formula(task: str) -> None:
+    ours, theirs = (call() for call in attention.calls((2, 16, 9, 14), task).values())
+    for mine, other in zip([ours] if task == "forward" else ours, [theirs] if task == "forward" else theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
+
+
+EXACT = {name: 2e-3 for name in FAMILIES} | {"velocity": 0.05, "cpab": 0.05}  # squarings follow points differently
+
+
+@pytest.mark.parametrize("name, d", [(name, d) for name in FAMILIES for d in (2, 3) if (name, d) != ("corners", 3)])
+def test_families_in_plain_torch_give_the_same_points(name: str, d: int) -> None:
+    """Of images that are the coordinates of their pixels: smooth, so that different ways of following points agree."""
+    size = (24, 28, 20)[:d]
+    image = ramp(size, align_corners=False, dtype=torch.float32).expand(3, *(-1,) * (d + 1))
+    theta = families.theta_of(name, 3, d)
+    ours = families.family_of(name, d)(theta).sample(image)
+    theirs = families.sampled_by(name, size)(image, theta)
+    inner = (slice(None), slice(None), *(slice(6, -6) for _ in size))
+    assert (ours - image)[inner].abs().max() > 0.2  # pixels
+    off = (ours - theirs)[inner].abs()
+    assert off.quantile(0.9) < (10 * EXACT[name] if EXACT[name] > 0.01 else EXACT[name]), off.quantile(0.9)
 
 
 def test_grids_are_as_their_names_say() -> None:

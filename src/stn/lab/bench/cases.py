@@ -22,7 +22,7 @@ class Case:
     suite: str
     shape: tuple[int, ...]  # (N, C, H, W) or (N, C, D, H, W)
     task: str = "forward"
-    rule: str = "affine"  # affine, projective, thin_plate, grid
+    rule: str = "affine"  # affine, projective, thin_plate, grid, attention
     channels_last: bool = False
     shrink: int = 1
     device: str = "cpu"
@@ -145,6 +145,7 @@ SUITES: dict[str, tuple[Case, ...]] = {
         for n in (512, 2048)
         for c in (1, 3)
     ),
+    "attention": tuple(Case("attention", (2, 256, 100, 134), task, "attention") for task in ("forward", "both")),
     "quality": tuple(Case("quality", (16, 3, 512, 512), task, shrink=4) for task in TASKS),
 }
 NAMES = (*SUITES, "costs", "first_use")  # the last two measure new processes, in files of these names

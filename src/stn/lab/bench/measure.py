@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.benchmark import Timer
 
+from stn.lab.bench import attention
 from stn.lab.bench.cases import Case, traffic
 from stn.lab.bench.contenders import contenders, ours, torch_eager
 from stn.lab.bench.device import COPY, HOST_COPY, copying, times_on_device
@@ -20,6 +21,8 @@ Row = dict[str, Any]
 
 
 def calls_of(case: Case) -> dict[str, Callable[[], Any]]:
+    if case.suite == "attention":
+        return attention.calls(case.shape, case.task)
     return qualities(case) if case.suite == "quality" else contenders(case)
 
 
@@ -39,7 +42,7 @@ def measure_case(case: Case, threads: int, rounds: int) -> list[Row]:
     torch.set_num_threads(threads)
     try:
         calls = calls_of(case)
-        if case.suite != "quality":  # whose pyramids move more
+        if case.suite not in ("quality", "attention"):  # whose pyramids and maps move more
             calls[HOST_COPY] = copying(traffic(case), case.device)
         timers = {name: Timer("call()", globals={"call": call}, num_threads=threads) for name, call in calls.items()}
         numbers = {name: repeats(timer) for name, timer in timers.items()}

@@ -31,7 +31,7 @@ PACKAGES = {name: name for name in ("torch", "numba", "numpy", "triton", "kornia
 PACKAGES |= {"torch-stn": "stn", "opencv-python-headless": "cv2"}
 
 
-ON_HOST = ("opencv", "bytes")  # beside OpenCV, which runs there
+ON_HOST = ("opencv", "bytes", "attention")  # beside OpenCV, which runs there, or for kernels of the CPU
 
 
 def bench(
@@ -47,7 +47,7 @@ def bench(
 ) -> list[Row]:
     """Measure suites (default: all), each case with each number of threads. `resume` continues an interrupted call.
 
-    device: cpu, or cuda, which ignores threads and has no suites opencv, bytes, costs and first_use.
+    device: cpu, or cuda, which ignores threads and has no suites opencv, bytes, attention, costs and first_use.
 
     Raises: InputError for a suite or a device that does not exist, or fewer than two rounds.
     """
