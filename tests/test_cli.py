@@ -1,6 +1,7 @@
 """The command line, used as a person would."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import stn_command
 from stn import cli
 from stn.io.images import read_picture, write_picture
 
@@ -87,6 +89,7 @@ def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert json.loads((out / "config.json").read_text())["transform"] == "rigid"
     assert stn(monkeypatch, "evaluate", out, "--draws", 2) == 0
     assert "draw 2: loss" in (text := capsys.readouterr().out) and "test error" in text
+    assert f": {torch.get_num_threads()} thread" in text
     assert stn(monkeypatch, "figures", out, "--count", 2) == 0
     assert all(Path(line).is_file() for line in capsys.readouterr().out.split())
     assert stn(monkeypatch, "figures", out, out, "--count", 2, "--out", tmp_path) == 0
@@ -241,6 +244,20 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(
     monkeypatch.setattr("stn.lab.experiments.train.train", interrupt)
     assert stn(monkeypatch, "train", "--out", tmp_path / "run") == 130
     assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command, given, expected", (("train", None, "PASSIVE"), ("train", "ACTIVE", "ACTIVE"), ("bench", None, None))
+)
+def test_threads_wait_without_spinning(
+    command: str, given: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str | None] = []
+    monkeypatch.setattr("stn.__main__.main", lambda: found.append(os.environ.get("OMP_WAIT_POLICY")))
+    monkeypatch.setattr(sys, "argv", ["stn", command])
+    monkeypatch.setattr(os, "environ", {} if given is None else {"OMP_WAIT_POLICY": given})
+    stn_command.main()
+    assert found == [expected]
 
 
 def test_without_its_packages_the_command_says_what_to_install() -> None:

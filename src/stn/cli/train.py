@@ -30,6 +30,8 @@ def train(
         resume: Continue the run in --out after its last complete epoch, or start it if there is none. The folder of the data
             and the device may differ from before.
     """
+    import torch
+
     from stn.lab.experiments.evaluate import mean_and_spread
     from stn.lab.experiments.folder import RunFolder
     from stn.lab.experiments.machine import keep_memory
@@ -37,7 +39,11 @@ def train(
 
     keep_memory()
     folder = RunFolder(out or Path("runs") / run.name)
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # only one of several processes prints
+    if is_first:
+        count = torch.get_num_threads()
+        print(f"{run.label}: {count} thread{'s' if count > 1 else ''} (OMP_NUM_THREADS sets them)")
     rows = fit(run, folder, resume=resume)
     mean, spread = mean_and_spread(rows)
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # only one of several processes prints
+    if is_first:
         print(f"{run.label}: test error {mean:.2f} ± {spread:.2f} % ({run.draws} draws). Run: {folder.path}")
