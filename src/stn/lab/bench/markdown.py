@@ -22,7 +22,7 @@ LEGEND = (
 
 def markdown(header: Row, rows: Sequence[Row]) -> str:
     lines = [
-        f"# Benchmark of {header['date']}",
+        f"## Benchmark of {header['date']}",
         "",
         *(f"- {key}: {value}" for key, value in header.items() if key != "date"),
         "",
@@ -33,7 +33,7 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
         form = prices if suite == "quality" else table
         mine = [row for row in timed if row["suite"] == suite and row["threads"] == threads]
         place = mine[0].get("device", f"{threads} thread{'s' if threads > 1 else ''}")
-        lines += ["", f"## {suite.replace('_', ' ')}, {place}", "", *form(mine)]
+        lines += ["", f"### {suite.replace('_', ' ')}, {place}", "", *form(mine)]
     return "\n".join([*lines, *scaling(timed), *bandwidth(timed), *accuracy(rows), *costs(rows), *first_uses(rows)]) + "\n"
 
 
@@ -78,7 +78,7 @@ def scaling(rows: Sequence[Row]) -> Iterator[str]:
     if len(counts) > 1:
         yield from (
             "",
-            f"## Speedup of stn from {counts[0]} to {counts[-1]} threads, one image",
+            f"### Speedup of stn from {counts[0]} to {counts[-1]} threads, one image",
             "",
             "| case | task | speedup |",
             "|---|---|---:|",
@@ -93,7 +93,7 @@ def bandwidth(rows: Sequence[Row]) -> Iterator[str]:
     found = {(r["case"], r["task"], r["contender"]): r["gigabytes_per_second"] for r in rows if "gigabytes_per_second" in r}
     mine = [key for key in found if key[2] == "stn"]
     if mine:
-        yield from ("", "## Memory bandwidth: bytes that a call must read and write, per second", "")
+        yield from ("", "### Memory bandwidth: bytes that a call must read and write, per second", "")
         yield from (f"| case | task | stn, GB/s | {COPY}, GB/s | share |", "|---|---|---:|---:|---:|")
         for case, task, name in mine:
             ours, copy = found[case, task, name], found[case, task, COPY]
@@ -104,7 +104,7 @@ def accuracy(rows: Sequence[Row]) -> Iterator[str]:
     errors = {row["case"]: row for row in rows if row.get("task") == "accuracy"}
     if errors:
         columns = ("stn_value", "torch_value", "stn_gradient", "torch_gradient")
-        yield from ("", "## Accuracy: largest error of float32 against float64, white noise", "")
+        yield from ("", "### Accuracy: largest error of float32 against float64, white noise", "")
         yield "| case | stn, value | torch, value | stn, gradient in theta | torch, gradient in theta |"
         yield "|---|---:|---:|---:|---:|"
         for case, row in errors.items():
@@ -114,12 +114,12 @@ def accuracy(rows: Sequence[Row]) -> Iterator[str]:
 def costs(rows: Sequence[Row]) -> Iterator[str]:
     paid = [row for row in rows if row["suite"] == "costs"]
     if paid:
-        yield from ("", "## One-time costs, seconds", "")
+        yield from ("", "### One-time costs, seconds", "")
         for row in paid:
             yield f"- {row['case']}: " + ", ".join(f"{k} {row[k]:.2f}" for k in row if k not in ("suite", "case"))
     memory = [row for row in rows if row["suite"] == "memory"]
     if memory:
-        yield from ("", "## Peak temporary memory, as a share of input and output", "", "| case | share |", "|---|---:|")
+        yield from ("", "### Peak temporary memory, as a share of input and output", "", "| case | share |", "|---|---:|")
         for row in memory:
             yield f"| {row['case']} | {100 * row['share']:.1f} % |"
 
@@ -127,7 +127,7 @@ def costs(rows: Sequence[Row]) -> Iterator[str]:
 def first_uses(rows: Sequence[Row]) -> Iterator[str]:
     mine = [row for row in rows if row["suite"] == SUITE]
     if mine:
-        yield from ("", "## First use in a process, seconds beyond `import torch`", "")
+        yield from ("", "### First use in a process, seconds beyond `import torch`", "")
         yield from ("| use | empty cache | full cache |", "|---|---:|---:|")
         for row in mine:
             yield f"| {row['case']} | {row['empty_s']:.2f} | {row['full_s']:.2f} |"

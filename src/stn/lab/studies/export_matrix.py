@@ -70,7 +70,7 @@ def cells(families: list[str], looks: int) -> Iterator[Row]:
 
 def markdown(header: Row, rows: list[Row]) -> str:
     columns = [(lowering, opset) for lowering in LOWERINGS for opset in OPSETS]
-    lines = ["# Exported networks in ONNX Runtime", "", *(f"- {key}: {value}" for key, value in header.items()), ""]
+    lines = ["## Exported networks in ONNX Runtime", "", *(f"- {key}: {value}" for key, value in header.items()), ""]
     lines += ["Largest absolute difference from the output of the network, for noise images with a standard deviation of 1."]
     lines += ["A dash: the export raises an error, because GridSample of ONNX accepts volumes only from opset 20 on.", ""]
     lines += [f"| family | {' | '.join(f'{lowering} {opset}' for lowering, opset in columns)} |"]

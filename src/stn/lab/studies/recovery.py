@@ -87,7 +87,7 @@ def reach(successes: dict[int, float]) -> str:
 
 
 def table(rows: dict[str, dict[int, float]], trials: int) -> str:
-    lines = [f"# Recovery: share of {trials} registrations with an error below one pixel", "", __doc__ or "", ""]
+    lines = [f"## Recovery: share of {trials} registrations with an error below one pixel", "", __doc__ or "", ""]
     lines += [f"| initial error, pixels | {' | '.join(map(str, DISTANCES))} | 50 % up to |", "|---|" + "---:|" * 9]
     for method, found in rows.items():
         cells = [f"{100 * found[d]:.0f} %" if d in found else "" for d in DISTANCES]

@@ -123,7 +123,7 @@ def volume() -> Row:
 
 
 def table(rows: list[Row], title: str) -> str:
-    lines = [f"# {title}", "", __doc__ or "", ""]
+    lines = [f"## {title}", "", __doc__ or "", ""]
     lines += ["| contender | pairs | success | median error, pixels | median seconds |", "|---|---:|---:|---:|---:|"]
     for contender in dict.fromkeys(row["contender"] for row in rows):
         mine = [row for row in rows if row["contender"] == contender]

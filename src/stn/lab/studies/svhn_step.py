@@ -79,7 +79,7 @@ def row(model: str, step: Step, times: dict[str, list[float]]) -> dict[str, Any]
 
 
 def table(rows: list[dict[str, Any]], title: str) -> str:
-    lines = [f"# {title}", "", __doc__ or "", ""]
+    lines = [f"## {title}", "", __doc__ or "", ""]
     lines += ["| network | parameters | ms | interquartile range, ms | overhead | quartiles of the overhead, % |"]
     lines += ["|---|---:|---:|---:|---:|---:|"]
     for r in rows:
