@@ -107,7 +107,7 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
 
 
 def test_a_request_that_makes_no_sense(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="data must be one of cub, digits, mnist, svhn; got 'cifar'"):
+    with pytest.raises(InputError, match="data must be one of cub, digits, gtsrb, mnist, svhn; got 'cifar'"):
         load("cifar")
     with pytest.raises(InputError, match="root must name the folder of the files of data='mnist'; got None"):
         load("mnist")
