@@ -100,10 +100,13 @@ def export_target() -> Target | None:
 # ---- precision ----
 
 
+SINGLE = ("mps",)  # types of devices without float64
+
+
 def coordinate_dtype(device: torch.device) -> torch.dtype:
     """Return the dtype of coordinates: float64, because at 2048 pixels float32 has errors of 1e-3 in the output and 1e-2 in
     theta's gradient. Apple GPUs and most export runtimes have no float64."""
-    return torch.float32 if device.type == "mps" or export_target() else torch.float64
+    return torch.float32 if device.type in SINGLE or export_target() else torch.float64
 
 
 def unrounded(device: torch.device) -> AbstractContextManager[object]:
