@@ -56,7 +56,7 @@ def run_code_of(page: str, count: int) -> dict[str, Any]:
 
 
 def test_the_code_about_sampling_runs() -> None:
-    names = run_code_of("docs/sampling.md", 4)
+    names = run_code_of("docs/sampling.md", 5)
     assert names["small"].shape == (8, 3, 64, 64) and names["theta"].grad[:, 0].abs().min() > 0
     assert names["seen"].shape == (8, 3, 256, 256) and 0.9 < names["seen"].float().mean() < 1
 

@@ -151,7 +151,7 @@ def test_one_tensor_is_an_image(vision: ModuleType) -> None:
 
 
 def test_what_it_refuses(vision: ModuleType) -> None:
-    with pytest.raises(stn.InputError, match="ranges must be among angle, translation; got 'scale'"):
+    with pytest.raises(stn.InputError, match="ranges must be one of angle, translation; got 'scale'"):
         vision.RandomWarp("rigid", {"scale": (0.5, 1)})
     with pytest.raises(stn.InputError, match=r"angle must be a range \(low, high\), finite and in this order; got \(1, 0\)"):
         vision.RandomWarp("rigid", {"angle": (1, 0)})

@@ -145,9 +145,7 @@ def without(name: str) -> dict[str, Tensor]:
 
 def test_bad_checkpoints(tmp_path: Path) -> None:
     state = published_state()
-    with pytest.raises(
-        stn.InputError, match="checkpoint must hold Transformation.LocalizationNetwork's weights; got nothing"
-    ):
+    with pytest.raises(stn.InputError, match="checkpoint must hold Transformation.LocalizationNetwork's weights; got none"):
         load_benchmark_rectifier({"FeatureExtraction.weight": torch.zeros(1)})
     with pytest.raises(stn.InputError, match=r"missing: LocalizationNetwork.conv.9.bias, .* and 2 more; unexpected: none"):
         load_benchmark_rectifier(without("conv.9"))

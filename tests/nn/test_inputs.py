@@ -153,9 +153,17 @@ WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         r"x must have .*; got torch.uint8: pass x.float\(\) / 255",
     ),
     "an array": (call(DENSE, [1.0]), TypeError, "x must be a torch.Tensor; got list"),
-    "channels": (call(DIGITS, torch.rand(1, 3, 8, 8)), stn.InputError, r"x must have C = 1 channels .*; got \(1, 3, 8, 8\)"),
+    "channels": (
+        call(DIGITS, torch.rand(1, 3, 8, 8)),
+        stn.InputError,
+        r"x must have C = 1 channels, .*; got \(1, 3, 8, 8\)",
+    ),
     "theta": (call(Given(torch.rand(2, 5)), regress=False), stn.InputError, r"return theta, \(N, 6\); got \(2, 5\)"),
-    "number": (call(Given(torch.rand(3, 6)), regress=False), stn.InputError, r"for N = 2 samples as x; got \(3, 6\)"),
+    "number": (
+        call(Given(torch.rand(3, 6)), regress=False),
+        stn.InputError,
+        r"for N = 2 samples, the batch size of x; got \(3, 6\)",
+    ),
     "a map": (
         call(Given(torch.rand(2, 2, 5, 5)), transform="bspline", regress=False),
         stn.InputError,

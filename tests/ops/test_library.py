@@ -76,9 +76,9 @@ def test_the_graph_holds_the_operator() -> None:
         return graph
 
     theta = torch.eye(2, 3)
-    for mode in ("bilinear", "lanczos3"):
+    for fill in (0.5, torch.tensor(0.5, requires_grad=True)):  # kernels have no gradient in the fill value
         torch.compiler.reset()
-        compiled = torch.compile(lambda image, mode=mode: stn.affine_sample(image, theta, mode=mode), backend=record)
+        compiled = torch.compile(lambda image, fill=fill: stn.affine_sample(image, theta, fill_value=fill), backend=record)
         compiled(torch.rand(1, 1, 5, 5))
     assert "stn.matrix_sample" in graphs[0] and "stn.matrix_sample" not in graphs[1] and len(graphs) == 2
 

@@ -97,7 +97,7 @@ def test_an_image_that_changes_in_place(dtype: torch.dtype) -> None:
 
 def test_a_pyramid_of_another_border_is_refused() -> None:
     image = noise(1, 1, 8, 8)
-    with pytest.raises(stn.InputError, match="pyramid must have padding_mode='wrap' as .*; got one that does not"):
+    with pytest.raises(stn.InputError, match="pyramid must be made with padding_mode='wrap', .*; got one that does not"):
         stn.affine_sample(image, THETA, antialias=True, padding_mode="wrap", pyramid=stn.Pyramid(image))
     with pytest.raises(stn.InputError, match="padding_mode must be one of .*; got 'mirror'"):
         stn.Pyramid(image, padding_mode="mirror")

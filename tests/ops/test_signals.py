@@ -49,8 +49,9 @@ def test_signals_are_sampled_as_the_reference_does(mode: str, padding_mode: str,
         assert got.shape == (3, 2, OUT)
         torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)
         gradients = [torch.autograd.grad((out * weight).sum(), (signal, data)) for out in (got, expected)]
+        close = 1e-9 if mode == "lanczos3" else 1e-11  # the kernels have its slopes from a table
         for a, b in zip(*gradients, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-11, rtol=0)
+            torch.testing.assert_close(a, b, atol=close, rtol=0)
         assert mode == "nearest" or gradients[0][1].abs().max() > 0.1
 
 
@@ -154,7 +155,7 @@ def test_layouts_and_empty_batches() -> None:
 SIGNAL, IMAGE = torch.zeros(2, 3, 7), torch.zeros(3, 4, 5)
 SENTENCES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.affine_sample(SIGNAL, torch.eye(1, 2), (4, 4)), r"size must have 1 length; got \(4, 4\)"),
-    (lambda: stn.affine_sample(SIGNAL, torch.zeros(3, 1, 2)), r"theta must be \(1, 2\), .* N = 2 .*; got \(3, 1, 2\)"),
+    (lambda: stn.affine_sample(SIGNAL, torch.zeros(3, 1, 2)), r"theta must be \(1, 2\), .* N = 2, .*; got \(3, 1, 2\)"),
     (
         lambda: stn.affine_sample(IMAGE, torch.eye(2, 3)),
         r"image must be \(N, C, H, W\) for theta \(2, 3\); got \(3, 4, 5\), ",

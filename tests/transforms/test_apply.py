@@ -389,7 +389,7 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "option": (
         lambda: WARP.apply(image=torch.zeros(2, 1, 8, 8), interpolation="x"),  # type: ignore[call-arg]  # on purpose
         stn.InputError,
-        "options must be among",
+        "options must be one of",
     ),
 }
 

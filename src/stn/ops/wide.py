@@ -123,7 +123,8 @@ found_before = lru_cache(maxsize=256)(axis_taps)
 
 def resampled(image: Tensor, taps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Return the sum of the taps along each axis: (N, C, *in) -> (N, C, *size)."""
-    if image.device.type == "cpu" and image.dtype in (torch.float32, torch.float64) and not observed(image):
+    listed = image.ndim > 3 and image.device.type == "cpu" and image.dtype in (torch.float32, torch.float64)
+    if listed and not observed(image):
         return listed_by_kernel(image, [tuple(F.pad(tap, (0, MOST - tap.shape[1])) for tap in axis) for axis in taps])
     for axis, (pixel, weight) in enumerate(taps, start=2):
         read = image.index_select(axis, pixel.flatten().to(image.device)).unflatten(axis, pixel.shape)

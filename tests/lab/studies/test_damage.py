@@ -99,7 +99,7 @@ def test_a_setting_that_is_missing_is_its_default_or_does_not_fit_the_checkpoint
 def test_a_setting_that_is_missing_or_unknown(run: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"newer_setting": 1}))
-    assert "config.json: settings of a run must be among" in sentence("evaluate", run)
+    assert "config.json: settings of a run must be one of" in sentence("evaluate", run)
     newer = config | {"written_by": {"format": 99, "stn": "9.0"}, "newer_setting": 1}
     (run / "config.json").write_text(json.dumps(newer))
     for words in (["evaluate", run], ["report", run], resume(run), ["export", run, run.parent / "model.onnx"]):

@@ -124,7 +124,7 @@ def usual() -> list[Job]:
         for kind, task, i in itertools.product(GRIDS, TASKS, range(BILINEAR))
     ]
     enlarged = [Job("kernel", (task, 1, "affine", SINGLE, DOUBLE)) for task in ("forward", "image")]
-    matrices = [("affine", SINGLE), ("affine", DOUBLE), ("projective", SINGLE)]
+    matrices = [("affine", SINGLE), ("affine", DOUBLE), ("projective", SINGLE), ("lattice", SINGLE)]
     numbers = [Job("stages", pair) for pair in (*matrices, ("basis", DOUBLE))]
     levels = [Job("pyramid", (ndim, SINGLE, parallel)) for ndim in (2, 3) for parallel in _parallel()]
     return [*kinds, *enlarged, *numbers, *levels, *(Job("drive", (parallel,)) for parallel in _parallel())]
