@@ -125,8 +125,8 @@ CHECKED: dict[str, dict[str, Numbers]] = {
         ),
         r"the plain gradient is better, and about (\d) times as fast": lambda: option_costs('gradient="wide"', "theta"),
         r"(\d+) to (\d+) times the time of bilinear": lambda: (
-            min(option_costs('mode="lanczos3"', "theta")),
-            max(option_costs('mode="lanczos3"', "both")),
+            min(option_costs('mode="lanczos3"', "both")),
+            max(option_costs('mode="lanczos3"', "theta")),
         ),
     },
     "docs/training.md": {

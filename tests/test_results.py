@@ -23,7 +23,7 @@ def lines_of(name: str) -> list[dict[str, object]]:
 
 
 def title(path: str) -> str:
-    return page(path).splitlines()[0].removeprefix("# ")
+    return page(path).splitlines()[0].lstrip("# ")
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import inline, loop, loop_sum
+from stn.ops.cpu.compiling import inline, loop, loop_new, loop_sum
 from stn.ops.cpu.lattices import piece_of, tile_to_nodes
 from stn.ops.cpu.points import Affine, Basis, Field, Lattice, Projective, by_rule, off_horizon, row_points
 from stn.ops.cpu.taps import COLUMNS, STRIDE
@@ -53,9 +53,24 @@ def field_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
     area = len(gradient) // 3
     for r in range(at[AT_HEIGHT]):
         start, _, _, _ = row_start(sizes, at, r)
+        if ndim == 2:
+            plane_to_field(sums, grid.axes, at[AT_LOOK], start, at[AT_WIDTH], gradient, r * STRIDE, area)
+            continue
         for j in range(at[AT_WIDTH]):
             for i in range(ndim):
                 sums[at[AT_LOOK], start + np.uint64(j), i] = grid.axes[i, 0] * gradient[i * area + r * STRIDE + j]
+
+
+@loop_new
+def plane_to_field(sums, axes, look, start, width, gradient, first, area):
+    """Store both axes of a row in one loop over the flat numbers, which LLVM stores as vectors."""
+    numbers, one, two = sums.ravel(), np.uint64(1), np.uint64(2)
+    x, y, begin = axes[0, 0], axes[1, 0], np.uint64(look * sums.shape[1]) + start
+    left, right = np.uint64(first), np.uint64(first + area)
+    for j in range(np.uint64(width)):
+        k = (begin + j) * two
+        numbers[k] = x * gradient[left + j]
+        numbers[k + one] = y * gradient[right + j]
 
 
 def lattice_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
