@@ -78,7 +78,7 @@ def speed(found: Mapping[str, Mapping[str, Sequence[float]]], theme: Theme = LIG
     ax.set_yticks([*labels], [*labels.values()])
     ax.invert_yaxis()
     known = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    ax.legend(known.values(), known.keys(), frameon=False, labelcolor=theme.ink, loc="lower right")
+    ax.legend(known.values(), known.keys(), frameon=False, labelcolor=theme.ink, loc="lower left")
     _themed(figure, ax, theme)
     return figure
 

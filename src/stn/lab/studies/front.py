@@ -163,7 +163,7 @@ def main(out: Path, moving: Path | None, fixed: Path | None, run: Path | None = 
 
 
 FILMED = (0, 2, 3)  # of the six strings in the film
-SUITES = ("affine", "small", "channels_last", "one_image", "thin_plate", "opencv")
+SUITES = ("affine", "small", "channels_last", "one_image", "thin_plate", "opencv", "grids", "attention")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
