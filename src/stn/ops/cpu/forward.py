@@ -9,7 +9,6 @@ from stn.ops.cpu.compiling import inline, loop, merged
 from stn.ops.cpu.inside import blend_plane, blend_volume
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.mixed import mix_channels_plane, mix_channels_volume, mix_plane, mix_volume
-from stn.ops.cpu.nearest import copy_lanes, pick_lanes
 from stn.ops.cpu.storing import stored
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE, in_pairs
 from stn.ops.cpu.tile import (
@@ -92,9 +91,10 @@ def blend_tile_planes(
 
 @loop
 def copy_row(image, plane, offset, r, a, b, out, first, planes, apart, spread):
-    """Copy the nearest pixels of an interior run."""
-    for j in range(a, b, LANES):
-        copy_lanes(image, plane, offset, r * STRIDE + j, out, first + j, b - j, planes, apart, spread)
+    for c in range(planes):
+        at, to = plane + np.uint64(c * apart), np.uint64(first + c * spread)
+        for j in range(np.uint64(a), np.uint64(b)):
+            out[to + j] = image[at + np.uint64(offset[np.uint64(r * STRIDE) + j])]
 
 
 @loop
@@ -132,9 +132,12 @@ def mix_row(ndim, image, plane, pairs, near, far, weight, r, a, b, out, first, f
 @loop
 def pick_row(image, plane, near, weight, r, a, b, out, first, fill, c, planes, apart, spread):
     """Do the same with one tap per pixel, whose weight is 1, 0 or NaN."""
-    for j in range(a, b, LANES):
-        i, to = r * STRIDE + j, first + j
-        pick_lanes(image, plane, near, weight, i, out, to, b - j, fill, c, planes, apart, spread)
+    for k in range(planes):
+        at, to, nothing = plane + np.uint64(k * apart), np.uint64(first + k * spread), fill[c + k]
+        for j in range(np.uint64(a), np.uint64(b)):
+            i = np.uint64(r * STRIDE) + j
+            value, w = image[at + np.uint64(near[i])], weight[i]
+            out[to + j] = stored(value if w == 1 else (nothing if w == 0 else w), nothing, out)
 
 
 @inline

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.compiling import loop, merged
-from stn.ops.cpu.forward import copy_pixels
+from stn.ops.cpu.forward import copy_pixels, copy_row
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
@@ -56,19 +56,13 @@ def pick_tile_planes(image, out, sizes, at, runs, offset, near, weight, fill):
             while start < at[AT_WIDTH]:
                 what, end = run_from(runs, r * BLOCKS, start, at[AT_WIDTH])
                 if what == INSIDE:
-                    copy_row(image, plane, offset, r, start, end, out, to)
+                    copy_row(image, plane, offset, r, start, end, out, to, 1, 0, 0)
                 elif what == MIXED:
                     pick_row(image, plane, near, weight, r, start, end, out, to, fill[c])
                 else:
                     for j in range(np.uint64(to + start), np.uint64(to + end)):
                         out[j] = fill[c]
                 start = end
-
-
-@loop
-def copy_row(image, plane, offset, r, a, b, out, first):
-    for j in range(np.uint64(a), np.uint64(b)):
-        out[np.uint64(first) + j] = image[plane + np.uint64(offset[np.uint64(r * STRIDE) + j])]
 
 
 @loop

@@ -212,9 +212,6 @@ class Code:
         everywhere = ir.Constant(self.vector(INT32, lanes), [0] * lanes)
         return Lanes(b, b.shuffle_vector(first, ir.Constant(whole, ir.Undefined), everywhere))
 
-    def lanes(self, vector: Any) -> Lanes:
-        return Lanes(self.builder, vector)
-
     def number(self, k: int, at: Any) -> Lanes:
         """Return a vector with one number of argument k in all lanes."""
         return self.broadcast(self.builder.load(self.pointer(k, at), typ=self.real))
