@@ -86,10 +86,10 @@ def test_train_evaluate_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     command = ["train", "--model", "st-fcn", "--distortion", "r", "--epochs", 1, "--transform", "rigid", "--out", out]
     assert stn(monkeypatch, *command) == 0
     assert "epoch 1/1: training error" in (text := capsys.readouterr().out) and f"Run: {out}" in text.replace("\n", "")
+    assert f": {torch.get_num_threads()} thread" in text
     assert json.loads((out / "config.json").read_text())["transform"] == "rigid"
     assert stn(monkeypatch, "evaluate", out, "--draws", 2) == 0
     assert "draw 2: loss" in (text := capsys.readouterr().out) and "test error" in text
-    assert f": {torch.get_num_threads()} thread" in text
     assert stn(monkeypatch, "figures", out, "--count", 2) == 0
     assert all(Path(line).is_file() for line in capsys.readouterr().out.split())
     assert stn(monkeypatch, "figures", out, out, "--count", 2, "--out", tmp_path) == 0

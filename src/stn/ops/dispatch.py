@@ -45,7 +45,9 @@ KERNELS: dict[str, Kernels] = {"cpu": cast(Kernels, cpu), "cuda": cast(Kernels, 
 
 
 def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Kernels | None:
-    """Return the kernels of the device of the image, if they support the call."""
+    """Return the kernels of the device of the image, if they support the call: no signal, which is lifted before."""
+    if image.ndim == 3:
+        return None
     device = image.device.type
     known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
     kernels = KERNELS.get(device) if device in known and device in rule.kernels else None

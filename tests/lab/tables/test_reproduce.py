@@ -1,6 +1,7 @@
 """A table is made cell by cell, continues after an interruption, and shows which cells are missing."""
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -159,6 +160,31 @@ def test_a_worker_that_is_killed_ends_the_command_with_a_sentence(tmp_path: Path
     with pytest.raises(InputError, match="a worker process was killed, .* the same command continues from there"):
         make(tmp_path, cells=["fcn/*"], workers=2)
     killer.join()
+
+
+@pytest.mark.parametrize(
+    "reason", [ValueError("bad value(s) in fds_to_keep"), OSError("handle is closed"), OSError(errno.EBADF, "bad file")]
+)
+def test_a_worker_that_dies_while_another_starts_ends_it_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: Exception
+) -> None:
+    """Its pipes are then closed, and their numbers belong to other files."""
+
+    def failing(*_: object) -> None:
+        raise reason
+
+    monkeypatch.setattr("stn.lab.tables.reproduce.ProcessPoolExecutor.submit", failing)
+    with pytest.raises(InputError, match="a worker process was killed, .* the same command continues from there"):
+        make(tmp_path, cells=["fcn/*"], workers=2)
+
+
+def test_a_worker_that_cannot_start_is_no_killed_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr("stn.lab.tables.reproduce.ProcessPoolExecutor.submit", failing)
+    with pytest.raises(OSError, match="no more processes"):
+        make(tmp_path, cells=["fcn/*"], workers=2)
 
 
 @pytest.mark.parametrize(

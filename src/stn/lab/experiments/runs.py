@@ -12,7 +12,6 @@ from tyro.conf import arg
 
 from stn import _check
 from stn.lab import _check as lab_check
-from stn.lab.data import COPIES
 from stn.lab.experiments.tasks import TASKS, cross_entropy
 from stn.transforms import FAMILIES
 
@@ -22,6 +21,7 @@ ACCELERATORS = Literal["auto", "cpu", "cuda", "mps"]
 MOVABLE = ("root", "download", "accelerator", "devices")  # settings that may differ when a run is resumed
 
 
+_DATA = dict.fromkeys(data for task in TASKS.values() for data in task.data)
 _MODELS = dict.fromkeys(model for task in TASKS.values() for model in task.models)
 
 
@@ -59,7 +59,7 @@ _DEVICE = arg(name="device", aliases=("--accelerator",), metavar=_one_of(get_arg
 class Run:
     """One training, from its data to its seed. Two equal runs on the same machine give the same rows."""
 
-    data: Annotated[str, arg(metavar=_one_of(COPIES))] = "digits"
+    data: Annotated[str, arg(metavar=_one_of(_DATA))] = "digits"
     """digits (bundled with scikit-learn), or files in --root: mnist, svhn (house numbers), cub (birds)."""
     root: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Folder of the data files."""
@@ -105,7 +105,7 @@ class Run:
     """Number of devices (data-parallel)."""
 
     def __post_init__(self) -> None:
-        _check.choice("data", self.data, COPIES)
+        _check.choice("data", self.data, _DATA)
         _check.choice("distortion", self.distortion, TASKS)
         _check.choice("data", self.data, TASKS[self.distortion].data)
         _check.choice("model", self.model, TASKS[self.distortion].models)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import multiprocessing
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -141,7 +142,7 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Generator[R
         waiting: set[Future[Row]] = set()
         complete = False
         try:
-            waiting.update(pool.submit(cell_row, job) for job in jobs)
+            waiting.update(_submitted(job, pool) for job in jobs)
             while waiting:
                 done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
                 for one in done:
@@ -155,6 +156,16 @@ def _trained(jobs: Sequence[Job], workers: int, console: Console) -> Generator[R
             for worker in multiprocessing.active_children() if not complete else []:  # their results are in their folders
                 if worker not in strangers:
                     worker.terminate()
+
+
+def _submitted(job: Job, pool: ProcessPoolExecutor) -> Future[Row]:
+    """Submit a job, for which a worker may start. When another worker dies at this moment, the pool closes its pipes."""
+    try:
+        return pool.submit(cell_row, job)
+    except (OSError, ValueError) as reason:
+        if isinstance(reason, OSError) and reason.errno not in (None, errno.EBADF):
+            raise
+        raise BrokenProcessPool("a worker died while another one started") from reason
 
 
 def _epochs_done(job: Job) -> int:
