@@ -188,7 +188,7 @@ SENTENCES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.sample_points(IMAGE, torch.zeros(4, 2, dtype=torch.int64)), "points must have a floating-point dtype"),
     (
         lambda: stn.multi_scale_deformable_attention(VALUES, LEVELS[:2], LOCATIONS, WEIGHTS),
-        r"values must be \(N, S, M, D\) with S = 138 pixels as in sizes; got \(2, 147, 4, 8\)",
+        r"values must be \(N, S, M, D\) with S = 138, the pixels of all sizes; got \(2, 147, 4, 8\)",
     ),
     (
         lambda: stn.multi_scale_deformable_attention(VALUES, LEVELS, LOCATIONS[:, :, :2], WEIGHTS),
@@ -196,7 +196,7 @@ SENTENCES: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: stn.multi_scale_deformable_attention(VALUES, LEVELS, LOCATIONS, WEIGHTS[:1]),
-        r"weights must be \(N, Q, M, L, P\) = \(2, 7, 4, 3, 3\) as in locations; got \(1, 7, 4, 3, 3\)",
+        r"weights must be \(N, Q, M, L, P\) = \(2, 7, 4, 3, 3\), like locations; got \(1, 7, 4, 3, 3\)",
     ),
     (lambda: stn.multi_scale_deformable_attention(VALUES, [], LOCATIONS, WEIGHTS), r"sizes must be \(H, W\) for each"),
     (

@@ -177,7 +177,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "no size": (lambda: LOOK.write(PATCHES), "size must be given without onto: the size of the canvas; got None"),
     "onto": (
         lambda: LOOK.write(PATCHES, onto=torch.zeros(1, 2, 8, 8)),
-        r"onto must be \(N, C, H, W\) with N = 1 and C = 3 as patches; got \(1, 2, 8, 8\)",
+        r"onto must be \(N, C, H, W\) with N = 1 and C = 3, like patches; got \(1, 2, 8, 8\)",
     ),
     "two sizes": (
         lambda: LOOK.write(PATCHES, 9, onto=torch.zeros(1, 3, 8, 8)),
@@ -196,7 +196,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "each look": (
         lambda: LOOK.sample(PATCHES.repeat(1, 2, 1, 1, 1)),
-        r"image must begin with \(N, K\) = \(1, 2\) as the warp, an image for each look; got \(1, 4, 3, 4, 5\)",
+        r"image must begin with \(N, K\) = \(1, 2\) like the warp, an image for each look; got \(1, 4, 3, 4, 5\)",
     ),
 }
 

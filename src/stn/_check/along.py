@@ -8,15 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from stn._check.errors import fail
+from stn._check.errors import AXES, fail, samples
 from stn._check.tensors import floating, tensor
 from stn._check.values import bounds, lengths
-
-AXES = {2: "H, W", 3: "D, H, W"}
-
-
-def axes(ndim: int) -> str:
-    return AXES.get(ndim, "L")
 
 
 def one_or_same(n: int, m: int) -> bool:
@@ -30,7 +24,7 @@ def patches(name: str, value: Any, batch: Sequence[int], ndim: int) -> tuple[int
     found = tuple(value.shape[: len(batch)])
     fits = value.ndim == len(batch) + 1 + ndim and all(map(one_or_same, batch, found))
     if not fits or 0 in value.shape[-ndim:]:
-        shape = f"({', '.join(lead)}, C, {axes(ndim)})"
+        shape = f"({', '.join(lead)}, C, {AXES[ndim]})"
         fail(f"{name} must be {shape} for a warp of batch {tuple(batch)}, or of one; got {tuple(value.shape)}")
     return found
 
@@ -39,7 +33,9 @@ def each_look(name: str, value: Tensor, batch: Sequence[int]) -> tuple[int, ...]
     """Check an image for each look, (N, K, C, ..). Returns (N, K)."""
     found = tuple(value.shape[:2])
     if not all(map(one_or_same, batch, found)):
-        fail(f"{name} must begin with (N, K) = {tuple(batch)} as the warp, an image for each look; got {tuple(value.shape)}")
+        fail(
+            f"{name} must begin with (N, K) = {tuple(batch)} like the warp, an image for each look; got {tuple(value.shape)}"
+        )
     return found
 
 
@@ -57,7 +53,7 @@ def canvas(size: Any, onto: Any, patches: Tensor, batch: Sequence[int], ndim: in
     floating("onto", onto)
     channels = patches.shape[len(batch)]
     if onto.ndim != ndim + 2 or onto.shape[0] != batch[0] or onto.shape[1] != channels:
-        expected = f"(N, C, {axes(ndim)}) with N = {batch[0]} and C = {channels} as patches"
+        expected = f"(N, C, {AXES[ndim]}) with N = {batch[0]} and C = {channels}, like patches"
         fail(f"onto must be {expected}; got {tuple(onto.shape)}")
     found = tuple(onto.shape[2:])
     if size is not None and lengths("size", size, ndim) != found:
@@ -74,10 +70,8 @@ def opacity(name: str, value: Any, patches: Tensor, ndim: int) -> None:
 
 def unfolded(folds: Tensor) -> None:
     """Check flags per sample. This reads values."""
-    bad = folds.nonzero().flatten().tolist()
-    if bad:
-        places = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
-        fail(f"the warp must not fold over a patch that is written; it folds at warp {places} of {len(folds)}")
+    if folds.any():
+        fail(f"the warp must not fold over a patch that is written; it folds at warp {samples(folds)} of {len(folds)}")
 
 
 def given(inputs: dict[str, Any]) -> None:
@@ -102,7 +96,7 @@ def mask(name: str, value: Any, ndim: int) -> None:
     if value.is_complex():
         raise TypeError(f"{name} must have a real dtype; got {value.dtype}")
     if value.ndim not in (ndim + 1, ndim + 2) or 0 in value.shape[-ndim:]:
-        fail(f"{name} must be (N, {axes(ndim)}) or (N, C, {axes(ndim)}); got {tuple(value.shape)}")
+        fail(f"{name} must be (N, {AXES[ndim]}) or (N, C, {AXES[ndim]}); got {tuple(value.shape)}")
 
 
 def each_image(name: str, value: Any, numbers: int, batch: Sequence[int]) -> None:
@@ -111,7 +105,7 @@ def each_image(name: str, value: Any, numbers: int, batch: Sequence[int]) -> Non
     fits = value.ndim in (2, 3) and value.shape[-1] == numbers
     n, m = (value.shape[0] if fits and value.ndim == 3 else 1), batch[0]
     if not fits or (n != m and 1 not in (n, m)):
-        fail(f"{name} must be (N, P, {numbers}) with N as in the images, or (P, {numbers}); got {tuple(value.shape)}")
+        fail(f"{name} must be (N, P, {numbers}) for N images, or (P, {numbers}) for all; got {tuple(value.shape)}")
 
 
 def drawn(name: str, value: Any, count: int) -> list[tuple[float, float] | None]:

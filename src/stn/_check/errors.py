@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from torch import Tensor
+
 
 class InputError(ValueError):
     """An argument, a file or a run folder that the caller gave is not as expected.
@@ -21,3 +23,13 @@ class InputError(ValueError):
 
 def fail(sentence: str) -> NoReturn:
     raise InputError(sentence)
+
+
+def samples(flags: Tensor) -> str:
+    """List the samples whose flag is set, (N,) or (N, K), at most eight of them. This reads values."""
+    found = flags.nonzero().tolist()
+    places = ", ".join(str(tuple(place)) if len(place) > 1 else str(place[0]) for place in found[:8])
+    return places + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+
+
+AXES = {1: "L", 2: "H, W", 3: "D, H, W"}  # names of the lengths of a size, by its number of dimensions

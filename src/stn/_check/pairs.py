@@ -8,21 +8,17 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from stn._check.errors import fail
+from stn._check.errors import AXES, fail, samples
 from stn._check.tensors import floating
 from stn._check.values import integers, lengths
-
-SIDES = {2: "(H, W)", 3: "(D, H, W)"}
 
 
 def two_sizes(name: str, value: Any, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Check (in_size, out_size). Each must be written out: (480, 640) would otherwise be two square sizes."""
     both = isinstance(value, tuple | list) and len(value) == 2 and all(integers(size) is not None for size in value)
     if not both:
-        side = SIDES.get(ndim, f"of {ndim} lengths")
-        fail(f"{name} must be (in_size, out_size), the size {side} of the image and of the output; got {value!r}")
-    found = (lengths(f"{name}[0]", value[0], ndim), lengths(f"{name}[1]", value[1], ndim))
-    return found
+        fail(f"{name} must be (in_size, out_size), the size ({AXES[ndim]}) of the image and of the output; got {value!r}")
+    return lengths(f"{name}[0]", value[0], ndim), lengths(f"{name}[1]", value[1], ndim)
 
 
 def point_pairs(points: Any, targets: Any, weights: Any, ndim: int) -> tuple[int, ...]:
@@ -32,7 +28,7 @@ def point_pairs(points: Any, targets: Any, weights: Any, ndim: int) -> tuple[int
         if value.ndim not in (2, 3, 4) or value.shape[-1] != ndim:
             fail(f"{name} must be (P, {ndim}), (N, P, {ndim}) or (N, K, P, {ndim}); got {tuple(value.shape)}")
         if value.device != points.device:
-            fail(f"{name} must be on {points.device} as points; got {value.device}")
+            fail(f"{name} must be on {points.device}, the device of points; got {value.device}")
     if points.shape[-2] != targets.shape[-2]:
         got = f"{points.shape[-2]} and {targets.shape[-2]}"
         fail(f"points and targets must be as many, one target for each point; got {got}")
@@ -41,9 +37,9 @@ def point_pairs(points: Any, targets: Any, weights: Any, ndim: int) -> tuple[int
         floating("weights", weights)
         if weights.ndim not in (1, 2, 3) or weights.shape[-1] != points.shape[-2]:
             count = points.shape[-2]
-            fail(f"weights must be ({count},), (N, {count}) or (N, K, {count}) as points; got {tuple(weights.shape)}")
+            fail(f"weights must be ({count},), (N, {count}) or (N, K, {count}), one per point; got {tuple(weights.shape)}")
         if weights.device != points.device:
-            fail(f"weights must be on {points.device} as points; got {weights.device}")
+            fail(f"weights must be on {points.device}, the device of points; got {weights.device}")
         shapes.append(weights.shape[:-1])
     return joint([*shapes, torch.Size((1,))], "points, targets and weights")
 
@@ -77,13 +73,10 @@ def enough_points(count: int, least: int, family: str) -> None:
 
 def determined(value: Tensor, family: str) -> None:
     """Check flags per sample. This reads values."""
-    bad = (~value).nonzero().tolist()
-    if bad:
-        places = ", ".join(str(tuple(place)) if len(place) > 1 else str(place[0]) for place in bad[:8])
-        more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
+    if not value.all():
         fail(
             f"points and targets must determine the {family}; they coincide, lie on one line or have no weight "
-            f"at sample {places}{more} of {tuple(value.shape)}"
+            f"at sample {samples(~value)} of {tuple(value.shape)}"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stn._check.errors import fail
+from stn._check.errors import AXES, fail
 from stn._check.tensors import floating, same_device, tensor
 from stn._check.values import lengths
 
@@ -20,8 +20,8 @@ def point_sets(name: str, value: Any, image: Tensor) -> None:
     d, n = image.ndim - 2, image.shape[0]
     if value.ndim < 2 or value.shape[-1] != d or (value.ndim > 2 and value.shape[0] != 1 and value.shape[0] != n):
         fail(
-            f"{name} must be (P, {d}) or (N, P, {d}) with N = {n} as in image, or N = 1; got {tuple(value.shape)} for an "
-            f"image of {d} spatial dimensions"
+            f"{name} must be (P, {d}) or (N, P, {d}) with N = {n} like image, or N = 1; got "
+            f"{tuple(value.shape)} for an image of {d} spatial dimensions"
         )
 
 
@@ -40,16 +40,16 @@ def attention(values: Any, sizes: Sequence[Sequence[int]], locations: Any, weigh
         same_device(name, value, values)
     pixels = sum(map(math.prod, sizes))
     if values.ndim != 4 or values.shape[1] != pixels or 0 in values.shape[2:]:
-        fail(f"values must be (N, S, M, D) with S = {pixels} pixels as in sizes; got {tuple(values.shape)}")
+        fail(f"values must be (N, S, M, D) with S = {pixels}, the pixels of all sizes; got {tuple(values.shape)}")
     n, _, heads, _ = values.shape
     shape = tuple(locations.shape)
     if locations.ndim != 6 or shape[0] != n or shape[2] != heads or shape[3] != len(sizes) or shape[5] != 2:
         fail(
-            f"locations must be (N, Q, M, L, P, 2) with N = {n} and M = {heads} as in values and L = {len(sizes)} as in "
-            f"sizes; got {shape}"
+            f"locations must be (N, Q, M, L, P, 2) with N = {n} and M = {heads}, like values, and L = {len(sizes)} "
+            f"levels; got {shape}"
         )
     if tuple(weights.shape) != shape[:-1]:
-        fail(f"weights must be (N, Q, M, L, P) = {shape[:-1]} as in locations; got {tuple(weights.shape)}")
+        fail(f"weights must be (N, Q, M, L, P) = {shape[:-1]}, like locations; got {tuple(weights.shape)}")
 
 
 def splat_values(name: str, value: Any, ndim: int) -> bool:
@@ -58,7 +58,7 @@ def splat_values(name: str, value: Any, ndim: int) -> bool:
     if not (value.is_floating_point() or value.is_complex()):
         raise TypeError(f"{name} must have a floating-point dtype, or a complex one; got {value.dtype}")
     if value.ndim not in (ndim + 2, ndim + 3):
-        axes = ("L", "H, W", "D, H, W")[ndim - 1]
+        axes = AXES[ndim]
         points = f", or (N, C, P) at points (N, P, {ndim})" if ndim > 1 else ""
         fail(f"{name} must be (N, C, {axes}) or (N, K, C, {axes}){points}; got {tuple(value.shape)}")
     return bool(value.ndim == ndim + 3)
@@ -80,7 +80,7 @@ def splat_place(name: str, value: Tensor, values: Tensor, looks: bool) -> bool:
         forms = f"(N, K, {ndim}, {ndim + 1}), (N, K, {ndim + 1}, {ndim + 1}) or (N, K, {_joined(out)}, {ndim})"
     else:
         forms = f"(N, {ndim}, {ndim + 1}), (N, {ndim + 1}, {ndim + 1}) or (N, {_joined(out)}, {ndim})"
-    wanted = f"N = {n} as in values, or N = 1" + (f", and K = {k}" if looks else "")
+    wanted = f"N = {n} like values, or N = 1" + (f", and K = {k}" if looks else "")
     fail(f"{name} must be a warp, matrices or points, {forms} with {wanted}; got {tuple(value.shape)}")
 
 
@@ -90,11 +90,11 @@ def _joined(shape: Sequence[int]) -> str:
 
 def splat_warp(name: str, batch: Sequence[int], warp_ndim: int, values: Tensor, ndim: int, looks: bool) -> None:
     if warp_ndim != ndim:
-        fail(f"{name} must be a warp of {ndim} dimensions as size; got one of {warp_ndim}")
+        fail(f"{name} must be a warp of {ndim} dimensions, like size; got one of {warp_ndim}")
     n, k = values.shape[0], values.shape[1]
     if (batch[0] != 1 and batch[0] != n) or tuple(batch[1:]) != ((k,) if looks else ()):
         expected = f"(N, K) with K = {k} and N = {n}" if looks else f"(N,) with N = {n}"
-        fail(f"{name} must be a warp of batch {expected} as values, or N = 1; got a warp of batch {tuple(batch)}")
+        fail(f"{name} must be a warp of batch {expected}, like values, or N = 1; got a warp of batch {tuple(batch)}")
 
 
 def splat_weights(name: str, value: Any, values: Tensor, channel: int) -> None:

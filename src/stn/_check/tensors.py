@@ -9,9 +9,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from stn._check.errors import fail
+from stn._check.errors import AXES, fail, samples
 
-AXES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}  # of a batch, by its number of spatial dimensions
 INTEGERS = (torch.uint8, torch.bool, torch.int8, torch.int16, torch.int32, torch.int64)  # dtypes of label maps
 
 
@@ -83,7 +82,7 @@ def matrix(name: str, value: Any, image: Tensor, rows: int) -> None:
 
 def _fail_without_batch(name: str, value: Tensor, image: Tensor, ndim: int) -> NoReturn:
     """Explain an image or a volume that was read as a signal, because an axis is missing."""
-    axes = AXES.get(ndim, f"of {ndim} dimensions")
+    axes = f"(N, C, {AXES[ndim]})" if ndim in AXES else f"of {ndim} dimensions"
     fail(f"image must be {axes} for {name} {tuple(value.shape)}; got {tuple(image.shape)}, which is read as (N, C, L)")
 
 
@@ -228,7 +227,7 @@ def channels(value: Tensor, localization: object) -> None:
 def sampled_image(name: str, value: Tensor, ndim: int) -> None:
     """Check the images of a layer (N, C, *size), floating point."""
     tensor(name, value)
-    axes = AXES[ndim]
+    axes = f"(N, C, {AXES[ndim]})"
     if value.ndim == ndim + 1:
         fail(
             f"{name} must be {axes}; got {tuple(value.shape)}, which lacks the batch: pass {name}.unsqueeze(0) for one image"
@@ -243,11 +242,8 @@ def sampled_image(name: str, value: Tensor, ndim: int) -> None:
 
 def regular(name: str, value: Tensor) -> None:
     """Check flags per sample (N,) or (N, K). This reads values, so it must not run in a training step."""
-    bad = (~value).nonzero().tolist()
-    if bad:
-        places = ", ".join(str(tuple(place)) if len(place) > 1 else str(place[0]) for place in bad[:8])
-        more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
-        fail(f"{name} must not be singular; it is singular at sample {places}{more} of {tuple(value.shape)}")
+    if not value.all():
+        fail(f"{name} must not be singular; it is singular at sample {samples(~value)} of {tuple(value.shape)}")
 
 
 def start(name: str, value: object, ndim: int, looks: int) -> None:
