@@ -19,7 +19,8 @@ from stn.ops.cpu.tile import AT_HEIGHT, AT_WIDTH, pixel_starts
 
 
 @loop
-def blend_tile_pixels(ndim, cubic, image, out, grid, sizes, fill, at, points, table, place, weight, total, rest):
+def blend_tile_pixels(ndim, cubic, image, out, grid, sizes, fill, at, points, table, taps):
+    place, weight, total, rest = taps
     n = sizes.channels
     for r in range(at[AT_HEIGHT]):
         taps_of_row(ndim, cubic, False, grid, sizes, r, at, points, table, place, weight, total, rest)
@@ -38,9 +39,8 @@ def blend_tile_pixels(ndim, cubic, image, out, grid, sizes, fill, at, points, ta
 
 
 @loop
-def slope_tile_pixels(
-    ndim, cubic, grad, image, grid, sizes, fill, at, points, table, gradient, place, weight, total, rest
-):  # fmt: skip
+def slope_tile_pixels(ndim, cubic, grad, image, grid, sizes, fill, at, points, table, gradient, taps):
+    place, weight, total, rest = taps
     n, area = sizes.channels, len(gradient) // 3
     for r in range(at[AT_HEIGHT]):
         taps_of_row(ndim, cubic, True, grid, sizes, r, at, points, table, place, weight, total, rest)
@@ -71,9 +71,8 @@ def add_slopes(ndim, gradient, i, area, x, y, z):
 
 
 @loop
-def scatter_tile_pixels(
-    ndim, cubic, grad, grad_image, grid, sizes, c0, c1, at, points, table, place, weight, total, rest
-):  # fmt: skip
+def scatter_tile_pixels(ndim, cubic, grad, grad_image, grid, sizes, c0, c1, at, points, table, taps):
+    place, weight, total, rest = taps
     n = sizes.channels
     for r in range(at[AT_HEIGHT]):
         taps_of_row(ndim, cubic, False, grid, sizes, r, at, points, table, place, weight, total, rest)

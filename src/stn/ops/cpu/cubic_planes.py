@@ -16,7 +16,8 @@ ALL = (1 << LANES) - 1  # bits of the pixels of a block
 
 
 @loop
-def blend_tile_planes(ndim, cubic, image, out, grid, sizes, fill, at, points, table, place, weight, total, rest):
+def blend_tile_planes(ndim, cubic, image, out, grid, sizes, fill, at, points, table, taps):
+    place, weight, total, rest = taps
     joined = are_joined(sizes)
     for r in range(at[AT_HEIGHT]):
         taps_of_row(ndim, cubic, False, grid, sizes, r, at, points, table, place, weight, total, rest)
@@ -55,9 +56,8 @@ def tap_sum(ndim, image, base, place, weight, sx, sy, sz, j):
 
 
 @loop
-def slope_tile_planes(
-    ndim, cubic, grad, image, grid, sizes, fill, at, points, table, gradient, place, weight, total, rest
-):  # fmt: skip
+def slope_tile_planes(ndim, cubic, grad, image, grid, sizes, fill, at, points, table, gradient, taps):
+    place, weight, total, rest = taps
     joined, area = are_joined(sizes), len(gradient) // 3
     for r in range(at[AT_HEIGHT]):
         taps_of_row(ndim, cubic, True, grid, sizes, r, at, points, table, place, weight, total, rest)
@@ -93,9 +93,8 @@ def slope_row(ndim, image, base, joined, place, weight, rest, fill, grad, to, gr
 
 
 @loop
-def scatter_tile_planes(
-    ndim, cubic, grad, grad_image, grid, sizes, c0, c1, at, points, table, place, weight, total, rest
-):  # fmt: skip
+def scatter_tile_planes(ndim, cubic, grad, grad_image, grid, sizes, c0, c1, at, points, table, taps):
+    place, weight, total, rest = taps
     joined = are_joined(sizes)
     for r in range(at[AT_HEIGHT]):
         taps_of_row(ndim, cubic, False, grid, sizes, r, at, points, table, place, weight, total, rest)

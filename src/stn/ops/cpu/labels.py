@@ -7,44 +7,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import loop, merged
-from stn.ops.cpu.forward import copy_pixels, copy_row
+from stn.ops.cpu.compiling import inline, loop, merged
+from stn.ops.cpu.forward import copy_pixels, copy_row, forward_chunk
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE
-from stn.ops.cpu.tile import (
-    AT_HEIGHT,
-    AT_WIDTH,
-    channel_starts,
-    fill_tile,
-    look_and_tile,
-    part_of,
-    pixel_starts,
-    place_tile,
-    run_from,
-    tiles_of_a_look,
-)
+from stn.ops.cpu.tile import AT_HEIGHT, AT_WIDTH, channel_starts, pixel_starts, run_from
 
 # ---- the bodies of kernels, see `kernels.py` ----
 
 
 @merged
 def label_planes(call, memory, chunk):
-    label_chunk(pick_tile_planes, call, memory, chunk)
+    forward_chunk(pick_planes, call, memory, chunk)
 
 
 @merged
 def label_pixels(call, memory, chunk):
-    label_chunk(pick_tile_pixels, call, memory, chunk)
+    forward_chunk(pick_pixels, call, memory, chunk)
 
 
-@merged
-def label_chunk(pick_tile, call, memory, chunk):
-    tile, ndim, grid, sizes = memory.tile, call.ndim, call.grid, call.sizes
-    start, end = part_of(chunk, call.chunks, sizes.batch * sizes.looks * tiles_of_a_look(sizes))
-    for number in range(start, end):
-        look, within = look_and_tile(grid, sizes, number)
-        place_tile(sizes, look, within, tile.at)
-        fill_tile(ndim, True, False, grid, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
-        pick_tile(call.image, call.out, sizes, tile.at, tile.runs, tile.offset, tile.near, tile.weight, call.fill)
+@inline
+def pick_planes(ndim, nearest, image, out, sizes, tile, fill):
+    pick_tile_planes(image, out, sizes, tile.at, tile.runs, tile.offset, tile.near, tile.weight, fill)
+
+
+@inline
+def pick_pixels(ndim, nearest, image, out, sizes, tile, fill):
+    pick_tile_pixels(image, out, sizes, tile.at, tile.runs, tile.offset, tile.near, tile.weight, fill)
 
 
 @loop

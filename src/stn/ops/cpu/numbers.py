@@ -109,11 +109,6 @@ def spline_gradient(data):
 
 
 @merged
-def nothing(data):
-    """A lattice is read where it lies."""
-
-
-@merged
 def lattice_gradient(data):
     for k in range(len(data.gradient)):
         for node in range(data.gradient.shape[1]):
@@ -150,15 +145,16 @@ STAGES: dict[str, tuple[Any, ...]] = {
     "affine": (matrix_numbers, matrix_gradient),
     "projective": (matrix_numbers, matrix_gradient),
     "basis": (spline_numbers, spline_gradient),
-    "lattice": (nothing, lattice_gradient),
+    "lattice": (None, lattice_gradient),  # a lattice is read where it lies
 }
 
 
 @cache
 def stages_at(kind: str, number: str) -> tuple[int, int]:
-    """The addresses of what runs before a kernel and after it."""
+    """The addresses of what runs before a kernel and after it, or 0 for nothing."""
     read = data_record(kind, number).reader()
     numbers, gradient = (
-        entry(stage, f"{body.py_func.__name__}_{kind}_{number}", {"read_data": read, "body": body}) for body in STAGES[kind]
+        entry(stage, f"{body.py_func.__name__}_{kind}_{number}", {"read_data": read, "body": body}) if body else 0
+        for body in STAGES[kind]
     )
     return numbers, gradient
