@@ -8,6 +8,7 @@ from typing import Any
 
 from stn import _check
 from stn.io.images import write_array
+from stn.ops.integers import whole
 from stn.registration import Registration
 from stn.registration import register as find
 from stn.space import Volume, read_nifti, write_itk, write_nifti
@@ -65,7 +66,7 @@ def register(
             _check.fail(f"itk must end in .nii or .nii.gz for a transform that is not affine; got {itk}")
         write_itk(found.warp, itk, target.space, source.space)
     if labels and marked is not None:
-        values = found.warp.sample(marked.values.double(), target.space.size, mode="nearest").to(marked.values.dtype)
+        values = found.warp.sample(whole(marked.values), target.space.size, mode="nearest").to(marked.values.dtype)
         write_nifti(Volume(values, target.space, marked.header), labels[1])
     print(out)
 

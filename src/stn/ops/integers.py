@@ -13,6 +13,12 @@ def has_labels(image: Tensor, sampling: Sampling) -> bool:
     return sampling.interpolation.rounds and not image.is_floating_point() and not image.is_complex()
 
 
+def whole(labels: Tensor) -> Tensor:
+    """Return labels in a dtype that is sampled: int64 for uint16, uint32 and uint64, of which torch has few operations."""
+    scarce = labels.dtype in (torch.uint16, torch.uint32, torch.uint64)
+    return labels.to(torch.int64) if scarce else labels
+
+
 def as_integers(values: Tensor, dtype: torch.dtype, fill: Tensor | None = None) -> Tensor:
     """Round and limit numbers to bytes. Others are already what `dtype` holds.
 

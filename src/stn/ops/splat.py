@@ -43,14 +43,14 @@ def splatted(
         _check.fail("a network that is exported must not call splat: other runtimes have no such operator")
     image = _zeros(values, size)  # of which only the shape matters: sampling is linear in it
     fill = torch.zeros((), dtype=torch.promote_types(values.dtype, torch.float32), device=values.device)
-    if INTERPOLATIONS.get(sampling.interpolation.name) is not sampling.interpolation:  # a `Kernel`, which has no name
-        pull = pulled_within if private.in_torch_func() else pulled_back
-        return oracle_gradient(rule, fill, NEED, sampling, pull)(values, image, data)[0]
     kernels, found = kernels_for(rule, image, data, sampling), None
-    if kernels is None or observed(values, data) or differentiated(values, data):
-        found, _ = call_gradient(rule, values, image, data, fill, NEED, sampling)
-    else:
+    if kernels is not None and not observed(values, data) and not differentiated(values, data):
         found, _ = kernels.gradient(rule, values, image, data, fill, sampling, NEED)
+    elif INTERPOLATIONS.get(sampling.interpolation.name) is sampling.interpolation:
+        found, _ = call_gradient(rule, values, image, data, fill, NEED, sampling)
+    else:  # a `Kernel`, which has no name in the registry of torch
+        pull = pulled_within if private.in_torch_func() else pulled_back
+        found = oracle_gradient(rule, fill, NEED, sampling, pull)(values, image, data)[0]
     assert found is not None  # it was asked for
     return found
 

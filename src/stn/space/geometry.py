@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from torch import Tensor
 from stn import _check
 from stn.grid import half_extent
 from stn.ops.options import CallOptions
-from stn.ops.sample import Sampled
 from stn.transforms import MatrixWarp, Warp
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 FLIP = (-1.0, -1.0, 1.0)  # between LPS (ITK, DICOM) and RAS (NIfTI, nibabel): x and y point the other way
 
@@ -199,7 +201,7 @@ class Space:
         """
         return from_world(torch.eye(self.ndim + 1, dtype=torch.float64, device="cpu").unsqueeze(0), self, other)
 
-    def resample(self, volume: Tensor, source: Space, **options: Any) -> Tensor:
+    def resample(self, volume: Tensor, source: Space, **options: Unpack[CallOptions]) -> Tensor:
         """Sample a volume of another space at the voxels of this one.
 
         Args:
@@ -221,10 +223,7 @@ class Space:
         _check.image("volume", volume)
         if tuple(volume.shape[2:]) != source.size:
             _check.fail(f"volume must have the size of its space, {source.size}; got {tuple(volume.shape[2:])}")
-        given: CallOptions = options  # type: ignore[assignment]  # checked by the call
-        found: Sampled = self.to(source).sample(volume, self.size, **given)
-        assert isinstance(found, Tensor)
-        return found
+        return self.to(source).sample(volume, self.size, **options)
 
 
 def from_world(matrix: Tensor, fixed: Space, moving: Space) -> MatrixWarp:  # (N, d+1, d+1): from mm of fixed to mm of moving

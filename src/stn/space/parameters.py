@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,14 +25,13 @@ def matrix_of(kind: str, parameters: Numbers, fixed: Numbers) -> Tensor:  # (d+1
     """
     name, *sides = kind.split("_")
     d = int(sides[-1]) if sides and sides[-1] in ("2", "3") else 0
-    if (name, d) not in LINEAR:
-        known = ", ".join(sorted({name for name, _ in LINEAR}))
-        _check.fail(f"the transform must be one of {known} in 2-D or 3-D; got {kind}")
-    count, build = LINEAR[name, d]
+    if name not in LINEAR or d not in LINEAR[name].dims:
+        _check.fail(f"the transform must be one of {', '.join(sorted(LINEAR))} in 2-D or 3-D; got {kind}")
+    count, build = LINEAR[name].count(d), LINEAR[name].build
     centered = name not in ("TranslationTransform", "IdentityTransform")
     if len(parameters) != count or len(fixed) < d * centered:
         _check.fail(f"{kind} must have {count} parameters and a center; got {len(parameters)} and {len(fixed)}")
-    linear, shift = build(list(parameters), list(fixed))
+    linear, shift = build(list(parameters), list(fixed), d)
     center = torch.tensor(fixed[:d] if centered else [0.0] * d, dtype=DOUBLE, device="cpu")
     found = torch.eye(d + 1, dtype=DOUBLE, device="cpu")
     found[:d, :d] = linear
@@ -74,21 +74,27 @@ def versor(vector: Numbers) -> Tensor:
     return square([*rows, 2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], 3)
 
 
-Build = Callable[[list[float], list[float]], tuple[Tensor, list[float]]]  # -> the linear part, and t
-LINEAR: dict[tuple[str, int], tuple[int, Build]] = {  # (name, d) -> number of parameters
-    ("Euler2DTransform", 2): (3, lambda p, f: (turn(p[0]), p[1:])),
-    ("Similarity2DTransform", 2): (4, lambda p, f: (p[0] * turn(p[1]), p[2:])),
-    ("Euler3DTransform", 3): (6, lambda p, f: (euler(p[:3], len(f) > 3 and f[3] != 0), p[3:])),
-    ("VersorRigid3DTransform", 3): (6, lambda p, f: (versor(p[:3]), p[3:])),
-    ("Similarity3DTransform", 3): (7, lambda p, f: (p[6] * versor(p[:3]), p[3:6])),
-    ("VersorTransform", 3): (3, lambda p, f: (versor(p), [0.0] * 3)),
+class Linear(NamedTuple):
+    """A transform of one matrix."""
+
+    dims: tuple[int, ...]
+    count: Callable[[int], int]  # d -> number of parameters
+    build: Callable[[list[float], list[float], int], tuple[Tensor, list[float]]]  # (p, fixed, d) -> linear part, and t
+
+
+AFFINE = Linear((2, 3), lambda d: d * d + d, lambda p, f, d: (square(p[: d * d], d), p[d * d :]))
+LINEAR = {
+    "AffineTransform": AFFINE,
+    "MatrixOffsetTransformBase": AFFINE,
+    "TranslationTransform": Linear((2, 3), lambda d: d, lambda p, f, d: (eye(d), p)),
+    "IdentityTransform": Linear((2, 3), lambda d: 0, lambda p, f, d: (eye(d), [0.0] * d)),
+    "ScaleTransform": Linear(
+        (2, 3), lambda d: d, lambda p, f, d: (eye(d) * torch.tensor(p, dtype=DOUBLE, device="cpu"), [0.0] * d)
+    ),
+    "Euler2DTransform": Linear((2,), lambda d: 3, lambda p, f, d: (turn(p[0]), p[1:])),
+    "Similarity2DTransform": Linear((2,), lambda d: 4, lambda p, f, d: (p[0] * turn(p[1]), p[2:])),
+    "Euler3DTransform": Linear((3,), lambda d: 6, lambda p, f, d: (euler(p[:3], len(f) > 3 and f[3] != 0), p[3:])),
+    "VersorTransform": Linear((3,), lambda d: 3, lambda p, f, d: (versor(p), [0.0] * d)),
+    "VersorRigid3DTransform": Linear((3,), lambda d: 6, lambda p, f, d: (versor(p[:3]), p[3:])),
+    "Similarity3DTransform": Linear((3,), lambda d: 7, lambda p, f, d: (p[6] * versor(p[:3]), p[3:6])),
 }
-for _d in (2, 3):
-    _affine: Build = lambda p, f, d=_d: (square(p[: d * d], d), p[d * d :])  # type: ignore[misc]  # noqa: E731
-    LINEAR["AffineTransform", _d] = LINEAR["MatrixOffsetTransformBase", _d] = (_d * _d + _d, _affine)
-    LINEAR["TranslationTransform", _d] = (_d, lambda p, f: (eye(len(p)), p))
-    LINEAR["ScaleTransform", _d] = (
-        _d,
-        lambda p, f: (torch.diag(torch.tensor(p, dtype=DOUBLE, device="cpu")), [0.0] * len(p)),
-    )
-    LINEAR["IdentityTransform", _d] = (0, lambda p, f, d=_d: (eye(d), [0.0] * d))  # type: ignore[misc]

@@ -12,6 +12,7 @@ from torch import Tensor
 from stn import _check
 from stn.grid import normalized_to_pixel, pixel_to_normalized
 from stn.ops.context import coordinate_dtype
+from stn.ops.integers import whole
 from stn.ops.options import CallOptions, SamplingOptions
 from stn.transforms.batches import over_batch
 from stn.transforms.outlines import (
@@ -131,8 +132,6 @@ def _on_image(pixels: Tensor, size: Sequence[int]) -> Tensor:
 
 # ---- masks ----
 
-EXACT = {torch.bool: torch.uint8, torch.int8: torch.float32, torch.int16: torch.float32}  # dtypes with the same values
-
 
 def of_labels(options: CallOptions | SamplingOptions) -> SamplingOptions:
     """Return the options that hold for labels too."""
@@ -147,9 +146,7 @@ def of_labels(options: CallOptions | SamplingOptions) -> SamplingOptions:
 def sample_mask(warp: Mapped, mask: Tensor, size: tuple[int, ...], fill: float, options: SamplingOptions) -> Tensor:
     """Sample labels: the nearest pixel, in the dtype of the mask."""
     flat = mask.ndim == warp.ndim + 1
-    values = mask.unsqueeze(1) if flat else mask
-    if not (values.is_floating_point() or values.dtype == torch.uint8):
-        values = values.to(EXACT.get(values.dtype, torch.float64))
+    values = whole(mask.unsqueeze(1) if flat else mask)
     given: SamplingOptions = {"mode": "nearest", **options}
     if fill:
         given["fill_value"] = fill

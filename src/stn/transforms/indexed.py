@@ -58,7 +58,7 @@ class IndexedWarp(Warp):
         for n, rows in enumerate(order.split(self.index.bincount(minlength=image.shape[0]).tolist())):
             if len(rows):
                 looks = self.warp[rows]._changed(lambda t: t.unsqueeze(0), (1, len(rows)))
-                parts.append(looks._sample(image[n : n + 1], size, return_mask, dict(options)))  # type: ignore[arg-type]  # a copy
+                parts.append(looks._sample(image[n : n + 1], size, return_mask, options.copy()))
         back = order.argsort()
         if return_mask:
             values, masks = zip(*parts, strict=True)

@@ -49,7 +49,10 @@ class Rule(Registered):
         return each
 
     def lifted(self, data: Tensor) -> tuple[Rule, Tensor]:
-        """Return the points of a signal (N, K, ..) as those of an image of one row, for which devices have kernels."""
+        """Return the points of a signal (N, K, ..) as those of an image of one row, for which devices have kernels.
+
+        A rule whose operators and families have no signals need not implement it.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no points in 1-D")
 
     # ---- for the reference and the exports ----
