@@ -32,6 +32,17 @@ import torch, stn
 image = torch.rand(2, 3, 40, 30).contiguous(memory_format=torch.channels_last)
 assert torch.equal(stn.affine_sample(image, torch.eye(2, 3)), image)
 """
+COMPILED_ONCE = """\
+# To Numba a constant has a type of its own: what takes 0, then other integers, would be compiled for each.
+import gc
+from numba import types
+from numba.core.dispatcher import Dispatcher
+found = [made for made in gc.get_objects() if issubclass(type(made), Dispatcher)]
+plain = {made: [tuple(map(types.unliteral, kinds)) for kinds in made.signatures] for made in found}
+assert len(found) > 40 and sum(map(len, plain.values())) > 40
+twice = [made.py_func.__name__ for made, kinds in plain.items() if len({*kinds}) < len(kinds)]
+assert not twice, twice
+"""
 STAGES = 'import torch; from stn.ops.cpu.numbers import stages_at; stages_at("affine", "<f4")\n' + COUNTS
 
 
@@ -57,12 +68,23 @@ theta = torch.eye(2, 3).repeat(4, 1, 1).requires_grad_()
 stn.affine_sample(image, theta).sum().backward()
 {COUNTS}
 """
-    outs = [finished(start(code, NUMBA_CACHE_DIR=str(tmp_path), STN_QUIET="0")) for _ in range(2)]
+    outs = [finished(start(code + check, NUMBA_CACHE_DIR=str(tmp_path), STN_QUIET="0")) for check in (COMPILED_ONCE, "")]
     (first, said), (second, nothing) = outs
     assert first == [0, 6]  # three kernels, two stages, the loop over chunks
     assert second == [6, 0]
     assert said.count("\n") == 1 and said.startswith("stn: compiling CPU kernels on first use")
     assert notice.KEPT in said and nothing == ""
+
+
+def test_taps_of_other_paddings_are_compiled_when_they_are_needed(tmp_path: Path) -> None:
+    code = """
+import torch, stn
+from stn.ops.cpu.compiling import counts
+for size, padding in ((20, "zeros"), (20, "border"), (1, "zeros"), (1, "border"), (20, "reflection"), (20, "reflection")):
+    stn.affine_sample(torch.rand(1, 1, size, 20), torch.eye(2, 3), padding_mode=padding)
+    print(counts().compiled)
+"""
+    assert finished(start(code, NUMBA_CACHE_DIR=str(tmp_path)))[0] == [4, 4, 5, 5, 6, 6]
 
 
 def test_many_processes_may_fill_an_empty_cache_at_once(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ import torch
 
 from stn.ops.averaging import averaging
 from stn.ops.cpu import threads
+from stn.ops.cpu.axis_taps import PADDED
 from stn.ops.cpu.compiling import counts
-from stn.ops.cpu.kernels import BODIES, kernel_at
+from stn.ops.cpu.kernels import BODIES, axis_at, kernel_at
 from stn.ops.cpu.numbers import GRIDS, STAGES, stages_at
 from stn.ops.cpu.plan import NAMES
 from stn.ops.cpu.prefilter import coefficients, filtered
 from stn.ops.cpu.pyramid import average_axes
-from stn.ops.padding import PADDINGS
+from stn.ops.padding import BORDER, PADDINGS, REFLECTION, WRAP
 
 SINGLE, DOUBLE = torch.float32, torch.float64
 BILINEAR = 2  # the first two of each of BODIES: planes, channels last
@@ -55,6 +56,11 @@ def kernel(task: str, index: int, kind: str, real: torch.dtype, number: torch.dt
     return f"{body.py_func.__name__}, {kind}, {_types(real, number)}{f', integers {stored}' if stored else ''}"
 
 
+def axis(padding: int, real: torch.dtype) -> str:
+    axis_at(padding, NAMES[real])
+    return f"taps by an image that is {PADDED[padding].py_func.__name__}, {_types(real, real)}"
+
+
 def stages(kind: str, number: torch.dtype) -> str:
     stages_at(kind, NAMES[number])
     return f"numbers and gradient, {kind}, {_types(number, number)}"
@@ -83,7 +89,7 @@ def bspline(real: torch.dtype, parallel: bool) -> str:
     return f"prefilter, {_types(real, real)}, {_layout(parallel)}"
 
 
-FUNCTIONS: dict[str, Callable[..., str]] = {f.__name__: f for f in (kernel, stages, drive, pyramid, bspline)}
+FUNCTIONS: dict[str, Callable[..., str]] = {f.__name__: f for f in (kernel, axis, stages, drive, pyramid, bspline)}
 
 
 @contextmanager
@@ -127,7 +133,8 @@ def usual() -> list[Job]:
     matrices = [("affine", SINGLE), ("affine", DOUBLE), ("projective", SINGLE), ("lattice", SINGLE)]
     numbers = [Job("stages", pair) for pair in (*matrices, ("basis", DOUBLE))]
     levels = [Job("pyramid", (ndim, SINGLE, parallel)) for ndim in (2, 3) for parallel in _parallel()]
-    return [*kinds, *enlarged, *numbers, *levels, *(Job("drive", (parallel,)) for parallel in _parallel())]
+    axes = [Job("axis", (padding, SINGLE)) for padding in (BORDER, REFLECTION, WRAP)]  # zeros have the code of the border
+    return [*kinds, *enlarged, *axes, *numbers, *levels, *(Job("drive", (parallel,)) for parallel in _parallel())]
 
 
 def everything() -> list[Job]:
@@ -145,7 +152,8 @@ def everything() -> list[Job]:
     numbers = [Job("stages", pair) for pair in itertools.product(STAGES, both)]
     levels = [Job("pyramid", how) for how in itertools.product((2, 3), both, _parallel())]
     filters = [Job("bspline", how) for how in itertools.product(both, _parallel())]
-    return [*kernels, *numbers, *levels, *filters, *(Job("drive", (parallel,)) for parallel in _parallel())]
+    axes = [Job("axis", (padding, real)) for padding, real in itertools.product((BORDER, REFLECTION, WRAP), both)]
+    return [*kernels, *axes, *numbers, *levels, *filters, *(Job("drive", (parallel,)) for parallel in _parallel())]
 
 
 def _parallel() -> Sequence[bool]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stn.ops.cpu.axis_taps import AXIS, LOOPS, PADDED, axis_taps
 from stn.ops.cpu.compiling import entry
 from stn.ops.cpu.coordinates_backward import coordinates_pixels, coordinates_planes
 from stn.ops.cpu.cubic import (
@@ -22,7 +23,7 @@ from stn.ops.cpu.forward import forward_pixels, forward_planes
 from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.labels import label_pixels, label_planes
 from stn.ops.cpu.numbers import data_record, shared_fields
-from stn.ops.cpu.tile import AT_TABLE, Sizes, Tile, tile_arrays
+from stn.ops.cpu.tile import AT_AXIS, AT_CHUNK, AT_MEMORY, AT_TABLE, Sizes, Tile, tile_arrays
 from stn.ops.cpu.window_taps import Curve, WindowTaps, window_arrays
 from stn.ops.cpu.windows import (
     window_coordinates_pixels,
@@ -45,6 +46,7 @@ class Call(NamedTuple):
     out: Any  # flat, the result: given to a gradient as its gradient
     fill: Any  # (C,)
     memory: Any  # the address of the chunks' memory
+    axis: Any  # the address of a kernel of `axis_taps.py`, or 0 if none is needed
     apart: Any  # how many bytes of it a chunk has
     chunks: Any
     groups: Any  # into which channels are divided, where the gradient in the image is written
@@ -73,7 +75,7 @@ class Chunk(NamedTuple):
 def call_record(kind: str, real: str, number: str, stored: str, labels: bool) -> Record:
     """kind: of the rule. real: the working precision. number: that of the data. stored: the numbers of the image and the
     result. labels: whether the fill value is one of those."""
-    flat, integers = Array(stored, 1, NOWHERE), ("memory", "apart", "chunks", "groups", "bands", "ndim")
+    flat, integers = Array(stored, 1, NOWHERE), ("memory", "axis", "apart", "chunks", "groups", "bands", "ndim")
     fill = Array(stored if labels else real, 1, NOWHERE)
     fields: dict[str, Any] = {"image": flat, "out": flat, "fill": fill, "one": Real(real)}
     fields |= {name: Int() for name in integers} | {name: Flag() for name in ("nearest", "last")}
@@ -136,7 +138,9 @@ def kernel(words, first, last):  # type: ignore[no-untyped-def]  # Numba types i
     call = read_call(words, words + CALL, 0)
     for chunk in range(first, last):
         memory = read_chunk(words, words + CHUNK, call.memory + chunk * call.apart)
-        memory.tile.at[AT_TABLE] = -1  # no table yet
+        at = memory.tile.at
+        at[AT_TABLE], at[AT_AXIS] = -1, call.axis  # no table yet
+        at[AT_CHUNK], at[AT_MEMORY] = words + CHUNK, call.memory + chunk * call.apart
         body(call, memory, chunk)
 
 
@@ -149,3 +153,11 @@ def kernel_at(body: Any, kind: str, real: str, number: str, stored: str) -> int:
     constants |= {"CALL": at * WORD_BYTES, "CHUNK": (at + call.count) * WORD_BYTES}
     name = f"{body.py_func.__name__}_{kind}_{real}_{number}" + (f"_{stored}" if stored != real else "")
     return entry(kernel, name, constants)
+
+
+@cache
+def axis_at(padding: int, real: str) -> int:
+    """The address of the kernel for the taps along one axis under the padding with this code."""
+    padded = PADDED[padding]
+    constants = {"read_chunk": memory_of(1, 0, real).record.reader(), **LOOPS[padded]}
+    return entry(axis_taps, f"axis_taps_{padded.py_func.__name__}_{real}", constants, AXIS)

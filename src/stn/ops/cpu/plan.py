@@ -18,7 +18,8 @@ from torch import Tensor
 
 from stn.grid import axes
 from stn.ops.cpu import memory, threads
-from stn.ops.cpu.kernels import BODIES, Call, call_record, kernel_at, memory_of
+from stn.ops.cpu.axis_taps import is_needed
+from stn.ops.cpu.kernels import BODIES, Call, axis_at, call_record, kernel_at, memory_of
 from stn.ops.cpu.numbers import Data, data_record, stages_at
 from stn.ops.cpu.taps import COLUMNS, ROWS
 from stn.ops.cpu.tile import Sizes, tiles_of_a_look
@@ -138,11 +139,15 @@ class Plan:
         known = Data(where, sums, bends, scale, Place(0, given), Place(0, (self.knots, ndim)), Place(0, given))
         flat = Place(0, (0,))
         values = Call(
-            flat, flat, Place(0, (len(self.zeros),)), 0, chunk.bytes, self.chunks, groups, bands, ndim, self.nearest,
-            self.last, 1.0, self.cubic or NO_CUBIC, curve_of(self.table), sizes, where, sums, bends,
+            flat, flat, Place(0, (len(self.zeros),)), 0, self._axis(), chunk.bytes, self.chunks, groups, bands, ndim,
+            self.nearest, self.last, 1.0, self.cubic or NO_CUBIC, curve_of(self.table), sizes, where, sums, bends,
         )  # fmt: skip
         self.words = region.words(data.pack(known) + call.pack(values) + chunk.words)
         self.slots = slots(data, call)
+
+    def _axis(self) -> int:
+        code = self.padding.code
+        return 0 if self.form or not is_needed(code, self.source_size) else axis_at(code, NAMES[self.real])
 
     def _sizes(self, walked: tuple[int, ...], rows: int) -> Sizes:
         ones = (1,) * (3 - len(walked))

@@ -7,17 +7,14 @@ A BLANK one sees nothing of the image. Each is handled by vector code, wherever 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from stn.ops.cpu.blocks import lanes_within, nearest_plane, nearest_volume, place_hats, place_plane, place_volume
 from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.mixed import REST
-from stn.ops.cpu.padding import between, clamped, reflected, wrapped
+from stn.ops.cpu.words import call_with
 from stn.ops.padding import REFLECTION, WRAP, ZEROS
-from stn.ops.reference import FAR
 
 # Forward, ns a pixel and channel at 32x3x224x224, 1x64x256x256, 1x3x2048x2048: 64x128 2.4, 1.6, 2.5; 16x128 2.7, 1.8, 2.7;
 # 64x64 2.8, 1.9, 2.6; 128x128 2.4, 1.9, 2.5.
@@ -127,8 +124,11 @@ def in_pairs(padding, w):
 
 
 @loop
-def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high, first, near, far, weight, slope):
-    """Store both taps of each axis for pixels of a row, padding resolved: places, weights and, if `derivative`, slopes."""
+def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high, first, near, far, weight, slope, other):
+    """Store both taps of each axis for pixels of a row, padding resolved: places, weights and, if `derivative`, slopes.
+
+    other: the address of a kernel of `axis_taps.py`, and of what it reads.
+    """
     area, w, h, d = len(near) // 3, sizes.width, sizes.height, sizes.depth
     zeros, padding = sizes.padding == ZEROS, sizes.padding
     if nearest & (padding != REFLECTION) & (padding != WRAP):
@@ -140,47 +140,25 @@ def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high,
                 nearest_volume(points, j, COLUMNS, zeros, lengths, pitch, ends[0], ends[1], near, weight, first + j)
         return
     for i in range(ndim):
-        n, pitch = (w, 1.0) if i == 0 else ((h, 1.0 * w) if i == 1 else (d, 1.0 * w * h))
-        ends = (1.0 * low, 1.0 * high) if i == ndim - 1 else (0.0, 1.0 * n)
+        n, pitch = (w, 1) if i == 0 else ((h, w) if i == 1 else (d, w * h))
+        lower, upper = (low, high) if i == ndim - 1 else (0, n)
         if (padding != REFLECTION) & (padding != WRAP) & (n > 1) & (not nearest):
             for j in range(start, end, LANES):
                 place_hats(
-                    points, j, COLUMNS, i, zeros, 1.0 * n, pitch, ends[0], ends[1], near, far, weight, first + j, area,
-                    slope, derivative,
+                    points, j, COLUMNS, i, zeros, 1.0 * n, 1.0 * pitch, 1.0 * lower, 1.0 * upper, near, far, weight,
+                    first + j, area, slope, derivative,
                 )  # fmt: skip
         else:
-            store_axis(
-                nearest, derivative, sizes, points, i, start, end, n, pitch, ends, first, near, far, weight, slope
-            )  # fmt: skip
+            paired = (i == 0) & (not nearest) & in_pairs(padding, n)
+            where = other[1], other[2], i, first, start, end, n, pitch, lower, upper, sizes.align_corners
+            flags = np.int64(nearest), np.int64(derivative), np.int64(paired), np.int64(zeros)
+            call_with(other[0], where + flags)
     if zeros:
         store_rest(points, start, end, REST * area + first, weight)
     else:
         clear(weight, REST * area + first + start, REST * area + first + end)
     if nearest:
         join_axes(ndim, start, end, first, near, weight)
-
-
-@loop
-def store_axis(nearest, derivative, sizes, points, i, start, end, n, pitch, ends, first, near, far, weight, slope):
-    """Store the taps along one axis, for any padding."""
-    area = len(near) // 3
-    at, before, paired = i * area + first, i * area, (i == 0) & (not nearest) & in_pairs(sizes.padding, n)
-    if i == 0:
-        set_ones(points, start, end)
-    clear(near, at + end, at + end + LANES)
-    clear(far, at + end, at + end + LANES)
-    if sizes.padding == REFLECTION:
-        by_reflection(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight)
-        if derivative:
-            slopes_by_reflection(paired, sizes, points, i, start, end, n, at + before, slope)
-    elif sizes.padding == WRAP:
-        by_wrapping(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight)
-        if derivative:
-            slopes_by_wrapping(paired, sizes, points, i, start, end, n, at + before, slope)
-    else:
-        by_clamping(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight)
-        if derivative:
-            slopes_by_clamping(paired, sizes, points, i, start, end, n, at + before, slope)
 
 
 @loop
@@ -193,84 +171,6 @@ def join_axes(ndim, start, end, first, near, weight):
             k = np.uint64(first) + j
             near[k] += near[k + beyond]
             weight[k] *= weight[k + above]
-
-
-@inline
-def base_of(nearest, x):
-    """The lower tap, and how far x lies beyond it: NaN of NaN, which reaches the output through the weights."""
-    p = between(x, -FAR, FAR)
-    base = np.rint(p) if nearest else np.floor(p)
-    return base, (0.0 if nearest else p - base) if x == x else x
-
-
-@inline
-def shared(first, second, a, b, place, paired):
-    """Return the weights of the pixels at `place` and next to it, of two taps at a and b that are read as a pair."""
-    nothing = first * 0  # in its precision
-    lower = (first if a == place else nothing) + (second if b == place else nothing)
-    upper = (first if a == place + 1.0 else nothing) + (second if b == place + 1.0 else nothing)
-    return (lower, upper) if paired else (first, second)
-
-
-@inline
-def pair_of(a, b, n, paired):
-    """The places that are read for taps at a and b: these, or if `paired` two neighbors within the image."""
-    lower = a if a < b else b
-    lower = lower if lower < n - 2.0 else n - 2.0
-    return (lower, lower + 1.0) if paired else (a, b)
-
-
-def taps_by(padded: Any) -> Any:
-    """padded: the pixel of the image that stands in for a pixel of the plane."""
-
-    @loop
-    def store_taps(nearest, paired, sizes, points, i, start, end, n, pitch, ends, at, before, near, far, weight):
-        zeros, (low, high), last, real = sizes.padding == ZEROS, ends, n - 1.0, weight.dtype.type
-        for j in range(np.uint64(start), np.uint64(end)):
-            base, t = base_of(nearest, points[i, j])
-            a, b = padded(sizes.align_corners, base, n), padded(sizes.align_corners, base + 1.0, n)
-            # A pixel outside has no weight if zeros are around the image, nor has one outside the band.
-            keeps_a = 1.0 if ((not zeros) | (base >= 0.0) & (base <= last)) & (a >= low) & (a < high) else 0.0
-            keeps_b = 1.0 if ((not zeros) | (base >= -1.0) & (base < last)) & (b >= low) & (b < high) else 0.0
-            place, beside = pair_of(a, b, n, paired)
-            rounded = real(t)  # before it is subtracted, as in a block inside: a pixel has the same bits in both
-            first, second = shared(real(keeps_a) * (real(1) - rounded), real(keeps_b) * rounded, a, b, place, paired)
-            k = np.uint64(at) + j
-            near[k], far[k] = np.uint32(pitch * place), np.uint32(pitch * beside)
-            weight[k + np.uint64(before)] = first
-            weight[k + np.uint64(before) + np.uint64(len(near) // 3)] = second
-            points[3, j] *= keeps_a * (1.0 - t) + keeps_b * t
-
-    return store_taps
-
-
-def slopes_by(padded: Any) -> Any:
-    @loop
-    def store_slopes(paired, sizes, points, i, start, end, n, at, slope):
-        """Derivatives of both weights: 0 where the coordinate is clamped, and of taps without weight."""
-        zeros, last, area = sizes.padding == ZEROS, n - 1.0, np.uint64(len(slope) // 6)
-        for j in range(np.uint64(start), np.uint64(end)):
-            x = points[i, j]
-            base, _ = base_of(False, x)
-            moves = (0.0 if (x < -FAR) | (x > FAR) else 1.0) if x == x else x
-            a, b = padded(sizes.align_corners, base, n), padded(sizes.align_corners, base + 1.0, n)
-            lower = -moves if (not zeros) | (base >= 0.0) & (base <= last) else 0.0 * moves
-            upper = moves if (not zeros) | (base >= -1.0) & (base < last) else 0.0 * moves
-            first, second = shared(lower, upper, a, b, pair_of(a, b, n, paired)[0], paired)
-            k = np.uint64(at) + j
-            slope[k], slope[k + area] = first, second
-
-    return store_slopes
-
-
-by_clamping, by_reflection, by_wrapping = taps_by(clamped), taps_by(reflected), taps_by(wrapped)
-slopes_by_clamping, slopes_by_reflection, slopes_by_wrapping = slopes_by(clamped), slopes_by(reflected), slopes_by(wrapped)
-
-
-@loop
-def set_ones(points, start, end):
-    for j in range(np.uint64(start), np.uint64(end)):
-        points[3, j] = 1.0
 
 
 @loop

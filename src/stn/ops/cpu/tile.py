@@ -18,8 +18,9 @@ from stn.ops.cpu.radial import fill_table
 from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, KINDS, MIXED, STRIDE, sort_blocks, store_mixed
 
 # What stands in `Tile.at`: the look, where the tile begins and how large it is, its number within the look, and the
-# number of the tile whose radial functions the table has.
-AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_TABLE = range(8)
+# number of the tile whose radial functions the table has; then the address of a kernel of `axis_taps.py`, and those of the
+# words and of the memory of the chunk.
+AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_TABLE, AT_AXIS, AT_CHUNK, AT_MEMORY = ATS = range(11)
 
 # Channels of a row that are blended together, so that taps and weights are loaded once for them. At 16x64x7x7: 269 us one
 # by one, 125 by 8, 94 by 16. Large planes may begin at the same place of a cache, which has 8 to 12 lines for them.
@@ -49,7 +50,7 @@ class Sizes(NamedTuple):
 class Tile(NamedTuple):
     """One tile: its place, then its pixels, at r * STRIDE + j. Each thread has one and fills it again for each tile."""
 
-    at: Any  # (8,) int64, by the names above
+    at: Any  # (11,) int64, by the names above
     box: Any  # (4,) int64: first and last + 1 column, first and last + 1 row that its interior pixels read
     points: Any  # (3, COLUMNS) float64, source pixels of a row
     table: Any  # (T, rows * COLUMNS) float64, the radial functions
@@ -68,7 +69,7 @@ def tile_arrays(rows: int, knots: int, real: Any) -> dict[str, tuple[tuple[int, 
     """Return the shape and the dtype of each array of a tile."""
     area = rows * STRIDE
     return {
-        "at": ((8,), np.int64), "box": ((4,), np.int64), "points": ((4, COLUMNS), np.float64),
+        "at": ((len(ATS),), np.int64), "box": ((4,), np.int64), "points": ((4, COLUMNS), np.float64),
         "table": ((knots, rows * COLUMNS), np.float64), "runs": ((rows * BLOCKS,), np.int64), "offset": ((area,), np.uint32),
         "fraction": ((3 * area,), real), "near": ((3 * area,), np.uint32), "far": ((3 * area,), np.uint32),
         "weight": ((7 * area,), real), "slope": ((6 * area,), real), "gradient": ((3 * area,), real),
@@ -183,6 +184,7 @@ def fill_rows(
     slope,
 ):  # fmt: skip
     w, h, d, width, closed = sizes.width, sizes.height, sizes.depth, at[AT_WIDTH], not derivative
+    other = at[AT_AXIS], at[AT_CHUNK], at[AT_MEMORY]
     box[0], box[1], box[2], box[3] = w, 0, h, 0
     for r in range(at[AT_HEIGHT]):
         start, u0, u1, u2 = row_start(sizes, at, r)
@@ -199,7 +201,9 @@ def fill_rows(
                 widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
             elif what == MIXED:
                 b = next_to_mixed(runs, block, b, width)
-                store_mixed(ndim, nearest, derivative, sizes, points, a, b, low, high, first, near, far, weight, slope)
+                store_mixed(
+                    ndim, nearest, derivative, sizes, points, a, b, low, high, first, near, far, weight, slope, other
+                )  # fmt: skip
             a = b
     # Reading it beforehand is worth it if most of it is needed.
     if (box[1] - box[0]) * (box[3] - box[2]) > FEW * width * at[AT_HEIGHT]:

@@ -158,3 +158,16 @@ def call_at(typing_context, kernel, words, first, last):  # type: ignore[no-unty
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def call_with(typing_context, code, integers):  # type: ignore[no-untyped-def]  # Numba types it
+    """Call the code at an address with a tuple of integers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        given = [builder.extract_value(arguments[1], i) for i in range(len(integers))]
+        function = ir.FunctionType(ir.VoidType(), [WORD] * len(integers))
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), given)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.UniTuple(types.int64, len(integers))), codegen
