@@ -14,18 +14,21 @@ from stn.lab.data import DISTORTIONS, Distortion
 from stn.lab.data.crops import CROP, as_they_are, middle_crops, random_crops
 from stn.lab.data.draw import Example
 from stn.lab.data.scenes import SCENES
+from stn.lab.data.signs import sign_views
 from stn.lab.data.strings import NONE
 from stn.lab.experiments.batches import Draw
 from stn.lab.networks import (
     ADDITION_MODELS,
     ALIGNMENT_MODELS,
     MODELS,
+    SIGN_MODELS,
     SVHN_MODELS,
     VOLUME_MODELS,
     build,
     build_addition,
     build_alignment,
     build_parts,
+    build_signs,
     build_svhn,
     build_volumes,
 )
@@ -124,6 +127,10 @@ def _text(model: str, transform: str) -> nn.Module:
     return build_text(model)
 
 
+def _signs(model: str, transform: str) -> nn.Module:
+    return build_signs(model, transform=transform)
+
+
 def _birds(model: str, transform: str) -> nn.Module:
     """Build the network for 224 pixels without pretrained weights (the paper used ImageNet)."""
     if looks := BIRDS[model]:
@@ -147,4 +154,5 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "birds": Task(
         random_crops, tuple(BIRDS), _birds, still=middle_crops, data=("cub",), shape=(3, 256, 256), family="attention"
     ),
+    "signs": Task(sign_views, SIGN_MODELS, _signs, still=as_they_are, data=("gtsrb",), shape=(3, 32, 32)),
 }

@@ -13,6 +13,7 @@ from stn.lab.networks.colocalization import (
 )
 from stn.lab.networks.digits import MODELS, build, num_parameters
 from stn.lab.networks.parts import PartsNetwork, build_parts, small_resnet
+from stn.lab.networks.signs import SIGN_MODELS, build_signs
 from stn.lab.networks.svhn import SVHN_MODELS, build_svhn
 from stn.lab.networks.text import TEXT_MODELS, build_text
 from stn.lab.networks.volumes import VOLUME_MODELS, build_volumes
@@ -23,6 +24,7 @@ __all__ = [
     "Codes",
     "MODELS",
     "PartsNetwork",
+    "SIGN_MODELS",
     "SVHN_MODELS",
     "TEXT_MODELS",
     "VOLUME_MODELS",
@@ -33,6 +35,7 @@ __all__ = [
     "build_alignment",
     "build_colocalizer",
     "build_parts",
+    "build_signs",
     "build_svhn",
     "build_text",
     "build_volumes",
