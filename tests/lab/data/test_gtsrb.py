@@ -14,6 +14,7 @@ from stn.lab.data.gtsrb import MD5, ZIPS, Signs, held_out, load_gtsrb
 from tests.mirror import Mirror
 from tests.signs import FRAMES, TRACKS, in_folders, in_zips
 
+
 def equal(a: Signs, b: Signs) -> bool:
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("images", "labels", "tracks", "boxes"))
 

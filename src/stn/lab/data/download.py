@@ -1,4 +1,7 @@
-"""Download a file with a known checksum (SHA-256, or MD5 where a data set publishes no other) from the first mirror that works, and resume an earlier partial download."""
+"""Download a file with a known checksum from the first mirror that works, and resume an earlier partial download.
+
+The checksum is a SHA-256, or an MD5 where a data set publishes no other.
+"""
 
 from __future__ import annotations
 

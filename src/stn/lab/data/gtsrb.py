@@ -40,7 +40,15 @@ COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2"
 CLASSES = 43
 NAMES = (
     *(f"limit {speed}" for speed in (20, 30, 50, 60, 70, 80)),
-    *("end of limit 80", "limit 100", "limit 120", "no overtaking", "no overtaking by trucks", "right of way", "priority road"),
+    *(
+        "end of limit 80",
+        "limit 100",
+        "limit 120",
+        "no overtaking",
+        "no overtaking by trucks",
+        "right of way",
+        "priority road",
+    ),
     *("yield", "stop", "no vehicles", "no trucks", "no entry", "danger", "curve left", "curve right", "double curve"),
     *("bumpy road", "slippery road", "road narrows", "road work", "traffic lights", "pedestrians", "children", "bicycles"),
     *("ice", "deer", "end of all limits", "turn right", "turn left", "straight on", "straight or right"),

@@ -61,7 +61,7 @@ class Run:
     """One training, from its data to its seed. Two equal runs on the same machine give the same rows."""
 
     data: Annotated[str, arg(metavar=_one_of(_DATA))] = "digits"
-    """digits (bundled with scikit-learn), or files in --root: mnist, svhn (house numbers), cub (birds), gtsrb (traffic signs)."""
+    """digits (bundled with scikit-learn), or files in --root: mnist, svhn (numbers), cub (birds), gtsrb (traffic signs)."""
     root: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Folder of the data files."""
     download: Annotated[bool, arg(help_behavior_hint="")] = False

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from stn.lab.data import DISTORTIONS, Distortion
 from stn.lab.data.crops import CROP, as_they_are, middle_crops, random_crops
 from stn.lab.data.draw import Example
+from stn.lab.data.gtsrb import NAMES
 from stn.lab.data.scenes import SCENES
 from stn.lab.data.signs import sign_views
 from stn.lab.data.strings import NONE
@@ -80,6 +81,7 @@ class Task(NamedTuple):
     data: tuple[str, ...] = ("digits", "mnist")  # whose images it takes
     shape: tuple[int, int, int] = (1, 28, 28)  # of one of those
     family: str | None = None  # fixed transform family of the task
+    names: tuple[str, ...] = ()  # of the classes, where errors by class are of interest
 
     @property
     def evaluated(self) -> Draw:
@@ -154,5 +156,5 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "birds": Task(
         random_crops, tuple(BIRDS), _birds, still=middle_crops, data=("cub",), shape=(3, 256, 256), family="attention"
     ),
-    "signs": Task(sign_views, SIGN_MODELS, _signs, still=as_they_are, data=("gtsrb",), shape=(3, 32, 32)),
+    "signs": Task(sign_views, SIGN_MODELS, _signs, still=as_they_are, data=("gtsrb",), shape=(3, 32, 32), names=NAMES),
 }

@@ -36,7 +36,8 @@ def build_signs(
 
     Each of three stages has two 3x3 convolutions (the first stage: one 5x5 and one 3x3) and halves the map. st-cnn-single
     has a transformer before the first stage, st-cnn-multi before each. Transformers start at the identity and pad with
-    the border. side: a multiple of 8, at least 16.
+    the border. The contrast is normalized after the first one, which samples the image itself. side: a multiple of 8, at
+    least 16.
 
     Raises: InputError, which names the argument.
     """
@@ -44,12 +45,14 @@ def build_signs(
     _check.at_least("side", side, 16)
     if side % 8:
         _check.fail(f"side must be a multiple of 8 pixels; got {side!r}")
-    parts: OrderedDict[str, nn.Module] = OrderedDict(contrast=Contrast())
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
     for stage, after in enumerate(CHANNELS):
         if stage < TRANSFORMERS[model]:
             layer = SpatialTransformer(_localization(channels, side), transform, padding_mode="border")
             parts[f"transformer{stage + 1 if stage else ''}"] = layer
+        if stage == 0:
+            parts["contrast"] = Contrast()
         first = convolution(channels, after, 3 if stage else 5, image=stage == 0)
         parts[f"stage{stage + 1}"] = nn.Sequential(first, convolution(after, after, 3), nn.MaxPool2d(2))
         channels, side = after, side // 2
@@ -75,7 +78,9 @@ def _localization(channels: int, side: int) -> nn.Sequential:
 
     The places are kept, because a translation is the place of something.
     """
-    reduce = [nn.AvgPool2d(2)] if side > 16 else []
+    reduce: list[nn.Module] = [Contrast()] if channels == 3 else []
+    if side > 16:
+        reduce.append(nn.AvgPool2d(2))
     body = [*reduce, convolution(channels, REDUCED, 3), nn.MaxPool2d(2), convolution(REDUCED, REDUCED, 3)]
     head = DenseLocalization(REDUCED * 16, (FEATURES,), norm=True)
     network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(4), *head)
