@@ -7,7 +7,7 @@ from torch import nn
 import stn
 from stn.lab.data.signs import sign_views
 from stn.lab.networks import SIGN_MODELS, build_signs, num_parameters
-from stn.lab.networks.blocks import channels_last
+from stn.models.blocks import channels_last
 from stn.nn import SpatialTransformer
 from tests.helpers import seeded
 

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from stn import _check
-from stn.lab.networks.blocks import convolution, dense
-from stn.lab.networks.digits import num_parameters
+from stn.models.blocks import convolution, dense
+from stn.models.digits import num_parameters
 from stn.nn import DenseLocalization, SpatialTransformer
 from stn.transforms import Family
 
