@@ -40,8 +40,8 @@ def test_errors_are_counted_by_class_and_by_pair(monkeypatch: pytest.MonkeyPatch
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     in_zips(tmp_path / "data")
     table = TABLES["gtsrb"]
-    short = {"epochs": 1, "batch_size": 16}
-    cells = tuple(dataclasses.replace(cell, run=dataclasses.replace(cell.run, **short)) for cell in table.cells[:2])
+    runs = [dataclasses.replace(cell.run, epochs=1, batch_size=16) for cell in table.cells[:2]]
+    cells = tuple(dataclasses.replace(cell, run=run) for cell, run in zip(table.cells, runs, strict=False))
     monkeypatch.setitem(TABLES, "gtsrb", dataclasses.replace(table, cells=cells))
     return tmp_path
 

@@ -279,8 +279,8 @@ TABLES = {
         "start at the identity and pad with the border. All networks see the same random views in training: rotated by up "
         "to 10 degrees, scaled by up to 17 %, sheared by up to 0.1, moved by up to 2 pixels, and with another exposure. "
         f"{_OURS} Labels are smoothed by 0.1. The recipe is the same for all three and was not tuned. Published errors are "
-        "of larger images, of 48x48 pixels: 0.29 for a network of 14.6 M parameters with three transformers (Arcos-Garcia et "
-        "al. 2018), 0.54 for a committee of 25 networks (Ciresan et al. 2012), 1.16 for people (Stallkamp et al. 2012).",
+        "for 48x48 pixels: 0.29 of 14.6 M parameters and three transformers (Arcos-Garcia et al. 2018), 0.54 of a "
+        "committee of 25 networks (Ciresan et al. 2012), 1.16 of people (Stallkamp et al. 2012).",
         quick=3,
         pictured=(),
         protocol="The error is of all 12,630 test photographs, unchanged. Held out are whole tracks, every tenth of each "

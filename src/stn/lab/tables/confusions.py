@@ -10,6 +10,7 @@ from stn.lab.tables.cells import Cell
 
 MOST = 10  # classes, and pairs
 Key = tuple[int, ...]  # a class, or a class and the class that was read
+Line = tuple[list[str], list[Key]]  # the first cells of a line, and the keys that it counts
 Counts = Mapping[str, Mapping[Key, float]]  # label of a network -> key -> errors
 
 
@@ -27,10 +28,10 @@ def confusions(cells: Sequence[Cell], found: Mapping[str, Sequence[Row]], names:
     by_class = {label: _means(part, slice(1, 2)) for label, part in rows.items()}
     by_pair = {label: _means(part, slice(1, 3)) for label, part in rows.items()}
     worst = _worst(by_class)
-    rest = [(key,) for key in range(len(sizes)) if (key,) not in worst]
-    body = [([names[key], f"{sizes[key]:,}"], [(key,)]) for (key,) in worst]
+    rest: list[Key] = [(key,) for key in range(len(sizes)) if (key,) not in worst]
+    body: list[Line] = [([names[key], f"{sizes[key]:,}"], [(key,)]) for (key,) in worst]
     body += [(["all others", f"{sum(sizes[key] for (key,) in rest):,}"], rest)]
-    pairs = [([names[truth], names[read]], [(truth, read)]) for truth, read in _worst(by_pair)]
+    pairs: list[Line] = [([names[truth], names[read]], [(truth, read)]) for truth, read in _worst(by_pair)]
     return [
         "## Errors by class",
         "",
@@ -60,7 +61,7 @@ def _worst(counts: Counts) -> list[Key]:
     return sorted(sums, key=lambda key: (-sums[key], key))[:MOST]
 
 
-def _table(headings: Sequence[str], body: Iterable[tuple[list[str], list[Key]]], counts: Counts) -> list[str]:
+def _table(headings: Sequence[str], body: Iterable[Line], counts: Counts) -> list[str]:
     lines = [headings, ["---"] * len(headings)]
     for words, keys in body:
         lines.append([*words, *(f"{sum(each.get(key, 0) for key in keys):.1f}" for each in counts.values())])
