@@ -67,8 +67,8 @@ def recipe(run: Run) -> str:
     return (
         f"{run.model.upper()} of Jaderberg et al. 2015, table 1, with the transform {run.transform}: {run.epochs} epochs of "
         f"batches of {run.batch_size}, {run.optimizer}, learning rate {run.lr:g} in one cycle, labels smoothed by "
-        f"{run.label_smoothing:g}, running mean of the weights, seed {run.seed}. This is the recipe of `stn reproduce seeds`, "
-        "with fewer epochs than that of Table 1."
+        f"{run.label_smoothing:g}, running mean of the weights, seed {run.seed}. This is the recipe of `stn reproduce "
+        "seeds`, with fewer epochs than that of Table 1."
     )
 
 
