@@ -157,6 +157,8 @@ def test_folders_that_are_there_are_not_downloaded(served: Mirror, tmp_path: Pat
     in_zips(tmp_path, form="PNG", suffix="png")
     assert all(len(load("gtsrb", root, download=True).test) == 5 for root in (tmp_path / "folders", tmp_path))
     assert served.asked == []
+    (tmp_path / "folders" / ZIPS[2]).write_bytes(b"half")  # it would be read before the folder
+    assert len(load("gtsrb", tmp_path / "folders", download=True).test) == 5 and len(served.asked) == 1
 
 
 def test_fewer_held_out_images_are_whole_tracks(tmp_path: Path) -> None:
