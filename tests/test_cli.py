@@ -30,7 +30,7 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "in.png"
 
 
-COMMANDS = ("train", "evaluate", "figures", "report", "export", "warp", "register", "reproduce", "demo", "warm-up")
+COMMANDS = ("train", "evaluate", "figures", "report", "export", "read", "warp", "register", "reproduce", "demo", "warm-up")
 
 
 @pytest.mark.parametrize("command", ("", *COMMANDS))
@@ -40,10 +40,19 @@ def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, 
     wanted = {
         "": [*COMMANDS, "stn warp photo.jpg", "--version", "--tyro-write-completion bash"],
         "reproduce": ["TABLE", "--root", "--download", "--seeds", "--budget", "--cells", "--workers", "--out", "--list"],
-        "train": ["--data", "--resume", "--localization-lr", "--seed", "one cycle", "--device", "{digits,mnist,svhn,cub}"],
+        "train": [
+            "--data",
+            "--resume",
+            "--localization-lr",
+            "--seed",
+            "one cycle",
+            "--device",
+            "{digits,mnist,svhn,cub,gtsrb}",
+        ],
         "warp": ["IMAGE", "OUT", "--rotate", "--corners", "counterclockwise", "--max-pixels", "{zeros,border,reflection"],
         "evaluate": ["RUN", "--draws", "--device", "--root", "--download"],
-        "figures": ["RUN [RUN ..]", "--count", "--out", "--root", "--download"],
+        "read": ["IMAGE [IMAGE ..]", "--model", "45 degrees"],
+        "figures": ["RUN [RUN ..]", "--model", "--count", "--out", "--root", "--download"],
         "report": ["RUN [RUN ..]", "--out", "--root", "--download"],
         "register": ["MOVING", "FIXED", "OUT", "{translation,rigid,", "--loss", "correlation", "--bending", "--theta"],
         "export": ["RUN", "OUT", "--opset", "--lowering", "GridSample"],
@@ -69,6 +78,33 @@ def test_help_breaks_lines_where_the_terminal_ends(
             text = following.split()
             if text and indent > 4 and len(line) - len(line.lstrip()) == indent:  # the same paragraph continues
                 assert len(line) + len(text[0]) + 1 >= columns - 6, (command, line, following)
+
+
+def test_a_digit_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = torch.ones(1, 60, 80)
+    page[:, 10:50, 38:43] = 0  # a black stroke
+    write_picture(page, tmp_path / "one.png")
+    write_picture(torch.cat([1 - page, torch.ones(1, 60, 80)]), tmp_path / "white.png")  # with transparency
+    write_picture(torch.ones(3, 9, 9), tmp_path / "empty.png")
+    assert stn(monkeypatch, "read", tmp_path / "one.png", tmp_path / "white.png") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rsplit(": ", 1)[1].split()[0] for line in lines] == ["1", "1"] and lines[0].startswith(str(tmp_path))
+    assert stn(monkeypatch, "read") == 0
+    assert "st-cnn-affine/rts: Digits that are turned" in capsys.readouterr().out
+    assert stn(monkeypatch, "read", tmp_path / "empty.png") == 2
+    assert "empty.png: image must show a digit" in capsys.readouterr().err
+    assert stn(monkeypatch, "read", "--model", "rts") == 2
+    assert "stn: --model must be one of st-cnn-affine/rts" in capsys.readouterr().err
+
+
+def test_the_pictures_of_a_trained_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["figures", "--model", "st-cnn-affine/rts", "--count", 2, "--out", tmp_path]
+    assert stn(monkeypatch, *command) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "means.png"), str(tmp_path / "looks.png")]
+    assert stn(monkeypatch, *command, "run") == 2
+    assert "stn: --model cannot be combined with RUN; got RUN too" in capsys.readouterr().err
 
 
 def test_names_of_cells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

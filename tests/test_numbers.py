@@ -9,6 +9,7 @@ import torch
 
 import stn
 from stn.io.images import MAX_PIXELS
+from stn.models import cards
 from stn.transforms import FAMILIES
 from tests.rows import (
     ROOT,
@@ -35,6 +36,16 @@ from tests.rows import (
 )
 
 DIGIT = "1x1x28x28 affine"
+
+
+def card_error(name: str = "st-cnn-affine/rts") -> tuple[float, float]:
+    """Return the test error of the weights in the package and its spread over draws, from their card."""
+    card = cards()[name]
+    spread = re.search(r"spread ([\d.]+) %", card.test)
+    assert spread
+    return card.error_percent, float(spread[1])
+
+
 Numbers = Callable[[], tuple[float, ...]]
 # page -> pattern with a group for each number, and the numbers from the rows. A space also matches a line break of the page.
 CHECKED: dict[str, dict[str, Numbers]] = {
@@ -142,6 +153,10 @@ CHECKED: dict[str, dict[str, Numbers]] = {
             errors("volumes", "cnn/32"),
             errors("volumes", "st-cnn/32"),
         ),
+    },
+    "docs/weights.md": {
+        r"\| `st-cnn-affine/rts` \| ([\d.]+) \| 10,000 test images .*? spread ([\d.]+) %": card_error,
+        r"\*\*Test error\.\*\* ([\d.]+) %: 10,000 test images .*? spread ([\d.]+) %": card_error,
     },
     "docs/runs.md": {r"more than ([\d,]+) pixels need": lambda: (MAX_PIXELS,)},
     "results/table1-history.md": {

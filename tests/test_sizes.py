@@ -12,7 +12,6 @@ from torch import Tensor
 
 import stn
 from stn import _check
-from stn.lab import _check as lab_check
 from stn.nn import DenseLocalization, DigitLocalization, PhotoLocalization, identity_loss, localization_for, look_diagnostics
 from stn.transforms import FAMILIES, family
 from tests.helpers import noise
@@ -38,7 +37,7 @@ OTHERS: tuple[Any, ...] = (True, False, np.True_, torch.tensor(True), 2.0, np.fl
 CHECKS: dict[str, Callable[[Any], object]] = {
     "at_least": lambda n: _check.at_least("n", n, 1),
     "dimension": lambda n: _check.dimension(n, (2, 5), "a family"),
-    "side": lambda n: lab_check.side("n", n, (2, 5)),
+    "side": lambda n: _check.side("n", n, (2, 5)),
     "features": lambda n: _check.features(object(), n),
     "lengths": lambda n: _check.lengths("n", (n, n), 2),
     "lengths of any": lambda n: _check.lengths("n", [n, n]),

@@ -82,6 +82,14 @@ def test_a_picture_is_registered(picture: Path, tmp_path: Path) -> None:
     assert said[-2:] == ["out.png", "laboratory False"] and read_picture(tmp_path / "out.png").shape == (3, 24, 24)
 
 
+def test_a_digit_is_read(tmp_path: Path) -> None:
+    page = torch.ones(1, 60, 80)
+    page[:, 10:50, 38:43] = 0  # a black stroke
+    write_picture(page, tmp_path / "one.png")
+    said = without_train(COMMAND, "read", "one.png", place=tmp_path)
+    assert said[0].startswith("one.png: 1 (") and said[1:] == ["laboratory False"]
+
+
 def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stn.lab.experiments.train.COPIES", {"digits": 1})
     run = Run(distortion="none", model="st-fcn", epochs=1, draws=1, batch_size=256)

@@ -114,6 +114,14 @@ def at_least(name: str, value: int, least: int) -> int:
     return found
 
 
+def side(name: str, value: int, allowed: Iterable[int]) -> int:
+    """Check the side of a square image, one of those that a network supports."""
+    found = integer(value)
+    if found is None or found not in allowed:
+        fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {value!r}")
+    return found
+
+
 def features(localization: object, given: int | None) -> int:
     """Return the number of features of a localization network: as given, or from its attribute."""
     count = integer(getattr(localization, "out_features", None) if given is None else given)

@@ -14,7 +14,20 @@ import tyro
 
 from stn.cli.ending import prepare_output, well_ended
 
-COMMANDS = ("train", "evaluate", "figures", "report", "export", "warp", "register", "bench", "reproduce", "demo", "warm-up")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "figures",
+    "report",
+    "export",
+    "read",
+    "warp",
+    "register",
+    "bench",
+    "reproduce",
+    "demo",
+    "warm-up",
+)
 DESCRIPTION = """Spatial transformers for PyTorch: layers that learn which region of an image to sample.
 
 Examples:

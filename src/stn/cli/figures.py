@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from stn import _check
 from stn.cli.options import Download, Folders, Root
@@ -10,6 +13,7 @@ from stn.cli.options import Download, Folders, Root
 
 def figures(
     runs: Folders = (),
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None,
     count: int = 8,
     out: Path = Path("runs/figures"),
     root: Root = None,
@@ -21,15 +25,22 @@ def figures(
 
     Args:
         runs: Folders of runs. The pictures of a run are written to its folder figures/.
+        model: Draw the sampled regions of a trained network of the package instead, such as st-cnn-affine/rts; `stn read`
+            lists them.
         count: Number of test images to show.
         out: Folder for pictures that do not belong to a single run, such as the errors of several runs.
         root: Folder of the data files.
         download: Download data files that are missing in --root.
     """
     from stn.lab.experiments.folder import RunFolder
-    from stn.lab.figures import draw_kernels, draw_run, draw_runs
+    from stn.lab.figures import draw_kernels, draw_model, draw_run, draw_runs
 
     _check.at_least("count", count, 1)
+    if model is not None:
+        _check.alone("model", {"RUN": len(runs)})
+        _check.writable_folder("out", out)
+        print("\n".join(str(path) for path in draw_model(model, out, count=count)))
+        return
     folders = [RunFolder(run) for run in runs]
     for folder in folders:
         folder.run()

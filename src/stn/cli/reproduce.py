@@ -12,7 +12,18 @@ from stn import _check
 from stn.cli.options import Download
 
 TableName = Literal[
-    "table1", "seeds", "addition", "alignment", "strings", "svhn", "cub", "parts", "volumes", "text", "colocalization"
+    "table1",
+    "seeds",
+    "addition",
+    "alignment",
+    "strings",
+    "svhn",
+    "cub",
+    "gtsrb",
+    "parts",
+    "volumes",
+    "text",
+    "colocalization",
 ]
 
 
@@ -39,8 +50,9 @@ def reproduce(
     Args:
         table: table1: distorted MNIST, 8 networks and 4 distortions, and cluttered digits. seeds: two networks with several
             seeds, few epochs. addition: the sum of two digits. alignment: one or several steps under large perturbation.
-            strings: house numbers made of digits. svhn: house numbers. cub: birds. parts: two sampled regions in parallel.
-            volumes: 3-D. text: rectified curved strings. colocalization: the object that images share.
+            strings: house numbers made of digits. svhn: house numbers. cub: birds. gtsrb: traffic signs. parts: two
+            sampled regions in parallel. volumes: 3-D. text: rectified curved strings. colocalization: the object that images
+            share.
         root: Folder of the data files.
         download: Download data files that are missing in --root.
         seeds: Number of trainings per cell.
@@ -74,7 +86,7 @@ def _names(table: str) -> list[str]:
 
 def _written(table: str, budget: str, workers: int, *, out: Path, runs: Path, **options: Any) -> list[Path]:
     from stn.io.files import beside
-    from stn.lab.figures import draw_found, draw_table
+    from stn.lab.figures import draw_corrected, draw_found, draw_table
     from stn.lab.tables import TABLES
     from stn.lab.tables.colocalization import reproduce_colocalization
     from stn.lab.tables.reproduce import reproduce as build
@@ -82,7 +94,9 @@ def _written(table: str, budget: str, workers: int, *, out: Path, runs: Path, **
     if table == "colocalization":
         reproduce_colocalization(out=out, runs=runs, **options)
         picture = draw_found(runs, beside(out, ".png"))
+        more = []
     else:
-        build(table, budget=budget, workers=workers, out=out, runs=runs, **options)
+        rows = build(table, budget=budget, workers=workers, out=out, runs=runs, **options)
         picture = draw_table(TABLES[table], runs, beside(out, ".png"))
-    return [path for path in (beside(out, ".jsonl"), beside(out, ".md"), picture) if path]
+        more = draw_corrected(TABLES[table], [row for row in rows if row["budget"] == budget], runs, root=options["root"])
+    return [path for path in (beside(out, ".jsonl"), beside(out, ".md"), picture, *more) if path]

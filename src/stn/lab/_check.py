@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from stn._check import FileError, fail, reason
-from stn._check.values import integer
 
 
 def at_most(name: str, value: int, most: int) -> None:
@@ -53,11 +52,3 @@ def seed(name: str, value: int) -> None:
     """Check a seed for torch and numpy."""
     if not isinstance(value, int) or not 0 <= value < 2**32:
         fail(f"{name} must be an integer from 0 to 2^32 - 1; got {value!r}")
-
-
-def side(name: str, value: int, allowed: Iterable[int]) -> int:
-    """Check the side of a square image, one of those that a network supports."""
-    found = integer(value)
-    if found is None or found not in allowed:
-        fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {value!r}")
-    return found

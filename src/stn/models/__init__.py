@@ -1,6 +1,8 @@
-"""Complete networks: a text rectifier, and one with published weights."""
+"""Complete networks: a text rectifier, one with published weights, and trained networks for digits."""
 
 from stn.models.checkpoints import BenchmarkRectifier, load_benchmark_rectifier
+from stn.models.reading import read_digit
 from stn.models.text import text_rectifier
+from stn.models.trained import Card, cards, load
 
-__all__ = ["BenchmarkRectifier", "load_benchmark_rectifier", "text_rectifier"]
+__all__ = ["BenchmarkRectifier", "Card", "cards", "load", "load_benchmark_rectifier", "read_digit", "text_rectifier"]

@@ -1,78 +1,18 @@
 """The reader of traffic signs: folders and zips, original sizes, whole tracks held out, sentences for what is missing."""
 
-import io
-import zipfile
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from stn import InputError
 from stn.lab.data import load
-from stn.lab.data.gtsrb import COLUMNS, ZIPS, Signs, held_out, load_gtsrb
-
-TRACKS, FRAMES = {3: 2, 17: 12}, 3  # class -> tracks
-HEADER = ";".join(COLUMNS)
-
-
-def picture(seed: int, size: tuple[int, int], form: str) -> bytes:
-    """A bright square, the sign, on dark noise."""
-    width, height = size
-    pixels = np.random.default_rng(seed).integers(0, 60, (height, width, 3), dtype=np.uint8)
-    pixels[height // 4 : height - height // 4, width // 4 : width - width // 4] = (200, 20 * (seed % 10), 30)
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format=form)
-    return out.getvalue()
-
-
-def files(form: str = "PPM", suffix: str = "ppm") -> Iterator[tuple[str, bytes]]:
-    """Paths within the data set, and contents: the official layout, images of 15 to 60 pixels."""
-    seed = 0
-
-    def row(name: str, label: int) -> tuple[str, bytes]:
-        size = 15 + 7 * seed % 46, 20 + 5 * seed % 41
-        box = size[0] // 4, size[1] // 4, size[0] - size[0] // 4 - 1, size[1] - size[1] // 4 - 1
-        return ";".join(map(str, (name, *size, *box, label))), picture(seed, size, form)
-
-    for label, tracks in TRACKS.items():
-        lines = [HEADER]
-        for track in range(tracks):
-            for frame in range(FRAMES):
-                name = f"{track:05d}_{frame:05d}.{suffix}"
-                line, content = row(name, label)
-                lines.append(line)
-                yield f"Final_Training/Images/{label:05d}/{name}", content
-                seed += 1
-        yield f"Final_Training/Images/{label:05d}/GT-{label:05d}.csv", "\n".join(lines).encode()
-    lines = [HEADER]
-    for i in range(5):
-        line, content = row(f"{i:05d}.{suffix}", (3, 17)[i % 2])
-        lines.append(line)
-        yield f"Final_Test/Images/{i:05d}.{suffix}", content
-        seed += 1
-    yield "Final_Test/GT-final_test.csv", "\n".join(lines).encode()
-
-
-def in_folders(root: Path, top: str = "GTSRB") -> None:
-    for name, content in files():
-        path = root / top / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-def in_zips(root: Path) -> None:
-    """As they are distributed: the classes of the test images in a zip of their own."""
-    archives = [zipfile.ZipFile(root / name, "w") for name in ZIPS]
-    for name, content in files():
-        if name.endswith("GT-final_test.csv"):
-            archives[2].writestr("GT-final_test.csv", content)
-        else:
-            archives["Final_Test" in name].writestr(f"GTSRB/{name}", content)
-    for archive in archives:
-        archive.close()
+from stn.lab.data.gtsrb import MD5, ZIPS, Signs, held_out, load_gtsrb
+from tests.mirror import Mirror
+from tests.signs import FRAMES, TRACKS, in_folders, in_zips
 
 
 def equal(a: Signs, b: Signs) -> bool:
@@ -170,3 +110,64 @@ def test_gray_images_are_counted(tmp_path: Path) -> None:
         gray = image.convert("L")
     gray.save(path, format="PPM")
     assert load_gtsrb(tmp_path)[1] == {"images of another kind made RGB": 1}
+
+
+@pytest.fixture
+def served(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    """A server of small archives whose checksums are taken for the official ones."""
+    in_zips(mirror.folder)
+    for name in ZIPS:
+        monkeypatch.setitem(MD5, name, hashlib.md5((mirror.folder / name).read_bytes()).hexdigest())
+    monkeypatch.setattr("stn.lab.data.gtsrb.download_gtsrb.__kwdefaults__", {"mirrors": [mirror.url + "/"]})
+    return mirror
+
+
+def test_missing_archives_are_downloaded(served: Mirror, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    whole = load("gtsrb", root, download=True)
+    assert len(served.asked) == 3 and sorted(path.name for path in root.iterdir()) == sorted(ZIPS)
+    (root / ZIPS[1]).unlink()
+    (root / ZIPS[2]).write_bytes(b"half")  # damaged
+    again = load("gtsrb", root, download=True)
+    assert len(served.asked) == 5
+    assert all(torch.equal(a.images, b.images) for a, b in zip(whole, again, strict=True))
+    load("gtsrb", root, download=True)
+    assert len(served.asked) == 5
+
+
+def test_a_broken_archive_is_resumed(served: Mirror, tmp_path: Path) -> None:
+    served.breaks = 1
+    with pytest.raises(InputError, match=f"{ZIPS[0]} could not be downloaded. .*the connection broke after"):
+        load("gtsrb", tmp_path, download=True)
+    part = (tmp_path / f"{ZIPS[0]}.part").stat().st_size
+    load("gtsrb", tmp_path, download=True)
+    assert part > 0 and served.asked[:2] == [None, f"bytes={part}-"]
+
+
+def test_other_bytes_are_not_taken(served: Mirror, tmp_path: Path) -> None:
+    (served.folder / ZIPS[2]).write_bytes(b"another file")
+    with pytest.raises(InputError, match=f"{ZIPS[2]} could not be downloaded. .*: its MD5 is not {MD5[ZIPS[2]]}"):
+        load("gtsrb", tmp_path, download=True)
+    assert not (tmp_path / ZIPS[2]).exists()
+
+
+def test_folders_that_are_there_are_not_downloaded(served: Mirror, tmp_path: Path) -> None:
+    """Neither are archives of the right names with other images, such as smaller ones."""
+    in_folders(tmp_path / "folders")
+    in_zips(tmp_path, form="PNG", suffix="png")
+    assert all(len(load("gtsrb", root, download=True).test) == 5 for root in (tmp_path / "folders", tmp_path))
+    assert served.asked == []
+    (tmp_path / "folders" / ZIPS[2]).write_bytes(b"half")  # it would be read before the folder
+    assert len(load("gtsrb", tmp_path / "folders", download=True).test) == 5 and len(served.asked) == 1
+
+
+def test_fewer_held_out_images_are_whole_tracks(tmp_path: Path) -> None:
+    in_zips(tmp_path)
+    splits = load("gtsrb", tmp_path)
+    few = splits.holding_out(FRAMES + 1)
+    assert few.valid.groups is not None and few.train.groups is not None
+    assert len(few.valid) == FRAMES and len(few.valid.groups.unique()) == 1
+    assert not torch.isin(few.train.groups, few.valid.groups).any()
+    assert len(few.train) + len(few.valid) == len(splits.train) + len(splits.valid)
+    assert len(splits.holding_out(1).valid) == FRAMES  # one track remains
+    assert splits.holding_out(1000) is splits

@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import http.server
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from stn import InputError
 from stn.lab.data import load, load_mnist
 from stn.lab.data.download import fetch
 from stn.lab.data.mnist import SHA256, read_idx
+from tests.mirror import Mirror
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 
@@ -114,51 +114,6 @@ def test_a_request_that_makes_no_sense(tmp_path: Path) -> None:
     (tmp_path / "labels").write_bytes(idx(np.zeros((2, 3))))
     with pytest.raises(InputError, match="header 00 00 08 01"):
         read_idx(tmp_path / "labels", ndim=1)
-
-
-class Mirror(http.server.ThreadingHTTPServer):
-    """A server of a folder that can resume. It cuts `breaks` connections half way; `asked` lists the Range headers."""
-
-    def __init__(self, folder: Path, *, resumes: bool = True) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.folder, self.resumes, self.breaks = folder, resumes, 0
-        self.asked: list[str | None] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Mirror
-
-    def do_GET(self) -> None:
-        path, wanted = self.server.folder / self.path.lstrip("/"), self.headers.get("Range")
-        self.server.asked.append(wanted)
-        if not path.is_file():
-            return self.send_error(404)
-        body, status = path.read_bytes(), 200
-        if wanted and self.server.resumes:
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            if start >= len(body):
-                return self.send_error(416)
-            body, status = body[start:], 206
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.server.breaks:
-            self.server.breaks -= 1
-            body = body[: len(body) // 2]
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[Mirror]:
-    (tmp_path / "served").mkdir()
-    with Mirror(tmp_path / "served") as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 BODY = np.random.default_rng(1).bytes(5_000_000)

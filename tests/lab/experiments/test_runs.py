@@ -24,7 +24,7 @@ def test_names_tell_runs_apart() -> None:
 @pytest.mark.parametrize(
     "setting, sentence",
     [
-        ({"data": "cifar"}, "data must be one of cub, digits, mnist, svhn; got 'cifar'"),
+        ({"data": "cifar"}, "data must be one of cub, digits, gtsrb, mnist, svhn; got 'cifar'"),
         ({"distortion": "x"}, "distortion must be one of addition, .*, rts, .*; got 'x'"),
         ({"model": "vit"}, "model must be one of cnn, fcn, st-cnn, st-fcn; got 'vit'"),
         ({"distortion": "pairs"}, "model must be one of 2xlook, look; got 'st-cnn'"),

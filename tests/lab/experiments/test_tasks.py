@@ -16,6 +16,7 @@ from stn.lab.experiments.tasks import TASKS, cross_entropy, parts_found
 from stn.lab.experiments.train import train
 from stn.lab.figures import draw_run
 from tests.helpers import seeded
+from tests.signs import in_zips
 
 DIGITS = load_digits().train[:16]
 SLOW = ("extruded",)  # 60^3 voxels; otherwise the same as extruded_32
@@ -60,6 +61,17 @@ def test_house_numbers_are_strings_of_three_channels() -> None:
     x, y, _ = task.draw(torch.rand(2, 3, 64, 64), labels, seeded())
     logits = task.build("st-cnn-single", "affine").eval()(x)
     assert logits.shape == (2, 5, 11) and torch.equal(y, labels) and task.wrong(logits, y).shape == (2,)
+
+
+@pytest.mark.parametrize("model", TASKS["signs"].models)
+def test_a_run_on_traffic_signs(model: str, tmp_path: Path) -> None:
+    """Views in training, and the photographs themselves in the evaluation, so that both draws give the same error."""
+    in_zips(tmp_path)
+    run = Run(data="gtsrb", root=tmp_path, distortion="signs", model=model, epochs=1, draws=2, batch_size=16)
+    rows = train(run, RunFolder(tmp_path / "run"), quiet=True)
+    assert [row["split"] for row in rows] == ["valid", "test", "test"]
+    assert rows[1]["loss"] == rows[2]["loss"] and ("mean_scale" in rows[0]) == (model != "cnn")
+    assert evaluate(RunFolder(tmp_path / "run"), draws=1)[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-5)
 
 
 def test_a_task_takes_its_own_images() -> None:

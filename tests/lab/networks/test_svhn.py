@@ -6,7 +6,7 @@ from torch import nn
 
 import stn
 from stn.lab.networks import SVHN_MODELS, build_svhn, num_parameters
-from stn.lab.networks.blocks import channels_last
+from stn.models.blocks import channels_last
 from stn.nn import SpatialTransformer
 from tests.helpers import seeded
 

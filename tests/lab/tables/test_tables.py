@@ -18,7 +18,7 @@ def test_cells_are_runs_and_have_their_baselines(name: str) -> None:
     assert len(cells) == len(table.cells) and len({cell.run.name for cell in cells.values()}) == len(cells)
     assert set(table.pictured) <= {cell.run.model for cell in table.cells}
     for cell in cells.values():
-        assert cell.run.epochs >= 1 and cell.run.data == (name if name in ("svhn", "cub") else "mnist")
+        assert cell.run.epochs >= 1 and cell.run.data == (name if name in ("svhn", "cub", "gtsrb") else "mnist")
         if cell.baseline:
             baseline = cells[cell.baseline].run
             task = cell.run.distortion.removesuffix("_56")  # the same images, with their surroundings

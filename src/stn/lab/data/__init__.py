@@ -9,7 +9,7 @@ from stn.lab.data.cub import load_cub, square_pictures
 from stn.lab.data.digits import load_digits
 from stn.lab.data.distort import DISTORTIONS, Distortion
 from stn.lab.data.files import Repairs, describe
-from stn.lab.data.gtsrb import load_gtsrb, sign_splits
+from stn.lab.data.gtsrb import download_gtsrb, load_gtsrb, sign_splits
 from stn.lab.data.mnist import load_mnist
 from stn.lab.data.scenes import SCENES, Scene
 from stn.lab.data.splits import Labeled, Splits, as_float
@@ -47,7 +47,9 @@ def load(name: str, root: Path | str | None = None, *, download: bool = False) -
         _check.fail(f"root must name the folder of the files of data={name!r}; got None")
     if name == "mnist":
         return load_mnist(root, download=download)
-    if download:
+    if download and name == "gtsrb":
+        download_gtsrb(root)
+    elif download:
         _check.fail(f"download must be False for data={name!r}, whose files cannot be downloaded automatically; got True")
     splits, repairs = REPAIRED[name](root)
     if any(repairs.values()):
@@ -65,6 +67,7 @@ __all__ = [
     "Scene",
     "Splits",
     "as_float",
+    "download_gtsrb",
     "load",
     "load_cub",
     "load_gtsrb",

@@ -1,4 +1,7 @@
-"""Download a file with a known checksum from the first mirror that works, and resume an earlier partial download."""
+"""Download a file with a known checksum from the first mirror that works, and resume an earlier partial download.
+
+The checksum is a SHA-256, or an MD5 where a data set publishes no other.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,26 @@ from stn.io.files import locked
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without an answer
+LABELS = {"sha256": "SHA-256", "md5": "MD5"}
 
 
-def fetch(path: Path, urls: Sequence[str], sha256: str) -> Path:
+def fetch(path: Path, urls: Sequence[str], checksum: str) -> Path:
     """Make `path` the file with this checksum. An existing or partial file is verified too.
 
     Bytes are collected in `<path>.part`; only a complete, verified file gets the name `path`.
+
+    checksum: a SHA-256 of 64 hexadecimal digits, or an MD5 of 32.
 
     Raises: InputError with what each mirror answered.
     """
     _check.writable("root", path)
     with locked(path.with_name(f".{path.name}.lock")):  # another process may download the same file
-        if path.exists() and digest(path) == sha256:
+        if path.exists() and digest(path, algorithm(checksum)) == checksum:
             return path
-        return _fetched(path, urls, sha256)
+        return _fetched(path, urls, checksum)
 
 
-def _fetched(path: Path, urls: Sequence[str], sha256: str) -> Path:
+def _fetched(path: Path, urls: Sequence[str], checksum: str) -> Path:
     part = path.with_name(path.name + ".part")
     answers = []
     for url in urls:
@@ -45,23 +51,27 @@ def _fetched(path: Path, urls: Sequence[str], sha256: str) -> Path:
             except (OSError, ValueError, HTTPException) as error:  # urllib's errors and broken connections are OSErrors
                 answers.append(f"{url}: {error or type(error).__name__}")
                 break
-            if digest(part) == sha256:
+            if digest(part, algorithm(checksum)) == checksum:
                 os.replace(part, path)
                 return path
             part.unlink()
-            answers.append(f"{url}: its SHA-256 is not {sha256}")
+            answers.append(f"{url}: its {LABELS[algorithm(checksum)]} is not {checksum}")
             if not resumed:
                 break
     _check.fail(f"{path.name} could not be downloaded. " + "; ".join(answers))
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    sha256 = hashlib.sha256()
+def algorithm(checksum: str) -> str:
+    return "sha256" if len(checksum) == 64 else "md5"
+
+
+def digest(path: Path, name: str = "sha256") -> str:
+    """Return the checksum of a file."""
+    hashed = hashlib.new(name, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            sha256.update(chunk)
-    return sha256.hexdigest()
+            hashed.update(chunk)
+    return hashed.hexdigest()
 
 
 def _continue(url: str, part: Path) -> None:

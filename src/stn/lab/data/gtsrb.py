@@ -22,15 +22,38 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.lab.data.download import fetch
 from stn.lab.data.files import RECOLORED, Repairs
 from stn.lab.data.splits import Labeled, Splits
 from stn.ops import affine_sample
 
 SOURCE = "https://benchmark.ini.rub.de/gtsrb_dataset.html"
 TRAINING, TEST, TRUTH = "Final_Training/Images", "Final_Test", "GT-final_test.csv"
-ZIPS = ("GTSRB_Final_Training_Images.zip", "GTSRB_Final_Test_Images.zip", "GTSRB_Final_Test_GT.zip")
+MIRRORS = ("https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/",)
+MD5 = {
+    "GTSRB_Final_Training_Images.zip": "f33fd80ac59bff73c82d25ab499e03a3",
+    "GTSRB_Final_Test_Images.zip": "c7e4e6327067d32654124b0fe9e82185",
+    "GTSRB_Final_Test_GT.zip": "fe31e9c9270bbcd7b84b7f21a9d9d9e5",
+}  # of the official archives
+ZIPS = tuple(MD5)
 COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
 CLASSES = 43
+NAMES = (
+    *(f"limit {speed}" for speed in (20, 30, 50, 60, 70, 80)),
+    *(
+        "end of limit 80",
+        "limit 100",
+        "limit 120",
+        "no overtaking",
+        "no overtaking by trucks",
+        "right of way",
+        "priority road",
+    ),
+    *("yield", "stop", "no vehicles", "no trucks", "no entry", "danger", "curve left", "curve right", "double curve"),
+    *("bumpy road", "slippery road", "road narrows", "road work", "traffic lights", "pedestrians", "children", "bicycles"),
+    *("ice", "deer", "end of all limits", "turn right", "turn left", "straight on", "straight or right"),
+    *("straight or left", "keep right", "keep left", "roundabout", "end of no overtaking", "trucks may overtake"),
+)  # of the classes 0 .. 42
 VALID = 10  # one of so many tracks of each class is held out
 
 
@@ -51,7 +74,7 @@ class Signs:
 
     @property
     def labeled(self) -> Labeled:
-        return Labeled(self.images, self.labels)
+        return Labeled(self.images, self.labels, self.tracks)
 
 
 class SignSplits(NamedTuple):
@@ -97,7 +120,7 @@ def load_gtsrb(root: Path | str, size: int = 32) -> tuple[SignSplits, Repairs]:
 
 
 def sign_splits(root: Path | str) -> tuple[Splits, Repairs]:
-    """The same at 32x32 pixels, without tracks and boxes."""
+    """The same at 32x32 pixels, with tracks as groups, without boxes."""
     parts, repairs = load_gtsrb(root)
     return Splits(*(part.labeled for part in parts)), repairs
 
@@ -111,6 +134,29 @@ def held_out(signs: Signs) -> Tensor:  # (N,) bool
         if len(tracks) > 1:
             held |= mine & torch.isin(signs.tracks, tracks[VALID - 1 :: VALID] if len(tracks) >= VALID else tracks[-1:])
     return held
+
+
+def download_gtsrb(root: Path | str, *, mirrors: Sequence[str] = MIRRORS) -> None:
+    """Download the official archives (320 MB) whose contents `root` lacks, and those that are not complete zip files.
+
+    Raises: InputError with what each mirror answered.
+    """
+    root = Path(root)
+    for name in lacking(root):
+        fetch(root / name, [mirror.rstrip("/") + f"/{name}" for mirror in mirrors], MD5[name])
+
+
+def lacking(root: Path) -> list[str]:
+    """Return the archives whose contents are not there: classes of training images, test images, their classes."""
+    damaged = [name for name in ZIPS if (root / name).is_file() and not zipfile.is_zipfile(root / name)]
+    with opened(root, without=damaged) as read:
+        tables = [name for name in read.names if name.endswith(".csv")]
+        there = (
+            any(TRAINING in name for name in tables),
+            any(name.startswith(f"{TEST}/Images/") and not name.endswith(".csv") for name in read.names),
+            any(name.endswith(f"/{TRUTH}") for name in tables),
+        )
+    return [name for name, found in zip(ZIPS, there, strict=True) if not found or name in damaged]
 
 
 # ---- files: in folders, or in zip files ----
@@ -131,11 +177,11 @@ class Files(NamedTuple):
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[Files]:
+def opened(root: Path, without: Sequence[str] = ()) -> Iterator[Files]:
     """Collect the files of all zips and folders of the data set in this folder."""
     found: dict[str, Callable[[], bytes]] = {}
     with ExitStack() as stack:
-        for path in (root / name for name in ZIPS if (root / name).is_file()):
+        for path in (root / name for name in ZIPS if name not in without and (root / name).is_file()):
             try:
                 archive = stack.enter_context(zipfile.ZipFile(path))
             except zipfile.BadZipFile as error:

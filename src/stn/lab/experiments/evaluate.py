@@ -64,6 +64,21 @@ def example_images(folder: RunFolder, count: int = 2) -> Tensor:
     return task.evaluated(pictures, torch.zeros(count, dtype=torch.int64), noise).x
 
 
+def mistakes(folder: RunFolder, *, root: Path | None = None) -> Row:
+    """Return the errors of the network of a run on the first draw of its test set, one by one.
+
+    mistakes: [place in the test set, class, class read] of each. class_sizes: the number of test images of each class.
+    """
+    run, network = folder.run(), trained_network(folder)
+    test, task = load(run.data, root or run.root).test, TASKS[run.distortion]
+    with torch.inference_mode():
+        batches = evaluation_batches(test, task.evaluated, seed=0, stream=TEST)
+        read = torch.cat([task.read(network(example.x)) for example in batches])
+    places = (read != test.labels).nonzero().flatten()
+    found = torch.stack([places, test.labels[places], read[places]], dim=1).tolist()
+    return {"mistakes": found, "class_sizes": test.labels.bincount(minlength=len(task.names)).tolist()}
+
+
 def evaluate(
     folder: RunFolder,
     *,

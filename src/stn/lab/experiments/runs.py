@@ -36,12 +36,13 @@ _DISTORTION = arg(
     "(projective), e (elastic), tc (translated in clutter, 60x60), moved and moved_cluttered (slightly translated), "
     "addition, pairs, strings, extruded (volumes of 60x60x60), extruded_32 (32x32x32), perturbed (projective, 28x28), "
     "perturbed_56 (the same with its surroundings, 56x56), curved (strings on an arc, in perspective). Made from "
-    "photographs: numbers (svhn, unchanged), birds (random crops of cub).",
+    "photographs: numbers (svhn, unchanged), birds (random crops of cub), signs (gtsrb, in random views; evaluated "
+    "unchanged).",
 )
 _MODEL = arg(
     metavar=_one_of(_MODELS),
     help="Network. fcn, cnn, st-fcn and st-cnn are those of the paper, without and with a spatial transformer. For "
-    "addition also 2xst-fcn; for pairs look, 2xlook; for strings and numbers cnn, st-cnn-single, st-cnn-multi; for "
+    "addition also 2xst-fcn; for pairs look, 2xlook; for strings, numbers and signs cnn, st-cnn-single, st-cnn-multi; for "
     "perturbed cnn, st-cnn, ic-stn-1, -2, -4; for curved crnn, st-crnn; for birds cnn, 2xst-cnn, 4xst-cnn.",
 )
 _HELD_OUT = arg(
@@ -60,7 +61,7 @@ class Run:
     """One training, from its data to its seed. Two equal runs on the same machine give the same rows."""
 
     data: Annotated[str, arg(metavar=_one_of(_DATA))] = "digits"
-    """digits (bundled with scikit-learn), or files in --root: mnist, svhn (house numbers), cub (birds)."""
+    """digits (bundled with scikit-learn), or files in --root: mnist, svhn (numbers), cub (birds), gtsrb (traffic signs)."""
     root: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Folder of the data files."""
     download: Annotated[bool, arg(help_behavior_hint="")] = False

@@ -25,8 +25,8 @@ from stn.lab.experiments.machine import has_bfloat16, machine
 from stn.lab.experiments.runs import Run
 from stn.lab.experiments.train import train
 from stn.lab.networks import Codes, box_iou, boxes_of, build_colocalizer, random_places, similarity_triplet_loss
-from stn.lab.networks.blocks import channels_last
 from stn.lab.networks.colocalization import CROP
+from stn.models.blocks import channels_last
 from stn.nn import SpatialTransformer
 from stn.ops import affine_sample
 from stn.transforms import Attention, Family, MatrixWarp, bounded

@@ -13,26 +13,30 @@ from torch.nn import functional as F
 from stn.lab.data import DISTORTIONS, Distortion
 from stn.lab.data.crops import CROP, as_they_are, middle_crops, random_crops
 from stn.lab.data.draw import Example
+from stn.lab.data.gtsrb import NAMES
 from stn.lab.data.scenes import SCENES
+from stn.lab.data.signs import sign_views
 from stn.lab.data.strings import NONE
 from stn.lab.experiments.batches import Draw
 from stn.lab.networks import (
     ADDITION_MODELS,
     ALIGNMENT_MODELS,
     MODELS,
+    SIGN_MODELS,
     SVHN_MODELS,
     VOLUME_MODELS,
     build,
     build_addition,
     build_alignment,
     build_parts,
+    build_signs,
     build_svhn,
     build_volumes,
 )
 from stn.lab.networks.alignment import IN_STEPS
-from stn.lab.networks.blocks import convolution
 from stn.lab.networks.parts import small_resnet
 from stn.lab.networks.text import TEXT_MODELS, build_text, ctc_loss, greedy_decode
+from stn.models.blocks import convolution
 from stn.transforms import Warp, family
 
 LOOKS = {"look": 1, "2xlook": 2}  # at two digits
@@ -77,6 +81,7 @@ class Task(NamedTuple):
     data: tuple[str, ...] = ("digits", "mnist")  # whose images it takes
     shape: tuple[int, int, int] = (1, 28, 28)  # of one of those
     family: str | None = None  # fixed transform family of the task
+    names: tuple[str, ...] = ()  # of the classes, where errors by class are of interest
 
     @property
     def evaluated(self) -> Draw:
@@ -124,6 +129,10 @@ def _text(model: str, transform: str) -> nn.Module:
     return build_text(model)
 
 
+def _signs(model: str, transform: str) -> nn.Module:
+    return build_signs(model, transform=transform)
+
+
 def _birds(model: str, transform: str) -> nn.Module:
     """Build the network for 224 pixels without pretrained weights (the paper used ImageNet)."""
     if looks := BIRDS[model]:
@@ -147,4 +156,5 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "birds": Task(
         random_crops, tuple(BIRDS), _birds, still=middle_crops, data=("cub",), shape=(3, 256, 256), family="attention"
     ),
+    "signs": Task(sign_views, SIGN_MODELS, _signs, still=as_they_are, data=("gtsrb",), shape=(3, 32, 32), names=NAMES),
 }

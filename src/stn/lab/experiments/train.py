@@ -41,7 +41,7 @@ from stn.lab.experiments.runs import Run
 from stn.lab.experiments.tasks import TASKS
 from stn.lab.experiments.watch import CollapseWarning, Watch, collapse
 from stn.lab.experiments.workers import end_with_launcher
-from stn.lab.networks.blocks import channels_last, set_dropout
+from stn.models.blocks import channels_last, set_dropout
 
 STATE = ("network", "average", "optimizer", "schedule", "film")
 LOOK_EVERY = 10  # steps between reads of the loss, each of which waits for the device

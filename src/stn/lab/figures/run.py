@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from stn import _check
 from stn.lab import _check as lab_check
 from stn.lab.data import load
 from stn.lab.data.strings import NONE
@@ -25,6 +26,8 @@ from stn.lab.figures.film import film, save_gif, save_mp4
 from stn.lab.figures.looks import looks
 from stn.lab.figures.means import means
 from stn.lab.figures.style import save
+from stn.models import cards
+from stn.models import load as trained_model
 from stn.nn import AbstractSpatialTransformer
 from stn.transforms import Warp
 
@@ -66,14 +69,36 @@ def draw_run(
     lab_check.at_most("count", count, min(len(test), MOST))
     test = test[:MANY]
     x, y, _ = next(evaluation_batches(test, task.evaluated, seed=0, stream=TEST))
+    return paths + draw_seen(network, layer, task, x, y, count, to) + draw_film(folder, to, rows)
+
+
+def draw_model(name: str, to: Path, *, count: int = 8) -> list[Path]:
+    """Draw the looks and the mean images of a trained network of the package, at the digits of scikit-learn.
+
+    Raises: InputError for an unknown name, or too large a count.
+    """
+    _check.choice("model", name, cards())
+    network, task = trained_model(name), TASKS[cards()[name].distortion]
+    layer = network.get_submodule("transformer")
+    assert isinstance(layer, AbstractSpatialTransformer)
+    test = load("digits").test
+    lab_check.at_most("count", count, min(len(test), MOST))
+    x, y, _ = next(evaluation_batches(test, task.evaluated, seed=0, stream=TEST))
+    return draw_seen(network, layer, task, x, y, count, to)
+
+
+def draw_seen(
+    network: nn.Module, layer: AbstractSpatialTransformer, task: Task, x: Tensor, y: Tensor, count: int, to: Path
+) -> list[Path]:
+    """Draw the means of many images and their looks, and the first `count` looks one by one."""
     many, few = see(network, layer, task, x, y), see(network, layer, task, x[:count], y[:count])
-    paths.append(save(means(many.images, many.outputs, many.truth), to / "means.png"))
+    paths = [save(means(many.images, many.outputs, many.truth), to / "means.png")]
     pairs = list(zip(few.truth, few.answers, strict=True))
     titles, wrong = [f"{_read(y)}, read as {_read(answer)}" for y, answer in pairs], [_read(y) != _read(a) for y, a in pairs]
     paths.append(save(looks(few.images, few.warp, few.outputs, titles, wrong=wrong), to / "looks.png"))
     if bends(few.warp):
         paths.append(save(determinants(few.images, few.warp), to / "determinant.png"))
-    return paths + draw_film(folder, to, rows)
+    return paths
 
 
 def draw_film(folder: RunFolder, to: Path, rows: Sequence[Row]) -> list[Path]:

@@ -11,11 +11,12 @@ from stn.lab.networks.colocalization import (
     similarity_triplet_loss,
     triplet_loss,
 )
-from stn.lab.networks.digits import MODELS, build, num_parameters
 from stn.lab.networks.parts import PartsNetwork, build_parts, small_resnet
+from stn.lab.networks.signs import SIGN_MODELS, build_signs
 from stn.lab.networks.svhn import SVHN_MODELS, build_svhn
 from stn.lab.networks.text import TEXT_MODELS, build_text
 from stn.lab.networks.volumes import VOLUME_MODELS, build_volumes
+from stn.models.digits import MODELS, build, num_parameters
 
 __all__ = [
     "ADDITION_MODELS",
@@ -23,6 +24,7 @@ __all__ = [
     "Codes",
     "MODELS",
     "PartsNetwork",
+    "SIGN_MODELS",
     "SVHN_MODELS",
     "TEXT_MODELS",
     "VOLUME_MODELS",
@@ -33,6 +35,7 @@ __all__ = [
     "build_alignment",
     "build_colocalizer",
     "build_parts",
+    "build_signs",
     "build_svhn",
     "build_text",
     "build_volumes",

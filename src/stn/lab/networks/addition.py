@@ -9,8 +9,8 @@ from collections import OrderedDict
 from torch import nn
 
 from stn import _check
-from stn.lab.networks.blocks import fully_connected
-from stn.lab.networks.digits import BUDGET, PLANS, cnn, num_parameters
+from stn.models.blocks import fully_connected
+from stn.models.digits import BUDGET, PLANS, cnn, num_parameters
 from stn.nn import DigitLocalization, SpatialTransformer
 from stn.transforms import Family
 

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from stn import _check
-from stn.lab.networks.blocks import convolution, dense
-from stn.lab.networks.digits import num_parameters
-from stn.lab.networks.few_channels import ImageConvolution
+from stn.models.blocks import convolution, dense
+from stn.models.digits import num_parameters
+from stn.models.few_channels import ImageConvolution
 from stn.nn import InverseCompositionalTransformer
 from stn.transforms import Family
 

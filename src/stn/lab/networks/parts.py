@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stn import _check
-from stn.lab.networks.blocks import convolution, dense
+from stn.models.blocks import convolution, dense
 from stn.nn import SpatialTransformer
 from stn.nn.trunk import look_at_zeros
 from stn.transforms import Attention

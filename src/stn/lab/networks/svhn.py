@@ -12,7 +12,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from stn import _check
-from stn.lab.networks.blocks import convolution
+from stn.models.blocks import convolution
 from stn.nn import DenseLocalization, SpatialTransformer
 from stn.transforms import Family
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn import _check
-from stn.lab.networks.blocks import convolution
+from stn.models.blocks import convolution
 from stn.models.text import SIZE, Resize, text_rectifier
 from stn.ops.context import unrounded
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from stn import _check
-from stn.lab.networks.blocks import convolution, dense
+from stn.models.blocks import convolution, dense
 from stn.nn import SpatialTransformer
 from stn.transforms import Affine, Family
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from stn.io.files import write_text
 from stn.lab.experiments.machine import machine
 from stn.lab.networks import SVHN_MODELS, build_svhn, num_parameters
-from stn.lab.networks.blocks import channels_last
+from stn.models.blocks import channels_last
 from stn.nn import AbstractSpatialTransformer
 
 WARM_UP = 3  # rounds

@@ -7,7 +7,9 @@ from contextlib import suppress
 from statistics import mean, stdev
 
 from stn.lab.experiments.folder import Row
+from stn.lab.experiments.tasks import TASKS
 from stn.lab.tables.cells import Cell, Table
+from stn.lab.tables.confusions import confusions
 
 DETAILS = {  # heading: what to print of a row
     "cell": "{cell}",
@@ -62,7 +64,18 @@ def markdown(name: str, table: Table, rows: Sequence[Row], budget: str, picture:
     if picture and any(found[cell.name] for cell in table.cells if cell.run.model in table.pictured):
         lines += ["", f"![Test images, the regions that the layer samples, and its outputs]({picture})"]
     legend = [LEGEND, ""] if "off image" in headings else []
-    lines += ["", *_notes(table, found), "", "## Rows", "", *legend, line(headings), line(["---"] * len(headings))]
+    names = TASKS[table.cells[0].run.distortion].names
+    lines += [
+        "",
+        *_notes(table, found),
+        "",
+        *confusions(table.cells, found, names),
+        "## Rows",
+        "",
+        *legend,
+        line(headings),
+        line(["---"] * len(headings)),
+    ]
     lines += [line(row.get(heading, "") for heading in headings) for row in details]
     machines = "; ".join(
         dict.fromkeys("{machine}, {precision}, torch {torch}, threads per run: {threads}".format(**row) for row in rows)

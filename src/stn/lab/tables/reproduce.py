@@ -19,10 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stn import _check
 from stn.io.files import write_text
-from stn.lab.experiments.evaluate import mean_and_spread, trained_network
+from stn.lab.experiments.evaluate import mean_and_spread, mistakes, trained_network
 from stn.lab.experiments.folder import Row, RunFolder
 from stn.lab.experiments.machine import arithmetic, keep_memory, machine
 from stn.lab.experiments.runs import Run
+from stn.lab.experiments.tasks import TASKS
 from stn.lab.experiments.train import train
 from stn.lab.experiments.workers import begin_work
 from stn.lab.networks import num_parameters
@@ -194,6 +195,8 @@ def cell_row(job: Job) -> Row:
     }
     if "both_found" in last:  # a test result, like the error; other diagnostics are from the last epoch
         last["both_found"] = round(mean_and_spread(rows, "both_found")[0], 5)
+    if TASKS[cell.run.distortion].names:
+        measured |= mistakes(folder)
     precision = arithmetic(cell.run.precision, cell.run.accelerator)
     where = {"threads": torch.get_num_threads(), "precision": precision, "machine": machine(), "torch": torch.__version__}
     return _identity(cell, job.budget) | {"paper": cell.paper} | measured | last | where

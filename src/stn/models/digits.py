@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from stn import _check
-from stn.lab import _check as lab_check
-from stn.lab.networks.blocks import convolution, dense, fully_connected
-from stn.lab.networks.few_channels import ImageConvolution
+from stn.models.blocks import convolution, dense, fully_connected
+from stn.models.few_channels import ImageConvolution
 from stn.nn import DenseLocalization, DigitLocalization, SpatialTransformer
 from stn.transforms import Family
 
@@ -41,7 +40,7 @@ MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
 def build(model: str, side: int = 28, transform: str | Family = "affine", *, num_classes: int = 10) -> nn.Sequential:
     """Build one of MODELS: images (N, 1, side, side) -> logits (N, num_classes). `st-` models begin with `.transformer`."""
     _check.choice("model", model, MODELS)
-    lab_check.side("side", side, PLANS)
+    _check.side("side", side, PLANS)
     if not model.startswith("st-"):
         return classifier(model, side, num_classes)
     plan = PLANS[side]

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from stn.lab.networks.few_channels import ImageConvolution
+from stn.models.few_channels import ImageConvolution
 
 Module = TypeVar("Module", bound=nn.Module)
 

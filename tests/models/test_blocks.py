@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stn.lab.networks.blocks import channels_last
+from stn.models.blocks import channels_last
 from tests.helpers import seeded
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from stn.lab.networks.blocks import channels_last
-from stn.lab.networks.few_channels import ImageConvolution
+from stn.models.blocks import channels_last
+from stn.models.few_channels import ImageConvolution
 from tests.helpers import seeded
 
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
