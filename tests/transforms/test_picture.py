@@ -36,7 +36,7 @@ def test_every_family_and_warp_has_a_picture(name: str, ndim: int) -> None:
     identity = family(family.identity()[None])
     (still,) = panels(identity._repr_html_())
     for moved in panels(shown):
-        assert any(not torch.allclose(a, b, atol=0.02) for a, b in zip(still, moved, strict=True))
+        assert any(not torch.allclose(a, b, atol=0.01) for a, b in zip(still, moved, strict=True))
 
 
 def test_the_lines_are_the_points_of_the_warp() -> None:

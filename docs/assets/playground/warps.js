@@ -101,12 +101,33 @@ const Playground = {};
 
   /** Weights of a lattice are products of weights along x and along y. */
   function separable(count, along) {
-    return (x, y, weights) => {
+    const weightsAt = (x, y, weights) => {
       for (let row = 0; row < count; row++) {
         const down = along(y, row);
         for (let column = 0; column < count; column++) weights[row * count + column] = down && down * along(x, column);
       }
     };
+    /** Add the displacements of a picture of w x h, in pixels: first the rows of control points, then the columns. */
+    const add = (theta, w, h, xs, ys) => {
+      const across = Float64Array.from({ length: w * count }, (_, k) => along((2 * Math.floor(k / count) + 1) / w - 1, k % count));
+      const [dx, dy] = [new Float64Array(count), new Float64Array(count)];
+      for (let i = 0, row = 0; row < h; row++) {
+        dx.fill(0);
+        dy.fill(0);
+        for (let k = 0; k < count * count; k++) {
+          const down = along((2 * row + 1) / h - 1, Math.floor(k / count));
+          dx[k % count] += (down * theta[2 * k] * w) / 2;
+          dy[k % count] += (down * theta[2 * k + 1] * h) / 2;
+        }
+        for (let column = 0; column < w; column++, i++) {
+          for (let k = 0, at = column * count; k < count; k++, at++) {
+            xs[i] += across[at] * dx[k];
+            ys[i] += across[at] * dy[k];
+          }
+        }
+      }
+    };
+    return Object.assign(weightsAt, { add });
   }
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -122,7 +143,7 @@ const Playground = {};
   const linear = (count) =>
     separable(count, (x, i) => Math.max(1 - Math.abs(clamp((x * count + count - 1) / 2, 0, count - 1) - i), 0));
 
-  /** A family whose displacement is linear in theta, with the weights of all pixels kept: dragging only adds. */
+  /** A family whose displacement is linear in theta. Weights without `add` are kept for all pixels: dragging only adds. */
   function displaced(name, code, points, weightsAt) {
     let kept = null;
     const map = (theta) => {
@@ -137,6 +158,18 @@ const Playground = {};
         }
       };
     };
+    /** Add the displacements of a picture of w x h, in pixels. */
+    const add = (theta, w, h, xs, ys) => {
+      weightsOf(w, h).forEach((weights, j) => {
+        const dx = (theta[2 * j] * w) / 2;
+        const dy = (theta[2 * j + 1] * h) / 2;
+        if (dx === 0 && dy === 0) return;
+        for (let i = 0; i < w * h; i++) {
+          xs[i] += weights[i] * dx;
+          ys[i] += weights[i] * dy;
+        }
+      });
+    };
     const weightsOf = (w, h) => {
       if (kept && kept.w === w && kept.h === h) return kept.all;
       const all = points.map(() => new Float32Array(w * h));
@@ -150,7 +183,8 @@ const Playground = {};
     };
     const inner = points.flatMap(([x, y], j) => (Math.max(Math.abs(x), Math.abs(y)) > 1 + 1e-9 ? [] : [j]));
     return {
-      name, code, map, weightsOf,
+      name, code, map,
+      add: weightsAt.add || add,
       identity: new Array(2 * points.length).fill(0),
       handles: inner.map((j) => points[j]),
       numbers: inner, // the control points that have a handle
@@ -227,20 +261,12 @@ const Playground = {};
 
   /** The source points of all pixels of an output of w x h, in pixels of an input of the same size: xs, ys. */
   Playground.points = (family, theta, w, h, xs, ys) => {
-    if (family.weightsOf) {
+    if (family.add) {
       for (let i = 0; i < w * h; i++) {
         xs[i] = i % w;
         ys[i] = (i / w) | 0;
       }
-      family.weightsOf(w, h).forEach((weights, j) => {
-        const dx = (theta[2 * j] * w) / 2;
-        const dy = (theta[2 * j + 1] * h) / 2;
-        if (dx === 0 && dy === 0) return;
-        for (let i = 0; i < w * h; i++) {
-          xs[i] += weights[i] * dx;
-          ys[i] += weights[i] * dy;
-        }
-      });
+      family.add(theta, w, h, xs, ys);
       return;
     }
     const [out, map] = [[0, 0], family.map(theta, [w, h])];
@@ -278,11 +304,13 @@ const Playground = {};
       const x1 = left + 1 < w ? left + 1 : w - 1;
       const y0 = (top >= 0 ? top : 0) * w;
       const y1 = (top + 1 < h ? top + 1 : h - 1) * w;
-      const [a, b, c, d] = [4 * (y0 + x0), 4 * (y0 + x1), 4 * (y1 + x0), 4 * (y1 + x1)];
-      for (let k = 0; k < 3; k++) {
-        found[to + k] = above * (in0 * pixels[a + k] + in1 * pixels[b + k])
-          + below * (in0 * pixels[c + k] + in1 * pixels[d + k]);
-      }
+      const a = 4 * (y0 + x0);
+      const b = 4 * (y0 + x1);
+      const c = 4 * (y1 + x0);
+      const d = 4 * (y1 + x1);
+      found[to] = above * (in0 * pixels[a] + in1 * pixels[b]) + below * (in0 * pixels[c] + in1 * pixels[d]);
+      found[to + 1] = above * (in0 * pixels[a + 1] + in1 * pixels[b + 1]) + below * (in0 * pixels[c + 1] + in1 * pixels[d + 1]);
+      found[to + 2] = above * (in0 * pixels[a + 2] + in1 * pixels[b + 2]) + below * (in0 * pixels[c + 2] + in1 * pixels[d + 2]);
     }
   };
 })();
