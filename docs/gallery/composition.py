@@ -1,6 +1,7 @@
 """Compose warps, sample once
 
-Sixteen rotations, each sampled from the last picture, blur it. Composed with `@`, they are one warp and one sampling.
+Sixteen rotations, each sampled from the last picture, blur it. Composed with `@`, they
+are one warp and one sampling.
 """
 
 import matplotlib.pyplot as plt
@@ -9,7 +10,10 @@ from sklearn.datasets import load_sample_image
 
 import stn
 
-photo = torch.tensor(load_sample_image("china.jpg")).movedim(2, 0)[None, :, 50:210, 150:310] / 255
+photo = (
+    torch.tensor(load_sample_image("china.jpg")).movedim(2, 0)[None, :, 50:210, 150:310]
+    / 255
+)
 step = stn.Rigid()(torch.tensor([[2 * torch.pi / 16, 0.0, 0.0]]))
 repeated, whole = photo, step
 for i in range(16):

@@ -1,6 +1,7 @@
 """Rectify four corners
 
-`from_corners` makes the homography of a page, a plate or a screen. The corners are pixels, clockwise from the top left.
+`from_corners` makes the homography of a page, a plate or a screen. The corners are
+pixels, clockwise from the top left.
 """
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,9 @@ import stn
 
 page = torch.tensor(load_sample_image("flower.jpg")).movedim(2, 0)[None] / 255
 corners = torch.tensor([[150.0, 60], [420, 20], [520, 330], [90, 300]])
-scene = stn.from_corners(corners, (360, 600)).write(page, (360, 600), antialias=True)  # a picture of a page
+scene = stn.from_corners(corners, (360, 600)).write(
+    page, (360, 600), antialias=True
+)  # a picture of a page
 scene = scene + 0.25 * (scene.amax(dim=1, keepdim=True) == 0)
 flat = stn.from_corners(corners, (360, 600)).sample(scene, (200, 300))
 

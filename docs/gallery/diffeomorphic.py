@@ -1,6 +1,7 @@
 """A warp that cannot fold
 
-`Velocity` and `CPAB` follow points along a smooth flow. The opposite theta is the inverse, and brings the picture back.
+`Velocity` and `CPAB` follow points along a smooth flow. The opposite theta is the
+inverse, and brings the picture back.
 """
 
 import matplotlib.pyplot as plt
@@ -10,9 +11,13 @@ import stn
 
 size = (160, 160)
 x, y = stn.grid.lattice(size).unbind(dim=-1)
-lines = ((10 * x).frac().abs().minimum((10 * y).frac().abs()) < 0.12).float()[None, None]
+lines = ((10 * x).frac().abs().minimum((10 * y).frac().abs()) < 0.12).float()[
+    None, None
+]
 family = stn.Velocity()
-theta = 1.5 * torch.randn(1, family.num_params, generator=torch.Generator().manual_seed(2))
+theta = 1.5 * torch.randn(
+    1, family.num_params, generator=torch.Generator().manual_seed(2)
+)
 warp, back = family(0.3 * theta), family(-0.3 * theta)
 there = warp.sample(lines, padding_mode="border")
 again = (warp @ back).sample(lines, padding_mode="border")

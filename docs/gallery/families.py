@@ -1,6 +1,7 @@
 """Ten families, one picture
 
-Each family can bend the picture in its own ways. `draw` returns random parameters within the ranges that you give.
+Each family can bend the picture in its own ways. `draw` returns random parameters
+within the ranges that you give.
 """
 
 import matplotlib.pyplot as plt
@@ -9,7 +10,10 @@ from sklearn.datasets import load_sample_image
 
 import stn
 
-photo = torch.tensor(load_sample_image("china.jpg")).movedim(2, 0)[None, :, :, 100:527] / 255
+photo = (
+    torch.tensor(load_sample_image("china.jpg")).movedim(2, 0)[None, :, :, 100:527]
+    / 255
+)
 ranges = {
     "translation": {"translation": (-0.4, 0.4)},
     "rigid": {"angle": (-0.5, 0.5)},

@@ -1,6 +1,7 @@
 """Descend to a match
 
-The sampler is differentiable in theta. Gradient descent moves the sampled region to the place from which a crop was taken.
+The sampler is differentiable in theta. Gradient descent moves the sampled region to the
+place from which a crop was taken.
 """
 
 import matplotlib.pyplot as plt
@@ -25,7 +26,9 @@ for _ in range(60):
 figure, ax = plt.subplots(figsize=(4.5, 3), layout="constrained")
 ax.imshow(photo[0].movedim(0, 2), extent=(-1, 1, 1, -1), aspect="auto")
 for k, (s, x, y) in enumerate(path[::6]):
-    square = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]]) * s + torch.stack([x, y])
+    square = torch.tensor(
+        [[-1.0, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]]
+    ) * s + torch.stack([x, y])
     ax.plot(*square.T, color=plt.cm.autumn(k / 9))
 ax.axis("off")
 plt.show()

@@ -1,6 +1,7 @@
 """From the identity to an affine map
 
-`ExponentialAffine` is the exponential of theta: a share of theta is a share of the way, and no step shears by accident.
+`ExponentialAffine` is the exponential of theta: a share of theta is a share of the way,
+and no step shears by accident.
 """
 
 import matplotlib.pyplot as plt

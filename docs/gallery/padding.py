@@ -9,7 +9,10 @@ from sklearn.datasets import load_sample_image
 
 import stn
 
-photo = torch.tensor(load_sample_image("china.jpg")).movedim(2, 0)[None, :, :, 100:527] / 255
+photo = (
+    torch.tensor(load_sample_image("china.jpg")).movedim(2, 0)[None, :, :, 100:527]
+    / 255
+)
 warp = stn.Affine.from_parts(angle=0.3, scale=1.8)
 options = (
     {"padding_mode": "zeros", "fill_value": 0.5},

@@ -1,6 +1,7 @@
 """Move four points
 
-A thin-plate spline moves its control points exactly, and bends the picture between them as little as possible.
+A thin-plate spline moves its control points exactly, and bends the picture between them
+as little as possible.
 """
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,9 @@ from sklearn.datasets import load_sample_image
 import stn
 
 photo = torch.tensor(load_sample_image("flower.jpg")).movedim(2, 0)[None] / 255
-border = [[x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0) if (x, y) != (0, 0)]
+border = [
+    [x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0) if (x, y) != (0, 0)
+]
 inner = torch.tensor([[-0.3, -0.3], [0.3, -0.3], [0.3, 0.3], [-0.3, 0.3]])
 points = torch.cat([torch.tensor(border), inner])  # (12, 2): the border stays
 offsets = torch.zeros(12, 2)

@@ -16,7 +16,9 @@ volume = (0.6 * shell + rod).clamp(0, 1)[None, None].float()  # (1, 1, 48, 64, 6
 angles = torch.linspace(0, 1.2, 4)
 theta = torch.zeros(4, 6)
 theta[:, 0] = angles  # about the x axis
-slices = stn.Rigid(3)(theta).sample(volume.expand(4, -1, -1, -1, -1), (1, 96, 96))  # (4, 1, 1, 96, 96)
+slices = stn.Rigid(3)(theta).sample(
+    volume.expand(4, -1, -1, -1, -1), (1, 96, 96)
+)  # (4, 1, 1, 96, 96)
 
 figure, axes = plt.subplots(1, 4, figsize=(7.5, 2.1), layout="constrained")
 for ax, image, angle in zip(axes, slices, angles, strict=True):
