@@ -17,6 +17,7 @@ test: $(VENV)/test
 
 docs: $(VENV)/test
 	$(BIN)/python -m mkdocs build --strict
+	$(BIN)/python docs/extensions/gallery.py
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from stn import _check
 from stn.ops.context import coordinate_dtype, observed, unrounded
 from stn.ops.torch_private import count_dispatch_modes
+from stn.transforms import picture
 from stn.transforms.batches import over_looks
 from stn.transforms.fitting import Frame, Pairs
 from stn.transforms.warp import Warp
@@ -162,6 +163,10 @@ class Family(ABC, Generic[W]):
                     share = torch.rand(count, generator=generator, device="cpu")
                     theta[:, place] = pair[0] + (pair[1] - pair[0]) * share
         return theta.to(torch.get_default_device())
+
+    def _repr_html_(self) -> str:
+        """Return what Jupyter shows: the grid that each parameter makes."""
+        return picture.of_family(self, self.parameters, self.identity())
 
     def _fewest(self) -> int:
         """Return the number of points that a fit needs."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stn.ops.options import CallOptions
 from stn.ops.sample import Sampled
-from stn.transforms import along, writing
+from stn.transforms import along, picture, writing
 from stn.transforms.along import Applied
 from stn.transforms.outlines import Format
 from stn.transforms.views import Mapped
@@ -129,3 +129,7 @@ class Carrying(Mapped):
         """
         inputs = {"image": image, "mask": mask, "points": points, "boxes": boxes}
         return along.apply(self, inputs, size, in_size, format, clip, mask_fill, options)
+
+    def _repr_html_(self) -> str:
+        """Return what Jupyter shows: the sampling grids."""
+        return picture.of_warp(self)

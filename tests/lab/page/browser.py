@@ -60,6 +60,16 @@ class Browser:
         """Run a script and return its result."""
         return self._ask("POST", f"{self.session}/execute/sync", {"script": script, "args": []})
 
+    def drag(self, start: tuple[int, int], end: tuple[int, int]) -> None:
+        """Put a finger on the page, move it in four steps, and lift it. Points are pixels (x, y) of the window."""
+        steps = [{"type": "pointerMove", "duration": 0, "x": start[0], "y": start[1]}, {"type": "pointerDown", "button": 0}]
+        for k in range(1, 5):
+            x, y = (round(a + (b - a) * k / 4) for a, b in zip(start, end, strict=True))
+            steps.append({"type": "pointerMove", "duration": 20, "x": x, "y": y})
+        steps.append({"type": "pointerUp", "button": 0})
+        finger = {"type": "pointer", "id": "finger", "parameters": {"pointerType": "touch"}, "actions": steps}
+        self._ask("POST", f"{self.session}/actions", {"actions": [finger]})
+
     def console(self) -> list[str]:
         """Return the console messages since the last call."""
         return [entry["message"] for entry in self._ask("POST", f"{self.session}/se/log", {"type": "browser"})]

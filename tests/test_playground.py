@@ -1,0 +1,132 @@
+"""The playground of the documentation: its formulas, its code and its control points, in a browser and in the library."""
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import stn
+from tests.lab.page.browser import MISSING, Browser
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(
+    bool(MISSING), reason=f"{' and '.join(MISSING)} not installed (Debian: chromium, chromium-driver)"
+)
+RANGES: dict[str, dict[str, Any]] = {  # of the parameters of a family, far from the identity
+    "translation": {"translation": (-0.7, 0.7)},
+    "rigid": {"angle": (0.4, 1.2), "translation": (-0.3, 0.3)},
+    "similarity": {"scale": (0.5, 1.4), "angle": (-1.2, -0.4), "translation": (-0.3, 0.3)},
+    "attention": {"scale": (0.3, 0.6), "translation": (-0.5, 0.5)},
+    "anisotropic_scale": {"scale": (0.3, 1.3), "translation": (-0.4, 0.4)},
+    "affine": {"matrix": (-1.1, 1.1), "translation": (-0.3, 0.3)},
+    "corners": {"offsets": (-0.4, 0.4)},
+    "projective": {"matrix": (0.2, 1.0), "translation": (-0.2, 0.2), "perspective": (-0.4, 0.4)},
+    "tps": {"offsets": (-0.15, 0.15)},
+    "bspline": {"displacement": (-0.4, 0.4)},
+    "displacement": {"displacement": (-0.3, 0.3)},
+}
+SEEN = """
+const bytes = (array) => {
+  let text = "";
+  const all = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  for (let i = 0; i < all.length; i += 8192) text += String.fromCharCode(...all.subarray(i, i + 8192));
+  return btoa(text);
+};
+const {w, h, found, pixels, theta} = Playground.state;
+const shown = document.querySelector('[data-part="output"]').getContext("2d").getImageData(0, 0, w, h).data;
+const code = document.querySelector('[data-part="code"]').textContent;
+return {w, h, theta, code, found: bytes(found), pixels: bytes(pixels), shown: bytes(shown)};
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page without the theme of the site, which needs no build. `test_pages.py` opens it within the theme."""
+    text = (ROOT / "docs/playground.md").read_text()
+    (part,) = re.findall(r"<link.*</script>", text, flags=re.DOTALL)
+    path = tmp_path_factory.mktemp("playground") / "page.html"
+    part = part.replace("../assets", (ROOT / "docs/assets").as_uri())
+    path.write_text(f'<!DOCTYPE html><meta charset="utf-8"><body style="height: 3000px">{part}')
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(page: Path) -> Iterator[Browser]:
+    with Browser(390, 900) as browser:
+        browser.open(page)
+        yield browser
+
+
+def array(text: str, dtype: Any, *shape: int) -> np.ndarray:
+    found = np.frombuffer(base64.b64decode(text), dtype)
+    return found.reshape(shape)
+
+
+def differences(seen: dict[str, Any], **other: str) -> tuple[float, float]:
+    """Run the code on the page, and return the largest difference from its samples and from the pixels that it shows."""
+    h, w = seen["h"], seen["w"]
+    image = torch.from_numpy(array(seen["pixels"], np.uint8, h, w, 4)[..., :3].copy()).movedim(2, 0)[None].float()
+    names: dict[str, Any] = {"image": image}
+    exec(other.get("code", seen["code"]), names)
+    output = names["output"]
+    assert isinstance(output, Tensor) and output.shape == image.shape
+    assert (output - image).abs().mean() > 1  # a warp that is visible
+    found = torch.from_numpy(array(seen["found"], np.float32, h, w, 3).copy()).movedim(2, 0)
+    shown = torch.from_numpy(array(seen["shown"], np.uint8, h, w, 4)[..., :3].copy()).movedim(2, 0)
+    return (found - output[0]).abs().max().item(), (shown - output[0]).abs().max().item()
+
+
+def select(browser: Browser, name: str, theta: Tensor, padding: str = "zeros") -> dict[str, Any]:
+    script = f"Playground.state.border = {str(padding == 'border').lower()}; Playground.select('{name}', {theta.tolist()});"
+    seen: dict[str, Any] = browser.run(script + SEEN)
+    return seen
+
+
+CASES = [(name, "zeros") for name in RANGES] + [(name, "border") for name in ("affine", "corners", "tps", "bspline")]
+
+
+@pytest.mark.parametrize("name, padding", CASES)
+def test_the_output_is_that_of_the_library(browser: Browser, name: str, padding: str) -> None:
+    families: list[str] = browser.run("return Object.keys(Playground.families)")
+    assert sorted(families) == sorted(RANGES)
+    family = {"bspline": stn.BSpline(shape=(6, 6)), "displacement": stn.Displacement(shape=(5, 5))}.get(name)
+    family = family or stn.transforms.family(name)
+    theta = family.draw(1, generator=torch.Generator().manual_seed(3), **RANGES[name])[0]
+    seen = select(browser, name, theta, padding)
+    assert np.allclose(seen["theta"], theta.numpy(), atol=1e-3)
+    of_samples, of_pixels = differences(seen)
+    assert of_samples < 0.02 and of_pixels < 0.52  # pixels are rounded
+
+
+def test_another_warp_is_another_output(browser: Browser) -> None:
+    seen = select(browser, "affine", torch.tensor([0.9, 0.2, 0.1, -0.2, 0.8, 0.0]))
+    assert differences(seen)[0] < 0.02 < 5 < differences(seen, code=seen["code"].replace("0.2", "0.21"))[0]
+
+
+AT = "const box = document.querySelectorAll('[data-part=stage] button')[{}].getBoundingClientRect();"
+CENTER = AT + "return [box.left + box.width / 2, box.top + box.height / 2, box.width];"
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_finger_moves_each_control_point(browser: Browser, name: str) -> None:
+    """The sampling point of the control point is then below the finger, at the width of a phone."""
+    browser.run(f"Playground.state.border = false; Playground.select('{name}'); scrollTo(0, 0)")
+    count = browser.run("return document.querySelectorAll('[data-part=stage] button').length")
+    for i in sorted({0, count - 1}):
+        x, y, width = browser.run(CENTER.format(i))
+        assert width >= 40
+        browser.drag((round(x), round(y)), (round(x) + 20, round(y) + 15))
+        moved = browser.run(CENTER.format(i))
+        if i and name in ("rigid", "attention"):  # these cannot follow the finger in both directions
+            assert moved != [x, y, width]
+        else:
+            assert abs(moved[0] - x - 20) <= 1.5 and abs(moved[1] - y - 15) <= 1.5
+    assert browser.run("return scrollY") == 0  # the finger moves the point and not the page
+    assert differences(browser.run("Playground.render();" + SEEN))[0] < 0.02
+    assert not [message for message in browser.console() if "playground" in message]
