@@ -110,8 +110,8 @@ class _Boxes(NamedTuple):
         steps = [halves.select(d - 1 - i, 1) - halves.select(d - 1 - i, 0) for i in range(d)]
         rises = [step.flatten(0, -d - 2).mean(dim=0) if d > 1 else step for step in steps]
         slopes = torch.stack(rises, dim=-1) / (above - below).unsqueeze(-2)
-        wide = [(least - room).nan_to_num(nan=-torch.inf), (most + room).nan_to_num(nan=torch.inf)]
-        return cls(below, above, *wide, stack.mean(dim=0), slopes)
+        least, most = (least - room).nan_to_num(nan=-torch.inf), (most + room).nan_to_num(nan=torch.inf)
+        return cls(below, above, least, most, stack.mean(dim=0), slopes)
 
     def best(self, y: Tensor) -> tuple[Tensor, Tensor]:  # (Q, d) -> (Q, COUNT, d) twice
         """Return the cells whose boxes contain y, by how far outside them their own linear map has its solution."""
