@@ -109,8 +109,9 @@ class FieldWarp(Warp):
         return (xy + moved).to(torch.promote_types(self.dtype, xy.dtype))
 
     def _kinks(self) -> tuple[Tensor, ...]:
-        shape, of = reversed(self.field.shape[-self.ndim - 1 : -1]), {"dtype": self.working_dtype, "device": self.device}
-        return tuple(self.extent * axis(n, align_corners=self.align_corners, **of) for n in shape)
+        shape = reversed(self.field.shape[-self.ndim - 1 : -1])
+        aligned, dtype = self.align_corners, self.working_dtype
+        return tuple(self.extent * axis(n, align_corners=aligned, dtype=dtype, device=self.device) for n in shape)
 
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         return self.map(xy), self._jacobian(xy)

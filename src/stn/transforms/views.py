@@ -139,6 +139,10 @@ class Mapped(Batch):
     def _jacobian(self, xy: Tensor) -> Tensor:
         """(*batch, P, d) -> (*batch, P, d, d)."""
 
+    @abstractmethod
+    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `map` and `_jacobian` of the same points."""
+
 
 def _rows(index: object, length: int) -> tuple[slice | Tensor, int]:
     """Return an index that keeps the dimension, and the number of what it chooses."""

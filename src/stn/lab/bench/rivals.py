@@ -106,7 +106,7 @@ def kornia(moving: Array, fixed: Array, family: str) -> Move:
 
     images = [torch.from_numpy(image)[None, None].float() for image in (moving, fixed)]
     model = {RIGID: "similarity", AFFINE: "homography"}[family]
-    found = ImageRegistrator(model, lr=1e-2, num_iterations=300, tolerance=1e-6).register(*images)
+    found = ImageRegistrator(model, lr=1e-2, num_iterations=300, tolerance=1e-6).register(images[0], images[1])
     assert isinstance(found, Tensor)
     matrix = found.detach()
     return moved(stn.MatrixWarp(matrix if matrix.shape[-2] == 3 else matrix[:, :2]), moving.shape, fixed.shape)
