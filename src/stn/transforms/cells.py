@@ -32,19 +32,20 @@ class Cells(NamedTuple):
     high: Tensor
 
 
-class GridMap(Protocol):
-    """The part of a warp that cells need."""
+class PointMap(Protocol):
+    """The part of a warp that the search for an inverse uses."""
 
     batch: tuple[int, ...]
     ndim: int
 
     def map(self, xy: Tensor) -> Tensor: ...  # (*batch, P, d) -> (*batch, P, d)
-    def flatten(self) -> GridMap: ...
-    def __getitem__(self, index: Tensor) -> GridMap: ...
+    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]: ...  # map, and its Jacobian (*batch, P, d, d)
+    def flatten(self) -> PointMap: ...
+    def __getitem__(self, index: Tensor) -> PointMap: ...
     def _kinks(self) -> tuple[Tensor, ...] | None: ...  # coordinates of a stored lattice along x, y[, z]
 
 
-def cells_around(warp: GridMap, y: Tensor, wanted: Tensor) -> Cells:  # (*batch, Q, d), (*batch, Q) bool
+def cells_around(warp: PointMap, y: Tensor, wanted: Tensor) -> Cells:  # (*batch, Q, d), (*batch, Q) bool
     """Find the cells that may hold the solution for each wanted point."""
     d, chosen = warp.ndim, wanted.reshape(-1, wanted.shape[-1])
     flat = y.reshape(*chosen.shape, d)
@@ -60,7 +61,7 @@ def cells_around(warp: GridMap, y: Tensor, wanted: Tensor) -> Cells:  # (*batch,
     return Cells(low.view(*y.shape[:-1], COUNT, d), high.view(*y.shape[:-1], COUNT, d))
 
 
-def _nodes(warp: GridMap, y: Tensor) -> tuple[list[Tensor], bool]:  # (Q, d)
+def _nodes(warp: PointMap, y: Tensor) -> tuple[list[Tensor], bool]:  # (Q, d)
     """Return the coordinates of the lattice's nodes along x, y[, z], up to where solutions end, and whether it is smooth."""
     kinks = warp._kinks()
     if kinks is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from stn.ops.context import observed
 from stn.ops.torch_private import is_transformed
-from stn.transforms.cells import COUNT, Cells, GridMap, cells_around
+from stn.transforms.cells import COUNT, Cells, PointMap, cells_around
 from stn.transforms.cramer import FLAT, determinant, solve
 
 # Chosen on 1,301 fields without folds, 200 points each: random displacements, B-splines and thin plates, many nearly
@@ -26,12 +26,6 @@ INSIDE = 1e-3  # distance from its border, relative to its length, because a sto
 TRACED_STEPS = 8  # 0.15 % of those points remain, with 6 steps 0.33 %
 SOLVED = 1e-5  # half widths from y, relative beyond the image: 0.005 pixels of 1,000
 GUIDED_STEPS = 3  # traced steps from a guess that is almost a solution, such as the flow backwards
-
-
-class PointMap(GridMap, Protocol):
-    """The part of a warp that the search uses."""
-
-    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]: ...  # map, and its Jacobian (*batch, P, d, d)
 
 
 def is_traced(y: Tensor) -> bool:

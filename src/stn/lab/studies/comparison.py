@@ -174,10 +174,8 @@ def compared(cases: Iterator[Case], rivals: Sequence[Rival] = RIVALS) -> list[Ro
         d = case.fixed.ndim
         for rival in (one for one in rivals if one.installed and one.takes(d, case.family)):
             if (rival.name, case.family, d) not in warm:
-                row(
-                    Case("", case.family, *(image[(slice(None, 40),) * d] for image in (case.moving, case.fixed)), None),
-                    rival,
-                )
+                moving, fixed = (image[(slice(None, 40),) * d] for image in (case.moving, case.fixed))
+                row(Case("", case.family, moving, fixed, None), rival)
                 warm.add((rival.name, case.family, d))
             rows.append(row(case, rival))
             print(json.dumps(rows[-1]), flush=True)
