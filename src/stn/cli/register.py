@@ -37,10 +37,10 @@ def register(
     The parameters are found by gradient descent, from coarse to full resolution.
 
     Args:
-        moving: The picture to warp, or a numpy file (.npy) of shape (H, W), (H, W, C), or (D, H, W) for a volume, or a
-            NIfTI file (.nii, .nii.gz) with its place in the world.
+        moving: The picture to warp, or a numpy or TIFF file (.npy, .tif) of shape (H, W), (H, W, C), or (D, H, W) for a
+            volume, or a NIfTI file (.nii, .nii.gz) with its place in the world.
         fixed: The target picture.
-        out: The warped picture to write; .npy for volumes, .nii or .nii.gz if MOVING and FIXED are.
+        out: The warped picture to write; .npy or .tif for volumes, .nii or .nii.gz if MOVING and FIXED are.
         transform: Transform family.
         loss: Loss to minimize: ncc (correlation, for any brightness and contrast), mse (for equal exposure), lncc (for
             brightness that varies over the image), mi (mutual information, for different kinds of images).

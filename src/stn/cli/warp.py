@@ -39,7 +39,7 @@ def warp(
     32-bit, floating point) are preserved.
 
     Args:
-        image: The picture to read, or a numpy file (.npy) of shape (H, W) or (H, W, C).
+        image: The picture to read, or a numpy or TIFF file (.npy, .tif) of numbers (H, W) or (H, W, C).
         out: The picture or numpy file to write.
         rotate: Rotation in degrees, counterclockwise.
         scale: Scale factor; 2 doubles the size of the content.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.io import tiff
 from stn.io.arrays import to_images
 from stn.io.files import write_atomically
 from stn.io.pictures import DEEP, FULL, Kind, closed, on_white, opened, premultiplied, straight
@@ -50,22 +51,24 @@ class Source:
 
 
 def read_source(path: Path | str, *, name: str = "the image", max_pixels: int = MAX_PIXELS) -> Source:
-    """Read a picture file, or a numpy file (.npy) of (H, W), (H, W, C) or a volume (D, H, W).
+    """Read a picture file, or a numpy or TIFF file of numbers (H, W), (H, W, C) or a volume (D, H, W).
 
     Raises: InputError if there is no such file, it is not an image, or of more than `max_pixels` pixels.
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
-        return _array_source(path)
+        return _array_source(path, _read_array(path))
+    numbers = tiff.read_numbers(path, max_pixels)
+    if numbers is not None:
+        return _array_source(path, numbers)
     pixels, kind = _read_picture(path, name, max_pixels)
-    if kind.mode == "I" and pixels.min() >= 0 and pixels.max() <= 1:
+    if kind.mode == "I" and not tiff.is_tiff(path) and pixels.min() >= 0 and pixels.max() <= 1:
         pixels, kind = pixels.float(), Kind("I;16", kind.profile)  # some versions of Pillow read 16 bits like this
     images = premultiplied(pixels[None]) if kind.transparent else pixels[None]
     return Source(images, kind, lambda found: found, inside=bool(((images >= 0) & (images <= 1)).all()))
 
 
-def _array_source(path: Path) -> Source:
-    array = _read_array(path)
+def _array_source(path: Path, array: np.ndarray) -> Source:
     images, restore = to_images(f"the array in {path}", array)
     floating = array.dtype.kind == "f"
     inside = bool(((images >= 0) & (images <= 1)).all()) if floating else True
@@ -75,14 +78,18 @@ def _array_source(path: Path) -> Source:
 def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Read an image file as (C, H, W), float32 in [0, 1]: C is 1 (gray) or 3 (color), plus one with transparency.
 
-    A numpy file (.npy) holds (H, W), (H, W, C), or a volume (D, H, W), read as (1, D, H, W); integers are divided by
-    the maximum of their dtype. Floating-point pictures and arrays are not changed.
+    A numpy file (.npy), or a TIFF file that Pillow cannot return unchanged, holds (H, W), (H, W, C), or a volume
+    (D, H, W), read as (1, D, H, W). Integers are divided by the maximum of their dtype. Floating-point pictures and
+    arrays are not changed.
 
     Raises: InputError if there is no such file, or it is not an image.
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
         return to_images(f"the array in {path}", _read_array(path))[0][0].float()
+    numbers = tiff.read_numbers(path, max_pixels)
+    if numbers is not None:
+        return to_images(f"the array in {path}", numbers)[0][0].float()
     return _read_picture(path, "the image", max_pixels)[0].float()
 
 
@@ -144,6 +151,8 @@ def check_output(name: str, path: Path, source: Source) -> str:
     """
     if path.suffix.lower() == ".npy":
         return ""
+    if source.kind is None and tiff.writes(path, source.dtype):
+        return ""
     _check.installed("PIL", "cli")
     kind = _written_as(name, path, source)
     if kind.transparent and not _keeps(path, kind):
@@ -161,6 +170,9 @@ def write_source(found: Tensor, path: Path, source: Source) -> None:  # (1, C, *
     opacity, floating-point and 32-bit pictures keep their values, and an array keeps its axes and dtype."""
     if path.suffix.lower() == ".npy":
         write_numbers(_numbers(found, source), path)
+        return
+    if source.kind is None and tiff.writes(path, source.dtype):
+        tiff.write_numbers(source.restore(found), path)
         return
     kind = _written_as("out", path, source)
     image = straight(found)[0] if source.transparent else found[0]

@@ -30,6 +30,7 @@ FULL = {
 AS_RGB = ("CMYK", "YCbCr", "HSV", "RGBX", "P")  # modes that Pillow converts to it
 PLAIN = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "I;16B": "I;16", "I;16L": "I;16", "I;16N": "I;16"}
 DEEP = ("I;16", "I", "F")
+BITS, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # tags of TIFF files, and the sample format of signed integers
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,11 @@ def _check_depth(name: str, picture: Image) -> None:
     """Raise an error for 16 bits per channel in a colored picture, of which Pillow silently reads 8."""
     tiles = getattr(picture, "tile", None) or ()
     stored = " ".join(str(part) for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],)))
-    if ";16" in stored and picture.mode not in DEEP and not picture.mode.startswith("I"):
+    tags = getattr(picture, "tag_v2", {})  # of a TIFF file
+    if SIGNED in tuple(tags.get(SAMPLE_FORMAT, ())) and picture.mode == "L":
+        _check.fail(f"{name} must have unsigned integers of 8 bits; got signed ones, of which Pillow drops the sign")
+    deep = picture.mode in DEEP or picture.mode.startswith("I")
+    if not deep and (";16" in stored or max(tags.get(BITS, (0,))) > 8):
         _check.fail(f"{name} must have 8 bits per channel if it is colored; got 16, of which Pillow reads only 8")
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import normalized_to_pixel, pixel_to_normalized
-from stn.ops.context import coordinate_dtype
+from stn.ops.context import coordinate_dtype, unrounded
 from stn.ops.integers import whole
 from stn.ops.options import CallOptions, SamplingOptions
 from stn.transforms.batches import over_batch
+from stn.transforms.cramer import determinant
 from stn.transforms.outlines import (
     NUMBERS,
     Boxes,
@@ -27,10 +28,11 @@ from stn.transforms.outlines import (
     parts_of,
     placed,
 )
-from stn.transforms.search import determinant, solve
+from stn.transforms.search import solution
 from stn.transforms.views import Mapped
 from stn.transforms.writing import LOST
 
+NEAR, NEAR_PIXELS = 1e-3, 0.01  # distances, in half widths and in pixels, up to which a point counts as solved
 PIECES = 16  # points on each edge of a box whose edges a warp bends: of a circle's quarter 0.0012 of its radius is lost
 
 
@@ -162,21 +164,65 @@ def sample_mask(warp: Mapped, mask: Tensor, size: tuple[int, ...], fill: float, 
 def moved_points(
     warp: Mapped, points: Tensor, in_size: Sequence[int], out_size: Sequence[int], align_corners: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return where points of the image are in the output, in pixels, and whether they are anywhere.
-
-    An inverse flow is another flow, exact to its steps. One Newton step through the warp itself makes it an inverse of
-    the warp that moves the pixels.
-    """
+    """Return where points of the image are in the output, in pixels, and whether they are anywhere."""
     y = pixel_to_normalized(points.to(coordinate_dtype(points.device)), in_size, align_corners=align_corners)
-    inverse = warp.inverse()
-    x = inverse.points(y)
-    if not inverse._bends:
+    x, bends = found_points(warp, y)
+    if not bends:
         known = x.isfinite().all(dim=-1)
         return normalized_to_pixel(x, out_size, align_corners=align_corners), known
-    x = x + solve(over_batch(warp, warp._jacobian, x), y - warp.points(x))
     back = normalized_to_pixel(warp.points(x.detach()), in_size, align_corners=align_corners)
     solved = (back - points).norm(dim=-1) <= LOST
     return normalized_to_pixel(x, out_size, align_corners=align_corners), solved
+
+
+def found_points(warp: Mapped, y: Tensor) -> tuple[Tensor, bool]:
+    """Return the points that the warp takes nearest to y, as `points` takes them, and whether it bends lines.
+
+    The inverse of a flow is another flow, exact to its steps, and that of a composition may take a branch that ends. The
+    search begins there, and returns nothing worse.
+    """
+    inverse = warp.inverse()
+    x = inverse.points(y)
+    if not inverse._bends or inverse._is_search or x.numel() == 0:
+        return x, inverse._bends
+    lead = x.shape[: len(warp.batch)]
+    wide = warp._broadcast(lead)
+    flat = [part.expand_as(x).reshape(*lead, -1, warp.ndim) for part in (_after_batch(y, x.ndim, len(lead)), x)]
+    with unrounded(warp.device):
+        found = solution(wide, flat[0].to(flat[1].dtype), flat[1].detach())[0]
+    return found.reshape(x.shape), True
+
+
+def _after_batch(y: Tensor, ndim: int, lead: int) -> Tensor:
+    """Put the batch before points that have none: (P, d) -> (1, P, d)."""
+    return y if y.ndim > 2 else y.reshape(*(1,) * (ndim - y.ndim), *y.shape)
+
+
+def inverse_points(
+    warp: Mapped,
+    xy: Tensor,
+    pixels: tuple[Sequence[int], Sequence[int]] | None,
+    align_corners: bool,
+    tolerance: float | None,
+) -> tuple[Tensor, Tensor]:
+    """Carry out `Warp.inverse_points`."""
+    _check.points("xy", xy, warp.ndim)
+    if tolerance is not None:
+        _check.positive("tolerance", tolerance)
+    if pixels is None:
+        x = found_points(warp, xy)[0]
+        return x, _near(warp.points(x.detach()), xy, NEAR if tolerance is None else tolerance)
+    in_size, out_size = _check.two_sizes("pixels", pixels, warp.ndim)
+    y = pixel_to_normalized(xy.to(coordinate_dtype(xy.device)), in_size, align_corners=align_corners)
+    x = found_points(warp, y)[0]
+    back = normalized_to_pixel(warp.points(x.detach()), in_size, align_corners=align_corners)
+    found = _near(back, xy, NEAR_PIXELS if tolerance is None else tolerance)
+    return normalized_to_pixel(x, out_size, align_corners=align_corners).to(xy.dtype), found
+
+
+def _near(found: Tensor, wanted: Tensor, tolerance: float) -> Tensor:
+    """Return whether points are as near as this. Infinite ones are not."""
+    return (found - wanted.detach()).norm(dim=-1) <= tolerance
 
 
 # ---- boxes ----

@@ -133,3 +133,39 @@ class Carrying(Mapped):
     def _repr_html_(self) -> str:
         """Return what Jupyter shows: the sampling grids."""
         return picture.of_warp(self)
+
+    def inverse_points(
+        self,
+        xy: Tensor,
+        *,
+        pixels: tuple[Sequence[int], Sequence[int]] | None = None,
+        align_corners: bool = False,
+        tolerance: float | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Find the points of the output that the warp takes to points of the image, and say which of these have one.
+
+        It begins at `inverse().points(xy)`, improves it through the warp itself, and keeps the best point. Displacement
+        fields, B-splines and thin-plate splines take some point to each xy, also if they fold. Derivatives are those of
+        the implicit function, and zero where there is no solution.
+
+        Args:
+            xy: Points of the image, of a shape as in `points`. Normalized.
+            pixels: (in_size, out_size), as in `points`: xy are pixels of the image of `in_size`, the result is in pixels
+                of an output of `out_size`.
+            align_corners: Of the normalized coordinates, if `pixels` is given.
+            tolerance: Largest distance of the warped result from xy, in the units of xy. None: 1e-3, or 0.01 pixels.
+
+        Returns:
+            The points (N, .., d) or (N, K, .., d), and bool (N, ..) or (N, K, ..): True where `points` of the result is
+            xy. While torch.compile or torch.func traces, the search is short, and may miss solutions.
+
+        Raises:
+            InputError: An argument has a wrong shape or value, or a matrix is singular. TypeError: a wrong type.
+
+        Example:
+            >>> warp = stn.Velocity()(torch.full((1, 98), 0.25))  # reads an eighth of the image further right and down
+            >>> found, exists = warp.inverse_points(torch.tensor([0.5, 0.5]))
+            >>> found, exists
+            (tensor([[0.2500, 0.2500]]), tensor([True]))
+        """
+        return along.inverse_points(self, xy, pixels, align_corners, tolerance)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.grid import half_extent
+from stn.grid import axis, half_extent
 from stn.ops.context import coordinate_dtype
 from stn.ops.options import CallOptions
 from stn.ops.rules.lattice import Lattice, is_served
@@ -107,6 +107,11 @@ class FieldWarp(Warp):
         moved = grid_sample(image.to(dtype), rows, padding_mode="border", align_corners=self.align_corners)
         moved = moved.movedim(1, -1).reshape_as(xy)
         return (xy + moved).to(torch.promote_types(self.dtype, xy.dtype))
+
+    def _kinks(self) -> tuple[Tensor, ...]:
+        shape = reversed(self.field.shape[-self.ndim - 1 : -1])
+        aligned, dtype = self.align_corners, self.working_dtype
+        return tuple(self.extent * axis(n, align_corners=aligned, dtype=dtype, device=self.device) for n in shape)
 
     def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         return self.map(xy), self._jacobian(xy)

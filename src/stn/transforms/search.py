@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from stn.grid import lattice
 from stn.ops.context import observed
 from stn.ops.torch_private import is_transformed
+from stn.transforms.cells import COUNT, Cells, PointMap, cells_around
+from stn.transforms.cramer import FLAT, determinant, solve
 
 # Chosen on 1,301 fields without folds, 200 points each: random displacements, B-splines and thin plates, many nearly
 # folding, swirls, and shears along x of up to two image widths. After 32 steps from one initial point, 2 of the 260,200
-# points have an error above 0.01 pixels (of 128); with STUCK = 0 there are 36; after a second initial point there are none.
+# points have an error above 0.01 pixels (of 128); with STUCK = 0 there are 36; the cells solve these,
+# and all points of fields that fold (test_inverse_points.py).
 FIRST_STEPS = 2  # steps of the plain iteration, each a quarter of the cost of a Newton step; 0 to 3 take equal time
 STEPS, MORE_STEPS = 8, 24  # Newton steps: for all points, and for the unsolved ones
 STUCK = 0.1  # step length below which the next step uses the Jacobian at the rejected point
-STARTS = 8  # for fields that fold: 0.4 % of the points remain unsolved, with four 0.8 % in 0.8 times the time
-LATTICE = {1: 257, 2: 33, 3: 13}  # points along each axis, over 1.25 times the width of the image
-PLAIN_STEPS = 12  # steps of the plain iteration, for the last initial point
+CELL_STEPS = 4  # Newton steps inside a cell
+INSIDE = 1e-3  # distance from its border, relative to its length, because a stored field has kinks there
 TRACED_STEPS = 8  # 0.15 % of those points remain, with 6 steps 0.33 %
 SOLVED = 1e-5  # half widths from y, relative beyond the image: 0.005 pixels of 1,000
-FLAT = 1e-6  # determinant of a Jacobian below which its inverse is noise in float32
-
-
-class PointMap(Protocol):
-    """The part of a warp that the search uses."""
-
-    batch: tuple[int, ...]
-    ndim: int
-
-    def map(self, xy: Tensor) -> Tensor: ...  # (*batch, P, d) -> (*batch, P, d)
-    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]: ...  # the same, and its Jacobian (*batch, P, d, d)
+GUIDED_STEPS = 3  # traced steps from a guess that is almost a solution, such as the flow backwards
 
 
 def is_traced(y: Tensor) -> bool:
@@ -52,12 +43,16 @@ class Search(NamedTuple):
     length: Tensor  # length of the next step, relative to the Newton step: (..)
 
 
-def solution(warp: PointMap, y: Tensor) -> tuple[Tensor, Tensor]:  # (*batch, P, d) -> as it is, and (*batch, P)
-    """Return the x that the map takes to y, with its derivatives, and whether it is one that has derivatives."""
+def solution(warp: PointMap, y: Tensor, guess: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the x that the map takes to y (*batch, P, d), with its derivatives, and whether it is one that has them.
+
+    The search keeps the point nearest to a solution that it met, and begins at `guess` if there is one.
+    """
     with torch.no_grad():
-        found = (follow if is_traced(y) else search)(warp, y.detach())
+        found = (follow if is_traced(y) else search)(warp, y.detach(), guess)
     x, jacobian = found.x.detach(), found.jacobian.detach()
-    sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (determinant(jacobian).abs() > FLAT)
+    size = determinant(jacobian).abs()
+    sound = (found.off.detach() <= SOLVED * scale(y.detach())) & (size > FLAT) & size.isfinite()
     if is_transformed() or y.requires_grad or warp.map(x[..., :1, :]).requires_grad:
         x = with_derivatives(warp, x, y, jacobian, sound)
     return x, sound
@@ -76,16 +71,18 @@ def with_derivatives(warp: PointMap, x: Tensor, y: Tensor, jacobian: Tensor, sou
     return x
 
 
-def search(warp: PointMap, y: Tensor) -> Search:  # (*batch, P, d)
+def search(warp: PointMap, y: Tensor, guess: Tensor | None = None) -> Search:  # (*batch, P, d)
     """Search with access to the values: stop at solved points, and restart unsolved ones."""
-    now = refine(warp, y, start(warp, y, contract(warp, y, FIRST_STEPS)), STEPS)
+    now = refine(warp, y, start(warp, y, contract(warp, y, FIRST_STEPS) if guess is None else guess), STEPS)
+    if guess is not None:
+        return where_open(y, now, SOLVED, lambda y, now: nearer(now, search(warp, y)))
     return where_open(y, now, SOLVED, lambda y, now: start_again(warp, y, now))
 
 
-def follow(warp: PointMap, y: Tensor) -> Search:
+def follow(warp: PointMap, y: Tensor, guess: Tensor | None = None) -> Search:
     """Search with the same steps for every point, for a traced graph."""
-    now = start(warp, y, contract(warp, y, FIRST_STEPS))
-    for _ in range(TRACED_STEPS):
+    now = start(warp, y, contract(warp, y, FIRST_STEPS) if guess is None else guess)
+    for _ in range(TRACED_STEPS if guess is None else GUIDED_STEPS):
         now = advance(warp, y, now)
     return now
 
@@ -136,28 +133,33 @@ def refine(warp: PointMap, y: Tensor, now: Search, steps: int) -> Search:
 
 
 def start_again(warp: PointMap, y: Tensor, now: Search) -> Search:
-    """Take more steps, then try other initial points, the nearest first; the last comes from the plain iteration."""
+    """Take more steps, then begin again in each cell whose image may contain y, the most likely first."""
     now = refine(warp, y, now, MORE_STEPS)
-    if most_open(y, now, SOLVED) == 0:
+    wanted = now.off > SOLVED * scale(y)
+    if not wanted.any():
         return now
-    for x in [*nearest(warp, y), None]:
-        x = contract(warp, y, PLAIN_STEPS) if x is None else x
-        again = refine(warp, y, start(warp, y, x), MORE_STEPS)
-        better = again.off < now.off
-        now = Search(*(choose(better, new, old) for new, old in zip(again, now, strict=True)))
-        if most_open(y, now, SOLVED) == 0:
-            break
+    cells = cells_around(warp, y, wanted)
+    for k in range(COUNT):
+        cell = Cells(cells.low[..., k, :], cells.high[..., k, :])
+        now = where_open(y, now, SOLVED, lambda y, now, *cell: begin_in(warp, y, now, Cells(*cell)), *cell)
     return now
 
 
-def nearest(warp: PointMap, y: Tensor) -> list[Tensor]:  # STARTS times (*batch, P, d)
-    """Return the points of a lattice that `warp` maps nearest to y."""
-    xs = 1.25 * lattice((LATTICE[warp.ndim],) * warp.ndim, align_corners=True, dtype=y.dtype, device=y.device)
-    xs = xs.flatten(0, -2)
-    mapped = warp.map(xs.expand(*warp.batch, *xs.shape))
-    piece = max(1, 2**22 // mapped[..., 0].numel())  # distances at once: 32 MB of float64
-    near = [torch.cdist(part, mapped).topk(STARTS, dim=-1, largest=False).indices for part in y.split(piece, dim=-2)]
-    return [xs[index] for index in torch.cat(near, dim=-2).unbind(dim=-1)]
+def begin_in(warp: PointMap, y: Tensor, now: Search, cell: Cells) -> Search:
+    """Take Newton steps that stay inside a cell, where a stored field has no kink, then free ones."""
+    margin = INSIDE * (cell.high - cell.low)
+    low, high = cell.low + margin, cell.high - margin
+    x = (low + high) / 2
+    for _ in range(CELL_STEPS):
+        mapped, jacobian = warp._linearized(x)
+        x = (x + solve(jacobian, y - mapped)).clamp(low, high)
+    return nearer(now, refine(warp, y, start(warp, y, x), MORE_STEPS))
+
+
+def nearer(now: Search, again: Search) -> Search:
+    """Return for each point the search that came nearer to a solution."""
+    better = (again.off < now.off) | now.off.isnan()
+    return Search(*(choose(better, new, old) for new, old in zip(again, now, strict=True)))
 
 
 def newton_step(jacobian: Tensor, rest: Tensor) -> Tensor:
@@ -165,30 +167,6 @@ def newton_step(jacobian: Tensor, rest: Tensor) -> Tensor:
     step = solve(jacobian, rest)
     most = 1 + rest.norm(dim=-1, keepdim=True)
     return step * (most / torch.maximum(step.norm(dim=-1, keepdim=True), most))
-
-
-def solve(matrix: Tensor, right: Tensor) -> Tensor:  # (.., d, d), (.., d), d = 1, 2 or 3
-    """Solve by Cramer's rule, with a determinant of at least FLAT: ten times as fast as a factorization at this size."""
-    size = determinant(matrix)
-    size = torch.where(size.abs() < FLAT, torch.where(size < 0, -FLAT, FLAT), size)
-    if matrix.shape[-1] == 1:
-        return right / size.unsqueeze(-1)
-    if matrix.shape[-1] == 2:
-        (a, b), (c, d), (p, q) = matrix[..., 0, :].unbind(-1), matrix[..., 1, :].unbind(-1), right.unbind(-1)
-        return torch.stack([d * p - b * q, a * q - c * p], dim=-1) / size.unsqueeze(-1)
-    a, b, c = matrix.unbind(dim=-1)
-    rows = torch.stack([torch.linalg.cross(u, v) for u, v in ((b, c), (c, a), (a, b))], dim=-2)
-    return (rows * right.unsqueeze(-2)).sum(dim=-1) / size.unsqueeze(-1)
-
-
-def determinant(matrix: Tensor) -> Tensor:  # (.., d, d), d = 1, 2 or 3 -> (..)
-    """Return the determinant by its formula. The one of torch has no second derivative at singular matrices."""
-    if matrix.shape[-1] == 1:
-        return matrix[..., 0, 0]
-    if matrix.shape[-1] == 2:
-        return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
-    a, b, c = matrix.unbind(dim=-2)
-    return (a * torch.linalg.cross(b, c)).sum(dim=-1)
 
 
 def scale(y: Tensor) -> Tensor:  # (.., d) -> (..)
@@ -204,13 +182,15 @@ def most_open(y: Tensor, now: Search, tolerance: float) -> int:
     return int((now.off > tolerance * scale(y)).sum(dim=-1).max()) if now.off.numel() else 0
 
 
-def where_open(y: Tensor, now: Search, tolerance: float, improve: Callable[[Tensor, Search], Search]) -> Search:
+def where_open(
+    y: Tensor, now: Search, tolerance: float, improve: Callable[..., Search], *others: Tensor
+) -> Search:  # improve(y, now, *others), others (*batch, P, ..)
     """Improve the points with a larger error; each sample has as many as the sample with the most."""
     count = most_open(y, now, tolerance)
     if count == 0:
         return now
     index = (now.off > tolerance * scale(y)).to(torch.uint8).topk(count, dim=-1).indices  # (*batch, count)
-    part = improve(pick(y, index), Search(*(pick(tensor, index) for tensor in now)))
+    part = improve(pick(y, index), Search(*(pick(t, index) for t in now)), *(pick(t, index) for t in others))
     return Search(*(old.scatter(index.ndim - 1, over(index, old), new) for old, new in zip(now, part, strict=True)))
 
 

@@ -142,6 +142,9 @@ class FlowWarp(Warp):
     def map(self, xy: Tensor) -> Tensor:
         return self.stored.map(xy)
 
+    def _kinks(self) -> tuple[Tensor, ...]:
+        return self.stored._kinks()
+
     def _jacobian(self, xy: Tensor) -> Tensor:
         return self.stored._jacobian(xy)
 

@@ -31,6 +31,7 @@ class Batch(ABC):
     theta: Tensor | None = None  # (N, P) or (N, K, P): given to the family that made the warp; None for all other warps
     _shared: ClassVar[tuple[str, ...]] = ()  # tensors without a batch
     _bends: ClassVar[bool] = True  # whether a straight line may become a curve
+    _is_search: ClassVar[bool] = False  # whether the map is found by the search for an inverse
 
     @abstractmethod
     def map(self, xy: Tensor) -> Tensor:
@@ -42,6 +43,10 @@ class Batch(ABC):
         Returns:
             (*batch, P, d).
         """
+
+    def _kinks(self) -> tuple[Tensor, ...] | None:
+        """Return the coordinates along x, y[, z] of a stored lattice, or None for a smooth map."""
+        return None
 
     def detach(self) -> Self:
         """Return the warp without its graph: theta, and the network that found it, get no gradient from it."""
@@ -133,6 +138,10 @@ class Mapped(Batch):
     @abstractmethod
     def _jacobian(self, xy: Tensor) -> Tensor:
         """(*batch, P, d) -> (*batch, P, d, d)."""
+
+    @abstractmethod
+    def _linearized(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `map` and `_jacobian` of the same points."""
 
 
 def _rows(index: object, length: int) -> tuple[slice | Tensor, int]:

@@ -18,8 +18,9 @@ from stn.ops.rules import Rule
 from stn.ops.sample import DISPLACED, Sampled, displaced_sample
 from stn.transforms.batches import joint_batch, over_batch
 from stn.transforms.carrying import Carrying
+from stn.transforms.cramer import determinant, solve
 from stn.transforms.saved import write_warp
-from stn.transforms.search import determinant, solution, solve
+from stn.transforms.search import solution
 from stn.transforms.writing import sample_each
 
 if TYPE_CHECKING:
@@ -270,9 +271,9 @@ class ComposedWarp(Warp):
 class InverseWarp(Warp):
     """The inverse of any warp, computed point by point: the x that `warp` takes to y.
 
-    It uses Newton's method, with a step that halves where it does not help; a point that this does not solve starts
-    again from the nearest points of a lattice. Where `warp` does not fold this finds the x. Where it folds there may be
-    none or several: `solved` says at which points there is one, `residual` how far off the worst is. Derivatives are
+    It uses Newton's method, with a step that halves where it does not help. A point that this does not solve starts
+    again in each cell of a lattice whose image contains y, and the best point is kept. If there are several solutions
+    it returns one. `solved` says at which points there is one, `residual` how far off the worst is. Derivatives are
     those of the implicit function, to second order, and zero at a point without a solution. While torch.compile or
     torch.func traces, values cannot be read: all points take the same few steps from one start.
 
@@ -285,6 +286,8 @@ class InverseWarp(Warp):
         >>> inverse.solved((16, 16)).all().item(), inverse.residual((16, 16)).item() < 0.01
         (True, True)
     """
+
+    _is_search = True
 
     def __init__(self, warp: Warp) -> None:
         self.warp = warp
