@@ -123,12 +123,14 @@ class Call:
         return strides(data, 2, self.ndim if self.is_field else 3)
 
     def division(self, *, gradient: bool = False, whole: bool = False) -> Division:
-        halvings = gradient + (self.how.taps**self.ndim > 4)
-        return divide(self.size, self.batch, self.channels, last=self.last, whole=whole, halvings=halvings)
+        halvings = (gradient and not self.last) + (self.how.taps**self.ndim > 4)
+        return divide(
+            self.size, self.image.shape[0], self.looks, self.channels, last=self.last, whole=whole, halvings=halvings
+        )
 
     def launch(self, kernel: Any, division: Division, *arguments: Any, **constants: Any) -> None:
         lengths = *in_xyz(self.image.shape[2:]), *in_xyz(self.size)
-        numbers = self.looks, self.channels, division.channels, *lengths, self.count
+        numbers = self.looks, self.channels, division.channels, *lengths, self.count, division.dividers
         constants |= {"HOW": self.how, "BLOCK": division.block}
         run(kernel, self.image.device, division.programs, *arguments, *numbers, **constants)
 
@@ -161,17 +163,11 @@ def number_of(rule: Rule, data: Tensor) -> int:
 
 @lru_cache(maxsize=256)
 def scale(axes: Axes) -> tuple[Any, ...]:
-    """Return factors of a (d+1, d+1) matrix between pixels: h_i / g_j and h_i; in the last row 1 / g_j and 1."""
-    return tuple(tuple(in_parts(over / under) for under in (*axes.unit, 1.0)) for over in (*axes.half, 1.0))
+    """Return factors of a (d+1, d+1) matrix between pixels: h_i / g_j and h_i; in the last row 1 / g_j and 1. As bits."""
+    return tuple(tuple(bits(over / under) for under in (*axes.unit, 1.0)) for over in (*axes.half, 1.0))
 
 
-def in_parts(number: float) -> tuple[float, float, float]:
-    """Split a float64 (53 bits) into three float32 (24 bits) that sum to it; see `coordinates.joined`."""
-    first = in_float32(number)
-    second = in_float32(number - first)
-    return first, second, number - first - second
-
-
-def in_float32(number: float) -> float:
-    value: float = struct.unpack("f", struct.pack("f", number))[0]
-    return value
+def bits(number: float) -> int:
+    """Return the 64 bits of a float64; see `coordinates.joined`."""
+    found: int = struct.unpack("q", struct.pack("d", number))[0]
+    return found
