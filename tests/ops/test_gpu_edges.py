@@ -26,6 +26,7 @@ EYE = torch.eye(2, 3, dtype=torch.float64)
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stn.ops.gpu.launch._plans", {})  # plans of other block sizes
     if not ON_DEVICE:
         monkeypatch.setattr("stn.ops.gpu.programs.PROGRAMS", 1)
 
@@ -244,13 +245,13 @@ def test_divisions_by_products_are_exact() -> None:
 
     near = [(1 << k) + step for k in range(31) for step in (-1, 0, 1)]
     for n in [n for n in (*near, 3, 5, 7, 100, 641, 28 * 28, 10**9 + 7) if 1 <= n < 2**31]:
-        factor, shift = divider(n)
-        assert -(2**31) <= factor < 0 and 0 <= shift <= 31
+        factor, shift = divider(n) >> 8, (divider(n) >> 1) & 31
+        assert 2**31 <= factor < 2**32 and divider(n) % 2 == 1
         last = (2**31 - 1) // n
         for multiple in {0, 1, 2, last // 2, last - 1, last}:
             for i in {multiple * n - 1, multiple * n, multiple * n + 1, multiple * n + n - 1, 2**31 - 1}:
                 if 0 <= i < 2**31:
-                    assert ((2 * i * (factor % 2**32)) >> 32) >> shift == i // n, (i, n)
+                    assert ((2 * i * factor) >> 32) >> shift == i // n, (i, n)
 
 
 @on_each_device
@@ -276,8 +277,29 @@ def test_numbers_of_64_bits_arrive_whole() -> None:
 
     from stn.ops.gpu.launch import bits
 
-    for number in (1.0, -1 / 3, 224 / 42, math.pi * 1e4, 0.0, 2.0**-40 / 7):
-        assert struct.unpack("d", struct.pack("q", bits(number))) == (number,)
+    for number in (1.0, 1 / 3, 224 / 42, math.pi * 1e4, 0.0, 2.0**-40 / 7, 2.0, 1e300):
+        assert bits(number) % 2 == 1 and -(2**63) <= bits(number) < 2**63
+        assert struct.unpack("d", struct.pack("q", (bits(number) >> 1) & (2**63 - 1))) == (number,)
+
+
+@pytest.mark.skipif(ON_DEVICE, reason="reads Triton's own function without a device")
+def test_other_sizes_compile_no_other_kernel() -> None:
+    """Triton ignores `do_not_specialize` for the entries of tuples."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+    from triton.runtime import jit
+
+    from stn.grid import axes
+    from stn.ops.gpu.launch import scale
+    from stn.ops.gpu.programs import divide
+
+    if not hasattr(jit, "native_specialize_impl"):
+        pytest.skip("another version of Triton")
+    backend, kinds = make_backend(GPUTarget("cuda", 90, 32)), set()
+    for n in (1, 2, 3, 16, 17, 64, 100, 1000):
+        numbers = divide((4 * n, 3 * n), n, n, n).dividers, scale(axes((n + 1, n + 2), (4 * n, 3 * n), False))
+        kinds.add(str(jit.native_specialize_impl(backend, numbers, False, True, True)))
+    assert len(kinds) == 1
 
 
 def test_kernels_read_no_number_of_a_tensor_on_the_host() -> None:

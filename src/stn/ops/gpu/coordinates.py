@@ -19,6 +19,7 @@ from stn.ops.rules import matrix
 
 AFFINE, PROJECTIVE, BASIS, FIELD = (tl.constexpr(i) for i in range(4))
 HORIZON = tl.constexpr(matrix.HORIZON)
+BITS = tl.constexpr(2**63 - 1)
 
 
 class How(NamedTuple):
@@ -49,8 +50,8 @@ class Block(NamedTuple):
 @triton.jit
 def divided(i, divider):
     """i // n for i >= 0; see `programs.divider`."""
-    high = tl.umulhi(i.to(tl.uint32) * 2, divider[0].to(tl.uint32))
-    return (high >> divider[1].to(tl.uint32)).to(tl.int32)
+    high = tl.umulhi(i.to(tl.uint32) * 2, (divider >> 8).to(tl.uint32))
+    return (high >> ((divider >> 1) & 31).to(tl.uint32)).to(tl.int32)
 
 
 @triton.jit
@@ -103,8 +104,8 @@ def centered(pixel, size, NDIM: tl.constexpr):
 
 @triton.jit
 def joined(bits):
-    """Return a float64 of the host from its 64 bits, because Triton passes floats as float32."""
-    return tl.cast(bits, tl.int64).to(tl.float64, bitcast=True)
+    """Return a float64 of the host from `launch.bits`, because Triton passes floats as float32."""
+    return ((tl.cast(bits, tl.int64) >> 1) & BITS).to(tl.float64, bitcast=True)
 
 
 @triton.jit
