@@ -39,10 +39,10 @@ CARDS = (
     Card("A100 80 GB SXM", Target("cuda", 80), 2039, 108, 1.41, 32, 16),
     Card("H100 SXM", Target("cuda", 90), 3350, 132, 1.98, 64, 16),
     Card("H200 SXM", Target("cuda", 90), 4800, 132, 1.98, 64, 16),
-    Card("RTX 4090", Target("cuda", 89), 1008, 128, 2.52, 2, 2),
+    Card("RTX 4090", Target("cuda", 80), 1008, 128, 2.52, 2, 2),
     Card("RTX 5090", Target("cuda", 120), 1792, 170, 2.41, 2, 2),
 )
-WARPS_OF = {80: 64, 89: 48, 90: 64, 120: 48}  # most of a processor at a time; each has 65536 registers
+WARPS_OF = {80: 64, 90: 64, 120: 48}  # most of a processor at a time; each has 65536 registers
 
 
 def occupancy(code: Code, target: Target) -> float:
