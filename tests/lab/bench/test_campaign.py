@@ -78,7 +78,8 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("clocked")
 @pytest.mark.parametrize("suite", ("affine", "deterministic", "float16", "step", "copy"))
 def test_the_suites_run(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(on_device.CASES, suite, on_device.CASES.get(suite, ())[:2])
+    if suite in on_device.CASES:
+        monkeypatch.setitem(on_device.CASES, suite, on_device.CASES[suite][:2])
     monkeypatch.setattr(on_device, "COPIES", range(16, 19, 2))
     rows = list(on_device.rows(suite, "cpu", 3, trial=True))
     assert rows and not [row for row in rows if "error" in row]
@@ -97,7 +98,7 @@ def test_an_error_of_one_contender_is_a_row(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(on_device, "torch_eager", broken)
     monkeypatch.setitem(on_device.CASES, "affine", on_device.CASES["affine"][:1])
     failed, *rows = on_device.rows("affine", "cpu", 3, trial=True)
-    assert failed["contender"] == "torch" and failed["error"].startswith("LinAlgError: linalg.cholesky")
+    assert failed["contender"] == "torch" and "LinAlgError: linalg.cholesky" in failed["error"]
     assert [row["contender"] for row in rows] == ["stn", COPY]
 
 
