@@ -83,7 +83,7 @@ def microseconds(rounds: int, repeats: int = 50) -> dict[str, float]:
 
     driver.set_active(Device(GPUTarget("cuda", 90, 32)))
     dispatch.KERNELS[META.type] = gpu
-    dispatch.kernels_for = lambda rule, image, data, sampling: gpu  # type: ignore[assignment]  # meta counts as cuda
+    dispatch.kernels_for = lambda rule, image, data, sampling: gpu  # meta counts as cuda
     best: dict[str, float] = {}
     for _ in range(rounds):
         for name, call in calls().items():

@@ -119,7 +119,8 @@ def prediction(card: Card, case: Case) -> Row:
     passes = [(launches(case)[:1], forward)]
     if case.task != "forward":
         passes.append((launches(case)[1:], traffic(case) - forward))
-    seconds, memory, units = 0.0, 0.0, []
+    seconds, memory = 0.0, 0.0
+    units: list[str] = []
     for found, nbytes in passes:
         work: Counter[str] = Counter()
         for launch in found:
