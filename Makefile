@@ -7,13 +7,18 @@ VENV := .venv$(if $(filter-out $(PINNED),$(TORCH)),-torch-$(TORCH))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q -c $(VENV)/constraints.txt
 
-.PHONY: demo test docs lint clean
+.PHONY: demo test gpu docs lint clean
 
 demo: $(VENV)/demo
 	$(BIN)/stn demo
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# Tests on a CUDA device, then its benchmark within 8 minutes, also after tests that fail. Without a device, each row says so.
+gpu: $(VENV)/test
+	-$(BIN)/python -m pytest -q -m gpu tests/ops tests/lab/bench
+	$(BIN)/stn bench --device cuda --suites all --out benchmarks/results/cuda
 
 docs: $(VENV)/test
 	$(BIN)/python -m mkdocs build --strict

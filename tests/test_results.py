@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from stn.lab.bench import bars
 from stn.lab.bench import markdown as bench
-from stn.lab.studies import export_matrix, step_cost, svhn_step
+from stn.lab.studies import export_matrix, gpu_static, step_cost, svhn_step
 from stn.lab.tables import TABLES, colocalization
 from stn.lab.tables.markdown import markdown
 
@@ -48,6 +49,16 @@ def test_the_cost_of_a_step_has_the_text_of_its_study() -> None:
 def test_the_benchmark_is_made_from_its_rows() -> None:
     kept = json.loads(page("benchmarks/results/cpu.json"))
     assert page("benchmarks/results/cpu.md") == bench.markdown(kept["machine"], kept["rows"])
+
+
+def test_the_page_of_cuda_is_made_from_its_rows() -> None:
+    kept = json.loads(page("benchmarks/results/cuda.json"))
+    assert page("benchmarks/results/cuda.md") == bars.page(kept["machine"], kept["rows"])
+
+
+def test_the_page_of_machine_code_is_made_from_its_rows() -> None:
+    kept = json.loads(page("benchmarks/results/gpu_static.json"))
+    assert page("benchmarks/results/gpu_static.md") == gpu_static.markdown(kept["rows"], kept["triton"])
 
 
 def test_the_exports_are_made_from_their_rows() -> None:

@@ -68,6 +68,41 @@ def test_a_cuda_graph_is_replayed_on_new_numbers() -> None:
     assert torch.equal(out, expected)
 
 
+def test_a_cuda_graph_holds_forward_and_backward() -> None:
+    """Of a layer: the replayed gradients are those of the new image and the new weights."""
+    image, theta = inputs()
+    weight = noise(4, 2, 3, 60, 70, seed=1, dtype=torch.float32).cuda()
+
+    def step() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(stn.affine_sample(image, theta), (image, theta), weight)
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # as torch recommends: compiles, and makes what later calls share
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = step()
+    with torch.no_grad():
+        image.mul_(-0.5)
+        theta.mul_(0.9)
+    graph.replay()
+    expected = step()
+    torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)  # atomics add in any order
+    assert torch.equal(found[1], expected[1])
+
+
+def test_a_kernel_is_held_per_device_and_alignment() -> None:
+    """A view that begins at an address that is no multiple of 16 bytes, after a call of the same shape that does."""
+    image, theta = (tensor.detach() for tensor in inputs())
+    long = torch.empty(image.numel() + 1, device="cuda")
+    shifted = long[1:].view(image.shape).copy_(image)
+    for _ in range(3):
+        assert torch.equal(stn.affine_sample(shifted, theta), stn.affine_sample(image, theta))
+
+
 def test_the_current_stream_is_used() -> None:
     image, theta = (tensor.detach() for tensor in inputs())
     expected, stream = stn.affine_sample(image, theta), torch.cuda.Stream()

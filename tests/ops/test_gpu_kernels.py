@@ -24,6 +24,7 @@ SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {2: ((7, 9), (6, 11)
 @pytest.fixture
 def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run one program per look: the interpreter takes a fifth of a second for each, however much it computes."""
+    monkeypatch.setattr("stn.ops.gpu.launch._plans", {})  # plans of other block sizes
     if not ON_DEVICE:
         monkeypatch.setattr("stn.ops.gpu.programs.PROGRAMS", 1)
         monkeypatch.setattr("stn.ops.gpu.ordered.TARGETS", 512)

@@ -4,6 +4,7 @@ The code takes the same way as on such a device: no kernel knows it, so the refe
 """
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,6 +52,15 @@ def test_the_mode_finds_float64() -> None:
     with pytest.raises(TypeError, match="made a tensor of torch.float64"):
         torch.zeros(2, device=DEVICE).double()
     torch.zeros(2, dtype=torch.float64, device="cpu")
+
+
+@pytest.mark.parametrize("double", (False, True))
+def test_gpus_of_intel_have_float64_or_not(double: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they lack it, they take the way of all tests of this file."""
+    monkeypatch.setattr("torch.xpu.get_device_properties", lambda device: SimpleNamespace(has_fp64=double))
+    assert context.coordinate_dtype(torch.device("xpu")) == (torch.float64 if double else torch.float32)
+    assert context.coordinate_dtype(torch.device("mps")) == torch.float32
+    assert context.coordinate_dtype(torch.device("cuda")) == context.coordinate_dtype(torch.device("cpu")) == torch.float64
 
 
 @pytest.mark.parametrize("name, d", CASES)

@@ -16,11 +16,17 @@ def at_most(name: str, value: int, most: int) -> None:
         fail(f"{name} must be at most {most}, the number of images; got {value}")
 
 
-def device(name: str, value: str) -> None:
-    """Check a device: cpu, or an available CUDA device."""
+def device_name(name: str, value: str) -> None:
+    """Check the name of a device: cpu or cuda, also of a device that is missing."""
     kind, _, index = value.partition(":")
     if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
         fail(f"{name} must be cpu, cuda or cuda and a number, as in cuda:1; got {value!r}")
+
+
+def device(name: str, value: str) -> None:
+    """Check a device: cpu, or an available CUDA device."""
+    device_name(name, value)
+    kind, _, index = value.partition(":")
     count = torch.cuda.device_count()
     if kind == "cuda" and int(index or 0) >= count:
         fail(f"{name} must be an available device; torch finds {count} CUDA devices; got {value!r}")

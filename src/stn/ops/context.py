@@ -105,8 +105,13 @@ SINGLE = ("mps",)  # types of devices without float64
 
 def coordinate_dtype(device: torch.device) -> torch.dtype:
     """Return the dtype of coordinates: float64, because at 2048 pixels float32 has errors of 1e-3 in the output and 1e-2 in
-    theta's gradient. Apple GPUs and most export runtimes have no float64."""
-    return torch.float32 if device.type in SINGLE or export_target() else torch.float64
+    theta's gradient. Apple GPUs, some of Intel's, and most export runtimes have no float64."""
+    return torch.float32 if device.type in SINGLE or export_target() or _lacks_double(device) else torch.float64
+
+
+def _lacks_double(device: torch.device) -> bool:
+    """Return True for GPUs of Intel without float64, such as those of the Arc series."""
+    return device.type == "xpu" and not torch.xpu.get_device_properties(device).has_fp64
 
 
 def unrounded(device: torch.device) -> AbstractContextManager[object]:

@@ -77,12 +77,14 @@ def sample(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Samp
 
 
 def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, sampling: Sampling) -> Tensor | None:
-    """Run a plain call of the kernels on the CPU; return None for any other call. Not for code that torch.compile traces.
+    """Run a plain call of kernels; return None for any other call. Not for code that torch.compile traces.
 
     data: of one look for all images, or with N or (N, K) before it. fill: (), (C,), or 0.0, for which no tensor is made.
     """
-    if image.ndim == 3 or recorded(image, data) or not (image.is_cpu and data.is_cpu):
+    if image.ndim == 3 or recorded(image, data):
         return None
+    if not (image.is_cpu and data.is_cpu):
+        return _on_device(rule, image, data, fill, sampling)
     known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
     if "cpu" not in KERNELS or "cpu" not in known or "cpu" not in rule.kernels:
         return None
@@ -98,6 +100,37 @@ def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, samplin
     run = cpu.loaded()
     out = run.forward(run.plan_of(rule, image, data, sampling), rule, image, data, fill)[0]
     return out
+
+
+def _on_device(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, sampling: Sampling) -> Tensor | None:
+    """Run a plain call of the kernels of another device, as `eager` does."""
+    if image.device != data.device or image.device.type not in KERNELS or export_target() is not None:
+        return None
+    each = rule.canonical(image, data)
+    kernels = kernels_for(rule, image, each, sampling)
+    if kernels is None or (isinstance(fill, Tensor) and (fill.requires_grad or recorded(fill))):
+        return None
+    refuse_lost_tangents()
+    fill = fill if isinstance(fill, Tensor) else _zero(torch.promote_types(image.dtype, torch.float32), image.device)
+    if differentiated(image, data):
+        out: Tensor = Sample.apply(image, each, fill, kernels, rule, sampling)
+    else:
+        out = kernels.sample(rule, image, each, fill, sampling)
+    return out if data.ndim == rule.dimensions(image) + 2 else out.squeeze(1)
+
+
+_zeros: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+
+def _zero(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a zero, made once per device, because making one is a launch. One that a CUDA graph makes is the graph's."""
+    found = _zeros.get((dtype, device))
+    if found is None:
+        with torch.inference_mode(False):  # a tensor of inference mode could not be kept for backward
+            found = torch.zeros((), dtype=dtype, device=device)
+        if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
+            _zeros[dtype, device] = found
+    return found
 
 
 def _signal(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Tensor:

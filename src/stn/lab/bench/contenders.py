@@ -46,7 +46,8 @@ def torch_eager(case: Case) -> Operator | None:
     if mode == "lanczos3":
         return None
     if case.family:
-        return sampled_by(case.family, case.size)
+        with torch.device(case.device):  # its tables
+            return sampled_by(case.family, case.size)
     if case.dtype is torch.uint8:
         return torch_on_bytes(shape, mode)
     if case.rule == "thin_plate":

@@ -46,8 +46,9 @@ print(json.dumps({"extra": resident("VmHWM") - before - out.numel() * 4, "tensor
 """
 
 
-def run(code: str, *arguments: str, cache: str | None = None) -> dict[str, float]:
+def run(code: str, *arguments: str, cache: str | None = None, triton_cache: str | None = None) -> dict[str, float]:
     environment = os.environ | ({"NUMBA_CACHE_DIR": cache} if cache else {})
+    environment |= {"TRITON_CACHE_DIR": triton_cache} if triton_cache else {}
     out = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=environment
     )

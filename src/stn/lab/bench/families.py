@@ -64,9 +64,12 @@ def homography(family: Any, size: tuple[int, ...]) -> Grid:
 
 
 def thin_plate(family: Any, size: tuple[int, ...]) -> Grid:
-    xy = lattice(size, dtype=torch.float64).flatten(0, -2)
-    solution = coefficients_of_offsets(family.control_points, family.smoothing)  # (T+d+1, T)
-    basis, base = (radial_and_linear(xy, family.control_points) @ solution).float(), xy.float()
+    device = torch.get_default_device()
+    with torch.device("cpu"):  # of the control points
+        xy = lattice(size, dtype=torch.float64).flatten(0, -2)
+        solution = coefficients_of_offsets(family.control_points, family.smoothing)  # (T+d+1, T)
+        basis = (radial_and_linear(xy, family.control_points) @ solution).float().to(device)
+    base = xy.float().to(device)
     return lambda theta: (base + basis @ theta.unflatten(1, (-1, len(size)))).unflatten(1, size)
 
 

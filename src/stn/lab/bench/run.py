@@ -19,6 +19,8 @@ import torch
 from stn import _check
 from stn.io.files import aside, beside, write_text
 from stn.lab import _check as lab_check
+from stn.lab.bench.bars import page
+from stn.lab.bench.campaign import MISSING, campaign, present
 from stn.lab.bench.cases import NAMES, SUITES, quick
 from stn.lab.bench.costs import costs
 from stn.lab.bench.first_use import SUITE, first_use
@@ -88,6 +90,29 @@ def bench(
         for row in first_use([row["case"] for row in rows if row["suite"] == SUITE], 1 if trial else 5):
             progress(f"{SUITE}: {row['case']}")
             keep([row])
+    return rows
+
+
+def bench_everything(
+    out: Path, device: str, *, minutes: float, rounds: int, trial: bool = False, progress: Callable[[str], None] = print
+) -> list[Row]:
+    """Run all suites of a device, each in its own process, and write rows and page after each row.
+
+    A device that is missing is no error: each row then says so. Raises: InputError for other devices than cuda.
+    """
+    lab_check.device_name("device", device)
+    _check.at_least("rounds", rounds, 2)
+    _check.positive("minutes", minutes)
+    file, document = beside(out, ".json"), beside(out, ".md")
+    for path in (file, document):
+        _check.writable("out", path)
+    begun(file, document, resume=False)
+    header: Row = machine(device) if present(device) else machine("cpu") | {"device": f"{device}, {MISSING}"}
+    rows: list[Row] = []
+    for row in campaign(device, minutes, rounds=rounds, trial=trial, progress=progress):
+        rows.append(row)
+        write_text(file, json.dumps({"machine": header, "rows": rows}, indent=1))
+        write_text(document, page(header, rows))
     return rows
 
 

@@ -21,15 +21,19 @@ from stn.ops.gpu.coordinates import (
     FIELD,
     HORIZON,
     PROJECTIVE,
+    centered,
     divisor,
+    divmod,
     joined,
     linear,
+    output_pixels,
     place,
     radial,
     rounded,
 )
-from stn.ops.gpu.forward import NUMBERS, image_and_look, pixels_and_points, program
-from stn.ops.gpu.taps import find_taps, slopes_of, tap_inside, tap_offset, tap_weight, weights_along
+from stn.ops.gpu.forward import NUMBERS, among_channels, image_and_look, of_channels, padding_value, program
+from stn.ops.gpu.places import source_pixels
+from stn.ops.gpu.taps import columns, find_taps, is_read, places, slopes_of, tap_weight, weights_along
 
 
 @triton.jit
@@ -50,29 +54,41 @@ def slope_weights(weights, rests, moves, i: tl.constexpr, HOW: tl.constexpr):
 
 
 @triton.jit
-def add_slopes(totals, grad, value, weights, rests, moves, number: tl.constexpr, HOW: tl.constexpr):
-    """Add the part of one tap to g_i, (P, C), for each axis i."""
-    found = ()
-    for i in tl.static_range(HOW.ndim):
-        found += (totals[i] + grad * value * tap_weight(slope_weights(weights, rests, moves, i, HOW), number, HOW),)
-    return found
+def slopes(totals, weights, rests, moves, i: tl.constexpr, HOW: tl.constexpr):
+    """Return g_i, (P,), from sum_c G_c (U_t - fill) of each tap, (P, C)."""
+    by = slope_weights(weights, rests, moves, i, HOW)
+    total = tap_weight(by, 0, HOW) * totals[0]
+    for number in tl.static_range(1, HOW.taps**HOW.ndim):
+        total += tap_weight(by, number, HOW) * totals[number]
+    return tl.sum(total, axis=1)
 
 
 @triton.jit
-def scatter(image, grad, offsets, insides, weights, wanted, HOW: tl.constexpr):
+def add_taps(totals, grad, source, found, reads, blank, wanted, HOW: tl.constexpr, BLOCK: tl.constexpr):
+    """Add G_c (U_t - fill) to the sum of each tap t. found: places of the taps."""
+    sums = ()
+    for number in tl.static_range(HOW.taps**HOW.ndim):
+        read = is_read(found[number], reads[number], wanted, BLOCK)
+        value = tl.load(source + found[number], mask=read, other=0.0).to(grad.dtype)
+        sums += (totals[number] + grad * tl.where(read, value - blank, 0.0),)
+    return sums
+
+
+@triton.jit
+def scatter(image, grad, found, reads, weights, wanted, HOW: tl.constexpr, BLOCK: tl.constexpr):
     """Add the gradient of each tap to the image, except where it is zero, as at three of the four taps of an identity."""
     for number in tl.static_range(HOW.taps**HOW.ndim):
         term = tap_weight(weights, number, HOW) * grad
-        inside = wanted & tap_inside(insides, number, HOW) & (term != 0.0)
-        tl.atomic_add(image + tap_offset(offsets, number, HOW), term, mask=inside, sem="relaxed")
+        read = is_read(found[number], reads[number], wanted, BLOCK) & (term != 0.0)
+        tl.atomic_add(image + found[number], term, mask=read, sem="relaxed")
 
 
 @triton.jit
 def store_sums(sums, part, parts, first, g, u, scale, i: tl.constexpr, NDIM: tl.constexpr):
-    """Store sum g (u, 1) of this program, as numbers first .. first + d of its look."""
+    """Store sum g (u, 1) of this program, as numbers first .. first + d of its look. u is exact in the precision of g."""
     for j in tl.static_range(NDIM):
-        tl.store(sums + (first + j) * parts + part, tl.sum(g * u[j]) * joined(scale[i][j]))
-    tl.store(sums + (first + NDIM) * parts + part, tl.sum(g) * joined(scale[i][NDIM]))
+        tl.store(sums + (first + j) * parts + part, tl.sum(g * u[j].to(g.dtype)).to(tl.float64) * joined(scale[i][j]))
+    tl.store(sums + (first + NDIM) * parts + part, tl.sum(g).to(tl.float64) * joined(scale[i][NDIM]))
 
 
 @triton.jit
@@ -82,7 +98,7 @@ def store_matrix(sums, part, parts, data, strides, scale, g, u, HOW: tl.constexp
         w = divisor(data, strides, scale, u, HOW.ndim)
         total = tl.zeros_like(w)
         for i in tl.static_range(HOW.ndim):
-            term = g[i] / w
+            term = g[i].to(tl.float64) / w
             total -= term * (linear(data, strides, scale, u, i, HOW.ndim) / w)
             store_sums(sums, part, parts, i * ROW, term, u, scale, i, HOW.ndim)
         total = tl.where(w == HORIZON, 0.0, total)  # the clamped w does not depend on the matrix
@@ -96,6 +112,7 @@ def store_matrix(sums, part, parts, data, strides, scale, g, u, HOW: tl.constexp
 def store_basis(sums, part, parts, knots, count, scale, g, u):
     """Store the gradients of the coefficients (T+3, 2), in the order of the coefficients."""
     x, y = u[0] * joined(scale[2][0]), u[1] * joined(scale[2][1])
+    g = g[0].to(tl.float64), g[1].to(tl.float64)
     for i in tl.static_range(2):
         h = joined(scale[i][2])
         tl.store(sums + (2 * count + i) * parts + part, h * tl.sum(g[i]))
@@ -119,7 +136,7 @@ def store_coefficients(sums, part, parts, data, strides, knots, count, scale, g,
 def store_field(out, strides, pixel, real, scale, g, HOW: tl.constexpr):
     at = out + place(pixel, strides, HOW)
     for i in tl.static_range(HOW.ndim):
-        value = g[i] if HOW.in_pixels else g[i] * joined(scale[i][HOW.ndim])
+        value = g[i] if HOW.in_pixels else g[i].to(tl.float64) * joined(scale[i][HOW.ndim])
         tl.store(at + i * strides[3], rounded(value, out.dtype.element_ty), mask=real)
 
 
@@ -127,7 +144,7 @@ def store_field(out, strides, pixel, real, scale, g, HOW: tl.constexpr):
 def gradient_kernel(
     grad, grad_strides, image, image_strides, data, data_strides, knots, scale, fill, fill_stride,
     grad_image, grad_image_strides, sums, sums_strides, numbers,
-    looks, channels, group_channels, width, height, depth, across, down, deep, count,
+    looks, channels, group_channels, width, height, depth, across, down, deep, count, dividers,
     NEED_IMAGE: tl.constexpr, NEED_DATA: tl.constexpr, ALIKE: tl.constexpr, HOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Arguments as in `sample_kernel`.
@@ -136,45 +153,41 @@ def gradient_kernel(
     ALIKE: pixels have the same strides in grad_image as in image.
     """
     REAL: tl.constexpr = tl.float64 if image.dtype.element_ty == tl.float64 else tl.float32
-    tile, tiles, look, group, start, end = program(channels, group_channels, across, down, deep, BLOCK)
-    size, out_size = (width, height, depth), (across, down, deep)
-    pixel, real, u, points = pixels_and_points(
-        tile, look, data, data_strides, knots, scale, looks, size, out_size, count, HOW, BLOCK
-    )
-    offsets, insides, rests, moves = find_taps(points, size, image_strides[2:], REAL, HOW)
-    targets = offsets
+    tile, tiles, look, group, start, end = program(channels, group_channels, across, down, deep, dividers, BLOCK)
+    at, size, out_size = divmod(look, looks, dividers[2]), (width, height, depth), (across, down, deep)
+    pixel, real = output_pixels(tile, out_size, dividers, BLOCK)
+    data = image_and_look(data, data_strides, at)
+    first, t, moves = source_pixels(data, data_strides[2:], knots, count, scale, pixel, real, size, out_size, REAL, HOW)
+    t, moves = columns(t, HOW), columns(moves, HOW)
+    offsets, insides = find_taps(first, size, image_strides[2:], HOW)
+    weights, (found, reads) = weights_along(t, HOW), places(offsets, insides, real[:, None], HOW, BLOCK)
+    targets = found
     if not ALIKE:
-        targets, _, _, _ = find_taps(points, size, grad_image_strides[2:], REAL, HOW)
-    weights = weights_along(rests, HOW)
-    image += (look // looks).to(tl.int64) * image_strides[0]
-    grad_image += (look // looks).to(tl.int64) * grad_image_strides[0]
-    grad = image_and_look(grad, grad_strides, look, looks) + place(pixel, grad_strides[3:], HOW)[:, None]
-    totals = zeros(HOW.ndim, [real.shape[0], BLOCK.channels], REAL)
-    for first in range(start, end, BLOCK.channels):
-        c = first + tl.arange(0, BLOCK.channels)[None, :]
-        wanted = real[:, None] & (c < end)
-        c = c.to(tl.int64)
-        arriving = tl.load(grad + c * grad_strides[2], mask=wanted, other=0.0).to(REAL)
+        targets = places(find_taps(first, size, grad_image_strides[2:], HOW)[0], insides, real[:, None], HOW, BLOCK)[0]
+    image += at[0].to(tl.int64) * image_strides[0]
+    grad_image += at[0].to(tl.int64) * grad_image_strides[0]
+    grad = image_and_look(grad, grad_strides, at) + place(pixel, grad_strides[3:], HOW)[:, None]
+    totals = zeros(HOW.taps**HOW.ndim, [real.shape[0], BLOCK.channels], REAL)
+    for c in range(start, end, BLOCK.channels):
+        wanted = among_channels(real, c, end, BLOCK)
+        arriving = tl.load(of_channels(grad, grad_strides[2], c, BLOCK), mask=wanted, other=0.0).to(REAL)
         if NEED_IMAGE:
-            scatter(grad_image + c * grad_image_strides[1], arriving, targets, insides, weights, wanted, HOW)
+            target = of_channels(grad_image, grad_image_strides[1], c, BLOCK)
+            scatter(target, arriving, targets, reads, weights, wanted, HOW, BLOCK)
         if NEED_DATA:
-            blank = tl.load(fill + c * fill_stride, mask=c < end, other=0.0).to(REAL)
-            for number in tl.static_range(HOW.taps**HOW.ndim):
-                inside = wanted & tap_inside(insides, number, HOW)
-                at = image + c * image_strides[1] + tap_offset(offsets, number, HOW)
-                value = tl.load(at, mask=inside, other=0.0).to(REAL)
-                value = tl.where(inside, value - blank, 0.0)
-                totals = add_slopes(totals, arriving, value, weights, rests, moves, number, HOW)
+            blank = padding_value(fill, fill_stride, c, end, REAL, BLOCK)
+            source = of_channels(image, image_strides[1], c, BLOCK)
+            totals = add_taps(totals, arriving, source, found, reads, blank, wanted, HOW, BLOCK)
     if NEED_DATA:
         g = ()
         for i in tl.static_range(HOW.ndim):
-            g += (tl.where(real, tl.sum(totals[i], axis=1).to(tl.float64), 0.0),)
-        part, parts = group * tiles + tile, tiles * tl.cdiv(channels, group_channels)
+            g += (tl.where(real, slopes(totals, weights, t, moves, i, HOW), 0.0),)
         if HOW.rule == FIELD:
-            store_field(image_and_look(sums, sums_strides, look, looks), sums_strides[2:], pixel, real, scale, g, HOW)
+            store_field(image_and_look(sums, sums_strides, at), sums_strides[2:], pixel, real, scale, g, HOW)
         else:
+            part, parts = group * tiles + tile, tiles * tl.cdiv(channels, group_channels)
             sums += look.to(tl.int64) * numbers * parts
-            data = image_and_look(data, data_strides, look, looks)
+            u = centered(pixel, out_size, HOW.ndim)
             store_coefficients(sums, part, parts, data, data_strides[2:], knots, count, scale, g, u, HOW)
 
 

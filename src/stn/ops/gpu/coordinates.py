@@ -19,6 +19,7 @@ from stn.ops.rules import matrix
 
 AFFINE, PROJECTIVE, BASIS, FIELD = (tl.constexpr(i) for i in range(4))
 HORIZON = tl.constexpr(matrix.HORIZON)
+BITS = tl.constexpr(2**63 - 1)
 
 
 class How(NamedTuple):
@@ -43,20 +44,35 @@ class Block(NamedTuple):
     down: int
     deep: int
     channels: int
+    even: bool  # the number of channels is a multiple, so that no mask of channels keeps loads from being wide
 
 
 @triton.jit
-def output_pixels(tile, size, BLOCK: tl.constexpr):
+def divided(i, divider):
+    """i // n for i >= 0; see `programs.divider`."""
+    high = tl.umulhi(i.to(tl.uint32) * 2, (divider >> 8).to(tl.uint32))
+    return (high >> ((divider >> 1) & 31).to(tl.uint32)).to(tl.int32)
+
+
+@triton.jit
+def divmod(i, n, divider):
+    quotient = divided(i, divider)
+    return quotient, i - quotient * n
+
+
+@triton.jit
+def output_pixels(tile, size, dividers, BLOCK: tl.constexpr):
     """Return the pixels (x, y, z) of an output tile, int32 (P,), and a mask of those inside the output."""
     p = tl.arange(0, BLOCK.across * BLOCK.down * BLOCK.deep)
     if BLOCK.flat:
-        q = tile * (BLOCK.across * BLOCK.down * BLOCK.deep) + p
-        x, y, z = q % size[0], q // size[0] % size[1], q // (size[0] * size[1])
+        row, x = divmod(tile * (BLOCK.across * BLOCK.down * BLOCK.deep) + p, size[0], dividers[3])
+        z, y = divmod(row, size[1], dividers[4])
     else:
-        columns, rows = tl.cdiv(size[0], BLOCK.across), tl.cdiv(size[1], BLOCK.down)
-        x = tile % columns * BLOCK.across + p % BLOCK.across
-        y = tile // columns % rows * BLOCK.down + p // BLOCK.across % BLOCK.down
-        z = tile // (columns * rows) * BLOCK.deep + p // (BLOCK.across * BLOCK.down)
+        row, column = divmod(tile, tl.cdiv(size[0], BLOCK.across), dividers[3])
+        deep, down = divmod(row, tl.cdiv(size[1], BLOCK.down), dividers[4])
+        x = column * BLOCK.across + p % BLOCK.across
+        y = down * BLOCK.down + p // BLOCK.across % BLOCK.down
+        z = deep * BLOCK.deep + p // (BLOCK.across * BLOCK.down)
     return (x, y, z), (x < size[0]) & (y < size[1]) & (z < size[2])
 
 
@@ -87,9 +103,9 @@ def centered(pixel, size, NDIM: tl.constexpr):
 
 
 @triton.jit
-def joined(parts):
-    """Return a float64 of the host from three float32 that sum to it, because Triton passes floats as float32."""
-    return tl.cast(parts[0], tl.float64) + tl.cast(parts[1], tl.float64) + tl.cast(parts[2], tl.float64)
+def joined(bits):
+    """Return a float64 of the host from `launch.bits`, because Triton passes floats as float32."""
+    return ((tl.cast(bits, tl.int64) >> 1) & BITS).to(tl.float64, bitcast=True)
 
 
 @triton.jit

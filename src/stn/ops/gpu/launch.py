@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,17 +15,116 @@ from stn.ops.gpu.backward import add_up, gradient_kernel
 from stn.ops.gpu.coordinates import AFFINE, BASIS, FIELD, PROJECTIVE, How
 from stn.ops.gpu.forward import sample_kernel
 from stn.ops.gpu.ordered import OrderedTaps, list_kernel
-from stn.ops.gpu.programs import Division, divide, in_xyz, power_of_two, run
+from stn.ops.gpu.programs import Division, Holder, divide, in_xyz, power_of_two, run
 from stn.ops.layout import is_channels_last, order_of, plain
 from stn.ops.rules import Field, Matrix, Rule, Spline
 from stn.ops.sampling import Sampling
 
 PARTS = 1024  # sums that are added at a time
-MOST = 2**31  # a smaller extent has offsets of signed 32-bit integers
+MOST = 2**31 - 2**10  # a smaller extent, and a block of channels beyond it, has offsets of signed 32-bit integers
+KEPT = 512  # plans
+MATRIX_LIKE = 3  # strides of data that is no field: of a row, of a column, and none
+
+
+class Launch(NamedTuple):
+    """All of a launch that equal calls share. Tensors come between `strides` (see `Plan.sample`)."""
+
+    programs: int
+    strides: tuple[tuple[int, ...], ...]
+    numbers: tuple[Any, ...]  # the last arguments
+    constants: dict[str, Any]
+    held: Holder
+    shape: tuple[int, ...] = ()  # of the sums of a gradient
+    parts: dict[str, int] = {}
+    adds: Holder | None = None
+
+
+class Plan:
+    """The form in which the kernels take calls of these shapes, strides, dtypes and options."""
+
+    def __init__(self, rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> None:
+        self.n, self.channels, self.looks, self.ndim = *image.shape[:2], data.shape[1], image.ndim - 2
+        self.dtype, self.in_size, self.size = image.dtype, image.shape[2:], rule.out_size(data)
+        self.last, self.is_field, self.data_shape = is_channels_last(image), isinstance(rule, Field), data.shape
+        self.count = len(rule.control_points) if isinstance(rule, Spline) else 0
+        self.image_strides, self.data_strides = strides(image, 2, self.ndim), self.strides_of(data)
+        self.fill_stride = fill.stride(0) if fill.ndim else 0
+        interpolation, padding, align_corners = sampling[:3]
+        sharpness = interpolation.cubic.outer_3 if interpolation.cubic else 0.0  # Keys's a
+        places = isinstance(rule, Field) and rule.in_pixels, isinstance(rule, Field) and rule.relative
+        dense = math.prod(self.size) * max(self.channels if self.last else 1, self.ndim)  # of results
+        extents = dense, extent(image, 2), extent(data, 2)
+        self.how = How(
+            number_of(rule, data), self.ndim, len(interpolation.offsets), sharpness, padding.code, align_corners, *places,
+            wide=max(extents) >= MOST,
+        )  # fmt: skip
+        self.scale = scale(rule.axes(data, image.shape[2:], align_corners))
+        self.out_shape = (self.n, self.looks, self.channels, *self.size)
+        self.out_order, self.image_order = (tuple(order_of(self.ndim, lead, self.last)) for lead in (2, 1))
+        self.real = torch.promote_types(image.dtype, torch.float32)  # the precision of sums
+        out = torch.empty_permuted(self.out_shape, self.out_order, device="meta")
+        self.empty = out.numel() == 0
+        self.forward = None if self.empty else self.prepared(self.division(), (strides(out, 3, self.ndim),))
+        self.backward: dict[Any, Launch] = {}
+
+    def strides_of(self, data: Tensor) -> tuple[int, ...]:
+        return strides(data, 2, self.ndim if self.is_field else MATRIX_LIKE)
+
+    def division(self, *, gradient: bool = False, whole: bool = False) -> Division:
+        halvings = (gradient and not self.last) + (self.how.taps**self.ndim > 4)
+        return divide(self.size, self.n, self.looks, self.channels, last=self.last, whole=whole, halvings=halvings)
+
+    def prepared(
+        self, division: Division, steps: tuple[tuple[int, ...], ...], how: How | None = None, **more: Any
+    ) -> Launch:
+        lengths = *in_xyz(self.in_size), *in_xyz(self.size)
+        numbers = self.looks, self.channels, division.channels, *lengths, self.count, division.dividers
+        return Launch(division.programs, steps, numbers, {**more, "HOW": how or self.how, "BLOCK": division.block}, Holder())
+
+    def gradients(self, grad: Tensor, need_image: bool, need_data: bool) -> Launch:
+        """Return the launch for a gradient of these strides."""
+        key = grad.stride(), need_image, need_data
+        found = self.backward.get(key)
+        if found is None:
+            division = self.division(gradient=True, whole=self.is_field and need_data)
+            target = torch.empty_permuted(
+                self.out_shape[:1] + self.out_shape[2:3] + self.in_size, self.image_order, device="meta"
+            )
+            steps = strides(target, 2, self.ndim) if need_image else self.image_strides
+            constants = {"NEED_IMAGE": need_image, "NEED_DATA": need_data, "ALIKE": steps[2:] == self.image_strides[2:]}
+            how = self.how._replace(wide=self.how.wide or extent(grad, 3) >= MOST)
+            found = self.prepared(division, (strides(grad, 3, self.ndim), steps), how, **constants)
+            if need_data and not self.is_field:
+                parts = division.programs // (self.n * self.looks)
+                shape = self.n * self.looks, math.prod(self.data_shape[2:]), parts
+                found = found._replace(shape=shape, parts={"PARTS": min(PARTS, power_of_two(parts))}, adds=Holder())
+            if len(self.backward) >= KEPT:
+                self.backward.clear()
+            self.backward[key] = found
+        return found
+
+
+_plans: dict[Any, Plan] = {}
+
+
+def plan_of(rule: Rule, image: Tensor, data: Tensor, fill: Tensor, sampling: Sampling) -> Plan:
+    """Return the plan of such a call."""
+    own = (rule.size, len(rule.control_points)) if isinstance(rule, Spline) else rule.arguments
+    key = (
+        type(rule), own, image.shape, image.stride(), image.dtype, data.shape, data.stride(), data.dtype, fill.stride(),
+        sampling[0].name, sampling[1].code, sampling[2],
+    )  # fmt: skip
+    found = _plans.get(key)
+    if found is None:
+        found = Plan(rule, image, data, fill, sampling)
+        if len(_plans) >= KEPT:
+            _plans.clear()
+        _plans[key] = found
+    return found
 
 
 class Call:
-    """One call of an operator, with its tensors in the form that the kernels take."""
+    """One call of an operator: its plan and its tensors."""
 
     def __init__(
         self,
@@ -35,102 +134,82 @@ class Call:
         fill: Tensor,  # () or (C,)
         sampling: Sampling,
     ) -> None:
-        self.image, self.data, self.fill = plain(image), plain(data), plain(fill)
-        self.ndim, self.looks, self.channels = image.ndim - 2, data.shape[1], image.shape[1]
-        self.last, self.is_field, self.knots, self.count = is_channels_last(image), isinstance(rule, Field), self.data, 0
-        self.size = rule.out_size(data)
-        if isinstance(rule, Spline):
-            self.knots, self.count = plain(rule.control_points).to(image.device, torch.float64), len(rule.control_points)
-            self.knots = self.knots.contiguous()
-        interpolation, padding, align_corners = sampling[:3]
-        sharpness = interpolation.cubic.outer_3 if interpolation.cubic else 0.0  # Keys's a
-        places = isinstance(rule, Field) and rule.in_pixels, isinstance(rule, Field) and rule.relative
-        dense = math.prod(self.size) * max(self.channels if self.last else 1, self.ndim)  # of results
-        extents = dense, extent(self.image, 2), extent(self.data, 2)
-        self.how = How(
-            number_of(rule, data), self.ndim, len(interpolation.offsets), sharpness, padding.code, align_corners, *places,
-            wide=max(extents) >= MOST,
-        )  # fmt: skip
-        self.scale = scale(rule.axes(data, image.shape[2:], align_corners))
+        self.image, self.data, self.fill = settled(image), settled(data), settled(fill)
+        self.plan = plan_of(rule, self.image, self.data, self.fill, sampling)
+        self.knots = knots(rule, image) if isinstance(rule, Spline) else self.data
 
-    @property
-    def batch(self) -> int:
-        return self.image.shape[0] * self.looks
+    def rule(self) -> tuple[Any, ...]:
+        return self.data, self.plan.data_strides, self.knots, self.plan.scale
 
     def sample(self) -> Tensor:
-        order = tuple(order_of(self.ndim, 2, self.last))
-        shape = (self.image.shape[0], self.looks, self.channels, *self.size)
-        out = torch.empty_permuted(shape, order, dtype=self.image.dtype, device=self.image.device)
-        if out.numel() > 0:
-            division = self.division()
-            image, result = strides(self.image, 2, self.ndim), strides(out, 3, self.ndim)
-            self.launch(sample_kernel, division, self.image, image, out, result, *self.rule(), *self.blank())
+        plan, image = self.plan, self.image
+        out = torch.empty_permuted(plan.out_shape, plan.out_order, dtype=plan.dtype, device=image.device)
+        if plan.forward is not None:
+            programs, steps, numbers, constants, held, *_ = plan.forward
+            arguments = image, plan.image_strides, out, *steps, *self.rule(), self.fill, plan.fill_stride
+            tensors = image, out, self.data, self.knots, self.fill
+            held.run(run, sample_kernel, tensors, programs, *arguments, *numbers, **constants)
         return out
 
     def gradient(self, grad: Tensor, need_image: bool, need_data: bool) -> tuple[Tensor | None, Tensor | None]:
         """Return the requested gradients in the image and in the data. grad: (N, K, C, *size)."""
-        grad = plain(grad)
-        self.how = self.how._replace(wide=self.how.wide or extent(grad, 3) >= MOST)
-        grad_image = self.new_image() if need_image else None
-        grad_data = torch.zeros_like(self.data, memory_format=torch.contiguous_format) if need_data else None
-        if grad.numel() > 0:
-            scattered, moved = grad_image, None if self.how.taps == 1 else grad_data
-            if scattered is not None and torch.are_deterministic_algorithms_enabled():
-                self.add_in_order(grad, scattered)
-                scattered = None
-            if scattered is not None or moved is not None:
-                self.add_gradients(grad, scattered, moved)
-        return None if grad_image is None else grad_image.to(self.image.dtype), grad_data
+        grad, plan, moves = settled(grad), self.plan, need_data and self.plan.how.taps > 1
+        grad_image, grad_data = self.new_image() if need_image else None, self.new_data(moves) if need_data else None
+        scatters = need_image
+        if grad_image is not None and not plan.empty and torch.are_deterministic_algorithms_enabled():
+            self.add_in_order(grad, grad_image)
+            scatters = False
+        if (scatters or moves) and not plan.empty:
+            self.add_gradients(grad, grad_image if scatters else None, grad_data if moves else None)
+        if grad_image is not None and grad_image.dtype != plan.dtype:
+            grad_image = grad_image.to(plan.dtype)
+        return grad_image, grad_data
 
     def new_image(self) -> Tensor:
         """Return zeros in the layout of the image, and in the precision of its sums."""
-        order = tuple(order_of(self.ndim, 1, self.last))
-        dtype = torch.promote_types(self.image.dtype, torch.float32)
-        return torch.empty_permuted(self.image.shape, order, dtype=dtype, device=self.image.device).zero_()
+        plan, image = self.plan, self.image
+        return torch.empty_permuted(image.shape, plan.image_order, dtype=plan.real, device=image.device).zero_()
+
+    def new_data(self, filled: bool) -> Tensor:
+        """Return memory that the kernels fill, or zeros."""
+        make = torch.empty_like if filled and not self.plan.empty else torch.zeros_like
+        return make(self.data, memory_format=torch.contiguous_format)
 
     def add_gradients(self, grad: Tensor, grad_image: Tensor | None, grad_data: Tensor | None) -> None:
         """Add gradients to zeros: the image's by atomics, a coefficient's as the sum over programs."""
-        division = self.division(gradient=True, whole=self.is_field and grad_data is not None)
+        plan = self.plan
+        found = plan.gradients(grad, grad_image is not None, grad_data is not None)
+        (step, steps), sums = found.strides, self.data if grad_data is None else grad_data
+        if found.shape:
+            sums = torch.empty(found.shape, dtype=torch.float64, device=grad.device)
+        before = grad, step, self.image, plan.image_strides, *self.rule(), self.fill, plan.fill_stride
         target = self.image if grad_image is None else grad_image
-        numbers, parts, sums = 0, 0, self.data if grad_data is None else grad_data
-        if grad_data is not None and not self.is_field:
-            numbers, parts = math.prod(self.data.shape[2:]), division.programs // self.batch
-            sums = torch.empty((self.batch, numbers, parts), dtype=torch.float64, device=grad.device)
-        tensors = grad, strides(grad, 3, self.ndim), self.image, strides(self.image, 2, self.ndim)
-        rule = *self.rule(), *self.blank()
-        results = target, strides(target, 2, self.ndim), sums, self.data_strides(sums), numbers
-        needs = {"NEED_IMAGE": grad_image is not None, "NEED_DATA": grad_data is not None}
-        alike = target.stride()[2:] == self.image.stride()[2:]
-        self.launch(gradient_kernel, division, *tensors, *rule, *results, **needs, ALIKE=alike)
-        if numbers:
-            run(add_up, grad.device, self.batch * numbers, sums, grad_data, parts, PARTS=min(PARTS, power_of_two(parts)))
+        of_sums = plan.strides_of(sums) if plan.is_field else plan.data_strides  # the latter is not read
+        results = target, steps, sums, of_sums, found.shape[1] if found.shape else 0
+        tensors = grad, self.image, self.data, self.knots, self.fill, target, sums
+        held, adds = found.held, found.adds
+        held.run(run, gradient_kernel, tensors, found.programs, *before, *results, *found.numbers, **found.constants)
+        if adds is not None:
+            rows, numbers, parts = found.shape
+            adds.run(run, add_up, (sums, grad_data), rows * numbers, sums, grad_data, parts, **found.parts)
 
     def add_in_order(self, grad: Tensor, grad_image: Tensor) -> None:
         """Add the image's gradient to zeros, tap by tap; for each pixel in the order of the output."""
-        grad = grad.flatten(0, 1).flatten(2).contiguous()  # (N * K, C, Q)
-        taps, division = OrderedTaps(grad, grad_image), self.division(whole=True)
-        for number in range(self.how.taps**self.ndim):
-            self.launch(list_kernel, division, *self.rule(), taps.target, taps.weight, taps.none, number)
+        plan, grad = self.plan, grad.flatten(0, 1).flatten(2).contiguous()  # (N * K, C, Q)
+        taps, found = OrderedTaps(grad, grad_image), plan.prepared(plan.division(whole=True), ())
+        for number in range(plan.how.taps**plan.ndim):
+            arguments = *self.rule(), taps.target, taps.weight, taps.none, number, *found.numbers
+            run(list_kernel, grad.device, found.programs, *arguments, **found.constants)
             taps.add(grad, grad_image)
 
-    def rule(self) -> tuple[Any, ...]:
-        return self.data, self.data_strides(self.data), self.knots, self.scale
 
-    def blank(self) -> tuple[Any, ...]:
-        return self.fill, self.fill.stride(0) if self.fill.ndim else 0
+def settled(tensor: Tensor) -> Tensor:
+    """Apply a pending negation: the memory of `x.conj().imag` holds the negative of its values."""
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
-    def data_strides(self, data: Tensor) -> tuple[int, ...]:
-        return strides(data, 2, self.ndim if self.is_field else 3)
 
-    def division(self, *, gradient: bool = False, whole: bool = False) -> Division:
-        halvings = gradient + (self.how.taps**self.ndim > 4)
-        return divide(self.size, self.batch, self.channels, last=self.last, whole=whole, halvings=halvings)
-
-    def launch(self, kernel: Any, division: Division, *arguments: Any, **constants: Any) -> None:
-        lengths = *in_xyz(self.image.shape[2:]), *in_xyz(self.size)
-        numbers = self.looks, self.channels, division.channels, *lengths, self.count
-        constants |= {"HOW": self.how, "BLOCK": division.block}
-        run(kernel, self.image.device, division.programs, *arguments, *numbers, **constants)
+def knots(rule: Spline, image: Tensor) -> Tensor:
+    return plain(rule.control_points).to(image.device, torch.float64).contiguous()
 
 
 def strides(tensor: Tensor, first: int, ndim: int) -> tuple[int, ...]:
@@ -161,17 +240,14 @@ def number_of(rule: Rule, data: Tensor) -> int:
 
 @lru_cache(maxsize=256)
 def scale(axes: Axes) -> tuple[Any, ...]:
-    """Return factors of a (d+1, d+1) matrix between pixels: h_i / g_j and h_i; in the last row 1 / g_j and 1."""
-    return tuple(tuple(in_parts(over / under) for under in (*axes.unit, 1.0)) for over in (*axes.half, 1.0))
+    """Return factors of a (d+1, d+1) matrix between pixels: h_i / g_j and h_i; in the last row 1 / g_j and 1. As bits."""
+    return tuple(tuple(bits(over / under) for under in (*axes.unit, 1.0)) for over in (*axes.half, 1.0))
 
 
-def in_parts(number: float) -> tuple[float, float, float]:
-    """Split a float64 (53 bits) into three float32 (24 bits) that sum to it; see `coordinates.joined`."""
-    first = in_float32(number)
-    second = in_float32(number - first)
-    return first, second, number - first - second
+def bits(number: float) -> int:
+    """Return the bits of a float64 that is not negative, and a 1 in place of its sign; see `coordinates.joined`.
 
-
-def in_float32(number: float) -> float:
-    value: float = struct.unpack("f", struct.pack("f", number))[0]
-    return value
+    Triton compiles a kernel for integers in tuples that are 1 or multiples of 16; these are odd.
+    """
+    found: int = struct.unpack("q", struct.pack("d", number))[0]
+    return (2 * found + 1 + 2**63) % 2**64 - 2**63

@@ -12,9 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stn.ops.gpu.forward import NUMBERS, pixels_and_points, program
+from stn.ops.gpu.coordinates import divmod, output_pixels
+from stn.ops.gpu.forward import NUMBERS, image_and_look, program
+from stn.ops.gpu.places import source_pixels
 from stn.ops.gpu.programs import run
-from stn.ops.gpu.taps import axis_tap, fractions, weights_of
+from stn.ops.gpu.taps import axis_tap, weights_of
 
 TARGETS, TERMS = 64, 8  # per program at a time, estimated: one look enlarged by three adds nine terms to most pixels
 
@@ -54,26 +56,25 @@ def chosen(values, k, TAPS: tl.constexpr):
 @triton.jit(do_not_specialize=NUMBERS + ("none", "number"))
 def list_kernel(
     data, data_strides, knots, scale, targets, weights, none, number,
-    looks, channels, group_channels, width, height, depth, across, down, deep, count,
+    looks, channels, group_channels, width, height, depth, across, down, deep, count, dividers,
     HOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Store the pixel that tap `number` of each output pixel reads, counted over the batch, and its weight: (N * K * Q,)."""
     REAL: tl.constexpr = weights.dtype.element_ty
-    tile, _, look, _, _, _ = program(channels, group_channels, across, down, deep, BLOCK)
-    size, out_size = (width, height, depth), (across, down, deep)
-    pixel, real, _, points = pixels_and_points(
-        tile, look, data, data_strides, knots, scale, looks, size, out_size, count, HOW, BLOCK
-    )
+    tile, _, look, _, _, _ = program(channels, group_channels, across, down, deep, dividers, BLOCK)
+    here, size, out_size = divmod(look, looks, dividers[2]), (width, height, depth), (across, down, deep)
+    pixel, real = output_pixels(tile, out_size, dividers, BLOCK)
+    data = image_and_look(data, data_strides, here)
+    first, t, _ = source_pixels(data, data_strides[2:], knots, count, scale, pixel, real, size, out_size, REAL, HOW)
     target, pitch, inside = tl.zeros_like(pixel[0]), 1, real
     weight = tl.full(real.shape, 1.0, REAL)
     for i in tl.static_range(HOW.ndim):
-        first, t, _ = fractions(points[i], REAL, HOW)
-        there, known = axis_tap(first, number % HOW.taps, size[i], HOW)
-        weight *= chosen(weights_of(t, HOW), number % HOW.taps, HOW.taps)
+        there, known = axis_tap(first[i], number % HOW.taps, size[i], HOW)
+        weight *= chosen(weights_of(t[i], HOW), number % HOW.taps, HOW.taps)
         target, inside = target + there * pitch, inside & known
         number, pitch = number // HOW.taps, pitch * size[i]
     kind: tl.constexpr = targets.dtype.element_ty
-    target = target.to(kind) + (look // looks).to(kind) * (width * height * depth)
+    target = target.to(kind) + here[0].to(kind) * (width * height * depth)
     at = (pixel[2] * down + pixel[1]) * across + pixel[0] + look.to(tl.int64) * (across * down * deep)
     tl.store(targets + at, tl.where(inside & (weight != 0.0), target, tl.cast(none, kind)), mask=real)
     tl.store(weights + at, weight, mask=real)

@@ -105,20 +105,72 @@ def slopes_of(t, moves, HOW: tl.constexpr):
 
 
 @triton.jit
-def find_taps(points, size, strides, REAL: tl.constexpr, HOW: tl.constexpr):
-    """For each axis of points (P,), return the offsets of the taps, whether they are inside, t, and moves, all (P, 1)."""
-    offsets, insides, rests, moves = (), (), (), ()
+def find_taps(pixels, size, strides, HOW: tl.constexpr):
+    """For each axis of the first pixels, int32 (P,), return the offsets of the taps and whether they are inside, (P, 1)."""
+    offsets, insides = (), ()
     for i in tl.static_range(HOW.ndim):
-        first, t, moving = fractions(points[i], REAL, HOW)
         steps, inside = (), ()
         for k in tl.static_range(HOW.taps):
-            there, known = axis_tap(first[:, None], k, size[i], HOW)
+            there, known = axis_tap(pixels[i][:, None], k, size[i], HOW)
             if HOW.wide:
                 there = there.to(tl.int64)
             steps, inside = steps + (there * strides[2 - i],), inside + (known,)
         offsets, insides = offsets + (steps,), insides + (inside,)
-        rests, moves = rests + (t[:, None],), moves + (moving[:, None],)
-    return offsets, insides, rests, moves
+    return offsets, insides
+
+
+@triton.jit
+def columns(rows, HOW: tl.constexpr):
+    """Return (P, 1) for each (P,)."""
+    found = ()
+    for i in tl.static_range(HOW.ndim):
+        found += (rows[i][:, None],)
+    return found
+
+
+@triton.jit
+def place_of(offset, read, BLOCK: tl.constexpr):
+    """Return the offset of a tap, or -1 where it is not read, which needs one register less than a mask.
+
+    A block of several channels keeps the offset, because loads of 16 bytes need its alignment.
+    """
+    return tl.where(read, offset, -1) if BLOCK.channels == 1 else offset
+
+
+@triton.jit
+def is_read(place, read, wanted, BLOCK: tl.constexpr):
+    """Return the mask of a tap, (P, 1), or (P, C) if some channels do not exist."""
+    if BLOCK.channels == 1:
+        return place >= 0
+    else:
+        return read if BLOCK.even else read & wanted
+
+
+@triton.jit
+def places(offsets, insides, wanted, HOW: tl.constexpr, BLOCK: tl.constexpr):
+    """Return the place of each tap, and whether it is inside."""
+    found, reads = (), ()
+    for number in tl.static_range(HOW.taps**HOW.ndim):
+        read = wanted & tap_inside(insides, number, HOW)
+        found, reads = found + (place_of(tap_offset(offsets, number, HOW), read, BLOCK),), reads + (read,)
+    return found, reads
+
+
+@triton.jit
+def blends(offsets, insides, weights, wanted, HOW: tl.constexpr, BLOCK: tl.constexpr):
+    """Return place, mask and weight of each tap, and the sum of the weights that fall on padding by a value.
+
+    A tap of weight 0 is not read, because the image may hold NaN or infinity there.
+    """
+    found, reads, by, rest = (), (), (), tl.zeros_like(weights[0][0])
+    for number in tl.static_range(HOW.taps**HOW.ndim):
+        weight, inside = tap_weight(weights, number, HOW), tap_inside(insides, number, HOW)
+        read = wanted & inside & (weight != 0.0)
+        found, reads = found + (place_of(tap_offset(offsets, number, HOW), read, BLOCK),), reads + (read,)
+        by += (weight,)
+        if HOW.padding == ZEROS:
+            rest += tl.where(inside, 0.0, weight)
+    return found, reads, by, rest
 
 
 @triton.jit
