@@ -54,7 +54,17 @@ def test_help_names_every_option(command: str, monkeypatch: pytest.MonkeyPatch, 
         "read": ["IMAGE [IMAGE ..]", "--model", "45 degrees"],
         "figures": ["RUN [RUN ..]", "--model", "--count", "--out", "--root", "--download"],
         "report": ["RUN [RUN ..]", "--out", "--root", "--download"],
-        "register": ["MOVING", "FIXED", "OUT", "{translation,rigid,", "--loss", "correlation", "--bending", "--theta"],
+        "register": [
+            "MOVING",
+            "FIXED",
+            "OUT",
+            "{translation,rigid,",
+            "--loss",
+            "correlation",
+            "--bending",
+            "--theta",
+            "--fixed-mask",
+        ],
         "export": ["RUN", "OUT", "--opset", "--lowering", "GridSample"],
         "demo": ["--out"],
         "warm-up": ["--all", "--workers", "number of cores", "float64"],
@@ -178,6 +188,14 @@ def test_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     before, after = ((read_picture(path) - smooth)[inner].abs().mean() for path in (moving, out))
     assert after < 0.01 < 10 * after < before
     assert np.load(theta).shape == (6,)
+    spoiled, mask = fixed.with_stem("spoiled"), tmp_path / "mask.png"
+    seen = torch.ones(1, 48, 64)
+    seen[:, 16:32, 20:44] = 0  # black does not count
+    write_picture(smooth * seen, spoiled)
+    write_picture(seen, mask)
+    assert stn(monkeypatch, "register", moving, spoiled, out, "--transform", "rigid", "affine", "--fixed-mask", mask) == 0
+    assert capsys.readouterr().out.count("family: ") == 2
+    assert (read_picture(out) - smooth)[inner].abs().mean() < 0.01
 
     volume = torch.nn.functional.interpolate(torch.rand(1, 1, 4, 4, 4), size=(20, 20, 20), mode="trilinear")[0, 0].numpy()
     arrays = [tmp_path / f"{name}.npy" for name in ("moving", "fixed", "out")]

@@ -27,7 +27,8 @@ def test_signatures() -> None:
     assert list(inspect.signature(stn.projective_sample).parameters) == ["image", "matrix", "size", *sampling, *quality]
     own = ["image", "grid", "units", "relative"]
     assert list(inspect.signature(stn.grid_sample).parameters) == [*own, *sampling, *quality]
-    registering = ["transform", "loss", "start", "spacing", "bending", "levels", "steps", "report"]
+    registering = ["transform", "loss", "start", "spacing", "bending", "moving_mask", "fixed_mask", "landmarks"]
+    registering += ["landmark_weight", "symmetric", "levels", "steps", "report"]
     assert list(inspect.signature(stn.register).parameters) == ["moving", "fixed", *registering]
     to_onnx = inspect.signature(stn.export.to_onnx).parameters
     assert list(to_onnx) == ["model", "example", "path", "opset", "lowering", "dynamic_batch"]

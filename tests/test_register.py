@@ -246,7 +246,7 @@ def test_where_one_descent_ends_in_a_wrong_valley_the_best_of_many_does_not(monk
     inner = lattice((128, 128)) / 2
     moving, fixed = stn.grid_sample(wide, inner.expand(3, -1, -1, -1)), stn.grid_sample(wide, true.grid((128, 128)) / 2)
     assert target_error(stn.register(moving, fixed, "affine").warp, true, 128).max() < 0.2
-    monkeypatch.setattr("stn.registration.fit.STARTS", 1)
+    monkeypatch.setattr("stn.registration.search.STARTS", 1)
     assert target_error(stn.register(moving, fixed, "affine").warp, true, 128).max() > 5
 
 

@@ -131,7 +131,7 @@ def test_another_default_device_changes_nothing(transform: str, loss: str) -> No
 
 def test_near_the_horizon_bending_is_finite() -> None:
     theta = near_identity("projective", 3, strength=1.5)
-    assert stn.registration.fit.bent(stn.Projective()(theta)).isfinite().all()
+    assert stn.registration.problem.bent(stn.Projective()(theta)).isfinite().all()
 
 
 def test_what_shows_nothing_is_refused_or_warned_of() -> None:

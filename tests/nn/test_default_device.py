@@ -11,7 +11,7 @@ import stn
 from stn.lab.networks.colocalization import boxes_of
 from stn.lab.networks.parts import build_parts
 from stn.nn import AbstractSpatialTransformer, DenseLocalization, SharedTrunkTransformer, identity_loss, look_diagnostics
-from stn.registration.fit import bent, unit_parameters
+from stn.registration.problem import bent, unit_parameters
 from stn.transforms import FAMILIES, family
 from stn.transforms.linear import Linear
 from tests.helpers import near_identity, noise, seeded

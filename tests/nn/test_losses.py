@@ -8,7 +8,7 @@ from torch import Tensor
 
 import stn
 from stn.nn import identity_loss, look_diagnostics
-from stn.registration.fit import bent
+from stn.registration.problem import bent
 from tests.helpers import near_identity, noise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,12 @@ def register(
     moving: Path,
     fixed: Path,
     out: Path,
-    transform: str,
+    transform: Sequence[str],
     *,
     itk: Path | None,
     labels: tuple[Path, Path] | None,
     theta: Path | None,
+    masks: Mapping[str, Path | None],
     options: Mapping[str, Any],
 ) -> None:
     source, target = read_nifti(moving), read_nifti(fixed)
@@ -56,7 +57,8 @@ def register(
     if marked is not None and (marked.space.size != source.space.size or marked.values.dtype.is_floating_point):
         expected = f"whole numbers at the voxels of MOVING, {source.space.size}"
         _check.fail(f"labels must hold {expected}; {labels and labels[0]} has {marked.values.dtype}")
-    found = find(source, target, transform, **options)
+    given: dict[str, Any] = {name: read_nifti(path) for name, path in masks.items() if path is not None}
+    found = find(source, target, transform, **given, **options)
     report(found, target.space.size, options["loss"])
     write_nifti(found.image, out)
     if theta is not None:
@@ -72,7 +74,8 @@ def register(
 
 
 def report(found: Registration, size: tuple[int, ...], loss: str) -> None:
-    print(f"family: {found.family}")
-    for level, losses in found.losses.items():
-        shown = "x".join(str(max(1, n >> level)) for n in size)
-        print(f"{shown}: {loss} {losses[0]:.4f} -> {min(losses):.4f} in {len(losses)} steps")
+    for stage in found.stages:
+        print(f"family: {stage.family}")
+        for level, losses in stage.losses.items():
+            shown = "x".join(str(max(1, n >> level)) for n in size)
+            print(f"{shown}: {loss} {losses[0]:.4f} -> {min(losses):.4f} in {len(losses)} steps")

@@ -1,6 +1,7 @@
-"""Registration: find the warp that aligns one image with another, by gradient descent from coarse to fine."""
+"""Registration: find the warp that aligns one image with another, from coarse to fine."""
 
-from stn.registration.fit import Registration, register
+from stn.registration.fit import register
 from stn.registration.losses import LOSSES
+from stn.registration.result import Registration, Stage
 
-__all__ = ["LOSSES", "Registration", "register"]
+__all__ = ["LOSSES", "Registration", "Stage", "register"]

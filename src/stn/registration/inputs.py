@@ -6,13 +6,17 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stn import _check
+from stn.ops import Pyramid
 from stn.ops.context import coordinate_dtype
+from stn.space import Space, Volume
 from stn.transforms import Family, Warp
 from stn.transforms.base import Constants, trainable
 
@@ -64,6 +68,65 @@ def on_a_usual_scale(*images: Tensor) -> Sequence[Tensor]:
     span, least = torch.where(usual, 1, high - low), torch.where(usual, 0, low)
     shape = (-1, *(1,) * (images[0].ndim - 1))
     return [((image.to(precise) - least.view(shape)) / span.view(shape)).to(image.dtype) for image in images]
+
+
+def mask_of(name: str, mask: Any, image: Tensor) -> Tensor | None:  # (N, 1, *size)
+    """Return the weights of the pixels of `image`, at most 1: a mask of numbers that are not floating point is 0 and 1."""
+    if mask is None:
+        return None
+    values = mask.values if isinstance(mask, Volume) else mask
+    values = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    size = tuple(image.shape[2:])
+    values = values[None, None] if tuple(values.shape) == size else values
+    if tuple(values.shape) not in ((1, 1, *size), (len(image), 1, *size)):
+        expected = f"{size} or {(len(image), 1, *size)}, the size of the image to which it belongs"
+        _check.fail(f"{name} must be {expected}; got {tuple(values.shape)}")
+    values = values if values.is_floating_point() else values != 0
+    values = values.to(image.device, torch.promote_types(image.dtype, torch.float32))
+    if not (values.isfinite() & (values >= 0)).all():
+        _check.fail(f"{name} must be finite and not negative; got weights from {values.min():.4g} to {values.max():.4g}")
+    most = values.flatten(1).amax(dim=1).view(-1, *(1,) * (values.ndim - 1))
+    if not (most > 0).all():
+        _check.fail(f"{name} must count at least one pixel of each image; all of its weights are 0")
+    return (values / most).expand(len(image), *values.shape[1:])
+
+
+def filled(image: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the image, where its weights are 0 continued from the nearest pixels that count.
+
+    What does not count then has no influence on coarser levels and on slopes. It may be NaN.
+    """
+    if mask is None:
+        return image
+    keeps = mask > 0
+    weight = keeps.to(mask.dtype)
+    sums, counts = Pyramid(torch.where(keeps, image, 0).to(mask.dtype)), Pyramid(weight)
+    mode = ("linear", "bilinear", "trilinear")[image.ndim - 3]
+    last = len(sums) - 1
+    found = sums[last] / counts[last].clamp_min(1e-6)
+    for k in reversed(range(last)):
+        own = sums[k] / counts[k].clamp_min(1e-6)
+        found = torch.where(counts[k] > 1e-3, own, F.interpolate(found, sums.sizes[k], mode=mode))
+    return torch.where(keeps, image, found.to(image.dtype))
+
+
+def landmarks_of(pairs: Any, count: int, ndim: int, like: Tensor, spaces: Sequence[Space] = ()) -> tuple[Tensor, Tensor]:
+    """Return points of the moving and of the fixed images, normalized: (N, P, d) each. With spaces they are in mm."""
+    if not isinstance(pairs, list | tuple) or len(pairs) != 2:
+        _check.fail(f"landmarks must be a pair (points of moving, points of fixed); got {type(pairs).__name__}")
+    found: list[Tensor] = []
+    for name, points in zip(("moving", "fixed"), pairs, strict=True):
+        points = torch.as_tensor(points, dtype=torch.float64, device="cpu" if like.device.type == "mps" else like.device)
+        if points.ndim not in (2, 3) or points.shape[-1] != ndim or 0 in points.shape or not points.isfinite().all():
+            expected = f"finite, (P, {ndim}) or (N, P, {ndim}) with N = {count}"
+            _check.fail(f"landmarks of {name} must be {expected}; got {tuple(points.shape)}")
+        if spaces:
+            points = spaces[len(found)].to_normalized(points)
+        found.append(points.to(like).expand(count, *points.shape[-2:]) if points.ndim == 2 else points.to(like))
+    if found[0].shape != found[1].shape or len(found[0]) != count:
+        shapes = " and ".join(str(tuple(points.shape)) for points in found)
+        _check.fail(f"landmarks must be as many of moving as of fixed, for {count} pairs of images; got {shapes}")
+    return found[0], found[1]
 
 
 @contextmanager

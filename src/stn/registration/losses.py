@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,6 +23,15 @@ BINS = 8, 32  # smallest and largest number of bins of a histogram
 COUNT = 4  # pixels per cell of the joint histogram; with fewer, rotations of 20 degrees at 64 pixels failed
 SAMPLES = 2**17  # largest number of pixels in a histogram; a volume of 96^3 uses every 7th
 _TINY = 1e-12
+
+
+class Pair(NamedTuple):
+    """Both images of a level, and the weights of their pixels, (N, 1, *size); None: all count."""
+
+    moving: Tensor
+    fixed: Tensor
+    moving_mask: Tensor | None = None
+    fixed_mask: Tensor | None = None
 
 
 def mean_squared_error(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
@@ -40,19 +50,25 @@ def cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
 
 def local_cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
     """Return 1 - r, r the correlation within a window around each pixel, for brightness that varies over the image."""
-    pool = {3: F.avg_pool1d, 4: F.avg_pool2d}.get(fixed.ndim, F.avg_pool3d)
-
-    def mean(image: Tensor) -> Tensor:  # the common factor of the divisors cancels
-        return pool(image, WINDOW, stride=1, padding=WINDOW // 2)
-
-    inside = mean(weight) + _TINY
-    a, b = mean(weight * warped) / inside, mean(weight * fixed) / inside
-    covariance = mean(weight * warped * fixed) / inside - a * b
-    variances = [(mean(weight * image.square()) / inside - m * m).clamp_min(0) for image, m in ((warped, a), (fixed, b))]
+    inside = _windowed(weight) + _TINY
+    a, b = _windowed(weight * warped) / inside, _windowed(weight * fixed) / inside
+    covariance = _windowed(weight * warped * fixed) / inside - a * b
+    squares = [_windowed(weight * image.square()) / inside for image in (warped, fixed)]
+    variances = [(square - m * m).clamp_min(0) for square, m in zip(squares, (a, b), strict=True)]
     axes = tuple(range(2, fixed.ndim))
     flat = [(1e-3 * _mean(v.detach(), weight, axes, keepdim=True)) for v in variances]
     r = covariance / ((variances[0] + flat[0]) * (variances[1] + flat[1]) + _TINY).sqrt()
     return 1 - _mean(r, weight, _all_axes(fixed))
+
+
+def _windowed(image: Tensor) -> Tensor:
+    """Return the mean in a window around each pixel, axis after axis. The common factor of the divisors cancels."""
+    d = image.ndim - 2
+    pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[d - 1]
+    for axis in range(d):
+        window = [WINDOW if i == axis else 1 for i in range(d)]
+        image = pool(image, window, stride=1, padding=[n // 2 for n in window])
+    return image
 
 
 def mutual_information(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
@@ -95,3 +111,4 @@ LOSSES: dict[str, Loss] = {
     "mi": mutual_information,
 }
 ANY_CONTRAST = (cross_correlation, local_cross_correlation, mutual_information)  # of either image
+SQUARES = (mean_squared_error, cross_correlation)  # which are sums of squares, correlation by its normalized residual
