@@ -33,11 +33,12 @@ def smooth(ndim: int, seed: int, side: int = 32) -> Tensor:  # (2, 2, *size)
 
 
 @pytest.mark.parametrize("loss", ("mse", "ncc"))
-@pytest.mark.parametrize("family", (stn.Affine(), stn.Projective()), ids=repr)
+@pytest.mark.parametrize("family", (stn.Affine(), stn.Projective(), stn.Rigid(3), stn.Affine(3)), ids=repr)
 def test_the_squares_are_the_loss_and_its_slope(loss: str, family: Family) -> None:
     """The loss, its gradient by autograd, and beside the solution its second derivative.
 
-    Autograd has the slope of the interpolated image, which differs by 5 % from central differences here.
+    Autograd has the slope of the interpolated image, which differs by 5 % from central differences here, in 3-D too (and by
+    14 % with half as many pixels).
     """
     moving, fixed = smooth(family.ndim, 0), smooth(family.ndim, 1)
     points = tuple(0.5 * torch.rand(2, 4, family.ndim, generator=seeded(k)) for k in (2, 3))
@@ -47,12 +48,14 @@ def test_the_squares_are_the_loss_and_its_slope(loss: str, family: Family) -> No
     assert problem.is_quadratic and fixed[0, 0].numel() != CHUNK
     x = 0.05 * torch.randn(2, 3, family.num_params, generator=seeded(4), dtype=torch.float64)
     found = problem.quadratic(x, Samples(problem.level(0), 1, scales=problem.ignores_contrast))
+    slopes = []
     for k in range(3):
         position = x[:, k].float().requires_grad_()
         losses = problem.losses(problem.identity + problem.unit * position, problem.level(0))
-        (slope,) = torch.autograd.grad(losses.sum(), position)
+        slopes += torch.autograd.grad(losses.sum(), position)
         torch.testing.assert_close(found.loss[:, k], losses.detach().double(), rtol=2e-3, atol=0)
-        assert (found.slope[:, k] - slope).norm() < 0.1 * slope.norm()
+    slope = torch.stack(slopes, dim=1)
+    assert (found.slope - slope).norm() < 0.1 * slope.norm()
     same = Problem((pyramids[0], pyramids[0], None, None), family, LOSSES[loss], None, 0.0)
     samples, small = Samples(same.level(0), 1, scales=same.ignores_contrast), 1e-3
     ahead, back = (
