@@ -65,3 +65,20 @@ def test_the_sentence(name: str) -> None:
     call, message = CASES[name]
     with pytest.raises(stn.InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("given, got", [("rigid", "'rigid'"), (stn.Rigid, "Rigid"), (None, "NoneType")], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda family: stn.bounded(family, scale=(0.5, 2.0)),
+        lambda family: stn.Bounded(family, {}),
+        lambda family: stn.fixed(family, translation=0.0),
+        lambda family: stn.Fixed(family, {}),
+        lambda family: stn.nn.ThetaRegression(4, family),
+    ],
+    ids=("bounded", "Bounded", "fixed", "Fixed", "ThetaRegression"),
+)
+def test_what_is_no_family(make: Callable[[object], object], given: object, got: str) -> None:
+    with pytest.raises(TypeError, match=rf'family must be a Family, such as stn.Affine\(\) or .*\("affine"\); got {got}$'):
+        make(given)

@@ -44,6 +44,13 @@ def choice(name: str, value: object, allowed: Iterable[object]) -> None:
         fail(f"{name} must be one of {', '.join(sorted(map(str, allowed)))}; got {value!r}")
 
 
+def made(name: str, value: object, kind: type, example: str) -> None:
+    """Check that an object is of this class, and not, for example, its name or the class itself."""
+    if not isinstance(value, kind):
+        got = repr(value) if isinstance(value, str) else value.__name__ if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{name} must be a {kind.__name__}, such as {example}; got {got}")
+
+
 def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
     """Check a size in the order of torch, of positive integers. A single integer is the length along all `ndim` axes."""
     wanted, plural = f"{ndim}" if ndim else "1, 2 or 3", "" if ndim == 1 else "s"

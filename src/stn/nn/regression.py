@@ -32,6 +32,7 @@ class ThetaRegression(nn.Module):
 
     def __init__(self, in_features: int, family: Family, num_transforms: int = 1) -> None:
         super().__init__()
+        _check.made("family", family, Family, 'stn.Affine() or stn.transforms.family("affine")')
         self.in_features = _check.at_least("in_features", in_features, 1)
         self.family, self.num_transforms = family, _check.at_least("num_transforms", num_transforms, 1)
         count = self.num_transforms * family.num_params

@@ -29,6 +29,7 @@ class Bounded(Family[W]):
 
     Raises:
         InputError: A name is unknown, or the identity does not lie inside the bound, which the message names.
+        TypeError: `family` is no family.
 
     Example:
         >>> family = stn.Bounded(stn.Translation(), {"translation": (-0.5, 0.5)})
@@ -42,6 +43,7 @@ class Bounded(Family[W]):
     _constants: Constants = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        _check.made("family", self.family, Family, 'stn.Affine() or stn.transforms.family("affine")')
         family, names = self.family, self.family.parameters
         _check.unknown("bounds", self.bounds, names)
         start = identity_of(family, torch.empty(0, dtype=torch.float64, device="cpu"))
@@ -113,6 +115,7 @@ def bounded(family: Family[W], **bounds: Bounds) -> Bounded[W]:
 
     Raises:
         InputError: A name is unknown, or the identity does not lie inside the bound, which the message names.
+        TypeError: `family` is no family.
 
     Example:
         >>> family = stn.bounded(stn.Similarity(), scale=(0.5, 1.5), angle=(-0.5, 0.5))

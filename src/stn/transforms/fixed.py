@@ -27,6 +27,7 @@ class Fixed(Family[W]):
 
     Raises:
         InputError: A name is unknown, a value does not fit its name, or nothing is left for theta.
+        TypeError: `family` is no family.
 
     Example:
         >>> family = stn.Fixed(stn.Rigid(), {"translation": 0.0})
@@ -41,6 +42,7 @@ class Fixed(Family[W]):
     _constants: Constants = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        _check.made("family", self.family, Family, 'stn.Affine() or stn.transforms.family("affine")')
         family, names = self.family, self.family.parameters
         if isinstance(family, Bounded):
             _check.fail("family must not be bounded; bound the fixed family instead, as stn.fixed does")
@@ -105,6 +107,7 @@ def fixed(family: Family[W], **values: Held) -> Family[W]:
 
     Raises:
         InputError: A name is unknown, a value does not fit its name, or nothing is left for theta.
+        TypeError: `family` is no family.
 
     Example:
         >>> along_x = stn.fixed(stn.Translation(), translation=(None, 0.0))
