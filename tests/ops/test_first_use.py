@@ -136,7 +136,7 @@ def names_of(jobs: Sequence[ahead.Job]) -> set[str]:
             body = ahead.BODIES[str(first)][int(str(index))]
             names.add("_".join([body.py_func.__name__, str(kind), *types, *map(str, rest[4:])]))
         elif function == "stages":
-            names |= {"_".join([body.py_func.__name__, str(first), *types]) for body in ahead.STAGES[str(first)]}
+            names |= {"_".join([body.py_func.__name__, str(first), *types]) for body in ahead.STAGES[str(first)] if body}
     return names
 
 

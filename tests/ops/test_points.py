@@ -192,7 +192,7 @@ SENTENCES: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: stn.multi_scale_deformable_attention(VALUES, LEVELS, LOCATIONS[:, :, :2], WEIGHTS),
-        r"locations must be \(N, Q, M, L, P, 2\) with N = 2 and M = 4 .* L = 3 .*; got \(2, 7, 2, 3, 3, 2\)",
+        r"with N = 2 and M = 4, like values, and L = 3 levels; got \(2, 7, 2, 3, 3, 2\)",
     ),
     (
         lambda: stn.multi_scale_deformable_attention(VALUES, LEVELS, LOCATIONS, WEIGHTS[:1]),

@@ -205,7 +205,10 @@ SENTENCES: list[tuple[Callable[[], Any], str]] = [
     (lambda: stn.splat(V, torch.zeros(2, 4, 6, 2), (4, 5)), r"where must be .* \(N, 4, 5, 2\) .*; got \(2, 4, 6, 2\)"),
     (lambda: stn.splat(V, torch.zeros(3, 2, 3), (4, 5)), r"where must be .* N = 2 .*; got \(3, 2, 3\)"),
     (lambda: stn.splat(V[None], M.expand(1, 3, 2, 3), (4, 5)), r"where must be .* K = 2; got \(1, 3, 2, 3\)"),
-    (lambda: stn.splat(V, stn.Affine(3)(torch.zeros(2, 12)), (4, 5)), "where must be a warp of 2 dimensions as size"),
+    (
+        lambda: stn.splat(V, stn.Affine(3)(torch.zeros(2, 12)), (4, 5)),
+        "where must be a warp of 2 dimensions, like size; got one of 3",
+    ),
     (lambda: stn.splat(V, stn.Affine()(torch.zeros(3, 6)), (4, 5)), r"where must be a warp of batch .* got .* \(3,\)"),
     (lambda: stn.splat(V[0], M, (4, 5)), r"values must be \(N, C, H, W\) or \(N, K, C, H, W\), or .*; got \(3, 4, 5\)"),
     (lambda: stn.splat(V.long(), M, (4, 5)), "values must have a floating-point dtype, or a complex one; got torch.int64"),

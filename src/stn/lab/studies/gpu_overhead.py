@@ -95,8 +95,12 @@ def microseconds(rounds: int, repeats: int = 50) -> dict[str, float]:
     return {name: 1e6 * value for name, value in best.items()}
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=200)
     for name, value in microseconds(parser.parse_args().rounds).items():
         print(f"{name}: {value:.1f} us")
+
+
+if __name__ == "__main__":
+    main()
