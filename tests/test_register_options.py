@@ -48,7 +48,7 @@ def test_the_squares_are_the_loss_and_its_slope(loss: str, family: Family) -> No
     assert problem.is_quadratic and fixed[0, 0].numel() != CHUNK
     x = 0.05 * torch.randn(2, 3, family.num_params, generator=seeded(4), dtype=torch.float64)
     found = problem.quadratic(x, Samples(problem.level(0), 1, scales=problem.ignores_contrast))
-    slopes = []
+    slopes: list[Tensor] = []
     for k in range(3):
         position = x[:, k].float().requires_grad_()
         losses = problem.losses(problem.identity + problem.unit * position, problem.level(0))

@@ -153,7 +153,7 @@ def _check_numbers(bending: float, landmark_weight: float, symmetric: bool, fami
     if symmetric and not all(isinstance(own, Velocity) for own in families):
         names = ", ".join(type(own).__name__ for own in families)
         _check.fail(
-            f"symmetric must be False for families other than velocity, which may follow others in start; got True for {names}"
+            f"symmetric must be False for families other than velocity, whose start may be another; got True for {names}"
         )
 
 
