@@ -105,6 +105,12 @@ def beside(out: Path, suffix: str) -> Path:
     return stem.with_name(stem.name + suffix)
 
 
+def write_rows(out: Path, rows: object, page: str) -> None:
+    """Write rows in JSON, and a page of them in Markdown, both beside `out`."""
+    write_text(beside(out, ".json"), json.dumps(rows, indent=1))
+    write_text(beside(out, ".md"), page)
+
+
 def aside(path: Path) -> Path:
     """Rename an old file to an unused name beside it; returns that name."""
     number = 1

@@ -33,6 +33,11 @@ class Pair(NamedTuple):
     moving_mask: Tensor | None = None
     fixed_mask: Tensor | None = None
 
+    def repeated(self, count: int) -> Pair:
+        """Return each sample `count` times, one copy after the other."""
+        moving, fixed = (image.repeat_interleave(count, dim=0) for image in self[:2])
+        return Pair(moving, fixed, *(None if mask is None else mask.repeat_interleave(count, dim=0) for mask in self[2:]))
+
 
 def mean_squared_error(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
     """Return the mean squared error, for images of the same kind and exposure."""

@@ -32,6 +32,11 @@ class Landmarks(NamedTuple):
     weight: float  # of the mean squared distance in pixels of the fixed image
 
 
+def at_most(pyramid: Pyramid, k: int) -> Tensor:
+    """Return level k, or the last one."""
+    return pyramid[min(k, len(pyramid) - 1)]
+
+
 Pyramids = tuple[Pyramid, Pyramid, Pyramid | None, Pyramid | None]  # moving and fixed images, and their masks
 
 
@@ -69,8 +74,8 @@ class Problem:
         return self.loss in ANY_CONTRAST
 
     def level(self, k: int) -> Pair:
-        found = (None if p is None else p[min(k, len(p) - 1)] for p in self.pyramids)
-        return Pair(*found)  # type: ignore[arg-type]  # both images are there
+        moving, fixed, *masks = self.pyramids
+        return Pair(at_most(moving, k), at_most(fixed, k), *(None if mask is None else at_most(mask, k) for mask in masks))
 
     def warp(self, found: Warp) -> Warp:
         return found if self.start is None else self.start @ found

@@ -62,8 +62,7 @@ def _by_descent(
 ) -> Tensor:  # (N, S, P) -> (N, kept, P)
     count, guesses, _ = x.shape
     if guesses > 1:
-        copies = (None if image is None else image.repeat_interleave(guesses, dim=0) for image in pair)
-        pair = Pair(*copies)  # type: ignore[arg-type]  # both images are there
+        pair = pair.repeated(guesses)
     pixel = 2 / max(pair.fixed.shape[2:])  # half widths
     descent = Descent(x.flatten(0, 1), MOST * pixel, LEAST * pixel)
     for _ in range(steps):

@@ -104,7 +104,8 @@ def read(kernel: Any) -> Code:
         file.write_bytes(kernel.asm["cubin"])
         used = output(tool("cuobjdump"), "-res-usage", str(file))
         text = output(tool("nvdisasm"), "-c", str(file))
-    registers, stack = (int(re.search(rf"{name}:(\d+)", used)[1]) for name in ("REG", "STACK"))  # type: ignore[index]
+    numbers = dict(re.findall(r"(\w+):(\d+)", used))
+    registers, stack = int(numbers["REG"]), int(numbers["STACK"])
     outside, loops = by_loop(*instructions(text.splitlines()))
     widths = {kind: Counter(i.width for i in [*outside, *sum(loops, [])] if i.kind == kind) for kind in ("load", "store")}
     counted = counts(outside), tuple(counts(loop) for loop in loops)

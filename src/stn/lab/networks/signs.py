@@ -49,7 +49,8 @@ def build_signs(
     channels = 3
     for stage, after in enumerate(CHANNELS):
         if stage < TRANSFORMERS[model]:
-            layer = SpatialTransformer(_localization(channels, side), transform, padding_mode="border")
+            localization = _localization(channels, side)
+            layer = SpatialTransformer(localization, transform, features=FEATURES, padding_mode="border")
             parts[f"transformer{stage + 1 if stage else ''}"] = layer
         if stage == 0:
             parts["contrast"] = Contrast()
@@ -83,6 +84,4 @@ def _localization(channels: int, side: int) -> nn.Sequential:
         reduce.append(nn.AvgPool2d(2))
     body = [*reduce, convolution(channels, REDUCED, 3), nn.MaxPool2d(2), convolution(REDUCED, REDUCED, 3)]
     head = DenseLocalization(REDUCED * 16, (FEATURES,), norm=True)
-    network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(4), *head)
-    network.out_features = FEATURES  # type: ignore[assignment]  # read by the layer
-    return network
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(4), *head)

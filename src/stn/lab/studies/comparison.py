@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 import stn
 from stn.grid import lattice
-from stn.io.files import write_text
+from stn.io.files import write_rows
 from stn.io.images import read_picture
 from stn.lab.bench.rivals import AFFINE, DEFORMABLE, RIGID, RIVALS, Array, Move, Rival
 from stn.lab.experiments.machine import machine
@@ -234,10 +234,9 @@ def main() -> None:
     if given.slices is not None:
         rows += compared(slices(given.slices, given.families))
     title = f"Registration, {given.threads} threads, {machine()}, torch {torch.__version__}"
-    texts = {".json": json.dumps(rows, indent=1), ".md": table(rows, title)}
-    for suffix, text in texts.items():
-        write_text(given.out.with_suffix(suffix), text)
-    print(texts[".md"])
+    page = table(rows, title)
+    write_rows(given.out, rows, page)
+    print(page)
 
 
 if __name__ == "__main__":

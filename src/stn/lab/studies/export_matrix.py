@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import stn
 from stn.export import OPSETS, largest_difference, to_onnx
-from stn.io.files import write_text
+from stn.io.files import write_rows
 from stn.lab.experiments.machine import machine
 from stn.ops.context import LOWERINGS
 from stn.transforms import FAMILIES, Family
@@ -101,9 +101,7 @@ def main() -> None:
             continue
         rows.append(measured(key))
         print(*key.values(), cell(rows[-1]), flush=True)
-        texts = {".json": json.dumps({"header": header, "rows": rows}, indent=1), ".md": markdown(header, rows)}
-        for suffix, text in texts.items():
-            write_text(given.out.with_suffix(suffix), text)
+        write_rows(given.out, {"header": header, "rows": rows}, markdown(header, rows))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ RTX 4090 runs the code of sm_80. The study takes two minutes of processor time; 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +21,7 @@ from typing import Any
 
 import torch
 
-from stn.io.files import beside, write_text
+from stn.io.files import write_rows
 from stn.lab.bench.cards import CARDS, Card, occupancy, per_pixel, total
 from stn.lab.bench.cases import SUITES, Case, traffic
 from stn.lab.bench.compiled import NVIDIA, Launch, Target, code, launches
@@ -174,8 +173,7 @@ def main(out: Path, every: bool) -> None:
     import triton
 
     rows = [*static_rows(), *predicted_rows(every)]
-    write_text(beside(out, ".json"), json.dumps({"triton": triton.__version__, "rows": rows}, indent=1))
-    write_text(beside(out, ".md"), markdown(rows, triton.__version__))
+    write_rows(out, {"triton": triton.__version__, "rows": rows}, markdown(rows, triton.__version__))
 
 
 if __name__ == "__main__":

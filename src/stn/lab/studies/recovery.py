@@ -12,7 +12,6 @@ mean error is below one pixel.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 import stn
-from stn.io.files import write_text
+from stn.io.files import write_rows
 
 PHOTOGRAPHS = "astronaut", "brick", "camera", "coffee", "grass", "rocket"
 SIDE, STEPS, RATE, TURN = 400, 300, 0.006, math.radians(10)
@@ -110,8 +109,7 @@ def main(out: Path, directions: int, progress: Callable[[str], None] = print) ->
             share = (apart < 1).float().mean().item()
             rows.setdefault(method, {})[distance] = share
             progress(f"{method}, {distance} pixels: {100 * share:.0f} %")
-            for suffix, text in ((".json", json.dumps(rows, indent=1)), (".md", table(rows, len(images)))):
-                write_text(out.with_suffix(suffix), text)
+            write_rows(out, rows, table(rows, len(images)))
 
 
 if __name__ == "__main__":

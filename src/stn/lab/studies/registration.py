@@ -13,7 +13,6 @@ are the time of one pair, after warm-up.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from torch.nn import functional as F
 
 import stn
 from stn.grid import lattice
-from stn.io.files import write_text
+from stn.io.files import write_rows
 from stn.io.images import read_picture
 from stn.lab.experiments.machine import machine
 from stn.transforms import Warp
@@ -144,10 +143,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     rows = [*photographs(given.root, given.side, given.pairs), volume()]
     title = f"Registration, {given.side} pixels, {given.threads} threads, {machine()}, torch {torch.__version__}"
-    texts = {".json": json.dumps(rows, indent=1), ".md": table(rows, title)}
-    for suffix, text in texts.items():
-        write_text(given.out.with_suffix(suffix), text)
-    print(texts[".md"])
+    page = table(rows, title)
+    write_rows(given.out, rows, page)
+    print(page)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ overhead is the median over rounds of the ratio to the network without a transfo
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from statistics import median, quantiles
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stn.io.files import write_text
+from stn.io.files import write_rows
 from stn.lab.experiments.machine import machine
 from stn.lab.networks import SVHN_MODELS, build_svhn, num_parameters
 from stn.models.blocks import channels_last
@@ -96,8 +95,7 @@ def main(out: Path, threads: int, rounds: int, side: int, batch: int) -> None:
     setting = {"side": side, "batch": batch, "threads": threads, "machine": machine(), "torch": torch.__version__}
     title = f"A step of {batch} images of {side} pixels, {threads} threads, {machine()}, torch {torch.__version__}"
     text = table(rows, title)
-    write_text(out.with_suffix(".json"), json.dumps([setting | r for r in rows], indent=1))
-    write_text(out.with_suffix(".md"), text)
+    write_rows(out, [setting | r for r in rows], text)
     print(text)
 
 
