@@ -17,8 +17,8 @@ from stn.ops.averaging import averaging
 from stn.ops.cpu import threads
 from stn.ops.cpu.axis_taps import PADDED
 from stn.ops.cpu.compiling import counts
-from stn.ops.cpu.kernels import BODIES, axis_at, kernel_at
-from stn.ops.cpu.numbers import GRIDS, STAGES, stages_at
+from stn.ops.cpu.kernels import BODIES, axis_at, kernel_at, points_at, reduction_at, stage_at, taps_at
+from stn.ops.cpu.numbers import GRIDS, STAGES
 from stn.ops.cpu.plan import NAMES
 from stn.ops.cpu.prefilter import coefficients, filtered
 from stn.ops.cpu.pyramid import average_axes
@@ -49,11 +49,26 @@ class Outcome(NamedTuple):
 # ---- what can be compiled ----
 
 
-def kernel(task: str, index: int, kind: str, real: torch.dtype, number: torch.dtype, stored: str = "") -> str:
+def kernel(task: str, index: int, ndim: int, nearest: bool, real: torch.dtype, stored: str = "") -> str:
     """stored: the integers of the image, if it is not `real`."""
     body = BODIES[task][index]
-    kernel_at(body, kind, NAMES[real], NAMES[number], stored or NAMES[real])
-    return f"{body.py_func.__name__}, {kind}, {_types(real, number)}{f', integers {stored}' if stored else ''}"
+    kernel_at(body, ndim, nearest, NAMES[real], stored or NAMES[real])
+    return f"{body.py_func.__name__}, {_kind(ndim, nearest)}, {_types(real, real)}{f', integers {stored}' if stored else ''}"
+
+
+def taps(ndim: int, nearest: bool, real: torch.dtype) -> str:
+    taps_at(ndim, nearest, NAMES[real])
+    return f"taps of a tile, {_kind(ndim, nearest)}, {_types(real, real)}"
+
+
+def points(kind: str, ndim: int, number: torch.dtype) -> str:
+    points_at(kind, ndim, NAMES[number])
+    return f"points, {kind}, {ndim}-D, {_types(number, number)}"
+
+
+def reduction(kind: str, ndim: int, number: torch.dtype, real: torch.dtype) -> str:
+    reduction_at(kind, ndim, NAMES[number], NAMES[real])
+    return f"gradient of a tile, {kind}, {ndim}-D, {_types(real, number)}"
 
 
 def axis(padding: int, real: torch.dtype) -> str:
@@ -62,7 +77,8 @@ def axis(padding: int, real: torch.dtype) -> str:
 
 
 def stages(kind: str, number: torch.dtype) -> str:
-    stages_at(kind, NAMES[number])
+    for after in (False, True):
+        stage_at(after, kind, NAMES[number])
     return f"numbers and gradient, {kind}, {_types(number, number)}"
 
 
@@ -89,7 +105,8 @@ def bspline(real: torch.dtype, parallel: bool) -> str:
     return f"prefilter, {_types(real, real)}, {_layout(parallel)}"
 
 
-FUNCTIONS: dict[str, Callable[..., str]] = {f.__name__: f for f in (kernel, axis, stages, drive, pyramid, bspline)}
+PARTS = kernel, taps, axis, points, reduction, stages, drive, pyramid, bspline
+FUNCTIONS: dict[str, Callable[..., str]] = {f.__name__: f for f in PARTS}
 
 
 @contextmanager
@@ -113,6 +130,10 @@ def _types(real: torch.dtype, number: torch.dtype) -> str:
     return names[0] if real is number else f"image {names[0]}, data {names[1]}"
 
 
+def _kind(ndim: int, nearest: bool) -> str:
+    return f"{ndim}-D{', nearest' if nearest else ''}"
+
+
 def _layout(parallel: bool) -> str:
     return "parallel" if parallel else "serial"
 
@@ -125,35 +146,43 @@ def usual() -> list[Job]:
 
     Coefficients of thin plates have float64, and a matrix of float64 enlarges the field of `Displacement`.
     """
-    kinds = [
-        Job("kernel", (task, i, kind, SINGLE, DOUBLE if kind == "basis" else SINGLE))
-        for kind, task, i in itertools.product(GRIDS, TASKS, range(BILINEAR))
+    both = 2, 3
+    kernels = [
+        Job("kernel", (task, i, ndim, False, SINGLE)) for task, i, ndim in itertools.product(TASKS, range(BILINEAR), both)
     ]
-    enlarged = [Job("kernel", (task, 1, "affine", SINGLE, DOUBLE)) for task in ("forward", "image")]
-    matrices = [("affine", SINGLE), ("affine", DOUBLE), ("projective", SINGLE), ("lattice", SINGLE)]
-    numbers = [Job("stages", pair) for pair in (*matrices, ("basis", DOUBLE))]
-    levels = [Job("pyramid", (ndim, SINGLE, parallel)) for ndim in (2, 3) for parallel in _parallel()]
+    found = [Job("taps", (ndim, False, SINGLE)) for ndim in both]
+    rules = [*((kind, DOUBLE if kind == "basis" else SINGLE) for kind in GRIDS), ("affine", DOUBLE)]
+    for (kind, number), ndim in itertools.product(rules, both):
+        found += [Job("points", (kind, ndim, number)), Job("reduction", (kind, ndim, number, SINGLE))]
+    numbers = [Job("stages", rule) for rule in rules if rule[0] in STAGES]
+    levels = [Job("pyramid", (ndim, SINGLE, parallel)) for ndim in both for parallel in _parallel()]
     axes = [Job("axis", (padding, SINGLE)) for padding in (BORDER, REFLECTION, WRAP)]  # zeros have the code of the border
-    return [*kinds, *enlarged, *axes, *numbers, *levels, *(Job("drive", (parallel,)) for parallel in _parallel())]
+    return [*kernels, *found, *axes, *numbers, *levels, *(Job("drive", (parallel,)) for parallel in _parallel())]
 
 
 def everything() -> list[Job]:
-    """Every kind of points, interpolation, precision and layout. The kernels of images are those of volumes too."""
-    both = SINGLE, DOUBLE
+    """Every kind of points, interpolation, precision and layout."""
+    both, dimensions = (SINGLE, DOUBLE), (2, 3)
     kernels = [
-        Job("kernel", (task, i, kind, real, number))
+        Job("kernel", (task, i, ndim, False, real))
         for task in TASKS
-        for i, kind, real, number in itertools.product(range(len(BODIES[task])), GRIDS, both, both)
+        for i, ndim, real in itertools.product(range(len(BODIES[task])), dimensions, both)
     ]
-    integers = [("labels", i, stored) for i, stored in itertools.product(range(BILINEAR), INTEGERS)]
-    integers += [("forward", i, "u1") for i in BYTES]
-    for (task, i, stored), kind, number in itertools.product(integers, GRIDS, both):
-        kernels.append(Job("kernel", (task, i, kind, SINGLE, number, stored)))
+    for ndim, i in itertools.product(dimensions, range(BILINEAR)):
+        kernels += [
+            Job("kernel", (task, i, ndim, True, real)) for task, real in itertools.product(("forward", "image"), both)
+        ]
+        kernels += [Job("kernel", ("labels", i, ndim, True, SINGLE, stored)) for stored in INTEGERS]
+    kernels += [Job("kernel", ("forward", i, ndim, False, SINGLE, "u1")) for i, ndim in itertools.product(BYTES, dimensions)]
+    parts = [Job("taps", how) for how in itertools.product(dimensions, (False, True), both)]
+    parts += [Job("points", how) for how in itertools.product(GRIDS, dimensions, both)]
+    parts += [Job("reduction", how) for how in itertools.product(GRIDS, dimensions, both, both)]
     numbers = [Job("stages", pair) for pair in itertools.product(STAGES, both)]
     levels = [Job("pyramid", how) for how in itertools.product((2, 3), both, _parallel())]
     filters = [Job("bspline", how) for how in itertools.product(both, _parallel())]
     axes = [Job("axis", (padding, real)) for padding, real in itertools.product((BORDER, REFLECTION, WRAP), both)]
-    return [*kernels, *axes, *numbers, *levels, *filters, *(Job("drive", (parallel,)) for parallel in _parallel())]
+    found = [*kernels, *parts, *axes, *numbers, *levels, *filters]
+    return [*found, *(Job("drive", (parallel,)) for parallel in _parallel())]
 
 
 def _parallel() -> Sequence[bool]:

@@ -20,14 +20,14 @@ from stn.ops.padding import BORDER, REFLECTION, WRAP, ZEROS
 from stn.ops.reference import FAR
 
 AXIS = types.void(*[types.int64] * 15)  # of `axis_taps`
-read_chunk: Any = None  # for `axis_taps`, from `kernels.axis_at`
+read_tile: Any = None  # for `axis_taps`, from `kernels.axis_at`
 store_taps: Any = None
 store_slopes: Any = None
 
 
 def axis_taps(words, memory, i, first, start, end, n, pitch, low, high, align_corners, nearest, derivative, paired, zeros):
-    """Write those of pixels start .. end of a row. words, memory: addresses of the chunk's words and of its memory."""
-    tile = read_chunk(words, words, memory).tile
+    """Write those of pixels start .. end of a row. words, memory: addresses of the words and of the chunk's memory."""
+    tile = read_tile(words, memory)
     points, near, far, weight, slope = tile.points, tile.near, tile.far, tile.weight, tile.slope
     before = i * (len(near) // 3)
     at, taken, ends = before + first, paired != 0, (np.float64(low), np.float64(high))

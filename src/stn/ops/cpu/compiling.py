@@ -47,13 +47,21 @@ def for_types(**options: Any) -> Any:
             return template(tuple(map(types.unliteral, arguments)), plain)
 
         made.get_call_template = general
+        made.decorate = decorate
         return made
 
     return decorate
 
 
+def before_types(function: Any) -> Any:
+    """For functions that are inlined before types are inferred: the same kernels with their outer loops so, 13.8 s."""
+    made: Any = njit(**BARE, inline="always")(function)
+    made.decorate = before_types
+    return made
+
+
 inline: Any = for_types(**INLINED)
-merged: Any = njit(**BARE, inline="always")  # before types are inferred: the same kernels with their outer loops so, 13.8 s
+merged: Any = before_types
 loop: Any = for_types(**BARE)
 loop_fused: Any = for_types(**BARE, fastmath={"contract"})  # a b + c in one step
 loop_new: Any = for_types(**BARE | {"_nrt": True})  # may make arrays
@@ -61,7 +69,33 @@ inline_new: Any = for_types(**INLINED | {"_nrt": True})
 loop_sum: Any = for_types(**BARE, fastmath={"reassoc", "contract"})  # sums in vector order
 
 
+# What a kernel knows when it is compiled, as constants of the functions that it is made of: see `specialized`. Numba drops
+# the branches of others, so who works in two dimensions waits for no code of three.
+NDIM: Any = None  # 2 or 3
+NEAREST: Any = None  # whether one tap makes a pixel
+
+
+def specialized(function: Any, constants: Mapping[str, Any]) -> Any:
+    """The function of a kernel, and those that it calls, with these constants. Who uses none of them stays the same."""
+    key = function, *sorted(constants.items())
+    if key not in _specialized:
+        body, known = function.py_func, {}
+        for name in body.__code__.co_names:
+            value = constants.get(name, body.__globals__.get(name))
+            made = specialized(value, constants) if hasattr(value, "decorate") else value
+            if made is not body.__globals__.get(name):
+                known[name] = made
+        _specialized[key] = function
+        if known:
+            made = FunctionType(body.__code__, body.__globals__ | known, body.__name__, closure=body.__closure__)
+            _specialized[key] = function.decorate(made)
+    return _specialized[key]
+
+
+_specialized: dict[Any, Any] = {}
+
 KERNEL = types.void(types.int64, types.int64, types.int64)  # (address of the words, first chunk, last + 1)
+TAPS = types.void(*[types.int64] * 5)  # of `kernels.taps`
 
 
 def named(function: Any, name: str, constants: Mapping[str, Any]) -> Any:

@@ -13,12 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.channels import slope_channels_plane, slope_channels_volume
-from stn.ops.cpu.compiling import INLINED, inline, loop, merged
+from stn.ops.cpu.compiling import NDIM, inline, loop, merged
 from stn.ops.cpu.inside import slope_plane, slope_volume
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.mixed import mix_slopes_plane, mix_slopes_volume, mixed_channel_slopes_plane, mixed_channel_slopes_volume
-from stn.ops.cpu.points import RULES, Lattice, by_rule
-from stn.ops.cpu.reductions import reduce_tile
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE, clear, in_pairs
 from stn.ops.cpu.tile import (
     AT_HEIGHT,
@@ -31,6 +29,7 @@ from stn.ops.cpu.tile import (
     place_tile,
     planes_at_once,
     prefetch,
+    reduce_tile,
     run_from,
     tiles_of_a_look,
 )
@@ -41,72 +40,55 @@ from stn.ops.cpu.tile import (
 
 @merged
 def coordinates_planes(call, memory, chunk):
-    coordinates_chunk(slope_planes, call, memory, chunk)
+    coordinates_chunk(slope_tile_planes, call, memory, chunk)
 
 
 @merged
 def coordinates_pixels(call, memory, chunk):
-    coordinates_chunk(slope_pixels, call, memory, chunk)
+    coordinates_chunk(slope_tile_pixels, call, memory, chunk)
 
 
 @merged
 def coordinates_chunk(slope_tile, call, memory, chunk):
-    tile, ndim, grid, sizes = memory.tile, call.ndim, call.grid, call.sizes
-    start, end = tiles_of_chunk(grid, sizes, call.sums, chunk, call.chunks)
+    tile, sizes, at = memory.tile, call.sizes, memory.tile.at
+    start, end = tiles_of_chunk(sizes, call.pieces, chunk, call.chunks)
     for number in range(start, end):
-        look, within = look_and_tile(grid, sizes, number)
-        place_tile(sizes, look, within, tile.at)
-        fill_tile(ndim, False, True, grid, sizes, 0, sizes.height if ndim == 2 else sizes.depth, tile)
-        clear_gradient(ndim, tile.at[AT_HEIGHT], tile.gradient)
-        slope_tile(ndim, call.out, call.image, sizes, tile, call.fill)
-        reduce_tile(grid, ndim, sizes, tile.at, tile.points, tile.table, tile.gradient, call.sums, call.bends)
+        look, within = look_and_tile(call.shared, sizes, number)
+        place_tile(sizes, look, within, at)
+        fill_tile(True, 0, sizes.height if NDIM == 2 else sizes.depth, at)
+        clear_gradient(at[AT_HEIGHT], tile.gradient)
+        slope_tile(
+            call.out, call.image, sizes, at, tile.box, tile.runs, tile.offset, tile.fraction, tile.near, tile.far,
+            tile.weight, tile.slope, call.fill, tile.gradient, tile.prefetched,
+        )  # fmt: skip
+        reduce_tile(call.reduction, at)
 
 
 @inline
-def tiles_of_chunk(grid, sizes, sums, chunk, chunks):
+def tiles_of_chunk(sizes, pieces, chunk, chunks):
     """Return the first tile and the last + 1 of a chunk. A piece, which has sums of its own, belongs to one chunk."""
-    tiles, pieces = tiles_of_a_look(sizes), pieces_of_a_look(grid, sizes, sums)
+    tiles = tiles_of_a_look(sizes)
     start, end = part_of(chunk, chunks, sizes.batch * sizes.looks * pieces)
     first, last = tiles * (start % pieces) // pieces, tiles * (end % pieces) // pieces
     return start // pieces * tiles + first, end // pieces * tiles + last
 
 
-pieces_of_a_look = by_rule(
-    """How many sums a look has: one for each tile, or of a lattice, which are long, as few as threads need.""",
-    {
-        rule: (lambda grid, sizes, sums: sums.shape[1])
-        if rule is Lattice
-        else (lambda grid, sizes, sums: tiles_of_a_look(sizes))
-        for rule in RULES
-    },
-    INLINED,
-)
-
-
 @loop
-def clear_gradient(ndim, height, gradient):
-    for i in range(ndim):
+def clear_gradient(height, gradient):
+    for i in range(NDIM):
         clear(gradient, i * (len(gradient) // 3), i * (len(gradient) // 3) + height * STRIDE)
-
-
-@inline
-def slope_planes(ndim, grad, image, sizes, tile, fill):
-    slope_tile_planes(
-        ndim, grad, image, sizes, tile.at, tile.box, tile.runs, tile.offset, tile.fraction, tile.near, tile.far,
-        tile.weight, tile.slope, fill, tile.gradient, tile.prefetched,
-    )  # fmt: skip
 
 
 @loop
 def slope_tile_planes(
-    ndim, grad, image, sizes, at, box, runs, offset, fraction, near, far, weight, slope, fill, gradient, prefetched
+    grad, image, sizes, at, box, runs, offset, fraction, near, far, weight, slope, fill, gradient, prefetched
 ):
     w, area, across, pairs = sizes.width, sizes.width * sizes.height, sizes.across, in_pairs(sizes.padding, sizes.width)
     apart, spread = area * sizes.depth, across * sizes.down * sizes.deep
     step = planes_at_once(sizes)
     for c in range(0, sizes.channels, step):
         (plane, first), n = channel_starts(sizes, at, c), min(step, sizes.channels - c)
-        if ndim == 2:
+        if NDIM == 2:
             prefetched[0] = prefetch(image, plane, w, box[0], box[1], box[2], box[3], n, apart)
         for r in range(at[AT_HEIGHT]):
             to, start = first + r * across, 0
@@ -114,23 +96,23 @@ def slope_tile_planes(
                 what, end = run_from(runs, r * BLOCKS, start, at[AT_WIDTH])
                 if what == INSIDE:
                     slope_row(
-                        ndim, image, plane, w, area, offset, fraction, r, start, end, grad, to, gradient, n, apart, spread
+                        image, plane, w, area, offset, fraction, r, start, end, grad, to, gradient, n, apart, spread
                     )  # fmt: skip
                 elif what == MIXED:
                     mix_row(
-                        ndim, image, plane, pairs, near, far, weight, slope, r, start, end, grad, to, gradient, fill, c, n,
+                        image, plane, pairs, near, far, weight, slope, r, start, end, grad, to, gradient, fill, c, n,
                         apart, spread,
                     )  # fmt: skip
                 start = end
 
 
 @loop
-def slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, first, gradient, planes, apart, spread):
+def slope_row(image, plane, w, area, offset, fraction, r, a, b, grad, first, gradient, planes, apart, spread):
     """Add some channels of an interior run."""
     down, deep, size = np.uint64(w), np.uint64(area), len(offset)
     for j in range(a, b, LANES):
         i, at, count = r * STRIDE + j, first + j, b - j
-        if ndim == 2:
+        if NDIM == 2:
             slope_plane(
                 image, plane, down, deep, offset, fraction, i, size, grad, at, count, gradient, planes, apart, spread
             )  # fmt: skip
@@ -141,14 +123,12 @@ def slope_row(ndim, image, plane, w, area, offset, fraction, r, a, b, grad, firs
 
 
 @loop
-def mix_row(
-    ndim, image, plane, pairs, near, far, weight, slope, r, a, b, grad, first, gradient, fill, c, planes, apart, spread
-):
+def mix_row(image, plane, pairs, near, far, weight, slope, r, a, b, grad, first, gradient, fill, c, planes, apart, spread):
     """Add some channels of the mixed blocks a .. b."""
     size = len(near) // 3
     for j in range(a, b, LANES):
         i, at, count = r * STRIDE + j, first + j, b - j
-        if ndim == 2:
+        if NDIM == 2:
             mix_slopes_plane(
                 image, plane, pairs, near, far, weight, slope, i, size, grad, at, count, gradient, fill, c, planes, apart,
                 spread,
@@ -160,16 +140,10 @@ def mix_row(
             )  # fmt: skip
 
 
-@inline
-def slope_pixels(ndim, grad, image, sizes, tile, fill):
-    slope_tile_pixels(
-        ndim, grad, image, sizes, tile.at, tile.runs, tile.offset, tile.fraction, tile.near, tile.far, tile.weight,
-        tile.slope, fill, tile.gradient,
-    )  # fmt: skip
-
-
 @loop
-def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, near, far, weight, slope, fill, gradient):
+def slope_tile_pixels(
+    grad, image, sizes, at, box, runs, offset, fraction, near, far, weight, slope, fill, gradient, prefetched
+):
     """Do the same for channels last: dot products of the gradient with each tap, then differences of these."""
     w, plane, across, channels = sizes.width, sizes.width * sizes.height, sizes.across, np.uint64(sizes.channels)
     base, first = pixel_starts(sizes, at)
@@ -178,22 +152,22 @@ def slope_tile_pixels(ndim, grad, image, sizes, at, runs, offset, fraction, near
         while start < at[AT_WIDTH]:
             what, end = run_from(runs, r * BLOCKS, start, at[AT_WIDTH])
             if what == INSIDE:
-                slope_run(ndim, grad, to, image, base, channels, w, plane, offset, fraction, r, start, end, gradient)
+                slope_run(grad, to, image, base, channels, w, plane, offset, fraction, r, start, end, gradient)
             elif what == MIXED:
                 mix_run(
-                    ndim, grad, to, image, base * channels, sizes.channels, near, far, weight, slope, r, start, end,
+                    grad, to, image, base * channels, sizes.channels, near, far, weight, slope, r, start, end,
                     gradient, fill,
                 )  # fmt: skip
             start = end
 
 
 @loop
-def mix_run(ndim, grad, first, image, base, n, near, far, weight, slope, r, a, b, gradient, fill):
+def mix_run(grad, first, image, base, n, near, far, weight, slope, r, a, b, gradient, fill):
     """The mixed blocks a .. b of one row, all channels."""
     size = len(near) // 3
     for j in range(a, b):
         i, to = r * STRIDE + j, (first + j) * n
-        if ndim == 2:
+        if NDIM == 2:
             gx, gy, _ = mixed_channel_slopes_plane(image, base, n, near, far, weight, slope, i, size, grad, to, fill)
         else:
             gx, gy, gz = mixed_channel_slopes_volume(image, base, n, near, far, weight, slope, i, size, grad, to, fill)
@@ -202,15 +176,15 @@ def mix_run(ndim, grad, first, image, base, n, near, far, weight, slope, r, a, b
 
 
 @loop
-def slope_run(ndim, grad, first, image, base, channels, w, plane, offset, fraction, r, a, b, gradient):
+def slope_run(grad, first, image, base, channels, w, plane, offset, fraction, r, a, b, gradient):
     """The interior run of one row, all channels."""
     n, size = np.uint64(channels), np.uint64(len(offset))
     down, deep = np.uint64(w) * n, np.uint64(plane) * n
     for j in range(np.uint64(a), np.uint64(b)):
         i = np.uint64(r * STRIDE) + j
         at, to = (base + np.uint64(offset[i])) * n, (np.uint64(first) + j) * n
-        x, y, z = fraction[i], fraction[i + size], fraction[i + size * np.uint64(ndim - 1)]
-        if ndim == 2:
+        x, y, z = fraction[i], fraction[i + size], fraction[i + size * np.uint64(NDIM - 1)]
+        if NDIM == 2:
             gx, gy, _ = slope_channels_plane(image, at, n, down, deep, x, y, z, grad, to, channels)
         else:
             gx, gy, gz = slope_channels_volume(image, at, n, down, deep, x, y, z, grad, to, channels)

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stn.ops.cpu.blocks import lanes_within
-from stn.ops.cpu.compiling import inline, loop, loop_fused
+from stn.ops.cpu.compiling import NDIM, inline, loop, loop_fused
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.padding import between, clamped, reflected, wrapped
-from stn.ops.cpu.points import row_points
 from stn.ops.cpu.taps import COLUMNS
-from stn.ops.cpu.tile import AT_LOOK, AT_WIDTH, row_start
+from stn.ops.cpu.tile import AT_WIDTH, find_points
 from stn.ops.padding import REFLECTION, WRAP, ZEROS
 from stn.ops.reference import FAR
 
@@ -49,16 +48,15 @@ def are_joined(sizes):
 
 
 @inline
-def taps_of_row(ndim, cubic, slopes, grid, sizes, r, at, points, table, place, weight, total, rest):
-    start, u0, u1, u2 = row_start(sizes, at, r)
-    row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, at[AT_WIDTH], table, r * COLUMNS, points)
-    find_taps(ndim, cubic, slopes, sizes, points, at[AT_WIDTH], place, weight, total, rest)
+def taps_of_row(cubic, slopes, sizes, r, at, points, place, weight, total, rest):
+    find_points(at, r)
+    find_taps(cubic, slopes, sizes, points, at[AT_WIDTH], place, weight, total, rest)
 
 
 @loop
-def find_taps(ndim, cubic, slopes, sizes, points, width, place, weight, total, rest):
+def find_taps(cubic, slopes, sizes, points, width, place, weight, total, rest):
     pitch, joined, padding, align_corners = 1, are_joined(sizes), sizes.padding, sizes.align_corners
-    for i in range(ndim):
+    for i in range(NDIM):
         n = sizes.width if i == 0 else (sizes.height if i == 1 else sizes.depth)
         taps_inside(cubic, slopes, points, i, width, pitch, place, weight, total)
         least, most, start = 1.0, np.nextafter(n - 2.0, -1.0), 0
@@ -82,21 +80,21 @@ def find_taps(ndim, cubic, slopes, sizes, points, width, place, weight, total, r
             for t in range(4):
                 place[(4 * i + t) * COLUMNS + j] = 0
         pitch *= n
-    find_rest(ndim, slopes, padding == ZEROS, width, total, rest)
+    find_rest(slopes, padding == ZEROS, width, total, rest)
 
 
 @loop
-def find_rest(ndim, slopes, zeros, width, total, rest):
+def find_rest(slopes, zeros, width, total, rest):
     """The weights of all taps and of the fill value add up to 1, so their slopes add up to 0."""
     for j in range(np.uint64(width)):
-        z = total[Z + j] if ndim == 3 else 1.0
+        z = total[Z + j] if NDIM == 3 else 1.0
         rest[j] = 1.0 - total[j] * total[Y + j] * z if zeros else 0.0
     if slopes:
         for j in range(np.uint64(width)):
-            x, y, z = total[j], total[Y + j], total[Z + j] if ndim == 3 else 1.0
+            x, y, z = total[j], total[Y + j], total[Z + j] if NDIM == 3 else 1.0
             rest[Y + j] = -total[DX + j] * y * z if zeros else 0.0
             rest[Z + j] = -x * total[DY + j] * z if zeros else 0.0
-            rest[DX + j] = -x * y * total[DZ + j] if zeros & (ndim == 3) else 0.0
+            rest[DX + j] = -x * y * total[DZ + j] if zeros & (NDIM == 3) else 0.0
 
 
 @inline
@@ -234,9 +232,9 @@ def outer_slope(cubic, s):
 
 
 @inline
-def deep_of(ndim, place, weight, s, j, p):
+def deep_of(place, weight, s, j, p):
     """The plane of tap p in z as an offset, and its weight (s = 0) or slope."""
-    if ndim == 2:
+    if NDIM == 2:
         return np.uint32(0), weight.dtype.type(1)
     return place[(8 + p) * COLUMNS + j], weight[(12 * s + 8 + p) * COLUMNS + j]
 

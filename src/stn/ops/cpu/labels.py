@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import inline, loop, merged
+from stn.ops.cpu.compiling import loop, merged
 from stn.ops.cpu.forward import copy_pixels, copy_row, forward_chunk
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE
 from stn.ops.cpu.tile import AT_HEIGHT, AT_WIDTH, channel_starts, pixel_starts, run_from
@@ -17,26 +17,16 @@ from stn.ops.cpu.tile import AT_HEIGHT, AT_WIDTH, channel_starts, pixel_starts, 
 
 @merged
 def label_planes(call, memory, chunk):
-    forward_chunk(pick_planes, call, memory, chunk)
+    forward_chunk(pick_tile_planes, call, memory, chunk)
 
 
 @merged
 def label_pixels(call, memory, chunk):
-    forward_chunk(pick_pixels, call, memory, chunk)
-
-
-@inline
-def pick_planes(ndim, nearest, image, out, sizes, tile, fill):
-    pick_tile_planes(image, out, sizes, tile.at, tile.runs, tile.offset, tile.near, tile.weight, fill)
-
-
-@inline
-def pick_pixels(ndim, nearest, image, out, sizes, tile, fill):
-    pick_tile_pixels(image, out, sizes, tile.at, tile.runs, tile.offset, tile.near, tile.weight, fill)
+    forward_chunk(pick_tile_pixels, call, memory, chunk)
 
 
 @loop
-def pick_tile_planes(image, out, sizes, at, runs, offset, near, weight, fill):
+def pick_tile_planes(image, out, sizes, at, box, runs, offset, fraction, near, far, weight, fill, prefetched):
     for c in range(sizes.channels):
         plane, first = channel_starts(sizes, at, c)
         for r in range(at[AT_HEIGHT]):
@@ -63,7 +53,7 @@ def pick_row(image, plane, near, weight, r, a, b, out, first, fill):
 
 
 @loop
-def pick_tile_pixels(image, out, sizes, at, runs, offset, near, weight, fill):
+def pick_tile_pixels(image, out, sizes, at, box, runs, offset, fraction, near, far, weight, fill, prefetched):
     (plane, first), n = pixel_starts(sizes, at), np.uint64(sizes.channels)
     for r in range(at[AT_HEIGHT]):
         to, start = first + r * sizes.across, 0

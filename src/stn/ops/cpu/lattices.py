@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import inline, loop, loop_fused, loop_sum
+from stn.ops.cpu.compiling import NDIM, inline, loop, loop_fused, loop_sum
 from stn.ops.cpu.taps import COLUMNS
 from stn.ops.rules.lattice import BLOCK
 
@@ -17,22 +17,22 @@ ROW_AT = 3 * TAPS * COLUMNS  # in a tile's table, of FEW_ROWS * COLUMNS numbers:
 
 
 @loop
-def contract(nodes, first, across, down, deep, sides, ndim, look, start, width, table):
+def contract(nodes, first, across, down, deep, sides, look, start, width, table):
     """Combine the control points for the row of the output that begins at pixel `start`. Returns its first block."""
     w, h, nx, ny, nz = np.int64(sides[0]), np.int64(sides[1]), np.int64(sides[2]), np.int64(sides[3]), np.int64(sides[4])
     at = np.int64(start)
     x, y, z = at % w, at // w % h, at // (w * h)
     block, end = x // BLOCK, (x + width - 1) // BLOCK
     begin = np.int64(first[block])
-    count = np.uint64((np.int64(first[end]) + across.shape[1] - begin) * ndim)
-    images = len(nodes) // (nx * ny * nz * ndim)
+    count = np.uint64((np.int64(first[end]) + across.shape[1] - begin) * NDIM)
+    images = len(nodes) // (nx * ny * nz * NDIM)
     volume = look % images * nz + np.int64(deep[z, 0])
     for k in range(count):
         table[0, ROW_AT + k] = 0
     for p in range(deep.shape[1] - 1):
         for q in range(down.shape[1] - 1):
             weight = deep[z, 1 + p] * down[y, 1 + q]
-            row = np.uint64((((volume + p) * ny + np.int64(down[y, 0]) + q) * nx + begin) * ndim)
+            row = np.uint64((((volume + p) * ny + np.int64(down[y, 0]) + q) * nx + begin) * NDIM)
             for k in range(count):
                 table[0, ROW_AT + k] += weight * nodes[row + k]
     return block
@@ -86,9 +86,7 @@ def piece_of(number, pieces, tiles):
 
 
 @loop
-def tile_to_nodes(
-    ndim, first, across, down, deep, sides, x, y, z, width, height, stride, gradient, table, sums, look, piece
-):
+def tile_to_nodes(first, across, down, deep, sides, x, y, z, width, height, stride, gradient, table, sums, look, piece):
     """Add a tile's gradients of pixels, at r stride + j, to sums[look, piece, control point, axis].
 
     Rows of the output are added to the few rows of control points that they read, pixel by pixel; a row of control points
@@ -101,16 +99,14 @@ def tile_to_nodes(
     for r in range(height):
         top = np.int64(down[y + r, 0])
         while current < top:
-            row_to_nodes(
-                ndim, first, across, deep, sides, block, z, current, width, current % taps, table, sums, look, piece
-            )
+            row_to_nodes(first, across, deep, sides, block, z, current, width, current % taps, table, sums, look, piece)
             current += 1
         for q in range(taps):
-            for i in range(ndim):
+            for i in range(NDIM):
                 at = np.uint64(((top + q) % taps * 3 + i) * COLUMNS)
                 add_row(down[y + r, 1 + q], gradient, np.uint64(i * (len(gradient) // 3) + r * stride), width, table, at)
     for row in range(current, current + taps):
-        row_to_nodes(ndim, first, across, deep, sides, block, z, row, width, row % taps, table, sums, look, piece)
+        row_to_nodes(first, across, deep, sides, block, z, row, width, row % taps, table, sums, look, piece)
 
 
 @loop_fused
@@ -120,13 +116,13 @@ def add_row(weight, gradient, start, width, table, at):
 
 
 @loop
-def row_to_nodes(ndim, first, across, deep, sides, block, z, row, width, slot, table, sums, look, piece):
+def row_to_nodes(first, across, deep, sides, block, z, row, width, slot, table, sums, look, piece):
     """Add up one row along x, spread it over the slices of control points, and clear it."""
     nx, ny, front = np.int64(sides[2]), np.int64(sides[3]), np.int64(deep[z, 0])
     for b in range(-(-width // BLOCK)):
         for t in range(across.shape[1]):
             column = np.int64(first[block + b]) + t
-            for i in range(ndim):
+            for i in range(NDIM):
                 value = dot(across, block + b, t, table, np.uint64((slot * 3 + i) * COLUMNS + b * BLOCK))
                 for p in range(deep.shape[1] - 1):
                     sums[look, piece, ((front + p) * ny + row) * nx + column, i] += deep[z, 1 + p] * value

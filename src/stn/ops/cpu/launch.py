@@ -155,7 +155,7 @@ def coordinates_gradient(plan: Plan, words: np.ndarray, source: Tensor, fill: Fi
     """Gradient in the data: the kernels write that of a field, or each tile's sums for coefficients and bends."""
     empty, slots = memory.empty_strided if plan.is_field else torch.empty_strided, plan.slots
     out = empty(plan.points_shape, plan.points_strides, dtype=plan.number, device=CPU)
-    words[slots.image] = source.data_ptr()
+    words[slots.image], words[slots.reduction] = source.data_ptr(), plan.reduction
     words[slots.sums if plan.is_field else slots.gradient] = out.data_ptr()
     run(plan, "coordinates", words, fill, before, plan.after)
     if plan.is_expanded:

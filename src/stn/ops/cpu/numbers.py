@@ -9,16 +9,16 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from stn.ops.cpu.compiling import entry, loop, merged
+from stn.ops.cpu.compiling import loop, merged
 from stn.ops.cpu.points import KINDS
 from stn.ops.cpu.words import NOWHERE, WORDS, Array, Record
 
 
 class Data(NamedTuple):
-    """The part of a call that these functions read and write."""
+    """What belongs to a rule."""
 
-    grid: Any  # the numbers of the rule, to be written
-    sums: Any  # of a kernel
+    grid: Any  # its numbers, to be written
+    sums: Any  # of a kernel: of each tile, or the gradient of a field
     bends: Any
     scale: Any  # of a matrix: `scale` in rules/matrix.py
     given: Any  # (looks, rows, columns), the data: of N * K looks, or of K that are for all images
@@ -33,22 +33,17 @@ GRIDS = {
 }  # fmt: skip  # the dimensions of each array
 
 
-def shared_fields(kind: str, number: str) -> dict[str, Any]:
-    """Of `grid`, `sums` and `bends`. number: the precision of the data."""
-    arrays = {name: Array("f8", ndim, WORDS) for name, ndim in GRIDS[kind].items()}
+@cache
+def data_record(kind: str, number: str) -> Record:
+    """number: the precision of the data."""
+    given, arrays = Array(number, 3, NOWHERE), {name: Array("f8", ndim, WORDS) for name, ndim in GRIDS[kind].items()}
     sums = Array("f8", 4, WORDS)
     if kind == "field":
         arrays["field"] = sums = Array(number, 3, NOWHERE)
     if kind == "lattice":
         arrays["nodes"] = Array(number, 1, NOWHERE)
-    return {"grid": Record(KINDS[kind], arrays), "sums": sums, "bends": Array("f8", 4, WORDS)}
-
-
-@cache
-def data_record(kind: str, number: str) -> Record:
-    given, knots = Array(number, 3, NOWHERE), Array("f8", 2, NOWHERE)
-    own = {"scale": Array("f8", 2, WORDS), "given": given, "knots": knots, "gradient": given}
-    return Record(Data, shared_fields(kind, number) | own)
+    fields = {"grid": Record(KINDS[kind], arrays), "sums": sums, "bends": Array("f8", 4, WORDS), "given": given}
+    return Record(Data, fields | {"scale": Array("f8", 2, WORDS), "knots": Array("f8", 2, NOWHERE), "gradient": given})
 
 
 # ---- what is compiled ----
@@ -133,28 +128,9 @@ def total_of(sums, start, step, r, k):
     return found
 
 
-read_data: Any = None  # for `stage`, from `stages_at`
-body: Any = None
-
-
-def stage(words, first, last):
-    body(read_data(words, words, 0))
-
-
 STAGES: dict[str, tuple[Any, ...]] = {
     "affine": (matrix_numbers, matrix_gradient),
     "projective": (matrix_numbers, matrix_gradient),
     "basis": (spline_numbers, spline_gradient),
     "lattice": (None, lattice_gradient),  # a lattice is read where it lies
 }
-
-
-@cache
-def stages_at(kind: str, number: str) -> tuple[int, int]:
-    """The addresses of what runs before a kernel and after it, or 0 for nothing."""
-    read = data_record(kind, number).reader()
-    numbers, gradient = (
-        entry(stage, f"{body.py_func.__name__}_{kind}_{number}", {"read_data": read, "body": body}) if body else 0
-        for body in STAGES[kind]
-    )
-    return numbers, gradient

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Hashable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +20,9 @@ from torch import Tensor
 from stn.grid import axes
 from stn.ops.cpu import memory, threads
 from stn.ops.cpu.axis_taps import is_needed
-from stn.ops.cpu.kernels import BODIES, Call, axis_at, call_record, kernel_at, memory_of
-from stn.ops.cpu.numbers import Data, data_record, stages_at
+from stn.ops.cpu.calls import AT_RULE, Call, call_record, memory_of
+from stn.ops.cpu.kernels import BODIES, axis_at, kernel_at, points_at, reduction_at, stage_at, taps_at
+from stn.ops.cpu.numbers import Data, data_record
 from stn.ops.cpu.taps import COLUMNS, ROWS
 from stn.ops.cpu.tile import Sizes, tiles_of_a_look
 from stn.ops.cpu.window_taps import Curve
@@ -53,6 +55,7 @@ class Slots(NamedTuple):
     sums: int
     knots: int
     gradient: int
+    reduction: int  # where the gradient in the data is asked for
 
 
 class Plan:
@@ -60,7 +63,7 @@ class Plan:
 
     def __init__(self, rule: Rule, image: Tensor, data: Tensor, sampling: Sampling, last: bool) -> None:
         interpolation, self.padding, self.align_corners = sampling[:3]
-        self.dtype, self.data_dtype, self.last, ndim = image.dtype, data.dtype, last, image.ndim - 2
+        self.dtype, self.data_dtype, self.last, self.ndim = image.dtype, data.dtype, last, image.ndim - 2
         self.nearest, self.cubic, self.prefilter = interpolation.rounds, interpolation.cubic, interpolation.prefilter
         self.table = None if interpolation.support is None else table_of(interpolation, image.dtype)
         self.form = FORMS.index((self.cubic is not None, self.table is not None))  # of the kernels
@@ -69,7 +72,7 @@ class Plan:
         self.stored = self.real if image.is_floating_point() else image.dtype  # of the image and the result
         self.stored_name = NAMES[self.real] if self.stored is self.real else f"u{image.dtype.itemsize}"
         self.number = torch.float64 if data.dtype == torch.float64 else torch.float32
-        form = torch.channels_last if ndim == 2 else torch.channels_last_3d
+        form = torch.channels_last if self.ndim == 2 else torch.channels_last_3d
         self.format = form if last else torch.contiguous_format
         self.reads_planes = not last and image.dtype is self.stored  # as they are, if dense
         each, own = rule.canonical(image, data), rule.dimensions(image)
@@ -80,13 +83,13 @@ class Plan:
         lead = (n, looks) if self.has_looks else (n,)
         # Not a view of a (N * K, ..) tensor: forward-mode autograd refuses one as the result of a Function.
         self.out_shape = (*lead, image.shape[1], *self.size)
-        self.out_strides = memory.strides(self.out_shape, order_of(ndim, len(lead), last))
+        self.out_strides = memory.strides(self.out_shape, order_of(self.ndim, len(lead), last))
         self.is_small = math.prod(self.out_shape) * self.stored.itemsize < memory.LEAST
         self.is_empty = math.prod(self.out_shape) == 0
         self.margin = prefilter_reach(self.padding, self.real)[1] if self.prefilter else 0
         self.source_size = tuple(length + 2 * self.margin for length in image.shape[2:])
         self.source_shape = (*image.shape[:2], *self.source_size)
-        self.source_strides = memory.strides(self.source_shape, order_of(ndim, 1, last))
+        self.source_strides = memory.strides(self.source_shape, order_of(self.ndim, 1, last))
         self.zeros = np.zeros(image.shape[1], self.stored_name if self.has_labels else NAMES[self.real])
         self.zeros_at = self.zeros.ctypes.data
         self.threads = threads.thread_count(math.prod(self.out_shape))
@@ -99,14 +102,14 @@ class Plan:
         self.points_strides = memory.strides(self.points_shape, range(len(self.points_shape)))
         self.knots = int(rule.key[1]) if self.kind == "basis" else 0  # type: ignore[index]  # a Spline's key is a pair
         self.addresses: dict[str, int] = {}  # of kernels
-        self.before, self.after = (0, 0) if self.is_field else stages_at(self.kind, NAMES[self.number])
-        self._write(arrays, ndim)
+        self.before = 0 if self.is_field else stage_at(False, self.kind, NAMES[self.number])
+        self._write(arrays)
 
     # ---- words ----
 
-    def _write(self, arrays: dict[str, Any], ndim: int) -> None:
-        real, number = NAMES[self.real], NAMES[self.number]
-        data, call = data_record(self.kind, number), call_record(self.kind, real, number, self.stored_name, self.has_labels)
+    def _write(self, arrays: dict[str, Any]) -> None:
+        real, number, ndim = NAMES[self.real], NAMES[self.number], self.ndim
+        data, call = data_record(self.kind, number), call_record(real, self.stored_name, self.has_labels)
         knots = -(-self.knots // GROUP) * GROUP
         is_lattice = self.kind == "lattice"
         walked = walked_as(self.size) if has_no_order(self.kind, arrays) else self.size
@@ -122,27 +125,31 @@ class Plan:
         self.static = region.end
         own = {"coef": (self.looks, 4, 4), "bend": (self.looks, ndim, knots), "knots": (knots, ndim)}
         points = Place(0, (self.looks, math.prod(self.size), ndim))
-        fields = call.fields["grid"].fields
+        fields = data.fields["grid"].fields
         grid |= {name: region.room(shape) for name, shape in own.items() if name in fields}
         grid |= {"field": points} if self.is_field else {}
         grid |= {"nodes": Place(0, (math.prod(self.data_shape),))} if is_lattice else {}
         self.count = region.end
         tiles = tiles_of_a_look.py_func(sizes)
         given = (0, 0, 0) if self.is_field else (self.given_looks, *self.data_shape[-2:])
-        sums = points if self.is_field else region.room((self.looks, tiles, 4, 4))
+        sums, parts = points if self.is_field else region.room((self.looks, tiles, 4, 4)), tiles
         if is_lattice:
             given = self.given_looks, math.prod(self.data_shape[-ndim - 1 : -1]), ndim
-            sums = region.room((self.looks, pieces(self.looks, tiles, given[1], math.prod(self.size)), *given[1:]))
+            parts = pieces(self.looks, tiles, given[1], math.prod(self.size))
+            sums = region.room((self.looks, parts, *given[1:]))
         bends = region.room((self.looks, tiles, ndim, knots))
         self.most = region.end
-        where = call.fields["grid"].kind(**grid)
+        where = data.fields["grid"].kind(**grid)
         known = Data(where, sums, bends, scale, Place(0, given), Place(0, (self.knots, ndim)), Place(0, given))
         flat = Place(0, (0,))
         values = Call(
-            flat, flat, Place(0, (len(self.zeros),)), 0, self._axis(), chunk.bytes, self.chunks, groups, bands, ndim,
-            self.nearest, self.last, 1.0, self.cubic or NO_CUBIC, curve_of(self.table), sizes, where, sums, bends,
+            image=flat, out=flat, fill=Place(0, (len(self.zeros),)), memory=0, apart=chunk.bytes,
+            points=points_at(self.kind, ndim, number),
+            taps=0 if self.form else taps_at(ndim, self.nearest, real), axis=self._axis(), reduction=0,
+            chunks=self.chunks, groups=groups, bands=bands, pieces=parts, shared=self.kind == "basis",
+            straight=self.kind == "affine", one=1.0, cubic=self.cubic or NO_CUBIC, curve=curve_of(self.table), sizes=sizes,
         )  # fmt: skip
-        self.words = region.words(data.pack(known) + call.pack(values) + chunk.words)
+        self.words = region.words(call.pack(values) + chunk.words + data.pack(known))
         self.slots = slots(data, call)
 
     def _axis(self) -> int:
@@ -179,8 +186,17 @@ class Plan:
     def compile(self, name: str) -> int:
         """The address of one of BODIES, which `addresses` keeps."""
         body = BODIES["labels"][self.last] if self.has_labels else BODIES[name][2 * self.form + self.last]
-        self.addresses[name] = kernel_at(body, self.kind, NAMES[self.real], NAMES[self.number], self.stored_name)
+        self.addresses[name] = kernel_at(body, self.ndim, self.nearest, NAMES[self.real], self.stored_name)
         return self.addresses[name]
+
+    @cached_property
+    def reduction(self) -> int:
+        return reduction_at(self.kind, self.ndim, NAMES[self.number], NAMES[self.real])
+
+    @cached_property
+    def after(self) -> int:
+        """The address of what the rule does after the kernel for the gradient in its data."""
+        return 0 if self.is_field else stage_at(True, self.kind, NAMES[self.number])
 
 
 def curve_of(table: Table | None) -> Curve:
@@ -235,11 +251,11 @@ class Region:
 
 
 def slots(data: Record, call: Record) -> Slots:
-    first = {name: data.count + at for name, at in call.first.items()}
-    grid = call.fields["grid"]
-    read = next((first["grid"] + grid.first[name] for name in ("field", "nodes") if name in grid.first), data.first["given"])
-    named = {name: first[name] for name in ("image", "out", "fill", "memory", "sums")}
-    return Slots(**named, points=read, knots=data.first["knots"], gradient=data.first["gradient"])
+    first = call.first | {name: AT_RULE + at for name, at in data.first.items()}
+    grid = data.fields["grid"]
+    read = next((first["grid"] + grid.first[name] for name in ("field", "nodes") if name in grid.first), first["given"])
+    named = {name: first[name] for name in Slots._fields if name != "points"}
+    return Slots(**named, points=read)
 
 
 # ---- the plans that are kept ----

@@ -1,8 +1,7 @@
-"""Coordinate rules as small Numba functions, combined with the sampling rules by inlining.
+"""Coordinate rules as small Numba functions: where the pixels of a row look.
 
-A sampling grid is given by a named tuple of arrays, the numbers of its rule. `row_points` chooses a function by the tuple's
-type, and only that one is compiled. Axes are in x, y, z order; u are centered target pixels; coef_i . u stands for
-coef_i . (u, 1). `ndim` is a number, and branches on it are taken once a row.
+A sampling grid is given by a named tuple of arrays, the numbers of its rule. Axes are in x, y, z order; u are centered
+target pixels; coef_i . u stands for coef_i . (u, 1). What calls them, row by row, is in `kernels.py`.
 """
 
 from __future__ import annotations
@@ -10,10 +9,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import overload
 
-from stn.ops.cpu.compiling import BARE, INLINED, inline, loop, loop_fused, loop_new
+from stn.ops.cpu.compiling import NDIM, inline, loop, loop_fused, loop_new
 from stn.ops.cpu.lattices import contract, move_plane, move_volume
+from stn.ops.cpu.radial import fill_table
+from stn.ops.cpu.taps import COLUMNS
+from stn.ops.cpu.tile import AT_HEIGHT, AT_LOOK, AT_NUMBER, AT_TABLE, AT_WIDTH, row_start
 from stn.ops.rules.matrix import HORIZON
 from stn.ops.rules.spline import GROUP
 
@@ -65,73 +66,64 @@ class Lattice(NamedTuple):
 KINDS: dict[str, Any] = {
     "affine": Affine, "projective": Projective, "field": Field, "basis": Basis, "lattice": Lattice,
 }  # fmt: skip
-RULES = tuple(KINDS.values())
 
 
-def by_rule(meaning: str, implementations: dict[Any, Any], options: Any = BARE) -> Any:
-    """A function for kernels, chosen when they are compiled by the type of its first argument, a coordinate rule."""
-
-    def choose(grid, *arguments):
-        raise NotImplementedError(f"for compiled code alone: {meaning}")
-
-    # strict would make each implementation spell its arguments as (grid, *arguments)
-    @overload(choose, jit_options=options, strict=False)
-    def chosen(grid, *arguments):
-        return implementations[grid.instance_class]
-
-    return choose
+# ---- points[i, j] = source pixels, float64, of row r of a tile ----
 
 
-def affine_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
-    for i in range(ndim):
-        straight_row(grid.coef, grid.center, look, u0, u1, u2, width, i, points)
+@inline
+def affine_points(grid, sizes, r, at, points, table):
+    _, u0, u1, u2 = row_start(sizes, at, r)
+    for i in range(NDIM):
+        straight_row(grid.coef, grid.center, at[AT_LOOK], u0, u1, u2, at[AT_WIDTH], i, points)
 
 
-def projective_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
-    for i in range(ndim):
-        divided_row(grid.coef, grid.center, look, u0, u1, u2, width, i, points)
+@inline
+def projective_points(grid, sizes, r, at, points, table):
+    _, u0, u1, u2 = row_start(sizes, at, r)
+    for i in range(NDIM):
+        divided_row(grid.coef, grid.center, at[AT_LOOK], u0, u1, u2, at[AT_WIDTH], i, points)
 
 
-def field_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
-    if ndim == 2:
-        plane_row(grid.field, grid.axes, look, start, u0, u1, width, points)
+@inline
+def field_points(grid, sizes, r, at, points, table):
+    start, u0, u1, u2 = row_start(sizes, at, r)
+    if NDIM == 2:
+        plane_row(grid.field, grid.axes, at[AT_LOOK], start, u0, u1, at[AT_WIDTH], points)
     else:
-        volume_row(grid.field, grid.axes, look, start, u0, u1, u2, width, points)
+        volume_row(grid.field, grid.axes, at[AT_LOOK], start, u0, u1, u2, at[AT_WIDTH], points)
 
 
-def basis_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
-    for i in range(ndim):
-        straight_row(grid.coef, grid.center, look, u0, u1, u2, width, i, points)
-    if ndim == 2:
-        bend_row(grid.bend, look, table, first, width, points[0], points[1])
+@inline
+def basis_points(grid, sizes, r, at, points, table):
+    """The table of radial functions is that of the whole tile, unless it is still that of the look before."""
+    _, u0, u1, u2 = row_start(sizes, at, r)
+    if at[AT_TABLE] != at[AT_NUMBER]:
+        _, v0, v1, v2 = row_start(sizes, at, 0)
+        fill_table(grid.knots, grid.step, v0, v1, v2, at[AT_WIDTH], at[AT_HEIGHT], COLUMNS, table)
+        at[AT_TABLE] = at[AT_NUMBER]
+    for i in range(NDIM):
+        straight_row(grid.coef, grid.center, at[AT_LOOK], u0, u1, u2, at[AT_WIDTH], i, points)
+    if NDIM == 2:
+        bend_row(grid.bend, at[AT_LOOK], table, r * COLUMNS, at[AT_WIDTH], points[0], points[1])
     else:
-        bend_volume(grid.bend, look, table, first, width, points[0], points[1], points[2])
+        bend_volume(grid.bend, at[AT_LOOK], table, r * COLUMNS, at[AT_WIDTH], points[0], points[1], points[2])
 
 
-def lattice_points(grid, ndim, look, start, u0, u1, u2, width, table, first, points):
-    row = contract(grid.nodes, grid.first, grid.across, grid.down, grid.deep, grid.sides, ndim, look, start, width, table)
-    if ndim == 2:
+@inline
+def lattice_points(grid, sizes, r, at, points, table):
+    (start, u0, u1, u2), look, width = row_start(sizes, at, r), at[AT_LOOK], at[AT_WIDTH]
+    row = contract(grid.nodes, grid.first, grid.across, grid.down, grid.deep, grid.sides, look, start, width, table)
+    if NDIM == 2:
         move_plane(grid.axes, grid.first, grid.across, row, u0, u1, width, table, points)
     else:
         move_volume(grid.axes, grid.first, grid.across, row, u0, u1, u2, width, table, points)
 
 
-row_points = by_rule(
-    """points[i, j] = source pixels, float64, of a row of the output: flat from `start`, centered u, table from `first`.""",
-    {
-        Affine: affine_points,
-        Projective: projective_points,
-        Field: field_points,
-        Basis: basis_points,
-        Lattice: lattice_points,
-    },  # fmt: skip
-    INLINED,
-)
-is_shared = by_rule(
-    """Whether all looks use one table of a tile, so that they come one after the other.""",
-    {rule: (lambda grid: True) if rule is Basis else (lambda grid: False) for rule in RULES},
-    INLINED,
-)
+POINTS = {
+    "affine": affine_points, "projective": projective_points, "field": field_points, "basis": basis_points,
+    "lattice": lattice_points,
+}  # fmt: skip
 
 
 @loop

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import loop, loop_fused, loop_new
+from stn.ops.cpu.compiling import NDIM, loop, loop_fused, loop_new
 
 LOG_2 = 0.6931471805599453
 ROOT_HALF = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
@@ -18,7 +18,7 @@ LEAST = 1e-300  # U(0) = 0
 @loop_new
 def fill_table(knots, step, u0, u1, u2, width, height, columns, table):
     """table[t, r columns + j] = U(|x - knot_t|) at pixel (j, r) of a tile whose corner is the centered pixel u."""
-    if knots.shape[1] == 3:
+    if NDIM == 3:
         fill_distances(knots, step, u0, u1, u2, width, height, columns, table)
         return
     squares, exponents, mantissas = np.empty(columns), np.empty(columns), np.empty(columns, np.int64)

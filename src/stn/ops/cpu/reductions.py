@@ -1,63 +1,67 @@
 """From the gradient of each pixel of a tile to that of its rule's numbers: sums over pixels, or a stored field.
 
-Each rule has a function here, which `coordinates_backward.py` and `cubic.py` call by the type of the rule.
+Each rule has a function here, of which `kernels.py` makes a kernel that others call at its address.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import inline, loop, loop_new, loop_sum
+from stn.ops.cpu.compiling import NDIM, inline, loop, loop_new, loop_sum
 from stn.ops.cpu.lattices import piece_of, tile_to_nodes
-from stn.ops.cpu.points import Affine, Basis, Field, Lattice, Projective, by_rule, off_horizon, row_points
+from stn.ops.cpu.points import off_horizon, projective_points
 from stn.ops.cpu.taps import COLUMNS, STRIDE
 from stn.ops.cpu.tile import AT_HEIGHT, AT_LOOK, AT_NUMBER, AT_WIDTH, AT_X, AT_Y, AT_Z, row_start, tiles_of_a_look
 from stn.ops.rules.spline import GROUP
 
 
-def affine_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
+@loop
+def affine_gradient(grid, sizes, at, points, table, gradient, sums, bends):
     area = len(gradient) // 3
     clear_sums(sums, at[AT_LOOK], at[AT_NUMBER])
     for r in range(at[AT_HEIGHT]):
         _, u0, u1, u2 = row_start(sizes, at, r)
-        for i in range(ndim):
+        for i in range(NDIM):
             total, moment = sum_row(gradient, i * area + r * STRIDE, at[AT_WIDTH])
             add_point(sums, at[AT_LOOK], at[AT_NUMBER], i, total, u0, u1, u2)
             sums[at[AT_LOOK], at[AT_NUMBER], i, 0] += moment
 
 
-def basis_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
-    affine_sums(grid, ndim, sizes, at, points, table, gradient, sums, bends)
-    add_bends(ndim, at[AT_LOOK], at[AT_NUMBER], at[AT_WIDTH], at[AT_HEIGHT], len(gradient) // 3, gradient, table, bends)
+@loop
+def basis_gradient(grid, sizes, at, points, table, gradient, sums, bends):
+    affine_gradient(grid, sizes, at, points, table, gradient, sums, bends)
+    add_bends(at[AT_LOOK], at[AT_NUMBER], at[AT_WIDTH], at[AT_HEIGHT], len(gradient) // 3, gradient, table, bends)
 
 
-def projective_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
+@loop
+def projective_gradient(grid, sizes, at, points, table, gradient, sums, bends):
     """Divide each term by w, and add up the gradient in w."""
     area, coef, look, within = len(gradient) // 3, grid.coef, at[AT_LOOK], at[AT_NUMBER]
     clear_sums(sums, look, within)
     for r in range(at[AT_HEIGHT]):
-        start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(grid, ndim, look, start, u0, u1, u2, at[AT_WIDTH], table, 0, points)
+        _, u0, u1, u2 = row_start(sizes, at, r)
+        projective_points(grid, sizes, r, at, points, table)
         rest = coef[look, 3, 1] * u1 + coef[look, 3, 2] * u2 + coef[look, 3, 3]
         for j in range(at[AT_WIDTH]):
             u, slope_w = u0 + j, 0.0
             w = off_horizon(coef[look, 3, 0] * u + rest)
-            for i in range(ndim):
+            for i in range(NDIM):
                 g = gradient[i * area + r * STRIDE + j] / w
                 slope_w += g * (points[i, j] - grid.center[i])
                 add_point(sums, look, within, i, g, u, u1, u2)
             add_point(sums, look, within, 3, -slope_w, u, u1, u2)
 
 
-def field_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
+@loop
+def field_gradient(grid, sizes, at, points, table, gradient, sums, bends):
     area = len(gradient) // 3
     for r in range(at[AT_HEIGHT]):
         start, _, _, _ = row_start(sizes, at, r)
-        if ndim == 2:
+        if NDIM == 2:
             plane_to_field(sums, grid.axes, at[AT_LOOK], start, at[AT_WIDTH], gradient, r * STRIDE, area)
             continue
         for j in range(at[AT_WIDTH]):
-            for i in range(ndim):
+            for i in range(NDIM):
                 sums[at[AT_LOOK], start + np.uint64(j), i] = grid.axes[i, 0] * gradient[i * area + r * STRIDE + j]
 
 
@@ -73,27 +77,21 @@ def plane_to_field(sums, axes, look, start, width, gradient, first, area):
         numbers[k + one] = y * gradient[right + j]
 
 
-def lattice_gradient(grid, ndim, sizes, at, points, table, gradient, sums, bends):
+@loop
+def lattice_gradient(grid, sizes, at, points, table, gradient, sums, bends):
     look, (piece, is_first) = at[AT_LOOK], piece_of(at[AT_NUMBER], sums.shape[1], tiles_of_a_look(sizes))
     if is_first:
         clear_nodes(sums, look, piece)
     tile_to_nodes(
-        ndim, grid.first, grid.across, grid.down, grid.deep, grid.sides, at[AT_X], at[AT_Y], at[AT_Z], at[AT_WIDTH],
+        grid.first, grid.across, grid.down, grid.deep, grid.sides, at[AT_X], at[AT_Y], at[AT_Z], at[AT_WIDTH],
         at[AT_HEIGHT], STRIDE, gradient, table, sums, look, piece,
     )  # fmt: skip
 
 
-affine_sums = loop(affine_gradient)
-reduce_tile = by_rule(
-    """Write sums and bends, or the gradient of a field, from the gradient of each pixel of a tile.""",
-    {
-        Affine: affine_gradient,
-        Projective: projective_gradient,
-        Field: field_gradient,
-        Basis: basis_gradient,
-        Lattice: lattice_gradient,
-    },  # fmt: skip
-)
+REDUCTIONS = {
+    "affine": affine_gradient, "projective": projective_gradient, "field": field_gradient, "basis": basis_gradient,
+    "lattice": lattice_gradient,
+}  # fmt: skip
 
 
 @loop
@@ -122,8 +120,8 @@ def sum_row(g, first, width):
 
 
 @loop
-def add_bends(ndim, look, within, width, height, area, gradient, table, bends):
-    for i in range(ndim):
+def add_bends(look, within, width, height, area, gradient, table, bends):
+    for i in range(NDIM):
         for t in range(bends.shape[3]):
             bends[look, within, i, t] = 0
     for r in range(height):
@@ -133,7 +131,7 @@ def add_bends(ndim, look, within, width, height, area, gradient, table, bends):
             for k in range(GROUP):
                 bends[look, within, 0, t + k] += x[k]
                 bends[look, within, 1, t + k] += y[k]
-            if ndim == 3:
+            if NDIM == 3:
                 z = dot_row(gradient, first + np.uint64(2 * area), table, t, start, width)
                 for k in range(GROUP):
                     bends[look, within, 2, t + k] += z[k]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from stn.ops.cpu.blocks import lanes_within, nearest_plane, nearest_volume, place_hats, place_plane, place_volume
-from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.compiling import NDIM, NEAREST, inline, loop
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.mixed import REST
 from stn.ops.cpu.words import call_with
@@ -30,29 +30,29 @@ KINDS = 4
 
 
 @loop
-def sort_blocks(ndim, nearest, closed, padding, points, w, h, d, low, high, width, block, runs, first, offset, fraction):
+def sort_blocks(closed, padding, points, w, h, d, low, high, width, block, runs, first, offset, fraction):
     """Write the runs of a row's blocks of one kind, and offsets and fractions of those inside.
 
     closed: the last pixel is inside, see `fill_tile`; so for low, high.
     """
-    n, zeros = h if ndim == 2 else d, padding == ZEROS
+    n, zeros = h if NDIM == 2 else d, padding == ZEROS
     part, area = (low > 0) | (high < n), len(offset)
-    x0, x1 = bounds(0, w, nearest, closed)
-    y0, y1 = bounds(0 if ndim == 3 else low, h if ndim == 3 else high, nearest, closed)
-    z0, z1 = bounds(low, high, nearest, closed)
-    taps = 1.0 if nearest else 2.0
+    x0, x1 = bounds(0, w, closed)
+    y0, y1 = bounds(0 if NDIM == 3 else low, h if NDIM == 3 else high, closed)
+    z0, z1 = bounds(low, high, closed)
+    taps = 1.0 if NEAREST else 2.0
     most, pitch, ends = (w - taps, h - taps, d - taps), (1.0, 1.0 * w, 1.0 * w * h), (x0, x1, y0, y1, z0, z1)
     for b in range(-(-width // LANES)):
         j, count = b * LANES, min(LANES, width - b * LANES)
         i, real = first + j, (1 << count) - 1
-        if ndim == 2:
-            inside = place_plane(points, COLUMNS, j, nearest, ends, most, pitch, count, offset, fraction, i, area)
+        if NDIM == 2:
+            inside = place_plane(points, COLUMNS, j, NEAREST, ends, most, pitch, count, offset, fraction, i, area)
         else:
-            inside = place_volume(points, COLUMNS, j, nearest, ends, most, pitch, count, offset, fraction, i, area)
+            inside = place_volume(points, COLUMNS, j, NEAREST, ends, most, pitch, count, offset, fraction, i, area)
         if real & ~inside == 0:
             runs[block + b] = INSIDE
-        elif (zeros and sees_nothing(ndim, points, j, w, h, d, real)) or (
-            part and real & ~misses_band(points, (ndim - 1) * COLUMNS + j, n, low, high) == 0
+        elif (zeros and sees_nothing(points, j, w, h, d, real)) or (
+            part and real & ~misses_band(points, (NDIM - 1) * COLUMNS + j, n, low, high) == 0
         ):
             runs[block + b] = BLANK
         else:
@@ -71,19 +71,19 @@ def join_runs(runs, start, end):
 
 
 @inline
-def bounds(low, high, nearest, closed):
+def bounds(low, high, closed):
     """Between which numbers all taps lie in low .. high - 1: none if that has one pixel, and two are needed."""
     last = high - 1.0
-    if nearest:
+    if NEAREST:
         return np.float64(low), last
     return np.float64(low), low - 1.0 if last <= low else (last if closed else np.nextafter(last, -1.0))
 
 
 @inline
-def sees_nothing(ndim, points, j, w, h, d, real):
+def sees_nothing(points, j, w, h, d, real):
     """Return True if no point has a tap in the image, and none is NaN: with zeros padding all are the fill value."""
     seen, known = within(points, j, w) & within(points, COLUMNS + j, h), is_known(points, j) & is_known(points, COLUMNS + j)
-    if ndim == 3:
+    if NDIM == 3:
         seen, known = seen & within(points, 2 * COLUMNS + j, d), known & is_known(points, 2 * COLUMNS + j)
     return real & ~(known & ~seen) == 0
 
@@ -124,48 +124,48 @@ def in_pairs(padding, w):
 
 
 @loop
-def store_mixed(ndim, nearest, derivative, sizes, points, start, end, low, high, first, near, far, weight, slope, other):
+def store_mixed(derivative, sizes, points, start, end, low, high, first, near, far, weight, slope, other):
     """Store both taps of each axis for pixels of a row, padding resolved: places, weights and, if `derivative`, slopes.
 
     other: the address of a kernel of `axis_taps.py`, and of what it reads.
     """
     area, w, h, d = len(near) // 3, sizes.width, sizes.height, sizes.depth
     zeros, padding = sizes.padding == ZEROS, sizes.padding
-    if nearest & (padding != REFLECTION) & (padding != WRAP):
+    reaches_far = (padding == REFLECTION) | (padding == WRAP)
+    if NEAREST and not reaches_far:
         lengths, pitch, ends = (1.0 * w, 1.0 * h, 1.0 * d), (1.0, 1.0 * w, 1.0 * w * h), (1.0 * low, 1.0 * high)
         for j in range(start, end, LANES):
-            if ndim == 2:
+            if NDIM == 2:
                 nearest_plane(points, j, COLUMNS, zeros, lengths, pitch, ends[0], ends[1], near, weight, first + j)
             else:
                 nearest_volume(points, j, COLUMNS, zeros, lengths, pitch, ends[0], ends[1], near, weight, first + j)
         return
-    for i in range(ndim):
+    for i in range(NDIM):
         n, pitch = (w, 1) if i == 0 else ((h, w) if i == 1 else (d, w * h))
-        lower, upper = (low, high) if i == ndim - 1 else (0, n)
-        if (padding != REFLECTION) & (padding != WRAP) & (n > 1) & (not nearest):
+        lower, upper = (low, high) if i == NDIM - 1 else (0, n)
+        if NEAREST or reaches_far or n == 1:
+            paired = np.int64((i == 0) and not NEAREST and in_pairs(padding, n))
+            where = other[1], other[2], i, first, start, end, n, pitch, lower, upper, sizes.align_corners
+            call_with(other[0], where + (np.int64(NEAREST), np.int64(derivative), paired, np.int64(zeros)))
+        else:
             for j in range(start, end, LANES):
                 place_hats(
                     points, j, COLUMNS, i, zeros, 1.0 * n, 1.0 * pitch, 1.0 * lower, 1.0 * upper, near, far, weight,
                     first + j, area, slope, derivative,
                 )  # fmt: skip
-        else:
-            paired = (i == 0) & (not nearest) & in_pairs(padding, n)
-            where = other[1], other[2], i, first, start, end, n, pitch, lower, upper, sizes.align_corners
-            flags = np.int64(nearest), np.int64(derivative), np.int64(paired), np.int64(zeros)
-            call_with(other[0], where + flags)
     if zeros:
         store_rest(points, start, end, REST * area + first, weight)
     else:
         clear(weight, REST * area + first + start, REST * area + first + end)
-    if nearest:
-        join_axes(ndim, start, end, first, near, weight)
+    if NEAREST:
+        join_axes(start, end, first, near, weight)
 
 
 @loop
-def join_axes(ndim, start, end, first, near, weight):
+def join_axes(start, end, first, near, weight):
     """Nearest neighbor: the place and the weight of a pixel's only tap, in the rows of x."""
     area = np.uint64(len(near) // 3)
-    for i in range(1, ndim):
+    for i in range(1, NDIM):
         beyond, above = np.uint64(i) * area, np.uint64(2 * i) * area
         for j in range(np.uint64(start), np.uint64(end)):
             k = np.uint64(first) + j

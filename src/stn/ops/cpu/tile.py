@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stn.ops.cpu.compiling import INLINED, inline, loop
+from stn.ops.cpu.compiling import inline, loop
 from stn.ops.cpu.lanes import LANES
-from stn.ops.cpu.points import RULES, Affine, Basis, by_rule, is_shared, row_points
-from stn.ops.cpu.radial import fill_table
 from stn.ops.cpu.taps import BLOCKS, COLUMNS, INSIDE, KINDS, MIXED, STRIDE, sort_blocks, store_mixed
+from stn.ops.cpu.words import call_at, call_with
 
 # What stands in `Tile.at`: the look, where the tile begins and how large it is, its number within the look, and the
-# number of the tile whose radial functions the table has; then the address of a kernel of `axis_taps.py`, and those of the
-# words and of the memory of the chunk.
-AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_TABLE, AT_AXIS, AT_CHUNK, AT_MEMORY = ATS = range(11)
+# number of the tile whose radial functions the table has. Then addresses: of the words, of the chunk's memory, and of the
+# kernels that find the points of a row, a tile's taps, and those along one axis.
+ATS = range(13)
+AT_LOOK, AT_X, AT_Y, AT_Z, AT_WIDTH, AT_HEIGHT, AT_NUMBER, AT_TABLE, AT_WORDS, AT_MEMORY, AT_POINTS, AT_TAPS, AT_AXIS = ATS
 
 # Channels of a row that are blended together, so that taps and weights are loaded once for them. At 16x64x7x7: 269 us one
 # by one, 125 by 8, 94 by 16. Large planes may begin at the same place of a cache, which has 8 to 12 lines for them.
@@ -50,7 +50,7 @@ class Sizes(NamedTuple):
 class Tile(NamedTuple):
     """One tile: its place, then its pixels, at r * STRIDE + j. Each thread has one and fills it again for each tile."""
 
-    at: Any  # (11,) int64, by the names above
+    at: Any  # (13,) int64, by the names above
     box: Any  # (4,) int64: first and last + 1 column, first and last + 1 row that its interior pixels read
     points: Any  # (3, COLUMNS) float64, source pixels of a row
     table: Any  # (T, rows * COLUMNS) float64, the radial functions
@@ -104,10 +104,10 @@ def prefetch(image, plane, width, left, right, top, bottom, planes, apart):
 
 
 @inline
-def look_and_tile(grid, sizes, number):
-    """The tiles of a look follow each other. Under a basis the looks at a tile do, because all use its table."""
+def look_and_tile(shared, sizes, number):
+    """The tiles of a look follow each other, or if all looks share its table, the looks at a tile."""
     tiles, looks = tiles_of_a_look(sizes), sizes.batch * sizes.looks
-    return (number % looks, number // looks) if is_shared(grid) else (number // tiles, number % tiles)
+    return (number % looks, number // looks) if shared else (number // tiles, number % tiles)
 
 
 @inline
@@ -150,49 +150,38 @@ def row_start(sizes, at, r):
     return start, x - (sizes.across - 1) / 2, y - (sizes.down - 1) / 2, z - (sizes.deep - 1) / 2
 
 
-def fill_basis_table(grid, sizes, tile):
-    if tile.at[AT_TABLE] != tile.at[AT_NUMBER]:
-        _, u0, u1, u2 = row_start(sizes, tile.at, 0)
-        fill_table(grid.knots, grid.step, u0, u1, u2, tile.at[AT_WIDTH], tile.at[AT_HEIGHT], COLUMNS, tile.table)
-        tile.at[AT_TABLE] = tile.at[AT_NUMBER]
-
-
-fill_radial_table = by_rule(
-    """Fill the table of a tile's radial functions, unless it is that of the look before.""",
-    {rule: fill_basis_table if rule is Basis else (lambda grid, sizes, tile: None) for rule in RULES},
-    INLINED,
-)
+@inline
+def find_points(at, r):
+    """Write the points of row r of a tile, by the kernel of its rule."""
+    call_at(at[AT_POINTS], at[AT_WORDS], at[AT_MEMORY], r)
 
 
 @inline
-def fill_tile(ndim, nearest, derivative, grid, sizes, low, high, tile):
+def fill_tile(derivative, low, high, at):
     """Fill in the tile that has been placed. Taps outside low .. high on the slowest axis are left out.
 
     derivative: also of the taps' weights. The last pixel, x = n - 1, then lies in no block inside, because as the end of
     the pixel before it, with fraction 1, it would have the derivative to the left.
     """
-    fill_radial_table(grid, sizes, tile)
-    fill_rows(
-        ndim, nearest, derivative, grid, sizes, low, high, tile.at, tile.box, tile.points, tile.table, tile.runs,
-        tile.offset, tile.fraction, tile.near, tile.far, tile.weight, tile.slope,
-    )  # fmt: skip
+    call_with(at[AT_TAPS], (at[AT_WORDS], at[AT_MEMORY], np.int64(low), np.int64(high), np.int64(derivative)))
+
+
+@inline
+def reduce_tile(reduction, at):
+    """Write sums and bends, or the gradient of a field, from the gradient of each pixel of a tile, by the kernel of its rule
+    at this address."""
+    call_at(reduction, at[AT_WORDS], at[AT_MEMORY], 0)
 
 
 @loop
-def fill_rows(
-    ndim, nearest, derivative, grid, sizes, low, high, at, box, points, table, runs, offset, fraction, near, far, weight,
-    slope,
-):  # fmt: skip
-    w, h, d, width, closed = sizes.width, sizes.height, sizes.depth, at[AT_WIDTH], not derivative
-    other = at[AT_AXIS], at[AT_CHUNK], at[AT_MEMORY]
+def fill_rows(derivative, sizes, low, high, at, box, points, runs, offset, fraction, near, far, weight, slope):
+    w, h, d, width = sizes.width, sizes.height, sizes.depth, at[AT_WIDTH]
+    other = at[AT_AXIS], at[AT_WORDS], at[AT_MEMORY]
     box[0], box[1], box[2], box[3] = w, 0, h, 0
     for r in range(at[AT_HEIGHT]):
-        start, u0, u1, u2 = row_start(sizes, at, r)
-        row_points(grid, ndim, at[AT_LOOK], start, u0, u1, u2, width, table, r * COLUMNS, points)
+        find_points(at, r)
         first, block = r * STRIDE, r * BLOCKS
-        sort_blocks(
-            ndim, nearest, closed, sizes.padding, points, w, h, d, low, high, width, block, runs, first, offset, fraction
-        )  # fmt: skip
+        sort_blocks(not derivative, sizes.padding, points, w, h, d, low, high, width, block, runs, first, offset, fraction)
         a = 0
         while a < width:
             what, b = run_from(runs, block, a, width)
@@ -201,9 +190,7 @@ def fill_rows(
                 widen_box(box, points[0, b - 1], points[1, b - 1], w, h)
             elif what == MIXED:
                 b = next_to_mixed(runs, block, b, width)
-                store_mixed(
-                    ndim, nearest, derivative, sizes, points, a, b, low, high, first, near, far, weight, slope, other
-                )  # fmt: skip
+                store_mixed(derivative, sizes, points, a, b, low, high, first, near, far, weight, slope, other)
             a = b
     # Reading it beforehand is worth it if most of it is needed.
     if (box[1] - box[0]) * (box[3] - box[2]) > FEW * width * at[AT_HEIGHT]:
@@ -227,26 +214,17 @@ def next_to_mixed(runs, block, end, width):
     return last
 
 
-def affine_misses_band(grid, sizes, i, n, low, high, at):
-    """Test the corners of the tile."""
+@inline
+def misses_band(at, points, i, n, low, high):
+    """Return True if no pixel of a tile whose points lie on straight lines can read rows low .. high of axis i."""
     if low == 0 and high == n:
         return False
-    _, u0, u1, u2 = row_start(sizes, at, 0)
-    coef, look = grid.coef, at[AT_LOOK]
-    corner = coef[look, i, 0] * u0 + coef[look, i, 1] * u1 + coef[look, i, 2] * u2 + coef[look, i, 3] + grid.center[i]
-    across, down = coef[look, i, 0] * (at[AT_WIDTH] - 1), coef[look, i, 1] * (at[AT_HEIGHT] - 1)
-    least, most = corner + min(across, 0.0) + min(down, 0.0), corner + max(across, 0.0) + max(down, 0.0)
+    find_points(at, 0)
+    a, b = points[i, 0], points[i, at[AT_WIDTH] - 1]
+    find_points(at, at[AT_HEIGHT] - 1)
+    c, d = points[i, 0], points[i, at[AT_WIDTH] - 1]
+    least, most = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
     return (least >= 0) & (most <= n - 1) & ((most + 1 < low - 1) | (least >= high + 1))
-
-
-def never_misses_band(grid, sizes, i, n, low, high, at):
-    return False
-
-
-tile_misses_band = by_rule(
-    """Whether no pixel of a tile can read rows low .. high of axis i: a cheap, conservative test.""",
-    {rule: affine_misses_band if rule is Affine else never_misses_band for rule in RULES},
-)
 
 
 @inline

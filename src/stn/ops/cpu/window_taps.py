@@ -15,12 +15,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from stn.ops.cpu.blocks import narrowed
-from stn.ops.cpu.compiling import inline, loop
+from stn.ops.cpu.compiling import NDIM, inline, loop
 from stn.ops.cpu.lanes import INT32, INT64, LANES, Code, Lanes
 from stn.ops.cpu.padding import between, padded
-from stn.ops.cpu.points import row_points
 from stn.ops.cpu.taps import BLOCKS, COLUMNS, clear
-from stn.ops.cpu.tile import AT_LOOK, AT_WIDTH, row_start
+from stn.ops.cpu.tile import AT_WIDTH, find_points
 from stn.ops.padding import ZEROS
 from stn.ops.reference import FAR
 
@@ -59,25 +58,24 @@ def window_arrays(real: Any, span: int) -> dict[str, tuple[tuple[int, ...], Any]
 
 
 @inline
-def windows_of_row(ndim, curve, slopes, last, grid, sizes, r, at, points, table, start, apart, place, weight, total, rest):
+def windows_of_row(curve, slopes, last, sizes, r, at, points, start, apart, place, weight, total, rest):
     """last: channels last, whose code reads the places of a window one by one."""
-    first, u0, u1, u2 = row_start(sizes, at, r)
-    row_points(grid, ndim, at[AT_LOOK], first, u0, u1, u2, at[AT_WIDTH], table, r * COLUMNS, points)
+    find_points(at, r)
     find_windows(
-        ndim, slopes, last, curve.numbers, curve.taps, curve.span, curve.cells, curve.sums_to_one, curve.support, sizes,
-        points, at[AT_WIDTH], start, apart, place, weight, total, rest,
+        slopes, last, curve.numbers, curve.taps, curve.span, curve.cells, curve.sums_to_one, curve.support, sizes, points,
+        at[AT_WIDTH], start, apart, place, weight, total, rest,
     )  # fmt: skip
 
 
 @loop
 def find_windows(
-    ndim, slopes, last, numbers, taps, span, cells, unit, support, sizes, points, width, start, apart, place, weight,
-    total, rest,
+    slopes, last, numbers, taps, span, cells, unit, support, sizes, points, width, start, apart, place, weight, total,
+    rest,
 ):  # fmt: skip
     pitch, zeros, before, scale, edges = 1, sizes.padding == ZEROS, taps // 2 - 1.0, 1.0 * cells, False
     for b in range(-(-width // LANES)):
         apart[b] = 0
-    for i in range(ndim):
+    for i in range(NDIM):
         n = sizes.width if i == 0 else (sizes.height if i == 1 else sizes.depth)
         extent, half = span if i == 0 else taps, 3 * COLUMNS * span
         if zeros and unit:
@@ -106,7 +104,7 @@ def find_windows(
             clear_pixel(start, place, (i * COLUMNS + j) * span, span, i, j)
         pitch *= n
     if edges and zeros:
-        find_rest(ndim, slopes, width, total, rest)
+        find_rest(slopes, width, total, rest)
     else:
         for row in range(4 if slopes else 1):
             clear(rest, row * COLUMNS, row * COLUMNS + width)
@@ -223,20 +221,20 @@ def store_pixel(
 
 
 @loop
-def find_rest(ndim, slopes, width, total, rest):
+def find_rest(slopes, width, total, rest):
     """The fill value has the weights of the taps outside: those of all taps less those inside."""
     for j in range(width):
-        rest[j] = product(ndim, total, ALL, ALL, -1, j) - product(ndim, total, SUM, SUM, -1, j)
+        rest[j] = product(total, ALL, ALL, -1, j) - product(total, SUM, SUM, -1, j)
         for axis in range(3 if slopes else 0):
-            outside = product(ndim, total, ALL, ALL_SLOPE, axis, j) if axis < ndim else 0.0
-            inside = product(ndim, total, SUM, SLOPE, axis, j) if axis < ndim else 0.0
+            outside = product(total, ALL, ALL_SLOPE, axis, j) if axis < NDIM else 0.0
+            inside = product(total, SUM, SLOPE, axis, j) if axis < NDIM else 0.0
             rest[(1 + axis) * COLUMNS + j] = outside - inside
 
 
 @inline
-def product(ndim, total, values, slopes, axis, j):
+def product(total, values, slopes, axis, j):
     found = 1.0
-    for i in range(ndim):
+    for i in range(NDIM):
         found *= total[((slopes if i == axis else values) + i) * COLUMNS + j]
     return found
 

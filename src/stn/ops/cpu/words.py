@@ -134,16 +134,17 @@ class Record:
             found.append(field.build(context, builder, cgutils.gep_inbounds(builder, at, self.first[name]), bases))
         return context.make_tuple(builder, self.numba_type(), found)
 
-    def reader(self) -> Any:
-        """For kernels: (address of the words, that of the record within them, that of the memory) -> the named tuple."""
+    def reader(self, first: int) -> Any:
+        """For kernels: (address of the words, that of the memory) -> the named tuple, whose words begin at `first`."""
 
         @intrinsic
-        def read(typing_context, words, at, memory):  # type: ignore[no-untyped-def]  # Numba types it
+        def read(typing_context, words, memory):  # type: ignore[no-untyped-def]  # Numba types it
             def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-                start, at, memory = arguments
-                return self.build(context, builder, builder.inttoptr(at, WORD.as_pointer()), (WORD(0), start, memory))
+                words, memory = arguments
+                at = builder.inttoptr(builder.add(words, WORD(first * WORD_BYTES)), WORD.as_pointer())
+                return self.build(context, builder, at, (WORD(0), words, memory))
 
-            return self.numba_type()(types.int64, types.int64, types.int64), codegen
+            return self.numba_type()(types.int64, types.int64), codegen
 
         return read
 
