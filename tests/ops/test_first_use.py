@@ -43,12 +43,15 @@ assert len(found) > 40 and sum(map(len, plain.values())) > 40
 twice = [made.py_func.__name__ for made, kinds in plain.items() if len({*kinds}) < len(kinds)]
 assert not twice, twice
 """
-STAGES = """\
+STAGES = (
+    """\
 import torch
 from stn.ops.cpu.kernels import stage_at
 for after in (False, True):
     stage_at(after, "affine", "<f4")
-""" + COUNTS
+"""
+    + COUNTS
+)
 
 
 def start(code: str, *, source: Path = SOURCE, **environment: str) -> subprocess.Popen[str]:
@@ -133,15 +136,15 @@ def test_without_a_folder_for_the_cache_kernels_compile_in_each_process(installa
 
 def entries_of(jobs: Sequence[ahead.Job], monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return the names that the entries of these jobs have in the cache, without the hash of the sources."""
-    names: set[str] = set()
+    names: list[str] = []
     for name in ("kernel_at", "taps_at", "axis_at", "points_at", "reduction_at", "stage_at"):
         kept = getattr(ahead, name)  # which remembers what it has compiled
         monkeypatch.setattr(ahead, name, getattr(kept, "__wrapped__", kept))
-    monkeypatch.setattr(kernels, "entry", lambda function, name, *rest: names.add(name) or 0)
+    monkeypatch.setattr(kernels, "entry", lambda function, name, *rest: names.append(name))
     for job in jobs:
         if job.function in ("kernel", "taps", "axis", "points", "reduction", "stages"):
             ahead.FUNCTIONS[job.function](*job.arguments)
-    return names
+    return set(names)
 
 
 def test_warming_up_compiles_all_that_layers_and_registration_use(monkeypatch: pytest.MonkeyPatch) -> None:
