@@ -30,16 +30,17 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .venv-torch-* runs
+	rm -rf .venv .venv-torch-* build runs
 
 $(VENV)/demo: pyproject.toml $(VENV)/constraints.txt
 	$(PIP) torch==$(TORCH)
 	$(PIP) -e '.[train]'
 	@touch $@
 
-$(VENV)/test: pyproject.toml $(VENV)/constraints.txt
+$(VENV)/test: pyproject.toml $(VENV)/constraints.txt docs/extensions/onnxruntime_web.py
 	$(PIP) torch==$(TORCH)
 	$(PIP) -e '.[train,bench,docs,export,medical,dev]'
+	$(BIN)/python docs/extensions/onnxruntime_web.py
 	@touch $@ $(VENV)/demo
 
 # Another torch brings the triton that it was built with.

@@ -175,6 +175,7 @@ CHECKED: dict[str, dict[str, Numbers]] = {
 }
 # page -> sentences with a number that is in no row, and the reason
 UNCHECKED = {
+    "docs/playground.md": ("16 MB, or 5 MB from",),  # tests/test_digit_panel.py weighs the files
     "docs/first.md": ("printed 1.8 % without and 0.8 % with the layer",),  # printed by the page's own code
     "docs/registration.md": ("up to 20 degrees and 15 % of the width apart",),  # a condition of stn.lab.studies.registration
     "docs/training.md": ("has 1.35 % errors with Muon and 1.59 % with AdamW",),  # printed by the command below the sentence

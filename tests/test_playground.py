@@ -49,7 +49,7 @@ return {w, h, theta, code, found: bytes(found), pixels: bytes(pixels), shown: by
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the page without the theme of the site, which needs no build. `test_pages.py` opens it within the theme."""
     text = (ROOT / "docs/playground.md").read_text()
-    (part,) = re.findall(r"<link.*</script>", text, flags=re.DOTALL)
+    (part,) = re.findall(r"<link.*?page.js\"></script>", text, flags=re.DOTALL)
     path = tmp_path_factory.mktemp("playground") / "page.html"
     part = part.replace("../assets", (ROOT / "docs/assets").as_uri())
     path.write_text(f'<!DOCTYPE html><meta charset="utf-8"><body style="height: 3000px">{part}')

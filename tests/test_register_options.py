@@ -1,11 +1,16 @@
 """Registration with masks, landmarks, chains and the symmetric loss, and the squares behind it."""
 
+import base64
+import importlib.util
+import io
 import math
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import stn
@@ -191,6 +196,23 @@ def test_the_figure() -> None:
     assert not np.array_equal(after[:16, :16, 0], after[:16, :16, 1]) and len(figure.axes[3].lines) == 34
     volumes = torch.rand(1, 1, 8, 12, 16, generator=seeded(0))
     assert len(stn.register(volumes, volumes, steps=1, levels=1).figure().axes) == 4
+
+
+def test_jupyter_shows_the_figure_of_the_first_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    moving, fixed = (torch.cat([image, image.flip(-1)]) for image in pair(TRUE))
+    found = stn.register(moving, fixed, steps=5)
+    shown = found._repr_html_()
+    (png,) = re.findall(r'src="data:image/png;base64,([^"]+)"', shown)
+    drawn, file = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    found.figure().savefig(file, dpi=drawn.width / 10)
+    assert drawn.width == 600 and np.array_equal(np.asarray(drawn), np.asarray(Image.open(file)))
+    assert shown.startswith("<pre>Registration(Affine, batch=(2,)") and "and 1 more: figure(1)" in shown
+    signal = torch.rand(1, 1, 32, generator=seeded(0))
+    curve = stn.register(signal, signal, "translation", steps=1)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # an environment without matplotlib
+    for one in (curve, found):
+        shown = one._repr_html_()
+        assert "<img" not in shown and shown.endswith(one.warp._repr_html_()) and shown.count("Registration(") == 1
 
 
 @pytest.mark.parametrize(

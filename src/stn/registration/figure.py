@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +15,7 @@ from stn.transforms import MatrixWarp, Warp
 
 SQUARES = 8  # of the checkerboard along each axis
 LINES = 17  # of the grid along each axis
+DPI = 60  # of the picture in a notebook: 600 pixels wide
 
 
 def drawn(moving: Tensor, fixed: Tensor, warp: Warp, before: Warp | None, sample: int) -> Figure:
@@ -33,6 +37,13 @@ def drawn(moving: Tensor, fixed: Tensor, warp: Warp, before: Warp | None, sample
     panels[2].imshow(torch.where(_board(goal), new, goal).numpy(), cmap="gray", vmin=0, vmax=1)
     _draw_grid(panels[3], _slice(moving, sample), lines)
     return figure
+
+
+def as_html(figure: Figure) -> str:
+    """Return an image element that contains the figure as PNG."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI)
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
 def _draw_grid(axes: Axes, image: Tensor, lines: Tensor) -> None:

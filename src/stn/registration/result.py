@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,6 +67,16 @@ class Registration:
         names = ", ".join(type(stage.family).__name__ for stage in self.stages)
         last = next(reversed(self.losses.values()))
         return f"Registration({names}, batch={self.warp.batch}, levels={len(self.losses)}, loss={min(last):.4g})"
+
+    def _repr_html_(self) -> str:
+        """Return what Jupyter shows: the figure of the first pair; grids for signals and without matplotlib."""
+        title, problem = f"<pre>{html.escape(repr(self))}</pre>", self._problem
+        if len(problem.size) == 1 or problem.count == 0 or importlib.util.find_spec("matplotlib") is None:
+            return title + self.warp._repr_html_()
+        from stn.registration.figure import as_html
+
+        more = f"<div>and {problem.count - 1} more: figure(1), ..</div>" if problem.count > 1 else ""
+        return title + as_html(self.figure()) + more
 
     @property
     def residual(self) -> Tensor:

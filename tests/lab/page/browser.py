@@ -53,8 +53,10 @@ class Browser:
             self.driver.terminate()
             self.driver.wait()
 
-    def open(self, page: Path) -> None:
-        self._ask("POST", f"{self.session}/url", {"url": page.resolve().as_uri()})
+    def open(self, page: Path | str) -> None:
+        """Open a file or an address."""
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self._ask("POST", f"{self.session}/url", {"url": address})
 
     def run(self, script: str) -> Any:
         """Run a script and return its result."""
