@@ -14,16 +14,27 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.io import tiff
+from stn.io import png, tiff
 from stn.io.arrays import to_images
 from stn.io.files import write_atomically
-from stn.io.pictures import DEEP, FULL, Kind, closed, on_white, opened, premultiplied, straight
+from stn.io.pictures import (
+    DEEP,
+    FULL,
+    Kind,
+    closed,
+    deep_values,
+    on_white,
+    opened,
+    opened_deep,
+    premultiplied,
+    straight,
+)
 
 MAX_PIXELS = 178_956_970  # the limit above which Pillow refuses a file
 INTEGERS = {
     np.dtype(np.bool_): ("L", "RGB", "RGBA"),
     np.dtype(np.uint8): ("L", "RGB", "RGBA"),
-    np.dtype(np.uint16): ("I;16",),
+    np.dtype(np.uint16): ("I;16", "RGB;16", "RGBA;16"),
 }
 
 
@@ -103,7 +114,7 @@ def _read_picture(path: Path, name: str, max_pixels: int) -> tuple[Tensor, Kind]
             if width * height > max_pixels:
                 size = f"{width} x {height} = {width * height:,}"
                 _check.fail(f"max_pixels must be at least the pixels of {path}, {size}; got {max_pixels:,}")
-            return opened(name, picture)
+            return opened_deep(path, picture) or opened(name, picture)
     except _check.InputError:
         raise
     except FileNotFoundError:
@@ -160,7 +171,7 @@ def check_output(name: str, path: Path, source: Source) -> str:
         if _keeps(path, opaque):
             return f"a {path.suffix.lower()} file has no transparency: it is written on white"
     if not _keeps(path, kind):
-        better = ".tif or .npy" if kind.mode in DEEP else ".png"
+        better = ".tif or .npy" if kind.mode in DEEP else ".png, .tif or .npy" if kind.deep else ".png"
         _check.fail(f"{name} must end in {better} for pixels of mode {kind.mode}; got {path.name}")
     return ""
 
@@ -203,7 +214,7 @@ def _written_as(name: str, path: Path, source: Source) -> Kind:
     if source.pixels.ndim != 4:
         _check.fail(f"{name} must end in .npy for a volume; got {path.name}")
     channels = source.pixels.shape[1]
-    fitting = [mode for mode in _modes(source, path) if len(Kind(mode).mode.replace("I;16", "I")) == channels]
+    fitting = [mode for mode in _modes(source, path) if Kind(mode).channels == channels]
     if not fitting:
         what = f"{channels} channels of {source.dtype}" + ("" if source.inside else " beyond 0 and 1")
         _check.fail(f"{name} must end in .npy for an array of {what}; got {path.name}")
@@ -218,7 +229,7 @@ def _modes(source: Source, path: Path) -> tuple[str, ...]:
 
 
 def _opaque(kind: Kind) -> str:
-    return {"LA": "L", "RGBA": "RGB"}[kind.mode]
+    return {"LA": "L", "RGBA": "RGB", "LA;16": "I;16", "RGBA;16": "RGB;16"}[kind.mode]
 
 
 def _format(path: Path) -> str:
@@ -236,7 +247,9 @@ def _keeps(path: Path, kind: Kind) -> bool:
     from PIL import Image
 
     form, file = _format(path), io.BytesIO()
-    picture = closed(torch.tensor([0.25, 0.75]).expand(len(kind.mode.split(";")[0]), 1, 2), kind)
+    if kind.deep:
+        return form == "PNG" or (kind.channels > 2 and tiff.writes(path, np.uint16))
+    picture = closed(torch.tensor([0.25, 0.75]).expand(kind.channels, 1, 2), kind)
     try:
         picture.save(file, format=form)
         file.seek(0)
@@ -251,6 +264,10 @@ def _keeps(path: Path, kind: Kind) -> bool:
 
 def _save(image: Tensor, path: Path, kind: Kind) -> None:
     form = _format(path)
+    if kind.deep:
+        write = png.write if form == "PNG" else tiff.write_numbers
+        write(deep_values(image), path, kind.profile)
+        return
     profile = {"icc_profile": kind.profile} if kind.profile else {}
     picture = closed(image, kind)
     write_atomically(path, lambda file: picture.save(file, format=form, **profile))

@@ -7,6 +7,7 @@ Floating-point pictures keep their values.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
+from stn.io import png
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,10 +28,15 @@ FULL = {
     "I;16": 65535.0,
     "I": 65535.0,
     "F": 1.0,
+    "LA;16": 65535.0,
+    "RGB;16": 65535.0,
+    "RGBA;16": 65535.0,
 }  # mode -> largest
 AS_RGB = ("CMYK", "YCbCr", "HSV", "RGBX", "P")  # modes that Pillow converts to it
 PLAIN = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "I;16B": "I;16", "I;16L": "I;16", "I;16N": "I;16"}
 DEEP = ("I;16", "I", "F")
+DEEP_COLORS = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}  # by channels: modes that Pillow does not have
+ORIENTATION = 0x0112  # tag of EXIF data
 BITS, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # tags of TIFF files, and the sample format of signed integers
 
 
@@ -42,7 +49,16 @@ class Kind:
 
     @property
     def transparent(self) -> bool:
-        return self.mode in ("LA", "RGBA")
+        return self.channels in (2, 4)
+
+    @property
+    def channels(self) -> int:
+        return len(self.mode.split(";")[0])
+
+    @property
+    def deep(self) -> bool:
+        """Whether the pixels are colors of 16 bits, which Pillow cannot hold."""
+        return self.mode in DEEP_COLORS.values()
 
 
 def opened(name: str, picture: Image) -> tuple[Tensor, Kind]:
@@ -83,14 +99,37 @@ def _mode(name: str, picture: Image) -> str:
 
 def _check_depth(name: str, picture: Image) -> None:
     """Raise an error for 16 bits per channel in a colored picture, of which Pillow silently reads 8."""
-    tiles = getattr(picture, "tile", None) or ()
-    stored = " ".join(str(part) for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],)))
     tags = getattr(picture, "tag_v2", {})  # of a TIFF file
     if SIGNED in tuple(tags.get(SAMPLE_FORMAT, ())) and picture.mode == "L":
         _check.fail(f"{name} must have unsigned integers of 8 bits; got signed ones, of which Pillow drops the sign")
     deep = picture.mode in DEEP or picture.mode.startswith("I")
-    if not deep and (";16" in stored or max(tags.get(BITS, (0,))) > 8):
+    if not deep and (";16" in _stored(picture) or max(tags.get(BITS, (0,))) > 8):
         _check.fail(f"{name} must have 8 bits per channel if it is colored; got 16, of which Pillow reads only 8")
+
+
+def _stored(picture: Image) -> str:
+    """Return how the file stores the pixels, in Pillow's words, such as RGB;16B."""
+    tiles = getattr(picture, "tile", None) or ()
+    return " ".join(str(part) for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],)))
+
+
+def opened_deep(path: Path, picture: Image) -> tuple[Tensor, Kind] | None:
+    """Return the pixels of a PNG file of deep colors like `opened`. None: the file is of another kind."""
+    if picture.format != "PNG" or picture.mode in DEEP or ";16" not in _stored(picture):
+        return None
+    with path.open("rb") as file:
+        values = png.read(file)
+    turn = picture.getexif().get(ORIENTATION, 1)
+    values = values.swapaxes(0, 1) if turn in (5, 6, 7, 8) else values
+    values = values[:, ::-1] if turn in (2, 3, 6, 7) else values
+    values = values[::-1] if turn in (3, 4, 7, 8) else values
+    numbers = torch.from_numpy(values.astype(np.float32)) / 65535
+    return numbers.permute(2, 0, 1), Kind(DEEP_COLORS[values.shape[-1]], picture.info.get("icc_profile"))
+
+
+def deep_values(pixels: Tensor) -> np.ndarray:  # (C, H, W) -> uint16 (H, W, C)
+    numbers = (pixels.detach().cpu().permute(1, 2, 0).double().nan_to_num(0.0) * 65535).round()
+    return numbers.clamp(0, 65535).contiguous().numpy().astype(np.uint16)
 
 
 def closed(pixels: Tensor, kind: Kind) -> Image:  # (C, H, W)

@@ -70,8 +70,8 @@ def _check_pages(path: Path, series: Any, page: Any) -> None:
         _check.fail(f"the image must be (H, W), (H, W, C) with C = 3 or 4, or pages (D, H, W); {path} has {series.shape}")
 
 
-def write_numbers(values: np.ndarray, path: Path) -> None:
-    """Write (H, W), (H, W, C) or (D, H, W) with its dtype, atomically."""
+def write_numbers(values: np.ndarray, path: Path, profile: bytes | None = None) -> None:
+    """Write (H, W), (H, W, C) or (D, H, W) with its dtype, atomically, with a color profile if there is one."""
     import tifffile
 
     colored = values.ndim == 3 and values.shape[-1] in (3, 4)
@@ -80,4 +80,6 @@ def write_numbers(values: np.ndarray, path: Path) -> None:
     options: dict[str, Any] = {"photometric": RGB if colored else GRAY, "metadata": None}
     if colored and values.shape[-1] == 4:
         options["extrasamples"] = ["unassalpha"]
+    if profile:
+        options["iccprofile"] = profile
     write_atomically(path, lambda file: tifffile.imwrite(file, values, **options))
