@@ -67,8 +67,8 @@ def from_rows(name: str) -> Any:
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
 
-def registered(contender: str) -> tuple[float, float, float]:
-    rows = [row for row in from_rows("registration") if row["contender"] == contender]
+def registered(contender: str, motion: str) -> tuple[float, float, float]:
+    rows = [row for row in from_rows("registration") if (row["contender"], row["motion"]) == (contender, motion)]
     pixels = [row["pixels"] for row in rows]
     share = 100 * sum(error < 0.5 for error in pixels) / len(rows)
     return share, median(pixels), median(row["seconds"] for row in rows)

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -110,10 +111,17 @@ CHECKED: dict[str, dict[str, Numbers]] = {
         r"middle half it has ([\d.]+) %": lambda: (errors("table1", "st-cnn-affine/tc"),),
     },
     "docs/registration.md": {
-        r'`"affine"` \| (\d+) % \| (\S+) \| (\S+) \|': lambda: registered("stn affine"),
-        r'`"projective"` \| (\d+) % \| (\S+) \| (\S+) \|': lambda: registered("stn projective"),
-        r"kornia, homography \| (\d+) % \| (\S+) \| (\S+) \|": lambda: registered("kornia homography"),
-        r"better rate \| (\d+) % \| (\S+) \| (\S+) \|": lambda: registered("kornia homography, lr 1e-2, 300 steps"),
+        rf"{motion} \| {method} \| (\d+) % \| (\S+) \| (\S+) \|": partial(registered, contender, motion)
+        for motion, method, contender in (
+            ("affine, 20 degrees", '`"affine"`', "stn affine"),
+            ("affine, 20 degrees", "pystackreg", "pystackreg affine"),
+            ("affine, 20 degrees", "kornia, homography", "kornia homography"),
+            ("affine, 20 degrees", "kornia, .* better rate", "kornia homography, lr 1e-2, 300 steps"),
+            ("affine, 45 degrees", '`"affine"`', "stn affine"),
+            ("affine, 45 degrees", "pystackreg", "pystackreg affine"),
+            ("projective, 20 degrees", '`"projective"`', "stn projective"),
+            ("projective, 45 degrees", '`"projective"`', "stn projective"),
+        )
     },
     "docs/sampling.md": {
         r"`antialias=True` \| ([\d.]+) / ([\d.]+); ": lambda: option_costs("antialias=True"),
@@ -177,7 +185,8 @@ CHECKED: dict[str, dict[str, Numbers]] = {
 UNCHECKED = {
     "docs/playground.md": ("16 MB, or 5 MB from",),  # tests/test_digit_panel.py weighs the files
     "docs/first.md": ("printed 1.8 % without and 0.8 % with the layer",),  # printed by the page's own code
-    "docs/registration.md": ("up to 20 degrees and 15 % of the width apart",),  # a condition of stn.lab.studies.registration
+    # Conditions of stn.lab.studies.registration.
+    "docs/registration.md": ("15 % of the width with 20 degrees", "25 % with 45", "a scale of 10 or 25 % along each axis"),
     "docs/training.md": ("has 1.35 % errors with Muon and 1.59 % with AdamW",),  # printed by the command below the sentence
 }
 

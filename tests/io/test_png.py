@@ -26,6 +26,12 @@ def colors(channels: int, height: int = H, width: int = W) -> np.ndarray:
     return (waves + noise).clip(0, 65535).astype(np.uint16)
 
 
+def unchanged(path: Path) -> np.ndarray:
+    found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    return found
+
+
 def swapped(values: np.ndarray) -> np.ndarray:
     """Exchange red and blue, whose order in OpenCV is another one."""
     return values[..., [2, 1, 0, 3][: values.shape[-1]]]
@@ -65,7 +71,7 @@ def test_values_are_those_of_opencv(channels: int, tmp_path: Path) -> None:
     with (tmp_path / "theirs.png").open("rb") as file:
         np.testing.assert_array_equal(png.read(file), given)
     png.write(given, tmp_path / "ours.png")
-    np.testing.assert_array_equal(swapped(cv2.imread(str(tmp_path / "ours.png"), cv2.IMREAD_UNCHANGED)), given)
+    np.testing.assert_array_equal(swapped(unchanged(tmp_path / "ours.png")), given)
 
 
 @pytest.mark.parametrize("channels", (2, 3, 4))
@@ -105,7 +111,7 @@ def test_a_warp_keeps_the_values(channels: int, ending: str, tmp_path: Path) -> 
         given[..., 3] = 65535
     png.write(given, tmp_path / "in.png")
     assert command("warp", tmp_path / "in.png", tmp_path / f"out{ending}", "--rotate", 180)[0] == 0
-    found = cv2.imread(str(tmp_path / f"out{ending}"), cv2.IMREAD_UNCHANGED)
+    found = unchanged(tmp_path / f"out{ending}")
     assert found.dtype == np.uint16
     np.testing.assert_array_equal(swapped(found), given[::-1, ::-1])
 
@@ -122,7 +128,7 @@ def test_gray_with_opacity_keeps_both(tmp_path: Path) -> None:
 def test_arrays_of_deep_colors_become_pictures(tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", colors(3))
     assert command("warp", tmp_path / "in.npy", tmp_path / "out.png")[0] == 0
-    np.testing.assert_array_equal(swapped(cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)), colors(3))
+    np.testing.assert_array_equal(swapped(unchanged(tmp_path / "out.png")), colors(3))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
