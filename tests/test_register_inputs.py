@@ -145,3 +145,10 @@ def test_what_shows_nothing_is_refused_or_warned_of() -> None:
     for bending in (math.inf, math.nan):
         with pytest.raises(stn.InputError, match="bending must be finite"):
             stn.register(moving, fixed, bending=bending, steps=1)
+
+
+def test_a_start_is_a_warp() -> None:
+    found = stn.register(MOVING, FIXED, "translation", steps=1)
+    for start in (found, found.theta):
+        with pytest.raises(TypeError, match="start must be a Warp, such as found.warp of an earlier registration; got"):
+            stn.register(MOVING, FIXED, "affine", start=start)  # type: ignore[arg-type]  # on purpose

@@ -48,6 +48,6 @@ def test_resizing_does_not_alias() -> None:
 
 
 def test_bad_requests() -> None:
-    with pytest.raises(stn.InputError, match="count must be even; got 7"):
+    with pytest.raises(stn.InputError, match="control_points must be even; got 7"):
         text_rectifier(control_points=7)
     assert isinstance(text_rectifier().family, ThinPlateSpline)

@@ -51,6 +51,43 @@ def test_patches_on_whole_pixels_are_assignments() -> None:
     torch.testing.assert_close(warp.write(patches, CANVAS), expected * seen, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("align_corners", (False, True))
+@pytest.mark.parametrize("reduce", ("over", None))
+def test_a_hard_edge_leaves_all_pixels_whose_centers_are_outside(reduce: str | None, align_corners: bool) -> None:
+    """Boxes of any size and place: a patch of ones makes ones of the centers that it contains, and of nothing else."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(3, 2, 2, generator=generator) * 8
+    corners = torch.cat([first, first + 3 + 9 * torch.rand(3, 2, 2, generator=generator)], dim=-1)
+    warp, canvas = stn.from_boxes(corners, CANVAS, align_corners=align_corners), -torch.rand(3, 1, *CANVAS)
+    found, mask = warp.write(
+        torch.ones(3, 2, 1, *PATCH), onto=canvas, edge="hard", reduce=reduce, return_mask=True, align_corners=align_corners
+    )
+    y, x = (torch.arange(n) + 0.5 for n in CANVAS)
+    x0, y0, x1, y1 = (side[..., None, None] for side in corners.unbind(dim=-1))
+    inside = (x >= x0) & (x <= x1) & (y[:, None] >= y0) & (y[:, None] <= y1)
+    inside = inside[:, :, None] if reduce is None else inside.any(dim=1, keepdim=True)
+    below = canvas[:, None] if reduce is None else canvas
+    assert torch.equal(mask == 1, inside) and torch.equal(mask != 0, inside)
+    assert torch.equal(found, torch.where(inside, 1.0, below))
+
+
+@pytest.mark.parametrize("name, ndim", CASES)
+def test_a_hard_edge_of_every_family(name: str, ndim: int) -> None:
+    """Within the edge the patch alone, its border continued; outside the canvas, bit for bit."""
+    kind, size = family(name, ndim), (12, 14, 13)[-ndim:]
+    warp = kind(near_identity(kind, 2, strength=0.05))
+    canvas, patches = noise(2, 2, *size), 2 + noise(2, 2, *size, seed=1)
+    found, mask = warp.write(patches.abs(), onto=canvas, edge="hard", return_mask=True)
+    inside = (mask == 1).expand_as(found)
+    assert set(mask.unique().tolist()) <= {0.0, 1.0} and 0.5 < mask.mean() <= 1
+    assert torch.equal(found[~inside], canvas[~inside])
+    again = warp.inverse().sample(patches.abs(), size, padding_mode="border")
+    torch.testing.assert_close(found[inside], again[inside], atol=1e-9, rtol=0)
+    opacity = torch.full((2, 1, *size), 0.25, dtype=torch.float64)
+    half = warp.write(patches.abs(), onto=canvas, alpha=opacity, edge="hard")
+    torch.testing.assert_close(half, torch.where(inside, 0.25 * again + 0.75 * canvas, canvas), atol=1e-9, rtol=0)
+
+
 def test_reductions() -> None:
     canvas, patches = noise(2, 3, *CANVAS), noise(2, 2, 3, *PATCH, seed=1)
     warp = stn.Attention()(torch.tensor([[[0.3, 0.1, 0.2], [0.35, 0.2, 0.1]], [[0.2, -0.3, 0], [0.2, 0.5, 0.4]]]).double())

@@ -57,6 +57,8 @@ def text_rectifier(
         >>> text_rectifier(in_channels=3)(torch.rand(2, 3, 48, 160)).shape
         torch.Size([2, 3, 32, 100])
     """
+    _check.at_least("control_points", control_points, 4)
+    _check.even("control_points", control_points)
     family = ThinPlateSpline(control_points=text_edges(control_points, margin=margin))
     with_border: SamplingOptions = {"padding_mode": "border", **options}
     return SpatialTransformer(TextLocalization(in_channels, reduced), family, size, **with_border)

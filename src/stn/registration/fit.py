@@ -122,6 +122,8 @@ class _Inputs(NamedTuple):
 
 
 def _inputs(moving: Any, fixed: Any, start: Warp | None, spacing: Sequence[float] | None) -> _Inputs:
+    if start is not None:
+        _check.made("start", start, Warp, "found.warp of an earlier registration")
     world = placed(moving, fixed, start, spacing)
     if world is not None:
         restore: Restore = functools.partial(in_volume, moving=moving, fixed=fixed)

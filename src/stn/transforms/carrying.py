@@ -30,6 +30,7 @@ class Carrying(Mapped):
         onto: Tensor | None = None,
         alpha: Tensor | None = None,
         reduce: str | None = "over",
+        edge: str = "soft",
         return_mask: Literal[False] = False,
         **options: Unpack[CallOptions],
     ) -> Tensor: ...
@@ -42,6 +43,7 @@ class Carrying(Mapped):
         onto: Tensor | None = None,
         alpha: Tensor | None = None,
         reduce: str | None = "over",
+        edge: str = "soft",
         return_mask: Literal[True],
         **options: Unpack[CallOptions],
     ) -> tuple[Tensor, Tensor]: ...
@@ -53,6 +55,7 @@ class Carrying(Mapped):
         onto: Tensor | None = None,  # (N, C, *size)
         alpha: Tensor | None = None,  # as patches, C = 1
         reduce: str | None = "over",
+        edge: str = "soft",
         return_mask: bool = False,
         **options: Unpack[CallOptions],
     ) -> Sampled:
@@ -65,6 +68,8 @@ class Carrying(Mapped):
             alpha: Opacity of each patch, 0 to 1, of the shape of patches with C = 1. None: 1.
             reduce: "over": patch k lies on top of patches 0 to k - 1. "sum": patches and `onto` are added. None: one
                 canvas for each look, (N, K, C, *size).
+            edge: "soft": the edge of a patch fades over about one of its pixels, half of it outside. "hard": a pixel of the
+                canvas shows the patch if the patch contains its center, and stays as it is otherwise, bit for bit.
             return_mask: Also return the opacity of what was written, with C = 1; for "sum" its sum over the looks.
             **options: mode, align_corners, antialias, gradient: see `stn.affine_sample`.
 
@@ -82,7 +87,7 @@ class Carrying(Mapped):
                     [0., 1., 1., 0.],
                     [0., 0., 0., 0.]])
         """
-        return writing.write(self, patches, size, onto, alpha, reduce, return_mask, options)
+        return writing.write(self, patches, size, onto, alpha, reduce, edge, return_mask, options)
 
     def apply(
         self,

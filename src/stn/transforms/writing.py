@@ -15,6 +15,7 @@ from stn.ops.sample import Sampled, grid_sample
 from stn.transforms.views import Mapped
 
 LEAST = 16  # points along each axis at which a warp is tested for folds
+EDGES = SOFT, HARD = "soft", "hard"
 LOST = 1.0  # pixels from its target at which a point counts as without a solution; flows in 3-D are exact to 0.5
 
 
@@ -25,11 +26,13 @@ def write(
     onto: Tensor | None,  # (N, C, *size)
     alpha: Tensor | None,  # as patches, C = 1
     reduce: str | None,
+    edge: str,
     return_mask: bool,
     options: CallOptions,
 ) -> Sampled:
     """Carry out `Warp.write`."""
     _check.choice("reduce", reduce, ("over", "sum", None))
+    _check.choice("edge", edge, EDGES)
     _check.alone("write", {name: name in options for name in ("padding_mode", "fill_value", "pyramid")})  # zeros, always
     batch = _check.patches("patches", patches, warp.batch, warp.ndim)
     canvas = _check.canvas(size, onto, patches, batch, warp.ndim)
@@ -37,10 +40,8 @@ def write(
         _check.opacity("alpha", alpha, patches, warp.ndim)
     looks = len(batch) == 2
     covers = return_mask or (reduce != "sum" and (onto is not None or looks))  # whether the opacity is used
-    flat = warp._broadcast(batch).flatten()
-    layers, cover = _layers(
-        flat, _flat(patches, looks), alpha if alpha is None else _flat(alpha, looks), canvas, covers, options
-    )
+    flat, opacity = warp._broadcast(batch).flatten(), alpha if alpha is None else _flat(alpha, looks)
+    layers, cover = _layers(flat, _flat(patches, looks), opacity, canvas, covers, edge == HARD, options)
     found, mask = _reduced(layers.unflatten(0, batch), cover.unflatten(0, batch), onto, reduce, looks)
     return (found, mask) if return_mask else found
 
@@ -61,31 +62,46 @@ def _flat(patches: Tensor, looks: bool) -> Tensor:
 
 
 def _layers(
-    warp: Mapped, patches: Tensor, alpha: Tensor | None, size: tuple[int, ...], covers: bool, options: CallOptions
+    warp: Mapped,
+    patches: Tensor,
+    alpha: Tensor | None,
+    size: tuple[int, ...],
+    covers: bool,
+    hard: bool,
+    options: CallOptions,
 ) -> tuple[Tensor, Tensor]:  # (M, C, *size), (M, 1, *size)
     """Return each patch on a canvas of its own, times its opacity, and the opacity: 0 where the patch is not."""
     if alpha is not None:  # one more channel, and padding makes it 0 outside
-        found = _placed(warp, torch.cat([alpha * patches, alpha], dim=1), size, False, options)
+        found = _placed(warp, torch.cat([alpha * patches, alpha], dim=1), size, False, hard, options)
         assert isinstance(found, Tensor)
         return found[:, :-1], found[:, -1:]
-    found = _placed(warp, patches, size, covers, options)
+    found = _placed(warp, patches, size, covers, hard, options)
     return (found, torch.zeros_like(found[:, :1])) if isinstance(found, Tensor) else (found[0], found[1].to(found[0].dtype))
 
 
-def _placed(warp: Mapped, patches: Tensor, size: tuple[int, ...], mask: bool, options: CallOptions) -> Sampled:
+def _placed(warp: Mapped, patches: Tensor, size: tuple[int, ...], mask: bool, hard: bool, options: CallOptions) -> Sampled:
+    """Sample patches on the canvas. hard: a pixel whose center a patch contains shows it alone, other pixels do not."""
     inverse = warp.inverse()
-    if not inverse._bends:
-        return inverse.sample(patches, size, return_mask=mask, **options)
-    folds = warp.fold_share([max(n, LEAST) for n in patches.shape[2:]]) > 0
-    if not observed(folds):
-        _check.unfolded(folds)
     align_corners = bool(options.get("align_corners", False))
+    if hard:
+        options = {**options, "padding_mode": "border"}
+    elif not inverse._bends:
+        return inverse.sample(patches, size, return_mask=mask, **options)
     grid = inverse.grid(size, align_corners=align_corners)
-    solved = found_at(warp, grid.flatten(1, -2), size, align_corners).view(len(grid), 1, *size)
-    found: Sampled = grid_sample(patches, grid, return_mask=mask, **options)  # type: ignore[call-overload]  # one of two literals
+    shown = (grid.abs() <= 1).all(dim=-1).unsqueeze(1) if hard else None
+    if not inverse._bends:
+        found: Sampled = inverse.sample(patches, size, return_mask=mask, **options)
+    else:
+        folds = warp.fold_share([max(n, LEAST) for n in patches.shape[2:]]) > 0
+        if not observed(folds):
+            _check.unfolded(folds)
+        solved = found_at(warp, grid.flatten(1, -2), size, align_corners).view(len(grid), 1, *size)
+        shown = solved if shown is None else shown & solved
+        found = grid_sample(patches, grid, return_mask=mask, **options)  # type: ignore[call-overload]  # one of two literals
+    assert shown is not None
     if isinstance(found, tuple):
-        return torch.where(solved, found[0], 0), torch.where(solved, found[1], 0)
-    return torch.where(solved, found, 0)
+        return torch.where(shown, found[0], 0), torch.where(shown, 1 if hard else found[1], 0)
+    return torch.where(shown, found, 0)
 
 
 def found_at(warp: Mapped, points: Tensor, size: tuple[int, ...], align_corners: bool) -> Tensor:  # (N, P, d) -> (N, P)
