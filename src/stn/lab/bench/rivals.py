@@ -80,11 +80,16 @@ def simpleitk(moving: Array, fixed: Array, family: str) -> Move:
         plain = {(2, RIGID): sitk.Euler2DTransform, (3, RIGID): sitk.Euler3DTransform}.get((a.GetDimension(), family))
         kind = plain() if plain else sitk.AffineTransform(a.GetDimension())
         method.SetInitialTransform(sitk.CenteredTransformInitializer(a, b, kind))
-        method.SetOptimizerAsRegularStepGradientDescent(learningRate=1.0, minStep=1e-4, numberOfIterations=200)
+        # Its default for the last, 1e-4, ends the search of a brain 4 voxels from the truth.
+        method.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=1.0, minStep=1e-3, numberOfIterations=200, gradientMagnitudeTolerance=1e-9
+        )
         method.SetOptimizerScalesFromPhysicalShift()
     if fixed.ndim == 3:
         method.SetMetricSamplingStrategy(method.REGULAR)
-        method.SetMetricSamplingPercentage(0.1)
+        method.SetMetricSamplingPercentage(
+            0.05
+        )  # with 0.2 and minStep=1e-4 three times as accurate, in three times the time
     found = method.Execute(a, b)
     return lambda points: np.array([found.TransformPoint([float(x) for x in point]) for point in points])
 
