@@ -1,7 +1,8 @@
 """Registration of photographs with stn, pystackreg and kornia: rotated, shifted, scaled. And of a volume of 96x96x96 voxels.
 
     pip install kornia pystackreg
-    python -m stn.lab.studies.registration --root DIR [--side 256] [--pairs 3] [--contenders NAME ..] [--resume] [--out NAME]
+    python -m stn.lab.studies.registration --root DIR [--side 256] [--pairs 3]
+        [--contenders NAME ..] [--resume] [--out NAME]
 
 DIR contains pictures. The moving image is the middle half of a picture, in gray. The fixed image is sampled from the whole
 picture through a known map, so it has no empty border, except in some corners of the largest maps. The map is affine (up to
