@@ -92,6 +92,10 @@ CHECKED: dict[str, dict[str, Numbers]] = {
             errors("strings", "st-cnn-multi/64"),
             errors("strings", "cnn/64"),
         ),
+        r"signs: ([\d.]+) % misread with one layer, ([\d.]+) % without": lambda: (
+            errors("gtsrb", "st-cnn-single/32"),
+            errors("gtsrb", "cnn/32"),
+        ),
         r"([\d.]+) % misread, ([\d.]+) % without the rectifier": lambda: (
             errors("text", "st-crnn/64x200"),
             errors("text", "crnn/64x200"),
