@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import stn
 
 sys.path.insert(0, str(Path(__file__).parent))
-import onnxruntime_web as runtime  # noqa: E402
+import onnxruntime_web as runtime  # noqa: E402  # a module beside this one, which MkDocs loads by its path
 
 NAME = "st-cnn-affine/rts"
 PANEL = re.compile("<!-- digits -->.*<!-- end of digits -->", flags=re.DOTALL)  # in docs/playground.md

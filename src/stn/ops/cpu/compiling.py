@@ -53,15 +53,14 @@ def for_types(**options: Any) -> Any:
     return decorate
 
 
-def before_types(function: Any) -> Any:
+def merged(function: Any) -> Any:
     """For functions that are inlined before types are inferred: the same kernels with their outer loops so, 13.8 s."""
     made: Any = njit(**BARE, inline="always")(function)
-    made.decorate = before_types
+    made.decorate = merged
     return made
 
 
 inline: Any = for_types(**INLINED)
-merged: Any = before_types
 loop: Any = for_types(**BARE)
 loop_fused: Any = for_types(**BARE, fastmath={"contract"})  # a b + c in one step
 loop_new: Any = for_types(**BARE | {"_nrt": True})  # may make arrays

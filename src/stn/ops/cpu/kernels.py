@@ -75,13 +75,13 @@ def kernel(words, first, last):  # type: ignore[no-untyped-def]  # Numba types i
         body(call, memory, chunk)
 
 
-def points(words, memory, r):  # type: ignore[no-untyped-def]
+def points(words, memory, r):  # type: ignore[no-untyped-def]  # Numba types it
     """The points of row r of a tile. memory: the address of its chunk's."""
     tile = read_tile(words, memory)
     body(read_rule(words, 0).grid, read_sizes(words, 0), r, tile.at, tile.points, tile.table)
 
 
-def taps(words, memory, low, high, derivative):  # type: ignore[no-untyped-def]
+def taps(words, memory, low, high, derivative):  # type: ignore[no-untyped-def]  # Numba types it
     """The taps of a tile: see `tile.fill_tile`."""
     tile = read_tile(words, memory)
     body(
@@ -90,13 +90,13 @@ def taps(words, memory, low, high, derivative):  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-def reduction(words, memory, _):  # type: ignore[no-untyped-def]
+def reduction(words, memory, _):  # type: ignore[no-untyped-def]  # Numba types it
     """The gradient of a rule's numbers, or of a field, from that of the pixels of a tile."""
     tile, rule = read_tile(words, memory), read_rule(words, 0)
     body(rule.grid, read_sizes(words, 0), tile.at, tile.points, tile.table, tile.gradient, rule.sums, rule.bends)
 
 
-def stage(words, first, last):  # type: ignore[no-untyped-def]
+def stage(words, first, last):  # type: ignore[no-untyped-def]  # Numba types it
     """What a rule does before a kernel, or after it."""
     body(read_rule(words, 0))
 
@@ -141,8 +141,8 @@ def reduction_at(kind: str, ndim: int, number: str, real: str) -> int:
 def stage_at(after: bool, kind: str, number: str) -> int:
     """The address of what runs before a kernel, or after it, or 0 for nothing."""
     body = STAGES[kind][after]
-    constants = {"read_rule": _rule_reader(kind, number)}
-    return _entry(stage, body, f"{kind}_{number}", constants, 2, False) if body else 0
+    constants = {"read_rule": _rule_reader(kind, number), "body": body}
+    return entry(stage, f"{body.py_func.__name__}_{kind}_{number}", constants) if body else 0
 
 
 @cache
