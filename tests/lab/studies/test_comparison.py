@@ -1,12 +1,15 @@
 """The comparison of registration programs: its scores, its cases, and contenders that are missing or fail."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from stn.lab.bench.kept import Kept
 from stn.lab.bench.rivals import AFFINE, DEFORMABLE, RIGID, Rival, moved
 from stn.lab.studies import comparison
-from stn.lab.studies.comparison import Case, compared, drawn, missing, pair, row, scores, table
+from stn.lab.studies.comparison import Case, compare, drawn, missing, pair, row, scores, table
 from tests.helpers import seeded
 
 IMAGE = torch.nn.functional.interpolate(torch.rand(1, 1, 6, 7, generator=seeded()), (48, 56), mode="bicubic").clamp(0, 1)
@@ -45,19 +48,34 @@ def test_slices_without_a_known_map_are_scored_by_likeness() -> None:
     assert shifted["dissimilarity"] < 1e-6 < same["dissimilarity"]
 
 
-def test_contenders_that_are_missing_or_fail() -> None:
+def test_contenders_that_are_missing_or_fail(tmp_path: Path) -> None:
     def breaks(moving: np.ndarray, fixed: np.ndarray, family: str) -> comparison.Move:
         raise RuntimeError("no overlap")
 
     gone, broken = Rival("gone", "no_such_package", breaks), Rival("broken", "stn", breaks)
     flat = Rival("identity", "stn", lambda moving, fixed, family: lambda points: points, (AFFINE,), (2,))
-    rows = compared(iter([pair("picture", IMAGE, family, 1) for family in (RIGID, AFFINE)]), [gone, broken, flat])
+    kept, rivals = Kept(tmp_path / "rows", lambda rows: table(rows, "Title")), [gone, broken, flat]
+    compare(kept, iter([pair("picture", IMAGE, family, 1) for family in (RIGID, AFFINE)]), rivals)
+    rows = kept.rows
     assert [one["contender"] for one in rows] == ["broken", "broken", "identity"]
     assert rows[0]["failed"] and rows[0]["exception"] == "RuntimeError: no overlap"
     assert rows[2]["failed"] and rows[2]["pixels"] > 1 and rows[2]["seconds"] >= 0
     assert missing([gone, broken]) == ["gone is not installed (package no_such_package) and has no rows."]
-    page = table(rows, "Title")
+    page = (tmp_path / "rows.md").read_text()
     assert "| photographs | affine | broken | 1 | 1 |  |" in page
+
+
+def test_rows_of_an_earlier_run_stay(tmp_path: Path) -> None:
+    calls = []
+
+    def still(moving: np.ndarray, fixed: np.ndarray, family: str) -> comparison.Move:
+        calls.append(moving.shape == IMAGE.shape[2:])
+        return lambda points: points
+
+    for seeds in ((1,), (1, 2)):
+        kept = Kept(tmp_path / "rows", lambda rows: "", resume=True)
+        compare(kept, iter([pair("picture", IMAGE, RIGID, seed) for seed in seeds]), [Rival("identity", "stn", still)])
+    assert [one["seed"] for one in kept.rows] == [1, 2] and calls.count(True) == 2
 
 
 def test_stn_finds_the_map() -> None:

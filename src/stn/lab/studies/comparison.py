@@ -2,6 +2,7 @@
 
     pip install SimpleITK pystackreg kornia picsl-greedy antspyx
     python -m stn.lab.studies.comparison [--photos DIR] [--brain T1.nii.gz --white WM.nii.gz] [--slices DIR] [--cases 12]
+        [--resume] [--out NAME]
 
 The moving image is a photograph in gray, or the brain at 2 mm. The fixed image is sampled from it through a known map,
 with another brightness and noise. The map is rigid (up to 15 degrees and 8 % of the width), affine (also up to 10 % of
@@ -10,13 +11,13 @@ voxels). The error is the mean distance between the found and the true positions
 moving image and on the object. A failure is an error above half a pixel (of a deformable map 2 pixels), or an
 exception. Dice: of the white matter, warped by the found map and by the true one. Seconds are those of one pair, after
 a first call on small images. CPU seconds are of all threads of the process and its children. The slices have no known
-map: 1 - correlation says how different they remain.
+map: 1 - correlation says how different they remain. Each row is written when it is measured; --resume keeps the rows of
+an earlier run, and measures the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import resource
 import time
@@ -24,7 +25,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,12 +33,11 @@ from torch.nn import functional as F
 
 import stn
 from stn.grid import lattice
-from stn.io.files import write_rows
 from stn.io.images import read_picture
+from stn.lab.bench.kept import Kept, Row
 from stn.lab.bench.rivals import AFFINE, DEFORMABLE, RIGID, RIVALS, Array, Move, Rival
 from stn.lab.experiments.machine import machine
 
-Row = dict[str, Any]
 ENDINGS = (".png", ".jpg", ".jpeg")
 FAILED = {RIGID: 0.5, AFFINE: 0.5, DEFORMABLE: 2.0}  # mean error in pixels
 LARGEST = 8.0  # displacement of a deformable map, pixels
@@ -55,6 +54,7 @@ class Case:
     fixed: Array
     true: stn.Warp | None
     labels: Array | None = None  # of the moving image, bool
+    seed: int = 0  # of the map and the noise
 
 
 def drawn(family: str, size: Sequence[int], seed: int) -> stn.Warp:
@@ -84,7 +84,7 @@ def pair(name: str, image: Tensor, family: str, seed: int, labels: Tensor | None
     noise = 0.02 * torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
     fixed = (0.85 * true.sample(image, mode="bicubic") + 0.05 + noise).clamp(0, 1)
     known = None if labels is None else labels[0, 0].numpy() > 0.5
-    return Case(name, family, image[0, 0].numpy(), fixed[0, 0].numpy(), true, known)
+    return Case(name, family, image[0, 0].numpy(), fixed[0, 0].numpy(), true, known, seed)
 
 
 def photographs(root: Path, families: Sequence[str], count: int, side: int) -> Iterator[Case]:
@@ -112,9 +112,13 @@ def seconds_of_cpu() -> float:
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
+def key(case: Case, rival: Rival) -> Row:
+    return {"case": case.name, "seed": case.seed, "family": case.family, "contender": rival.name}
+
+
 def row(case: Case, rival: Rival) -> Row:
     """Run one contender on one case."""
-    found: Row = {"case": case.name, "family": case.family, "contender": rival.name}
+    found = key(case, rival)
     start, cpu = time.perf_counter(), seconds_of_cpu()
     try:
         move = rival.find(case.moving, case.fixed, case.family)
@@ -166,20 +170,20 @@ def _read(image: Array, points: Array) -> Array:  # (.., d) pixels -> (..), line
     return found
 
 
-def compared(cases: Iterator[Case], rivals: Sequence[Rival] = RIVALS) -> list[Row]:
-    """Run all contenders that are installed on all cases, one after the other, and print each row."""
-    rows: list[Row] = []
+def compare(kept: Kept, cases: Iterator[Case], rivals: Sequence[Rival] = RIVALS) -> None:
+    """Run all contenders that are installed on all cases that have no row yet, one after the other, and print each row."""
     warm: set[tuple[str, str, int]] = set()
     for case in cases:
         d = case.fixed.ndim
         for rival in (one for one in rivals if one.installed and one.takes(d, case.family)):
+            if kept.has(**key(case, rival)):
+                continue
             if (rival.name, case.family, d) not in warm:
                 moving, fixed = (image[(slice(None, 40),) * d] for image in (case.moving, case.fixed))
                 row(Case("", case.family, moving, fixed, None), rival)
                 warm.add((rival.name, case.family, d))
-            rows.append(row(case, rival))
-            print(json.dumps(rows[-1]), flush=True)
-    return rows
+            kept.add(row(case, rival))
+            print(kept.rows[-1], flush=True)
 
 
 def missing(rivals: Sequence[Rival] = RIVALS) -> list[str]:
@@ -222,21 +226,20 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=12, help="pictures, and maps of the brain")
     parser.add_argument("--side", type=int, default=256, help="pixels of the photographs")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--resume", action="store_true", help="keep the rows in --out")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/comparison"), help="without the suffix")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     print(*missing(), sep="\n")
-    rows: list[Row] = []
-    if given.photos is not None:
-        rows += compared(photographs(given.photos, given.families, given.cases, given.side))
-    if given.brain is not None and given.white is not None:
-        rows += compared(brains(given.brain, given.white, given.families, given.cases))
-    if given.slices is not None:
-        rows += compared(slices(given.slices, given.families))
     title = f"Registration, {given.threads} threads, {machine()}, torch {torch.__version__}"
-    page = table(rows, title)
-    write_rows(given.out, rows, page)
-    print(page)
+    kept = Kept(given.out, lambda rows: table(rows, title), resume=given.resume)
+    if given.photos is not None:
+        compare(kept, photographs(given.photos, given.families, given.cases, given.side))
+    if given.brain is not None and given.white is not None:
+        compare(kept, brains(given.brain, given.white, given.families, given.cases))
+    if given.slices is not None:
+        compare(kept, slices(given.slices, given.families))
+    print(table(kept.rows, title))
 
 
 if __name__ == "__main__":

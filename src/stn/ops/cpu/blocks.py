@@ -25,7 +25,8 @@ def narrowed(code: Code, value: Any, k: int) -> Any:
 
 
 def place_lanes(ndim: int) -> Any:
-    """Store offset and fractions of points j .. of a row as those of pixel i .. of a tile; return the bits of those inside.
+    """Store offset and fractions, unless `nearest`, of points j .. of a row as those of pixel i .. of a tile; return the
+    bits of those inside.
 
     points: rows of `columns` numbers. ends: for each axis between which numbers a point, or if `nearest` the whole number
     next to it, is inside. most: the last lower tap of each axis, whose points are `pitch` apart. Offsets from `count` on
@@ -46,7 +47,9 @@ def place_lanes(ndim: int) -> Any:
                 inside = between if inside is None else builder.and_(inside, between)
                 last = code.broadcast(last).value
                 whole = builder.select(builder.fcmp_ordered(">", whole, last), last, whole)
-                code.put(narrowed(code, builder.fsub(p, whole), 9), 9, builder.add(i, builder.mul(area, INT64(axis))))
+                with builder.if_then(builder.not_(nearest)):
+                    place = builder.add(i, builder.mul(area, INT64(axis)))
+                    code.put(narrowed(code, builder.fsub(p, whole), 9), 9, place)
                 at = builder.fmul(whole, code.broadcast(builder.extract_value(pitch, axis)).value)
                 places = at if places is None else builder.fadd(places, at)
             offsets, none = builder.fptoui(places, code.vector(INT32)), ir.Constant(code.vector(INT32), [0] * LANES)

@@ -9,6 +9,7 @@ from stn.ops.cpu.compiling import NDIM, NEAREST, loop, merged
 from stn.ops.cpu.inside import blend_plane, blend_volume
 from stn.ops.cpu.lanes import LANES
 from stn.ops.cpu.mixed import mix_channels_plane, mix_channels_volume, mix_plane, mix_volume
+from stn.ops.cpu.picked import copy_block
 from stn.ops.cpu.storing import stored
 from stn.ops.cpu.taps import BLOCKS, INSIDE, MIXED, STRIDE, in_pairs
 from stn.ops.cpu.tile import (
@@ -84,9 +85,12 @@ def blend_tile_planes(image, out, sizes, at, box, runs, offset, fraction, near, 
 
 @loop
 def copy_row(image, plane, offset, r, a, b, out, first, planes, apart, spread):
+    end = a + (b - a) // LANES * LANES
+    for j in range(a, end, LANES):
+        copy_block(image, plane, offset, r * STRIDE + j, out, first + j, planes, apart, spread)
     for c in range(planes):
         at, to = plane + np.uint64(c * apart), np.uint64(first + c * spread)
-        for j in range(np.uint64(a), np.uint64(b)):
+        for j in range(np.uint64(end), np.uint64(b)):
             out[to + j] = image[at + np.uint64(offset[np.uint64(r * STRIDE) + j])]
 
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stn.ops.cpu.compiling import NDIM, inline, loop, loop_fused, loop_new
+from stn.ops.cpu.compiling import NDIM, inline, loop, loop_fused
 from stn.ops.cpu.lattices import contract, move_plane, move_volume
 from stn.ops.cpu.radial import fill_table
 from stn.ops.cpu.taps import COLUMNS
 from stn.ops.cpu.tile import AT_HEIGHT, AT_LOOK, AT_NUMBER, AT_TABLE, AT_WIDTH, row_start
+from stn.ops.cpu.words import flat
 from stn.ops.rules.matrix import HORIZON
 from stn.ops.rules.spline import GROUP
 
@@ -150,12 +151,12 @@ def off_horizon(w):
     return HORIZON if abs(w) < HORIZON else w
 
 
-@loop_new
+@loop
 def plane_row(field, axes, look, start, u0, u1, width, points):
     """Compute both axes in one loop over flat numbers, so that LLVM loads vectors: 0.3 ns per pixel instead of 1.1."""
     x_scale, step, x_rest = axes[0, 0], axes[0, 1], axes[0, 1] * u0 + axes[0, 2]
     y_scale, y_rest = axes[1, 0], axes[1, 1] * u1 + axes[1, 2]
-    numbers, one, two = field.ravel(), np.uint64(1), np.uint64(2)
+    numbers, one, two = flat(field), np.uint64(1), np.uint64(2)
     first = np.uint64(look * field.shape[1]) + start
     for j in range(np.uint64(width)):
         k = (first + j) * two
@@ -163,12 +164,12 @@ def plane_row(field, axes, look, start, u0, u1, width, points):
         points[1, j] = y_scale * numbers[k + one] + y_rest
 
 
-@loop_new
+@loop
 def volume_row(field, axes, look, start, u0, u1, u2, width, points):
     x_scale, step, x_rest = axes[0, 0], axes[0, 1], axes[0, 1] * u0 + axes[0, 2]
     y_scale, y_rest = axes[1, 0], axes[1, 1] * u1 + axes[1, 2]
     z_scale, z_rest = axes[2, 0], axes[2, 1] * u2 + axes[2, 2]
-    numbers, one, two, three = field.ravel(), np.uint64(1), np.uint64(2), np.uint64(3)
+    numbers, one, two, three = flat(field), np.uint64(1), np.uint64(2), np.uint64(3)
     first = np.uint64(look * field.shape[1]) + start
     for j in range(np.uint64(width)):
         k = (first + j) * three

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from stn.ops.cpu.compiling import NDIM, inline, loop, loop_new, loop_sum
+from stn.ops.cpu.compiling import NDIM, inline, loop, loop_sum
 from stn.ops.cpu.lattices import piece_of, tile_to_nodes
 from stn.ops.cpu.points import off_horizon, projective_points
 from stn.ops.cpu.taps import COLUMNS, STRIDE
 from stn.ops.cpu.tile import AT_HEIGHT, AT_LOOK, AT_NUMBER, AT_WIDTH, AT_X, AT_Y, AT_Z, row_start, tiles_of_a_look
+from stn.ops.cpu.words import flat
 from stn.ops.rules.spline import GROUP
 
 
@@ -65,10 +66,10 @@ def field_gradient(grid, sizes, at, points, table, gradient, sums, bends):
                 sums[at[AT_LOOK], start + np.uint64(j), i] = grid.axes[i, 0] * gradient[i * area + r * STRIDE + j]
 
 
-@loop_new
+@loop
 def plane_to_field(sums, axes, look, start, width, gradient, first, area):
     """Store both axes of a row in one loop over the flat numbers, which LLVM stores as vectors."""
-    numbers, one, two = sums.ravel(), np.uint64(1), np.uint64(2)
+    numbers, one, two = flat(sums), np.uint64(1), np.uint64(2)
     x, y, begin = axes[0, 0], axes[1, 0], np.uint64(look * sums.shape[1]) + start
     left, right = np.uint64(first), np.uint64(first + area)
     for j in range(np.uint64(width)):

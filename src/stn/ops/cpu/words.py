@@ -150,6 +150,21 @@ class Record:
 
 
 @intrinsic
+def flat(typing_context, array):  # type: ignore[no-untyped-def]  # Numba types it
+    """The numbers of an array of several dimensions, which lie one after the other. `ravel` takes 25 ns."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        whole = make_array(array)(context, builder, value=arguments[0])
+        found = make_array(signature.return_type)(context, builder)
+        populate_array(
+            found, data=whole.data, shape=[whole.nitems], strides=[whole.itemsize], itemsize=whole.itemsize, meminfo=None
+        )
+        return found._getvalue()
+
+    return types.Array(array.dtype, 1, "C")(array), codegen
+
+
+@intrinsic
 def call_at(typing_context, kernel, words, first, last):  # type: ignore[no-untyped-def]  # Numba types it
     """Call the kernel at an address: (address of the words, first chunk, last + 1)."""
 
