@@ -1,15 +1,17 @@
 "use strict";
 
-// The page: pictures, control points, sliders and code. `warps.js` has the formulas.
+// The page: pictures, control points, sliders and code. `warps.js` has the formulas, `canvas.js` and `webgl.js` draw.
 (() => {
   const ROOM = 1.25; // the stage shows the input from -ROOM to ROOM
   const LONGEST = 512; // pixels of a side of a visitor's picture
   const root = document.getElementById("warp-playground");
   const find = (name) => root.querySelector(`[data-part="${name}"]`);
-  const [stage, output, numbers, code] = ["stage", "output", "numbers", "code"].map(find);
+  const [stage, numbers, code] = ["stage", "numbers", "code"].map(find);
   const input = stage.querySelector("canvas");
   const state = { name: "similarity", theta: [], chosen: 0, w: 0, h: 0, border: false };
   let picture; // a canvas with the input
+  let output = find("output");
+  let paint; // draws on `output`
   let dirty = false;
 
   const family = () => Playground.families[state.name];
@@ -70,12 +72,7 @@
     [state.w, state.h] = [canvas.width, canvas.height];
     stage.style.aspectRatio = output.style.aspectRatio = `${state.w} / ${state.h}`;
     [output.width, output.height] = [state.w, state.h];
-    const count = state.w * state.h;
     state.pixels = canvas.getContext("2d").getImageData(0, 0, state.w, state.h).data;
-    state.xs = new Float64Array(count);
-    state.ys = new Float64Array(count);
-    state.found = new Float32Array(3 * count);
-    state.image = new ImageData(state.w, state.h);
     select(state.name, state.theta);
   }
 
@@ -98,17 +95,14 @@
 
   // ---- drawing ----
 
-  function outputNow() {
-    Playground.points(family(), state.theta, state.w, state.h, state.xs, state.ys);
-    Playground.sample(state.pixels, state.w, state.h, state.xs, state.ys, state.border, state.found);
-    const bytes = state.image.data; // it rounds and clamps
-    for (let i = 0, from = 0; i < bytes.length; i += 4, from += 3) {
-      bytes[i] = state.found[from];
-      bytes[i + 1] = state.found[from + 1];
-      bytes[i + 2] = state.found[from + 2];
-      bytes[i + 3] = 255;
-    }
-    output.getContext("2d").putImageData(state.image, 0, 0);
+  /** Draw the output by "graphics" or by "canvas". A canvas keeps its first kind, so each choice gets a new one. */
+  function drawBy(kind, software) {
+    const fresh = Object.assign(output.cloneNode(), { width: state.w, height: state.h });
+    const made = kind === "graphics" ? Playground.onGraphics(fresh, software) : Playground.onCanvas(fresh);
+    if (!made) return drawBy("canvas");
+    fresh.addEventListener("webglcontextlost", () => (drawBy("canvas"), render()));
+    output.replaceWith(fresh);
+    [output, paint, state.drawn] = [fresh, made, kind];
   }
 
   function inputNow() {
@@ -168,7 +162,7 @@
 
   function render() {
     dirty = false;
-    outputNow();
+    paint(family(), state.theta, state, state.border);
     inputNow();
     codeNow();
     for (const slider of numbers.querySelectorAll("input")) {
@@ -280,6 +274,7 @@
   const linked = location.hash.slice(1);
   if (Playground.families[linked]) state.name = linked;
   state.theta = state.name === "similarity" ? [0.6, 0.4, -0.2, 0.1] : [];
+  drawBy("graphics");
   show(bundled());
-  Object.assign(Playground, { state, select, update, render, show, copy });
+  Object.assign(Playground, { state, select, update, render, show, copy, drawBy });
 })();

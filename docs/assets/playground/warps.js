@@ -1,8 +1,8 @@
 "use strict";
 
-// The formulas of the transform families and of bilinear sampling, as in the Python library. tests/test_playground.py
-// compares both. Points are (x, y), normalized: -1 and 1 are the outer edges of the outer pixels. A map takes a target
-// (output) point and writes the source (input) point to `out`.
+// The formulas of the transform families, as in the Python library; `canvas.js` and `webgl.js` draw with them.
+// tests/test_playground.py compares them with Python. Points are (x, y), normalized: -1 and 1 are the outer edges of the
+// outer pixels. A map takes a target (output) point and writes the source (input) point to `out`.
 const Playground = {};
 
 (() => {
@@ -55,7 +55,7 @@ const Playground = {};
 
   /** `count` numbers from -1 to 1. */
   const spaced = (count) => Array.from({ length: count }, (_, i) => (2 * i) / (count - 1) - 1);
-  const lattice = (along) => along.flatMap((y) => along.map((x) => [x, y]));
+  const product = (along) => along.flatMap((y) => along.map((x) => [x, y]));
 
   function solve(rows, right) {
     // Gauss-Jordan elimination with pivoting, of `rows` X = `right`; both are overwritten.
@@ -74,78 +74,65 @@ const Playground = {};
     return right.map((row, i) => row.map((value) => value / rows[i][i]));
   }
 
-  /** (U(|x - p_1|), .., U(|x - p_T|), 1, x, y) with U = r^2 log r (Bookstein 1989). */
-  function radialAndLinear(points, x, y) {
-    const radial = points.map(([px, py]) => {
-      const r2 = (x - px) ** 2 + (y - py) ** 2;
-      return r2 === 0 ? 0 : 0.5 * r2 * Math.log(r2);
-    });
-    return [...radial, 1, x, y];
+  /** Write (U(|x - p_1|), .., U(|x - p_T|), 1, x, y) to `basis`, with U = r^2 log r (Bookstein 1989). */
+  function radialAndLinear(points, x, y, basis) {
+    const count = points.length;
+    for (let j = 0; j < count; j++) {
+      const [px, py] = points[j];
+      const r2 = (x - px) * (x - px) + (y - py) * (y - py);
+      basis[j] = r2 === 0 ? 0 : 0.5 * r2 * Math.log(r2);
+    }
+    basis[count] = 1;
+    basis[count + 1] = x;
+    basis[count + 2] = y;
+    return basis;
   }
 
   /** Weights of a thin-plate spline: weight_j is the spline that is 1 at control point j and 0 at the others. */
   function thinPlate(points) {
-    const rows = points.map(([x, y]) => radialAndLinear(points, x, y));
+    const rows = points.map(([x, y]) => radialAndLinear(points, x, y, []));
     for (let k = 0; k < 3; k++) rows.push([...points.map((_, j) => rows[j][points.length + k]), 0, 0, 0]);
     const unit = rows.map((_, i) => points.map((_, j) => (i === j ? 1 : 0)));
-    const solution = solve(rows, unit); // (T + 3, T)
-    return (x, y, weights) => {
-      const basis = radialAndLinear(points, x, y);
-      for (let j = 0; j < points.length; j++) {
-        let sum = 0;
-        for (let i = 0; i < basis.length; i++) sum += basis[i] * solution[i][j];
-        weights[j] = sum;
+    const solution = Float64Array.from(solve(rows, unit).flat()); // (T + 3, T)
+    const basis = new Float64Array(points.length + 3);
+    const weightsAt = (x, y, weights) => {
+      radialAndLinear(points, x, y, basis);
+      weights.fill(0);
+      for (let i = 0, at = 0; i < basis.length; i++) {
+        for (let j = 0; j < points.length; j++, at++) weights[j] += basis[i] * solution[at];
       }
     };
+    return { points, solution, weightsAt };
   }
 
-  /** Weights of a lattice are products of weights along x and along y. */
-  function separable(count, along) {
+  /**
+   * A lattice of count x count control points. Weights are products of weights along x and along y. The point x lies at
+   * `place(x)` between the control points 0 .. count - 1, and sees `taps` of them by `kernel(distance)`.
+   */
+  function lattice(count, taps, place, kernel) {
     const weightsAt = (x, y, weights) => {
-      for (let row = 0; row < count; row++) {
-        const down = along(y, row);
-        for (let column = 0; column < count; column++) weights[row * count + column] = down && down * along(x, column);
+      const [column, row] = [place(x), place(y)];
+      for (let j = 0; j < weights.length; j++) {
+        weights[j] = kernel(Math.abs(column - (j % count))) * kernel(Math.abs(row - Math.floor(j / count)));
       }
     };
-    /** Add the displacements of a picture of w x h, in pixels: first the rows of control points, then the columns. */
-    const add = (theta, w, h, xs, ys) => {
-      const across = Float64Array.from({ length: w * count }, (_, k) => along((2 * Math.floor(k / count) + 1) / w - 1, k % count));
-      const [dx, dy] = [new Float64Array(count), new Float64Array(count)];
-      for (let i = 0, row = 0; row < h; row++) {
-        dx.fill(0);
-        dy.fill(0);
-        for (let k = 0; k < count * count; k++) {
-          const down = along((2 * row + 1) / h - 1, Math.floor(k / count));
-          dx[k % count] += (down * theta[2 * k] * w) / 2;
-          dy[k % count] += (down * theta[2 * k + 1] * h) / 2;
-        }
-        for (let column = 0; column < w; column++, i++) {
-          for (let k = 0, at = column * count; k < count; k++, at++) {
-            xs[i] += across[at] * dx[k];
-            ys[i] += across[at] * dy[k];
-          }
-        }
-      }
-    };
-    return Object.assign(weightsAt, { add });
+    return { count, taps, place, kernel, weightsAt };
   }
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
   /** Cubic B-spline: `count` control points, of which the image spans the inner count - 3 intervals (Rueckert 1999). */
   const cubic = (count) =>
-    separable(count, (x, i) => {
-      const t = Math.abs(((clamp(x, -1, 1) + 1) * (count - 3)) / 2 + 1 - i);
-      return (Math.max(2 - t, 0) ** 3 - 4 * Math.max(1 - t, 0) ** 3) / 6;
-    });
+    lattice(count, 4, (x) => ((clamp(x, -1, 1) + 1) * (count - 3)) / 2 + 1,
+      (t) => (Math.max(2 - t, 0) ** 3 - 4 * Math.max(1 - t, 0) ** 3) / 6);
 
   /** Linear between the pixels of an image of count x count, constant beyond the outer ones. */
   const linear = (count) =>
-    separable(count, (x, i) => Math.max(1 - Math.abs(clamp((x * count + count - 1) / 2, 0, count - 1) - i), 0));
+    lattice(count, 2, (x) => clamp((x * count + count - 1) / 2, 0, count - 1), (t) => Math.max(1 - t, 0));
 
-  /** A family whose displacement is linear in theta. Weights without `add` are kept for all pixels: dragging only adds. */
-  function displaced(name, code, points, weightsAt) {
-    let kept = null;
+  /** A family whose displacement is linear in theta. `form` is its spline or its lattice, by which it is drawn. */
+  function displaced(name, code, points, form) {
+    const { weightsAt } = Object.values(form)[0];
     const map = (theta) => {
       const weights = new Float64Array(points.length);
       return (x, y, out) => {
@@ -158,33 +145,9 @@ const Playground = {};
         }
       };
     };
-    /** Add the displacements of a picture of w x h, in pixels. */
-    const add = (theta, w, h, xs, ys) => {
-      weightsOf(w, h).forEach((weights, j) => {
-        const dx = (theta[2 * j] * w) / 2;
-        const dy = (theta[2 * j + 1] * h) / 2;
-        if (dx === 0 && dy === 0) return;
-        for (let i = 0; i < w * h; i++) {
-          xs[i] += weights[i] * dx;
-          ys[i] += weights[i] * dy;
-        }
-      });
-    };
-    const weightsOf = (w, h) => {
-      if (kept && kept.w === w && kept.h === h) return kept.all;
-      const all = points.map(() => new Float32Array(w * h));
-      const weights = new Float64Array(points.length);
-      for (let i = 0; i < w * h; i++) {
-        weightsAt((2 * (i % w) + 1) / w - 1, (2 * Math.floor(i / w) + 1) / h - 1, weights);
-        for (let j = 0; j < points.length; j++) all[j][i] = weights[j];
-      }
-      kept = { w, h, all };
-      return all;
-    };
     const inner = points.flatMap(([x, y], j) => (Math.max(Math.abs(x), Math.abs(y)) > 1 + 1e-9 ? [] : [j]));
     return {
-      name, code, map,
-      add: weightsAt.add || add,
+      name, code, map, ...form,
       identity: new Array(2 * points.length).fill(0),
       handles: inner.map((j) => points[j]),
       numbers: inner, // the control points that have a handle
@@ -199,8 +162,16 @@ const Playground = {};
   }
 
   function linearFamily(name, code, names, identity, matrix, handles, drag) {
-    return { name, code, names, identity, handles, drag, map: (theta, size) => mapOf(matrix(theta, size)) };
+    return { name, code, names, identity, handles, drag, matrix, map: (theta, size) => mapOf(matrix(theta, size)) };
   }
+
+  /** The matrix of a family between pixels of the output and of the input, which both have w x h. */
+  Playground.inPixels = (m, w, h) => {
+    const row = (a, b, c) => [(2 * a) / w, (2 * b) / h, a * (1 / w - 1) + b * (1 / h - 1) + c];
+    const [x, y, z] = [0, 3, 6].map((k) => row(m[k], m[k + 1], m[k + 2]));
+    const pixels = (line, n) => line.map((value, k) => (value * n + (n - 1) * z[k]) / 2);
+    return [...pixels(x, w), ...pixels(y, h), ...z];
+  };
 
   const square = (code) => () => code;
   const shaped = (name) => ([w, h]) => `stn.${name}(aspect=(${h}, ${w}))`;
@@ -252,65 +223,9 @@ const Playground = {};
         const moved = CORNERS.map(([x, y], k) => (map(x, y, out), k === i ? q : [...out]));
         return rowsOf(fromCorners(moved));
       }),
-    tps: displaced("Thin-plate spline", square("stn.ThinPlateSpline()"), lattice(spaced(4)), thinPlate(lattice(spaced(4)))),
-    bspline: displaced("B-spline", square("stn.BSpline(shape=(6, 6))"), lattice(cubicAt), cubic(6)),
-    displacement: displaced("Displacement", square("stn.Displacement(shape=(5, 5))"), lattice(linearAt), linear(5)),
-  };
-
-  // ---- sampling ----
-
-  /** The source points of all pixels of an output of w x h, in pixels of an input of the same size: xs, ys. */
-  Playground.points = (family, theta, w, h, xs, ys) => {
-    if (family.add) {
-      for (let i = 0; i < w * h; i++) {
-        xs[i] = i % w;
-        ys[i] = (i / w) | 0;
-      }
-      family.add(theta, w, h, xs, ys);
-      return;
-    }
-    const [out, map] = [[0, 0], family.map(theta, [w, h])];
-    for (let i = 0, row = 0; row < h; row++) {
-      for (let column = 0; column < w; column++, i++) {
-        map((2 * column + 1) / w - 1, (2 * row + 1) / h - 1, out);
-        xs[i] = ((out[0] + 1) * w - 1) / 2;
-        ys[i] = ((out[1] + 1) * h - 1) / 2;
-      }
-    }
-  };
-
-  /** Bilinear samples of RGBA pixels at xs, ys, as floats (R, G, B) of 0 to 255. Outside: zeros, or the border. */
-  Playground.sample = (pixels, w, h, xs, ys, border, found) => {
-    for (let i = 0, to = 0; i < xs.length; i++, to += 3) {
-      let x = xs[i];
-      let y = ys[i];
-      if (border) {
-        x = clamp(x, 0, w - 1);
-        y = clamp(y, 0, h - 1);
-      } else if (!(x > -1 && y > -1 && x < w && y < h)) {
-        found[to] = found[to + 1] = found[to + 2] = 0;
-        continue;
-      }
-      const left = Math.floor(x);
-      const top = Math.floor(y);
-      const fx = x - left;
-      const fy = y - top;
-      // Weights of the four pixels; a pixel outside has none, and stands for one inside.
-      const in0 = left >= 0 ? 1 - fx : 0;
-      const in1 = left + 1 < w ? fx : 0;
-      const above = top >= 0 ? 1 - fy : 0;
-      const below = top + 1 < h ? fy : 0;
-      const x0 = left >= 0 ? left : 0;
-      const x1 = left + 1 < w ? left + 1 : w - 1;
-      const y0 = (top >= 0 ? top : 0) * w;
-      const y1 = (top + 1 < h ? top + 1 : h - 1) * w;
-      const a = 4 * (y0 + x0);
-      const b = 4 * (y0 + x1);
-      const c = 4 * (y1 + x0);
-      const d = 4 * (y1 + x1);
-      found[to] = above * (in0 * pixels[a] + in1 * pixels[b]) + below * (in0 * pixels[c] + in1 * pixels[d]);
-      found[to + 1] = above * (in0 * pixels[a + 1] + in1 * pixels[b + 1]) + below * (in0 * pixels[c + 1] + in1 * pixels[d + 1]);
-      found[to + 2] = above * (in0 * pixels[a + 2] + in1 * pixels[b + 2]) + below * (in0 * pixels[c + 2] + in1 * pixels[d + 2]);
-    }
+    tps: displaced("Thin-plate spline", square("stn.ThinPlateSpline()"), product(spaced(4)),
+      { spline: thinPlate(product(spaced(4))) }),
+    bspline: displaced("B-spline", square("stn.BSpline(shape=(6, 6))"), product(cubicAt), { lattice: cubic(6) }),
+    displacement: displaced("Displacement", square("stn.Displacement(shape=(5, 5))"), product(linearAt), { lattice: linear(5) }),
   };
 })();

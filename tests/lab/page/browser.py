@@ -27,6 +27,7 @@ class Browser:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"]
+        flags.append("--enable-unsafe-swiftshader")  # WebGL in software, for pages that request it
         if dark:
             flags.append("--blink-settings=preferredColorScheme=0")
         phone = {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1.0}}  # windows are at least 500 wide

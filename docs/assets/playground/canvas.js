@@ -1,0 +1,178 @@
+"use strict";
+
+// Bilinear sampling without a graphics processor: the source points of one row of the output, then its samples.
+(() => {
+  const HORIZON = 1e-12; // smallest denominator of a homography
+
+  /** Rows of a matrix: both coordinates are linear in the column, but for a denominator. */
+  const rowsOfMatrix = (matrix, w, h) => (theta) => {
+    const m = Playground.inPixels(matrix(theta, [w, h]), w, h);
+    const affine = m[6] === 0 && m[7] === 0 && m[8] === 1;
+    return (row, xs, ys) => {
+      const [x, y, z] = [m[1] * row + m[2], m[4] * row + m[5], m[7] * row + m[8]];
+      for (let column = 0; column < w; column++) {
+        const below = m[6] * column + z;
+        const scale = affine ? 1 : 1 / (Math.abs(below) < HORIZON ? HORIZON : below);
+        xs[column] = (m[0] * column + x) * scale;
+        ys[column] = (m[3] * column + y) * scale;
+      }
+    };
+  };
+
+  /** The first control point and the weights of each of n pixels along one axis of a lattice. */
+  function tapsOf({ count, taps, place, kernel }, n) {
+    const [first, weights] = [new Int32Array(n), new Float64Array(n * taps)];
+    for (let i = 0; i < n; i++) {
+      const at = place((2 * i + 1) / n - 1);
+      first[i] = Math.min(Math.max(Math.floor(at) - taps / 2 + 1, 0), count - taps);
+      for (let tap = 0; tap < taps; tap++) weights[i * taps + tap] = kernel(Math.abs(at - first[i] - tap));
+    }
+    return { first, weights };
+  }
+
+  /** Rows of a lattice: its rows of control points are blended once per row of pixels. */
+  function rowsOfLattice(lattice, w, h) {
+    const { count, taps } = lattice;
+    const [across, down] = [tapsOf(lattice, w), tapsOf(lattice, h)];
+    const [dx, dy] = [new Float64Array(count), new Float64Array(count)];
+    return (theta) => (row, xs, ys) => {
+      dx.fill(0);
+      dy.fill(0);
+      for (let tap = 0; tap < taps; tap++) {
+        const weight = down.weights[row * taps + tap];
+        for (let k = 0, at = 2 * count * (down.first[row] + tap); k < count; k++, at += 2) {
+          dx[k] += (weight * theta[at] * w) / 2;
+          dy[k] += (weight * theta[at + 1] * h) / 2;
+        }
+      }
+      for (let column = 0, at = 0; column < w; column++) {
+        let x = column;
+        let y = row;
+        for (let tap = 0, k = across.first[column]; tap < taps; tap++, k++, at++) {
+          x += across.weights[at] * dx[k];
+          y += across.weights[at] * dy[k];
+        }
+        xs[column] = x;
+        ys[column] = y;
+      }
+    };
+  }
+
+  /**
+   * Rows of a spline, whose weights differ from zero everywhere. They are computed once, and the displacements of all
+   * pixels are kept: a control point that moved adds its weights times its motion.
+   */
+  function rowsOfSpline({ points, weightsAt }, w, h) {
+    const all = points.map(() => new Float32Array(w * h));
+    const weights = new Float64Array(points.length);
+    for (let i = 0; i < w * h; i++) {
+      weightsAt((2 * (i % w) + 1) / w - 1, (2 * Math.floor(i / w) + 1) / h - 1, weights);
+      for (let j = 0; j < points.length; j++) all[j][i] = weights[j];
+    }
+    const [dx, dy, kept] = [new Float64Array(w * h), new Float64Array(w * h), new Float64Array(2 * points.length)];
+    const move = (weights, x, y) => {
+      for (let i = 0; i < weights.length; i++) {
+        dx[i] += weights[i] * x;
+        dy[i] += weights[i] * y;
+      }
+    };
+    return (theta) => {
+      all.forEach((weights, j) => {
+        const [x, y] = [theta[2 * j] - kept[2 * j], theta[2 * j + 1] - kept[2 * j + 1]];
+        if (x || y) move(weights, (x * w) / 2, (y * h) / 2);
+      });
+      kept.set(theta);
+      return (row, xs, ys) => {
+        for (let column = 0, i = row * w; column < w; column++, i++) {
+          xs[column] = column + dx[i];
+          ys[column] = row + dy[i];
+        }
+      };
+    };
+  }
+
+  let last = {}; // what the last family prepared for the last size
+
+  function rowsOf(family, w, h) {
+    if (last.family === family && last.w === w && last.h === h) return last.rows;
+    const { matrix, lattice, spline } = family;
+    const rows = matrix ? rowsOfMatrix(matrix, w, h) : lattice ? rowsOfLattice(lattice, w, h) : rowsOfSpline(spline, w, h);
+    last = { family, w, h, rows };
+    return rows;
+  }
+
+  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+  const one = new Float64Array(3);
+
+  /** A point near the edge of the input: samples of R, G, B in `one`. Outside: zeros, or the border. */
+  function atEdge(pixels, w, h, x, y, border) {
+    one.fill(0);
+    if (border) {
+      x = clamp(x, 0, w - 1);
+      y = clamp(y, 0, h - 1);
+    } else if (!(x > -1 && y > -1 && x < w && y < h)) return;
+    const [left, top] = [Math.floor(x), Math.floor(y)];
+    for (let k = 0; k < 4; k++) {
+      const [column, row] = [left + (k & 1), top + (k >> 1)];
+      if (column < 0 || row < 0 || column >= w || row >= h) continue;
+      const weight = (k & 1 ? x - left : 1 - x + left) * (k >> 1 ? y - top : 1 - y + top);
+      for (let c = 0; c < 3; c++) one[c] += weight * pixels[4 * (row * w + column) + c];
+    }
+  }
+
+  /**
+   * Bilinear samples of RGBA pixels at a row of points, in two forms. `bytes` takes pixels of four bytes as one number
+   * each (little-endian, as all browsers have it), rounded. `floats` takes R, G, B, before rounding; tests read it.
+   */
+  function sampleRow(pixels, w, h, xs, ys, border, bytes, floats, at) {
+    for (let k = 0; k < w; k++, at++) {
+      const x = xs[k];
+      const y = ys[k];
+      let r = 0;
+      let g = 0;
+      let b = 0;
+      if (x >= 0 && y >= 0 && x < w - 1 && y < h - 1) {
+        const left = x | 0;
+        const top = y | 0;
+        const right = x - left;
+        const below = y - top;
+        const p11 = right * below;
+        const p10 = below - p11;
+        const p01 = right - p11;
+        const p00 = 1 - right - p10;
+        const i = (top * w + left) << 2;
+        const j = i + (w << 2);
+        r = p00 * pixels[i] + p01 * pixels[i + 4] + p10 * pixels[j] + p11 * pixels[j + 4];
+        g = p00 * pixels[i + 1] + p01 * pixels[i + 5] + p10 * pixels[j + 1] + p11 * pixels[j + 5];
+        b = p00 * pixels[i + 2] + p01 * pixels[i + 6] + p10 * pixels[j + 2] + p11 * pixels[j + 6];
+      } else if (border || (x > -1 && y > -1 && x < w && y < h)) {
+        atEdge(pixels, w, h, x, y, border);
+        [r, g, b] = one;
+      }
+      if (bytes) bytes[at] = 0xff000000 | ((b + 0.5) << 16) | ((g + 0.5) << 8) | (r + 0.5);
+      else floats.set([r, g, b], 3 * at);
+    }
+  }
+
+  /** Warp a picture of w x h: into `bytes` (Uint32Array, RGBA), or if it is null into `floats` (Float32Array, RGB). */
+  Playground.warp = (family, theta, { pixels, w, h }, border, bytes, floats) => {
+    const points = rowsOf(family, w, h)(theta);
+    const [xs, ys] = [new Float64Array(w), new Float64Array(w)];
+    for (let row = 0; row < h; row++) {
+      points(row, xs, ys);
+      sampleRow(pixels, w, h, xs, ys, border, bytes, floats, row * w);
+    }
+  };
+
+  /** A function that draws a warped picture on this canvas. */
+  Playground.onCanvas = (canvas) => {
+    const context = canvas.getContext("2d");
+    let image = null;
+    return (family, theta, picture, border) => {
+      const { w, h } = picture;
+      if (!image || image.width !== w || image.height !== h) image = new ImageData(w, h);
+      Playground.warp(family, theta, picture, border, new Uint32Array(image.data.buffer), null);
+      context.putImageData(image, 0, 0);
+    };
+  };
+})();
