@@ -118,6 +118,30 @@ def test_the_output_is_that_of_the_library(browser: Browser, drawn: str, name: s
     assert of_samples < 0.02 and of_pixels < BY[drawn]  # pixels are rounded
 
 
+def test_a_slow_browser_draws_fewer_pixels_until_the_picture_rests(browser: Browser) -> None:
+    """At rest the output is that of the library again. A fast browser always draws all pixels."""
+    output = "document.querySelector('[data-part=output]')"
+    size = f"[{output}.width, {output}.height]"
+    select(browser, "affine", torch.tensor([0.7, 0.3, 0.0, -0.3, 0.7, 0.0]))
+    moved = f"""
+    Playground.drawBy("canvas");
+    return (async () => {{
+      const seen = [];
+      for (const cost of [1, 1000]) {{
+        Playground.state.paint.cost = cost;
+        Playground.update([0.8, 0.2, 0.1, -0.2, 0.8, 0]);
+        await new Promise(requestAnimationFrame);
+        seen.push({size});
+      }}
+      while ({output}.width < Playground.state.w) await new Promise((wake) => setTimeout(wake, 20));
+      return [...seen, {size}];
+    }})();
+    """
+    whole = browser.run("return [Playground.state.w, Playground.state.h]")
+    assert browser.run(moved) == [whole, [n // 2 for n in whole], whole]
+    assert differences(browser.run(SEEN))[1] < 0.52
+
+
 def test_another_warp_is_another_output(browser: Browser) -> None:
     seen = select(browser, "affine", torch.tensor([0.9, 0.2, 0.1, -0.2, 0.8, 0.0]))
     assert differences(seen)[0] < 0.02 < 5 < differences(seen, code=seen["code"].replace("0.2", "0.21"))[0]
@@ -130,7 +154,8 @@ CENTER = AT + "return [box.left + box.width / 2, box.top + box.height / 2, box.w
 @pytest.mark.parametrize("name", RANGES)
 def test_a_finger_moves_each_control_point(browser: Browser, name: str) -> None:
     """The sampling point of the control point is then below the finger, at the width of a phone."""
-    browser.run(f"Playground.state.border = false; Playground.select('{name}'); scrollTo(0, 0)")
+    browser.run("Playground.state.border = false; Playground.drawBy('canvas');")
+    browser.run(f"Playground.select('{name}'); scrollTo(0, 0)")
     count = browser.run("return document.querySelectorAll('[data-part=stage] button').length")
     for i in sorted({0, count - 1}):
         x, y, width = browser.run(CENTER.format(i))
@@ -143,4 +168,5 @@ def test_a_finger_moves_each_control_point(browser: Browser, name: str) -> None:
             assert abs(moved[0] - x - 20) <= 1.5 and abs(moved[1] - y - 15) <= 1.5
     assert browser.run("return scrollY") == 0  # the finger moves the point and not the page
     assert differences(browser.run("Playground.render();" + SEEN))[0] < 0.02
-    assert not [message for message in browser.console() if "playground" in message]
+    messages = [message for message in browser.console() if "playground" in message]
+    assert not [message for message in messages if "GPU stall" not in message]  # emulated graphics are slow, as Chromium says

@@ -45,12 +45,15 @@
           dy[k] += (weight * theta[at + 1] * h) / 2;
         }
       }
+      const { first, weights } = across;
       for (let column = 0, at = 0; column < w; column++) {
+        const start = first[column];
         let x = column;
         let y = row;
-        for (let tap = 0, k = across.first[column]; tap < taps; tap++, k++, at++) {
-          x += across.weights[at] * dx[k];
-          y += across.weights[at] * dy[k];
+        for (let k = start; k < start + taps; k++, at++) {
+          const weight = weights[at];
+          x += weight * dx[k];
+          y += weight * dy[k];
         }
         xs[column] = x;
         ys[column] = y;
@@ -121,11 +124,12 @@
   }
 
   /**
-   * Bilinear samples of RGBA pixels at a row of points, in two forms. `bytes` takes pixels of four bytes as one number
-   * each (little-endian, as all browsers have it), rounded. `floats` takes R, G, B, before rounding; tests read it.
+   * Bilinear samples of RGBA pixels at each `step`-th of a row of points, in two forms. `bytes` takes pixels of four
+   * bytes as one number each (little-endian, as all browsers have it), rounded. `floats` takes R, G, B, before rounding;
+   * tests read it.
    */
-  function sampleRow(pixels, w, h, xs, ys, border, bytes, floats, at) {
-    for (let k = 0; k < w; k++, at++) {
+  function sampleRow(pixels, w, h, xs, ys, border, bytes, floats, at, step) {
+    for (let k = 0; k < w; k += step, at++) {
       const x = xs[k];
       const y = ys[k];
       let r = 0;
@@ -154,25 +158,40 @@
     }
   }
 
-  /** Warp a picture of w x h: into `bytes` (Uint32Array, RGBA), or if it is null into `floats` (Float32Array, RGB). */
-  Playground.warp = (family, theta, { pixels, w, h }, border, bytes, floats) => {
+  /**
+   * Warp a picture of w x h: into `bytes` (Uint32Array, RGBA), or if it is null into `floats` (Float32Array, RGB). Of the
+   * output each `step`-th row and column is written.
+   */
+  Playground.warp = (family, theta, { pixels, w, h }, border, bytes, floats, step = 1) => {
     const points = rowsOf(family, w, h)(theta);
     const [xs, ys] = [new Float64Array(w), new Float64Array(w)];
-    for (let row = 0; row < h; row++) {
+    const across = Math.ceil(w / step);
+    for (let row = 0, at = 0; row < h; row += step, at += across) {
       points(row, xs, ys);
-      sampleRow(pixels, w, h, xs, ys, border, bytes, floats, row * w);
+      sampleRow(pixels, w, h, xs, ys, border, bytes, floats, at, step);
     }
   };
 
-  /** A function that draws a warped picture on this canvas. */
+  const ENOUGH = 8; // milliseconds of a frame for the output, at 60 frames per second
+
+  /**
+   * A function that draws a warped picture on this canvas. It returns whether it drew all pixels: while a picture moves
+   * it draws every second one of each axis, if all would take too long, and the browser enlarges the canvas.
+   */
   Playground.onCanvas = (canvas) => {
     const context = canvas.getContext("2d");
     let image = null;
-    return (family, theta, picture, border) => {
-      const { w, h } = picture;
+    const draw = (family, theta, picture, border, moves = false) => {
+      const step = moves && draw.cost > ENOUGH ? 2 : 1;
+      const [w, h] = [picture.w, picture.h].map((n) => Math.ceil(n / step));
       if (!image || image.width !== w || image.height !== h) image = new ImageData(w, h);
-      Playground.warp(family, theta, picture, border, new Uint32Array(image.data.buffer), null);
+      if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
+      const start = performance.now();
+      Playground.warp(family, theta, picture, border, new Uint32Array(image.data.buffer), null, step);
+      if (step === 1) draw.cost = performance.now() - start;
       context.putImageData(image, 0, 0);
+      return step === 1;
     };
+    return Object.assign(draw, { cost: 0 });
   };
 })();

@@ -11,8 +11,8 @@
   const state = { name: "similarity", theta: [], chosen: 0, w: 0, h: 0, border: false };
   let picture; // a canvas with the input
   let output = find("output");
-  let paint; // draws on `output`
   let dirty = false;
+  let rest; // the timer until all pixels are drawn
 
   const family = () => Playground.families[state.name];
   const rounded = (theta) => theta.map((value) => Math.round(value * 1000) / 1000 || 0);
@@ -102,7 +102,7 @@
     if (!made) return drawBy("canvas");
     fresh.addEventListener("webglcontextlost", () => (drawBy("canvas"), render()));
     output.replaceWith(fresh);
-    [output, paint, state.drawn] = [fresh, made, kind];
+    [output, state.drawn, state.paint] = [fresh, kind, made];
   }
 
   function inputNow() {
@@ -160,9 +160,11 @@
     ].join("\n");
   }
 
-  function render() {
+  /** Draw all. A picture that moves may be drawn with fewer pixels, and again when it rests. */
+  function render(moves = false) {
     dirty = false;
-    paint(family(), state.theta, state, state.border);
+    clearTimeout(rest);
+    if (!state.paint(family(), state.theta, state, state.border, moves)) rest = setTimeout(render, 150);
     inputNow();
     codeNow();
     for (const slider of numbers.querySelectorAll("input")) {
@@ -175,7 +177,7 @@
   function update(theta) {
     if (!theta.every(Number.isFinite)) return;
     state.theta = rounded(theta);
-    if (!dirty) requestAnimationFrame(render);
+    if (!dirty) requestAnimationFrame(() => render(true));
     dirty = true;
   }
 

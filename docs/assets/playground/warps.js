@@ -78,8 +78,9 @@ const Playground = {};
   function radialAndLinear(points, x, y, basis) {
     const count = points.length;
     for (let j = 0; j < count; j++) {
-      const [px, py] = points[j];
-      const r2 = (x - px) * (x - px) + (y - py) * (y - py);
+      const dx = x - points[j][0];
+      const dy = y - points[j][1];
+      const r2 = dx * dx + dy * dy;
       basis[j] = r2 === 0 ? 0 : 0.5 * r2 * Math.log(r2);
     }
     basis[count] = 1;
@@ -90,16 +91,18 @@ const Playground = {};
 
   /** Weights of a thin-plate spline: weight_j is the spline that is 1 at control point j and 0 at the others. */
   function thinPlate(points) {
-    const rows = points.map(([x, y]) => radialAndLinear(points, x, y, []));
-    for (let k = 0; k < 3; k++) rows.push([...points.map((_, j) => rows[j][points.length + k]), 0, 0, 0]);
+    const count = points.length;
+    const basis = new Float64Array(count + 3);
+    const rows = points.map(([x, y]) => [...radialAndLinear(points, x, y, basis)]);
+    for (let k = 0; k < 3; k++) rows.push([...points.map((_, j) => rows[j][count + k]), 0, 0, 0]);
     const unit = rows.map((_, i) => points.map((_, j) => (i === j ? 1 : 0)));
     const solution = Float64Array.from(solve(rows, unit).flat()); // (T + 3, T)
-    const basis = new Float64Array(points.length + 3);
     const weightsAt = (x, y, weights) => {
       radialAndLinear(points, x, y, basis);
-      weights.fill(0);
-      for (let i = 0, at = 0; i < basis.length; i++) {
-        for (let j = 0; j < points.length; j++, at++) weights[j] += basis[i] * solution[at];
+      for (let j = 0; j < count; j++) {
+        let sum = 0;
+        for (let i = 0, at = j; i < count + 3; i++, at += count) sum += basis[i] * solution[at];
+        weights[j] = sum;
       }
     };
     return { points, solution, weightsAt };
