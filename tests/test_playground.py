@@ -169,4 +169,4 @@ def test_a_finger_moves_each_control_point(browser: Browser, name: str) -> None:
     assert browser.run("return scrollY") == 0  # the finger moves the point and not the page
     assert differences(browser.run("Playground.render();" + SEEN))[0] < 0.02
     messages = [message for message in browser.console() if "playground" in message]
-    assert not [message for message in messages if "GPU stall" not in message]  # emulated graphics are slow, as Chromium says
+    assert not [message for message in messages if "GPU stall" not in message]  # Chromium: emulated graphics are slow
