@@ -1,5 +1,6 @@
 """Warps from boxes and corners: they equal `roi_align` where its definition is the same, OpenCV, and their own corners."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,6 +203,27 @@ def test_a_plate_from_four_corners() -> None:
     np.testing.assert_allclose(ours.numpy(), theirs, atol=3e-3)  # OpenCV rounds fractions to 1/32
     pixels = warp.to_pixel_matrix((96, 128), size, align_corners=True)[0].numpy()
     np.testing.assert_allclose(pixels, matrix, atol=1e-4, rtol=1e-4)  # and corners to float32
+
+
+@pytest.mark.parametrize("batch", ((), (2,), (2, 3)))
+def test_a_reversed_box_is_named(batch: tuple[int, ...]) -> None:
+    """It is a mirrored look, as a matrix with a negative diagonal is. A box without area is none."""
+    boxes = torch.tensor([3.0, 2.0, 9.0, 7.0]).repeat(*batch, 1).view(*batch, 4)
+    last = (-1,) * len(batch)
+    reversed_box = boxes.clone()
+    reversed_box[(*last, 0)], reversed_box[(*last, 2)] = 9.0, 3.0
+    where = ", ".join(str(n - 1) for n in batch or (1,))
+    where = f"({where})" if len(batch) == 2 else where
+    with pytest.warns(UserWarning, match=re.escape(f"mirrored, at {where}; format='xyxy' is first corner, second")):
+        found = stn.from_boxes(reversed_box, IN)
+    image = noise(len(boxes) if batch else 1, 1, *IN).float()
+    mirrored, plain = (warp.sample(image, (5, 6)) for warp in (found, stn.from_boxes(boxes, IN)))
+    one = (-1,) * max(1, len(batch))
+    torch.testing.assert_close(mirrored[one], plain[one].flip(-1), atol=1e-5, rtol=0)
+    with pytest.warns(UserWarning, match="format='cxcywh' is center, width, height, positive"):
+        stn.from_boxes(torch.tensor([5.0, 5.0, 3.0, -1.0]), IN, format="cxcywh")
+    stn.from_boxes(torch.tensor([5.0, 5.0, 5.0, 5.0]), IN)
+    stn.from_boxes(reversed_box.requires_grad_(), IN)  # learned boxes may cross on their way
 
 
 BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {

@@ -32,6 +32,7 @@ from stn._check.pairs import (
     indexed_images,
     no_fit,
     point_pairs,
+    sides_not_negative,
     two_sizes,
 )
 from stn._check.places import attention, levels, point_sets, splat_place, splat_values, splat_warp, splat_weights
@@ -40,6 +41,7 @@ from stn._check.spaces import directions, numbers, square_matrix
 from stn._check.tensors import (
     affine_rows,
     batched_points,
+    broadcast,
     channels,
     channels_last,
     coefficients,
@@ -54,6 +56,7 @@ from stn._check.tensors import (
     image,
     localized,
     matrix,
+    number_or_floating,
     pixel_matrix,
     points,
     points_last,
@@ -111,6 +114,7 @@ __all__ = [
     "batched_points",
     "bounds",
     "boxes",
+    "broadcast",
     "canvas",
     "channels",
     "channels_last",
@@ -159,6 +163,7 @@ __all__ = [
     "network_features",
     "no_fit",
     "not_negative",
+    "number_or_floating",
     "numbers",
     "opacity",
     "outputs",
@@ -180,6 +185,7 @@ __all__ = [
     "share",
     "side",
     "sides",
+    "sides_not_negative",
     "signal_shape",
     "some",
     "square_matrix",

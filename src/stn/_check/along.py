@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stn._check.errors import AXES, fail, samples
+from stn._check.errors import AXES, fail, samples, shown
 from stn._check.tensors import floating, tensor
 from stn._check.values import bounds, lengths
 
@@ -47,6 +47,8 @@ def plane_boxes(ndim: int) -> None:
 def canvas(size: Any, onto: Any, patches: Tensor, batch: Sequence[int], ndim: int) -> tuple[int, ...]:
     """Check the canvas (N, C, *size), or its size. Returns the size."""
     if onto is None:
+        if isinstance(size, Tensor) and size.ndim > 1:
+            fail(f"size must be lengths; got {shown(size)}: pass the canvas by its name, onto=..")
         if size is None:
             fail("size must be given without onto: the size of the canvas; got None")
         return lengths("size", size, ndim)
@@ -57,7 +59,7 @@ def canvas(size: Any, onto: Any, patches: Tensor, batch: Sequence[int], ndim: in
         fail(f"onto must be {expected}; got {tuple(onto.shape)}")
     found = tuple(onto.shape[2:])
     if size is not None and lengths("size", size, ndim) != found:
-        fail(f"size must be that of onto, {found}, or None; got {size!r}")
+        fail(f"size must be that of onto, {found}, or None; got {shown(size)}")
     return found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import NoReturn
 
+import numpy as np
 from torch import Tensor
 
 
@@ -23,6 +25,26 @@ class InputError(ValueError):
 
 def fail(sentence: str) -> NoReturn:
     raise InputError(sentence)
+
+
+SHORT, FEW = 80, 4  # characters of a quoted value, and numbers of a quoted tensor
+
+
+def shown(value: object) -> str:
+    """Return a value as a message quotes it: on one line, and a tensor or an array of many numbers by its shape."""
+    if isinstance(value, Tensor | np.ndarray) and (value.ndim > 1 or math.prod(value.shape) > FEW):
+        kind = "a tensor" if isinstance(value, Tensor) else "an array"
+        return f"{kind} {tuple(value.shape)} of {value.dtype}"
+    if isinstance(value, list | tuple):
+        ends = "[]" if isinstance(value, list) else "()"
+        parts = [shown(part) for part in value[:9]] + [".."] * (len(value) > 9)
+        return _cut(f"{ends[0]}{', '.join(parts)}{',' if ends == '()' and len(value) == 1 else ''}{ends[1]}")
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHORT else f"{line[:SHORT]} .."
 
 
 def samples(flags: Tensor) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stn._check.errors import fail
+from stn._check.errors import fail, shown
 from stn._check.tensors import INTEGERS
 
 
@@ -26,7 +26,7 @@ def mode_of_labels(name: str, got: object, dtype: torch.dtype) -> None:
         wanted = "'nearest'" if name == "mode" else "False"
         fail(
             f"{name} must be {wanted} for an image of {dtype}, whose numbers are not averaged (uint8 has all modes, and "
-            f"image.float() too); got {got!r}"
+            f"image.float() too); got {shown(got)}"
         )
 
 
@@ -59,7 +59,7 @@ def integers_held(value: Any, image: Tensor) -> torch.dtype:
     low, high = (0, 1) if image.dtype == torch.bool else (torch.iinfo(image.dtype).min, torch.iinfo(image.dtype).max)
     for number in flat:
         if isinstance(number, REAL) and not (math.isfinite(number) and low <= number <= high and number == int(number)):
-            fail(f"fill_value must be an integer that the dtype of image, {image.dtype}, holds; got {number!r}")
+            fail(f"fill_value must be an integer that the dtype of image, {image.dtype}, holds; got {shown(number)}")
     return torch.int64
 
 
@@ -67,10 +67,10 @@ def _fill(value: Any, image: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert a fill value that is not a plain real number."""
     expected = f"fill_value must be a number, or C = {image.shape[1]} numbers, one per channel of image"
     several = isinstance(value, Sequence) and not isinstance(value, str)
-    if not all(_is_number(number) for number in (value if several else (value,))):
-        fail(f"{expected}; got {value!r}")
-    if not image.is_complex() and any(_is_complex(number) for number in (value if several else (value,))):
-        fail(f"fill_value must be real, because image is; got {value!r}")
+    if not all(_is_number(number) and not (several and getattr(number, "ndim", 0)) for number in _parts(value, several)):
+        fail(f"{expected}; got {shown(value)}")
+    if not image.is_complex() and any(map(_is_complex, _parts(value, several))):
+        fail(f"fill_value must be real, because image is; got {shown(value)}")
     if isinstance(value, Tensor):
         fill = value.to(image.device)
     else:
@@ -79,6 +79,10 @@ def _fill(value: Any, image: Tensor, dtype: torch.dtype) -> Tensor:
     if fill.ndim > 1 or (fill.ndim == 1 and fill.shape[0] != image.shape[1]):
         fail(f"{expected}; got {tuple(fill.shape)}")
     return fill
+
+
+def _parts(value: Any, several: bool) -> Sequence[Any]:
+    return value if several else (value,)
 
 
 def _is_number(value: Any) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from stn._check.errors import AXES, fail, samples
+from stn._check.errors import AXES, fail, samples, shown
 from stn._check.tensors import floating
 from stn._check.values import integers, lengths
 
@@ -17,7 +18,9 @@ def two_sizes(name: str, value: Any, ndim: int) -> tuple[tuple[int, ...], tuple[
     """Check (in_size, out_size). Each must be written out: (480, 640) would otherwise be two square sizes."""
     both = isinstance(value, tuple | list) and len(value) == 2 and all(integers(size) is not None for size in value)
     if not both:
-        fail(f"{name} must be (in_size, out_size), the size ({AXES[ndim]}) of the image and of the output; got {value!r}")
+        fail(
+            f"{name} must be (in_size, out_size), the size ({AXES[ndim]}) of the image and of the output; got {shown(value)}"
+        )
     return lengths(f"{name}[0]", value[0], ndim), lengths(f"{name}[1]", value[1], ndim)
 
 
@@ -94,6 +97,14 @@ def boxes(name: str, value: Any, numbers: Sequence[int], format: str, *, flat: b
         n = " or ".join(map(str, numbers))
         shapes = "(M, n) with an index" if flat else "(n,), (N, n) or (N, K, n)"
         fail(f"{name} must be {shapes}, n = {n} for format={format!r}; got {tuple(value.shape)}")
+
+
+def sides_not_negative(name: str, sides: Tensor, format: str) -> None:
+    """Warn of boxes whose look is mirrored, such as (x1, y1, width, height) given as corners. This reads values."""
+    if (negative := (sides < 0).any(dim=-1)).any():
+        order = "first corner, second corner" if format == "xyxy" else "center, width, height, positive"
+        where = f"of negative width or height, whose looks are mirrored, at {samples(negative)}"
+        warnings.warn(f"{name} has boxes {where}; format={format!r} is {order}", stacklevel=3)
 
 
 def image_index(name: str, value: Any, count: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stn._check.errors import AXES, fail
+from stn._check.errors import AXES, fail, shown
 from stn._check.tensors import floating, same_device, tensor
 from stn._check.values import lengths
 
@@ -29,7 +29,7 @@ def levels(name: str, value: Any) -> list[tuple[int, ...]]:
     """Check the sizes (H, W) of feature maps, a sequence or a tensor (L, 2) of integers."""
     found = value.tolist() if isinstance(value, Tensor) else value
     if not isinstance(found, Sequence) or isinstance(found, str) or len(found) == 0:
-        fail(f"{name} must be (H, W) for each of at least one level; got {value!r}")
+        fail(f"{name} must be (H, W) for each of at least one level; got {shown(value)}")
     return [lengths(f"{name}[{i}]", size, 2) for i, size in enumerate(found)]
 
 

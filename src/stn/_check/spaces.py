@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stn._check.errors import fail
+from stn._check.errors import fail, shown
 
 PERPENDICULAR = 1e-4  # largest cosine between two axes: files store directions in single precision
 
@@ -17,7 +17,7 @@ PERPENDICULAR = 1e-4  # largest cosine between two axes: files store directions 
 def numbers(name: str, value: Any, count: int) -> tuple[float, ...]:
     found = _float(value)
     if found is None or found.shape != (count,) or not found.isfinite().all():
-        fail(f"{name} must be {count} finite numbers; got {value!r}")
+        fail(f"{name} must be {count} finite numbers; got {shown(value)}")
     return tuple(found.tolist())
 
 
@@ -26,7 +26,7 @@ def square_matrix(name: str, value: Any, side: int) -> Tensor:
     found = _float(value)
     if found is None or found.shape != (side, side) or not found.isfinite().all():
         got = tuple(found.shape) if found is not None and found.shape != (side, side) else value
-        fail(f"{name} must be a matrix ({side}, {side}) of finite numbers; got {got!r}")
+        fail(f"{name} must be a matrix ({side}, {side}) of finite numbers; got {shown(got)}")
     return found
 
 
@@ -35,7 +35,7 @@ def directions(name: str, value: Any, d: int) -> tuple[tuple[float, ...], ...]:
     found = square_matrix(name, value, d)
     off = (found.mT @ found - torch.eye(d, dtype=found.dtype, device="cpu")).abs().max().item()
     if not off < PERPENDICULAR or math.isnan(off):
-        fail(f"{name} must have perpendicular columns of length 1; got {found.tolist()}")
+        fail(f"{name} must have perpendicular columns of length 1; got {shown(found.tolist())}")
     return tuple(map(tuple, found.tolist()))
 
 

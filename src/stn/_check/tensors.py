@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from stn._check.errors import AXES, fail, samples
+from stn._check.errors import AXES, fail, samples, shown
 
 INTEGERS = (torch.uint8, torch.bool, torch.int8, torch.int16, torch.int32, torch.int64)  # dtypes of label maps
 
 
 def tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor; got {type(value).__name__}")
+        how = f": pass torch.as_tensor({name})" if isinstance(value, list | tuple | np.ndarray) else ""
+        raise TypeError(f"{name} must be a torch.Tensor; got {type(value).__name__}{how}")
 
 
 def floating(name: str, value: object) -> None:
     tensor(name, value)
     if isinstance(value, Tensor) and not value.is_floating_point():
-        raise TypeError(f"{name} must have a floating-point dtype; got {value.dtype}")
+        how = "" if value.is_complex() else f": pass {name}.float()"
+        raise TypeError(f"{name} must have a floating-point dtype; got {value.dtype}{how}")
+
+
+def number_or_floating(name: str, value: object) -> None:
+    if not isinstance(value, Tensor) and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
+        raise TypeError(f"{name} must be a number or a torch.Tensor; got {type(value).__name__}")
+    if isinstance(value, Tensor):
+        floating(name, value)
+
+
+def broadcast(parts: Mapping[str, Tensor]) -> torch.Size:
+    """Check that tensors (.., n) have batches that broadcast. Returns their batch, of at least one axis."""
+    try:
+        return torch.broadcast_shapes(*(part.shape[:-1] for part in parts.values()), (1,))
+    except RuntimeError:
+        batches = ", ".join(str(tuple(part.shape[:-1])) for part in parts.values())
+        fail(f"{', '.join(parts)} must have the same batch, or lengths of 1; got {batches}")
 
 
 def image(name: str, value: Any) -> int:
@@ -171,7 +190,7 @@ def control_points(name: str, value: Tensor, d: int) -> None:
 def finite(name: str, value: Tensor) -> None:
     """Check that all values are finite. This reads values, so it must not run in a training step."""
     if not value.isfinite().all():
-        fail(f"{name} must be finite; got {value.tolist()}")
+        fail(f"{name} must be finite; got {shown(value.tolist())}")
 
 
 def theta(value: Tensor, num_params: int, family: str) -> None:

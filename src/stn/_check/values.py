@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stn._check.errors import fail
+from stn._check.errors import fail, shown
 
 
 def integer(value: Any) -> int | None:
@@ -40,14 +40,14 @@ NUMBER = (int, float, np.integer, np.floating)
 
 def choice(name: str, value: object, allowed: Iterable[object]) -> None:
     allowed = list(allowed)
-    if value not in allowed:
-        fail(f"{name} must be one of {', '.join(sorted(map(str, allowed)))}; got {value!r}")
+    if isinstance(value, torch.Tensor | np.ndarray) or value not in allowed:
+        fail(f"{name} must be one of {', '.join(sorted(map(str, allowed)))}; got {shown(value)}")
 
 
 def made(name: str, value: object, kind: type, example: str) -> None:
     """Check that an object is of this class, and not, for example, its name or the class itself."""
     if not isinstance(value, kind):
-        got = repr(value) if isinstance(value, str) else value.__name__ if isinstance(value, type) else type(value).__name__
+        got = shown(value) if isinstance(value, str) else value.__name__ if isinstance(value, type) else type(value).__name__
         raise TypeError(f"{name} must be a {kind.__name__}, such as {example}; got {got}")
 
 
@@ -59,7 +59,7 @@ def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
         found = (side,) * ndim
     if found is None:
         one = "an integer or " if ndim else ""
-        fail(f"{name} must be {one}a sequence of {wanted} integer{plural}; got {size!r}")
+        fail(f"{name} must be {one}a sequence of {wanted} integer{plural}; got {shown(size)}")
     # Not `in (ndim,)`: to Dynamo a dynamic number is in no tuple.
     if (len(found) != ndim) if ndim else len(found) not in (1, 2, 3):
         fail(f"{name} must have {wanted} length{plural}; got {found}")
@@ -83,18 +83,26 @@ def dimension(value: int, allowed: Sequence[int], family: str) -> int:
     found = integer(value)
     if found is None or found not in allowed:
         given = type(value).__name__ if found is None else found
-        fail(f"ndim must be {either(allowed)} for {family}; got {given!r}")
+        fail(f"ndim must be {either(allowed)} for {family}; got {shown(given)}")
     return found
 
 
+def number(name: str, value: Any) -> None:
+    """Check that a value can be compared with a number."""
+    if value is None or isinstance(value, str | dict) or isinstance(value, LISTS) or getattr(value, "ndim", 0):
+        fail(f"{name} must be a number; got {shown(value)}")
+
+
 def positive(name: str, value: float) -> None:
+    number(name, value)
     if not value > 0:
-        fail(f"{name} must be positive; got {value!r}")
+        fail(f"{name} must be positive; got {shown(value)}")
 
 
 def not_negative(name: str, value: float) -> None:
+    number(name, value)
     if not value >= 0:
-        fail(f"{name} must not be negative; got {value!r}")
+        fail(f"{name} must not be negative; got {shown(value)}")
 
 
 def input_shape(name: str, shape: Any, *, signals: bool = False) -> tuple[int, ...]:
@@ -102,7 +110,7 @@ def input_shape(name: str, shape: Any, *, signals: bool = False) -> tuple[int, .
     found = integers(shape)
     if found is None or not (len(found) == 3 or (signals and len(found) == 2)) or min(found) < 1:
         known = "(C, H, W) or (C, L)" if signals else "(C, H, W)"
-        fail(f"{name} must be {known}, positive integers; got {shape!r}")
+        fail(f"{name} must be {known}, positive integers; got {shown(shape)}")
     return found
 
 
@@ -110,14 +118,14 @@ def signal_shape(name: str, shape: Any) -> tuple[int, int]:
     """Check the shape of one signal without its batch: (C, L)."""
     found = integers(shape)
     if found is None or len(found) != 2 or min(found) < 1:
-        fail(f"{name} must be (C, L), positive integers; got {shape!r}")
+        fail(f"{name} must be (C, L), positive integers; got {shown(shape)}")
     return found[0], found[1]
 
 
 def at_least(name: str, value: int, least: int) -> int:
     found = integer(value)
     if found is None or found < least:
-        fail(f"{name} must be an integer of at least {least}; got {value!r}")
+        fail(f"{name} must be an integer of at least {least}; got {shown(value)}")
     return found
 
 
@@ -125,7 +133,7 @@ def side(name: str, value: int, allowed: Iterable[int]) -> int:
     """Check the side of a square image, one of those that a network supports."""
     found = integer(value)
     if found is None or found not in allowed:
-        fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {value!r}")
+        fail(f"{name} must be one of {', '.join(map(str, sorted(allowed)))} pixels; got {shown(value)}")
     return found
 
 
@@ -152,7 +160,7 @@ def unknown(name: str, given: Iterable[str], allowed: Iterable[str]) -> None:
     allowed = sorted(allowed, key=str)
     for key in given:
         if key not in allowed:
-            fail(f"{name} must be one of {', '.join(allowed)}; got {key!r}")
+            fail(f"{name} must be one of {', '.join(allowed)}; got {shown(key)}")
 
 
 def installed(module: str, extra: str) -> None:
@@ -168,8 +176,9 @@ def needs(module: str, user: str) -> None:
 
 
 def angle(name: str, degrees: float) -> None:
+    number(name, degrees)
     if not -90 < degrees < 90:
-        fail(f"{name} must be between -90 and 90 degrees; got {degrees!r}")
+        fail(f"{name} must be between -90 and 90 degrees; got {shown(degrees)}")
 
 
 def alone(name: str, others: dict[str, Any]) -> None:
@@ -191,7 +200,7 @@ def sides(name: str, value: Any, ndim: int, other: str = "") -> tuple[float, ...
     fits = isinstance(value, LISTS) and len(value) == ndim
     if not fits or not all(_is_real(n) and 0 < n < math.inf for n in value):
         axes = {1: "(L,)", 2: "(H, W)"}.get(ndim, "(D, H, W)")
-        fail(f"{name} must be {other}{'or ' if other else ''}{axes}, positive and finite; got {value!r}")
+        fail(f"{name} must be {other}{'or ' if other else ''}{axes}, positive and finite; got {shown(value)}")
     return tuple(float(n) for n in value)
 
 
@@ -223,12 +232,13 @@ def lattice_of(name: str, value: int | Sequence[int], ndim: int, *, least: int) 
 
 def even(name: str, value: int) -> None:
     if value % 2:
-        fail(f"{name} must be even; got {value!r}")
+        fail(f"{name} must be even; got {shown(value)}")
 
 
 def share(name: str, value: float, most: float) -> None:
+    number(name, value)
     if not 0 <= value < most:
-        fail(f"{name} must be at least 0 and less than {most}; got {value!r}")
+        fail(f"{name} must be at least 0 and less than {most}; got {shown(value)}")
 
 
 def inner_nodes(name: str, cells: Sequence[int], boundary: str) -> None:
@@ -243,11 +253,11 @@ def bounds(name: str, value: Any, starts: Sequence[float | None]) -> list[tuple[
     each = [value] * len(starts) if one else value
     if not isinstance(each, LISTS) or len(each) != len(starts):
         several = "" if len(starts) == 1 else f", or {len(starts)} of them"
-        fail(f"{name} must be bounds (low, high){several}; got {value!r}")
+        fail(f"{name} must be bounds (low, high){several}; got {shown(value)}")
     found: list[tuple[float, float] | None] = []
     for pair, start in zip(each, starts, strict=True):
         if pair is not None and not (isinstance(pair, LISTS) and len(pair) == 2 and all(map(_is_real, pair))):
-            fail(f"{name} must be bounds (low, high) for each number, or None; got {pair!r}")
+            fail(f"{name} must be bounds (low, high) for each number, or None; got {shown(pair)}")
         if pair is not None and start is not None and not pair[0] < start < pair[1]:
             given = sorted({s for s in starts if s is not None}) if one else [start]
             fail(f"{name} must be bounds (low, high) on both sides of the identity's value {given}; got {tuple(pair)}")
@@ -259,8 +269,8 @@ def held(name: str, value: Any, count: int) -> tuple[float | None, ...]:
     """Check the value of all numbers of a name, or one for each, None for those that are free."""
     each = (value,) * count if _is_real(value) else value
     if not isinstance(each, LISTS) or len(each) != count:
-        fail(f"{name} must be a number, or {count} of them; got {value!r}")
+        fail(f"{name} must be a number, or {count} of them; got {shown(value)}")
     for number in each:
         if number is not None and not (_is_real(number) and math.isfinite(number)):
-            fail(f"{name} must be finite, or None where it is free; got {number!r}")
+            fail(f"{name} must be finite, or None where it is free; got {shown(number)}")
     return tuple(None if number is None else float(number) for number in each)

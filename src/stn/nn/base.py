@@ -247,6 +247,8 @@ class AbstractSpatialTransformer(nn.Module, ABC):
 
 def family_for(transform: str | Family, in_shape: Sequence[int], start: Tensor | None) -> Family:
     """Return the family of a layer for signals or images (C, *in), of whose part `start` it has the shape."""
+    if start is not None:
+        _check.start("start", start, len(in_shape) - 1, len(start) if getattr(start, "ndim", 0) else 1)
     return family(transform, len(in_shape) - 1, aspect=of_part(in_shape[1:], start))
 
 

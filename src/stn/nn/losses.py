@@ -33,13 +33,14 @@ def off_image_loss(warp: Warp, size: int | Sequence[int] | None = None, *, align
         A scalar (), in squared half widths of the image.
 
     Raises:
-        InputError: size has a wrong shape or value.
+        InputError: size has a wrong shape or value. TypeError: `warp` is no warp.
 
     Example:
         >>> inside, outside = torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor([[0.5, 2.5, 0.0]])  # scale, x, y
         >>> stn.off_image_loss(stn.Attention()(inside)), stn.off_image_loss(stn.Attention()(outside)) > 2
         (tensor(0.), tensor(True))
     """
+    _check.made("warp", warp, Warp, "stn.Affine()(theta)")
     beyond = within_reach(warp.grid(points_of(warp, size), align_corners=align_corners).abs() - 1, least=0)
     return restrained(beyond.square().sum(dim=-1)).mean()
 

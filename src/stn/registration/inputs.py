@@ -75,7 +75,11 @@ def mask_of(name: str, mask: Any, image: Tensor) -> Tensor | None:  # (N, 1, *si
     if mask is None:
         return None
     values = mask.values if isinstance(mask, Volume) else mask
-    values = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    if not isinstance(values, Tensor):
+        array = np.ascontiguousarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name} must be a tensor or an array of real numbers; got {type(mask).__name__}")
+        values = torch.from_numpy(array)
     size = tuple(image.shape[2:])
     values = values[None, None] if tuple(values.shape) == size else values
     if tuple(values.shape) not in ((1, 1, *size), (len(image), 1, *size)):

@@ -199,6 +199,7 @@ class Space:
             >>> cubes.to(thick).sample(torch.rand(1, 1, 10, 32, 32), cubes.size).shape
             torch.Size([1, 1, 28, 32, 32])
         """
+        _check.made("other", other, Space, "stn.Space((240, 320))")
         return from_world(torch.eye(self.ndim + 1, dtype=torch.float64, device="cpu").unsqueeze(0), self, other)
 
     def resample(self, volume: Tensor, source: Space, **options: Unpack[CallOptions]) -> Tensor:
@@ -221,6 +222,7 @@ class Space:
             torch.Size([1, 1, 4, 4])
         """
         _check.image("volume", volume)
+        _check.made("source", source, Space, "stn.Space((240, 320))")
         if tuple(volume.shape[2:]) != source.size:
             _check.fail(f"volume must have the size of its space, {source.size}; got {tuple(volume.shape[2:])}")
         return self.to(source).sample(volume, self.size, **options)

@@ -91,6 +91,7 @@ class Bounded(Family[W]):
         Returns:
             (.., P), within the bounds.
         """
+        _check.points("raw", raw, self.num_params)
         start, below, above = (constant.to(raw.dtype) for constant in self._constants.on(raw.device))
         away = raw - start
         reach = torch.where(away > 0, above, below)

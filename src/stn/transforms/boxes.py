@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.grid import half_extent, pixel_to_normalized
-from stn.ops.context import coordinate_dtype, unrounded
+from stn.ops.context import coordinate_dtype, readable, unrounded
 from stn.transforms.homographies import corners_to_matrix
 from stn.transforms.indexed import IndexedWarp
 from stn.transforms.matrix import MatrixWarp
@@ -50,6 +50,7 @@ def from_boxes(
         in_size: Size of the image, (H, W) or (D, H, W), or one length for all axes.
         format: "xyxy": (x1, y1, x2, y2), in volumes (x1, y1, z1, x2, y2, z2). "cxcywh": center, width and height.
             "cxcywha": also the angle in radians by which the box is turned, from the x axis towards the y axis.
+            A box of negative width or height is a mirrored look; a warning says so where the values can be read.
         index: (M,) integers, for boxes (M, 4): the image of each box. `sample` then takes N images and returns
             (M, C, *size). None: boxes have the batch of the images.
         align_corners: Whether the edges of a box lie on the centers of the look's outer pixels (True) or on their outer
@@ -71,6 +72,8 @@ def from_boxes(
         _check.image_index("index", index, len(boxes))
     given = boxes.to(coordinate_dtype(boxes.device))
     center, sides, angle = parts_of(given if boxes.ndim > 1 else given.unsqueeze(0), format)
+    if not boxes.requires_grad and readable(boxes):
+        _check.sides_not_negative("boxes", sides.detach(), format)
     half = [half_extent(n, align_corners) or 0.5 for n in reversed(size)]
     extent = given.new_tensor(half) * 2
     origin = pixel_to_normalized(center - 0.5, size, align_corners=align_corners)

@@ -86,6 +86,7 @@ class Fixed(Family[W]):
         Args:
             theta: (.., P).
         """
+        _check.points("theta", theta, self.num_params)
         numbers, order = self._constants.on(theta.device)
         both = torch.cat([theta, numbers.to(theta.dtype).expand(*theta.shape[:-1], -1)], dim=-1)
         return both.index_select(-1, order)

@@ -39,6 +39,7 @@ class MatrixWarp(Warp):
     _bends: ClassVar[bool] = False
 
     def __init__(self, matrix: Tensor) -> None:  # (N[, K], d, d+1) affine, or (N[, K], d+1, d+1) projective
+        _check.pixel_matrix("matrix", matrix)
         self.matrix = matrix
         self.batch = tuple(matrix.shape[:-2])
         self.ndim = matrix.shape[-1] - 1

@@ -37,18 +37,18 @@ def affine_parts(
     """Return the matrix of R S D (x - c) + c + t: `Affine.from_parts`."""
     given = {"angle": angle, "scale": scale, "shear": shear, "translation": translation, "center": center}
     tensors = {name: part for name, part in given.items() if isinstance(part, Tensor)}
-    for name, part in tensors.items():
-        _check.floating(name, part)
+    for name, part in given.items():
+        _check.number_or_floating(name, part)
     dtypes = [part.dtype for part in tensors.values()] or [torch.get_default_dtype()]
     device = next((part.device for part in tensors.values()), None)
     like = torch.empty((), dtype=functools.reduce(torch.promote_types, dtypes), device=device)
     turns = 1 if ndim == 2 else 3
     a, h = (_vector(name, given[name], turns, like, scalar=ndim == 2) for name in ("angle", "shear"))
     t, c = (_vector(name, given[name], ndim, like) for name in ("translation", "center"))
-    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in (a, h, t, c)), (1,))
+    batch = _check.broadcast(dict(zip(("angle", "shear", "translation", "center"), (a, h, t, c), strict=True)))
     per_axis = isinstance(scale, Tensor) and scale.ndim > len(batch)
     s = _vector("scale", scale, ndim, like, scalar=not per_axis)
-    s = s.expand(*torch.broadcast_shapes(s.shape[:-1], batch), ndim)
+    s = s.expand(*_check.broadcast({"scale": s, "the other parts": a.new_empty((*batch, 1))}), ndim)
     with unrounded(like.device):
         linear = rotation(a) @ (_shear(h) * s.unsqueeze(-2))
         if factors := ratios(aspect, ndim):
