@@ -89,7 +89,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Displacement.from_field": (stn.Displacement.from_field, {"field": torch.zeros(2, 8, 10, 2)}),
     "ThinPlateSpline": (stn.ThinPlateSpline, {"control_points": KNOTS}),
     "Bounded.constrain": (stn.bounded(stn.Affine(), translation=(-1, 1)).constrain, {"raw": AFFINE}),
-    "Fixed.complete": (stn.fixed(stn.Affine(), translation=0.0).complete, {"theta": AFFINE[:, :4]}),
+    "Fixed.complete": (stn.Fixed(stn.Affine(), {"translation": 0.0}).complete, {"theta": AFFINE[:, :4]}),
     "SpatialTransformer": (layer(), {"x": IMAGE}),
     "SpatialTransformer(start)": (layer, {"start": torch.eye(2, 3)}),
     "SpatialTransformer(image)": (partial(layer(), IMAGE), {"image": IMAGE}),

@@ -67,7 +67,7 @@ def _fill(value: Any, image: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert a fill value that is not a plain real number."""
     expected = f"fill_value must be a number, or C = {image.shape[1]} numbers, one per channel of image"
     several = isinstance(value, Sequence) and not isinstance(value, str)
-    if not all(_is_number(number) and not (several and getattr(number, "ndim", 0)) for number in _parts(value, several)):
+    if not all(_is_number(number) and not (several and getattr(number, "ndim", False)) for number in _parts(value, several)):
         fail(f"{expected}; got {shown(value)}")
     if not image.is_complex() and any(map(_is_complex, _parts(value, several))):
         fail(f"fill_value must be real, because image is; got {shown(value)}")

@@ -89,7 +89,7 @@ def dimension(value: int, allowed: Sequence[int], family: str) -> int:
 
 def number(name: str, value: Any) -> None:
     """Check that a value can be compared with a number."""
-    if value is None or isinstance(value, str | dict) or isinstance(value, LISTS) or getattr(value, "ndim", 0):
+    if value is None or isinstance(value, str | dict) or isinstance(value, LISTS) or getattr(value, "ndim", False):
         fail(f"{name} must be a number; got {shown(value)}")
 
 
