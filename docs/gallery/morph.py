@@ -12,7 +12,7 @@ from stn.lab.data import load
 
 digit = load("digits").train.images[3:4].float()
 theta = torch.tensor([[0.2, -1.2, 0.1, 1.0, -0.3, 0.2]])
-shares = torch.linspace(-1, 1, 7)[:, None]
+shares = torch.arange(-3, 4)[:, None] / 3
 frames = stn.ExponentialAffine()(shares * theta).sample(digit.expand(7, -1, -1, -1), 84)
 
 figure, axes = plt.subplots(1, 7, figsize=(8, 1.5), layout="constrained")
