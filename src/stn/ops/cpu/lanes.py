@@ -110,6 +110,20 @@ def blend_known(x, y, z, one, planes):
     return unless_nan(blend_all(lerp, x, y, z, one, planes), lambda: blend_all(lerp_of_any, x, y, z, one, planes))
 
 
+def gather_from(builder: Any, base: Any, offsets: Any, kind: Any, step: int) -> Any:
+    """Call llvm.masked.gather: load numbers of this kind at the offsets, counted in `step` bytes, from `base` on."""
+    wide, truth, found = (Code.vector(each) for each in (INT64, ir.IntType(1), kind))
+    first = builder.insert_element(ir.Constant(wide, ir.Undefined), builder.ptrtoint(base, INT64), INT32(0))
+    starts = builder.shuffle_vector(first, ir.Constant(wide, ir.Undefined), ir.Constant(Code.vector(INT32), [0] * LANES))
+    places = builder.add(starts, builder.mul(builder.zext(offsets, wide), ir.Constant(wide, [step] * LANES)))
+    pointers = builder.inttoptr(places, Code.vector(kind.as_pointer()))
+    short = {INT32: "i32", INT64: "i64", ir.FloatType(): "f32", ir.DoubleType(): "f64"}[kind]
+    name, given = f"llvm.masked.gather.v{LANES}{short}.v{LANES}p0", [pointers.type, INT32, truth, found]
+    function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(found, given), name)
+    everywhere, nothing = ir.Constant(truth, [1] * LANES), ir.Constant(found, ir.Undefined)
+    return builder.call(function, [pointers, INT32(step), everywhere, nothing])
+
+
 class Code:
     """What an intrinsic writes: loads, stores and taps of LANES pixels from pixel i of a tile on, `count` of them real.
 
@@ -286,16 +300,7 @@ class Code:
         return parts[0]
 
     def gather(self, k: int, at: Any, offsets: Any, kind: Any) -> Any:
-        """Call llvm.masked.gather: load numbers of this kind at the offsets."""
-        b, wide, truth, found = self.builder, self.vector(INT64), self.vector(ir.IntType(1)), self.vector(kind)
-        base = self.broadcast(b.ptrtoint(self.pointer(k, at), INT64)).value
-        places = b.add(base, b.mul(b.zext(offsets, wide), ir.Constant(wide, [self.align] * LANES)))
-        pointers = b.inttoptr(places, self.vector(kind.as_pointer()))
-        short = {INT64: "i64", ir.FloatType(): "f32", ir.DoubleType(): "f64"}[kind]
-        name, given = f"llvm.masked.gather.v{LANES}{short}.v{LANES}p0", [pointers.type, INT32, truth, found]
-        function = b.module.globals.get(name) or ir.Function(b.module, ir.FunctionType(found, given), name)
-        everywhere, nothing = ir.Constant(truth, [1] * LANES), ir.Constant(found, ir.Undefined)
-        return b.call(function, [pointers, INT32(self.align), everywhere, nothing])
+        return gather_from(self.builder, self.pointer(k, at), offsets, kind, self.align)
 
     def _joined(self, first: Any, second: Any) -> Any:
         order = list(range(2 * first.type.count))
