@@ -15,8 +15,8 @@ from numba import prange
 from stn.ops.cpu.compiling import compiled
 from stn.ops.cpu.words import call_at
 
-# Pixels times channels below which a second thread costs more than it brings: forward, 224x224 0.87 times as fast with it,
-# 3x224x224 1.49 times.
+# Pixels times channels of an affine map below which a second thread costs more than it brings: forward, 224x224 0.87 times
+# as fast with it, 3x224x224 1.49 times.
 SMALL = 1 << 16
 CHUNKS = 4  # pieces of work a thread
 
