@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import uuid
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,12 @@ BARE: Any = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, 
 INLINED: Any = BARE | {"forceinline": True}
 
 
+# Numba tells functions of one name apart by a number, which begins anew in each process, and keeps the code of all that a
+# kernel calls in the kernel's file. Of two files that were written by two processes, one would run what the other calls, such
+# as code of two dimensions in three. So the names say the process, and after a fork the child.
+PROCESS = uuid.uuid4().hex
+
+
 def for_types(**options: Any) -> Any:
     """`njit` for functions that are compiled for the types of numbers, not for their values.
 
@@ -39,6 +47,7 @@ def for_types(**options: Any) -> Any:
     """
 
     def decorate(function: Any) -> Any:
+        function.__qualname__ = f"{function.__qualname__}_{PROCESS}_{os.getpid()}"
         made: Any = njit(**options)(function)
         template = made.get_call_template
 
