@@ -32,6 +32,15 @@ import torch, stn
 image = torch.rand(2, 3, 40, 30).contiguous(memory_format=torch.channels_last)
 assert torch.equal(stn.affine_sample(image, torch.eye(2, 3)), image)
 """
+SAMPLED = """
+import torch, stn
+from torch.nn.functional import affine_grid, grid_sample
+for ndim in {}:
+    torch.manual_seed(0)
+    image, theta = torch.rand(2, 2, *(9,) * ndim), torch.eye(ndim, ndim + 1) + 0.1 * torch.randn(2, ndim, ndim + 1)
+    theirs = grid_sample(image, affine_grid(theta, list(image.shape), align_corners=False), align_corners=False)
+    assert torch.allclose(stn.affine_sample(image, theta), theirs, atol=1e-5), ndim
+"""
 COMPILED_ONCE = """\
 # To Numba a constant has a type of its own: what takes 0, then other integers, would be compiled for each.
 import gc
@@ -203,3 +212,20 @@ def test_one_line_where_someone_reads_it(
                 time.sleep(seconds)
     assert written.getvalue().count("\n") == lines
     assert lines == 0 or written.getvalue().endswith("Now: forward\n")
+
+
+def test_kernels_that_two_processes_have_compiled_run_in_one(tmp_path: Path) -> None:
+    """Numba numbers functions anew in each process: names without it would let volumes call the code of images."""
+    both = tmp_path / "both"
+
+    def sample(folder: Path, *dimensions: int) -> None:
+        seed = {"PYTHONHASHSEED": "1"}  # on which the order depends in which Numba numbers functions
+        finished(start(SAMPLED.format(dimensions), NUMBA_CACHE_DIR=str(folder), **seed))
+
+    for ndim in (2, 3):
+        sample(tmp_path / str(ndim), ndim)
+        shutil.copytree(tmp_path / str(ndim), both, dirs_exist_ok=True)
+    before = sorted(both.rglob("*.nbc"))
+    sample(both, 2, 3)
+    sample(both, 3, 2)
+    assert before == sorted(both.rglob("*.nbc"))  # the code is theirs

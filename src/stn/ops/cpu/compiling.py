@@ -34,8 +34,8 @@ INLINED: Any = BARE | {"forceinline": True}
 
 
 # Numba tells functions of one name apart by a number, which begins anew in each process, and keeps the code of all that a
-# kernel calls in the kernel's file. Of two files that were written by two processes, one would run what the other calls, such
-# as code of two dimensions in three. So the names say the process, and after a fork the child.
+# kernel calls in the kernel's file. Of files that two processes have written, one would run what the other calls, such as
+# code of two dimensions in three. So the names say the process, and after a fork the child.
 PROCESS = uuid.uuid4().hex
 
 
