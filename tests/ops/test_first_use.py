@@ -219,8 +219,8 @@ def test_kernels_that_two_processes_have_compiled_run_in_one(tmp_path: Path) -> 
     both = tmp_path / "both"
 
     def sample(folder: Path, *dimensions: int) -> None:
-        seed = {"PYTHONHASHSEED": "1"}  # on which the order depends in which Numba numbers functions
-        finished(start(SAMPLED.format(dimensions), NUMBA_CACHE_DIR=str(folder), **seed))
+        # The order in which Numba numbers functions depends on the seed.
+        finished(start(SAMPLED.format(dimensions), NUMBA_CACHE_DIR=str(folder), PYTHONHASHSEED="1"))
 
     for ndim in (2, 3):
         sample(tmp_path / str(ndim), ndim)
