@@ -3,6 +3,7 @@
 NUMBA_OPT=1 compiles in a third of the time. Nothing here measures speed.
 """
 
+import gc
 import io
 import os
 import shutil
@@ -14,8 +15,11 @@ from pathlib import Path
 
 import pytest
 from numba.core import event
+from numba.core.dispatcher import Dispatcher
 
 from stn.ops.cpu import ahead, kernels, notice
+from stn.ops.cpu.compiling import merged, specialized
+from stn.ops.cpu.kernels import BODIES
 
 SOURCE = Path(__file__).parents[2] / "src"
 COUNTS = "from stn.ops.cpu.compiling import counts; print(*counts())"
@@ -212,6 +216,15 @@ def test_one_line_where_someone_reads_it(
                 time.sleep(seconds)
     assert written.getvalue().count("\n") == lines
     assert lines == 0 or written.getvalue().endswith("Now: forward\n")
+
+
+def test_no_two_functions_that_are_compiled_alone_share_a_name() -> None:
+    """Not even after a fork, where children go on numbering functions from the same number."""
+    for ndim in (2, 3):
+        specialized(BODIES["forward"][0], {"NDIM": ndim, "NEAREST": False})
+    found = [made for made in gc.get_objects() if issubclass(type(made), Dispatcher) and hasattr(made, "decorate")]
+    names = [made.py_func.__qualname__ for made in found if made.decorate is not merged]  # merged ones have no code
+    assert len(names) > 100 and len({*names}) == len(names)
 
 
 def test_kernels_that_two_processes_have_compiled_run_in_one(tmp_path: Path) -> None:

@@ -41,9 +41,8 @@ FEW_ROWS = 16  # of a small output, whose tile takes a quarter of the memory
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 NAMES = {torch.float32: "<f4", torch.float64: "<f8"}
 NO_CUBIC = Cubic(*[0.0] * len(Cubic._fields))
-BLEND = (1, 4, 8)  # price of a value, by the form below, in values of a bilinear affine map: as measured at 28x28
-PLACE = {"lattice": 1, "basis": 1}  # what a pixel's place costs above that, whatever the number of channels
 FORMS = ((False, False), (True, False), (False, True))  # of BODIES: whether there is a cubic, whether there is a table
+BLEND = (1, 4, 8)  # price of a value by its form, in values of a bilinear affine map, as measured at 28x28
 
 
 class Slots(NamedTuple):
@@ -95,22 +94,23 @@ class Plan:
         self.zeros = np.zeros(image.shape[1], self.stored_name if self.has_labels else NAMES[self.real])
         self.zeros_at = self.zeros.ctypes.data
         self.kind, arrays = rule.numbers(each, axes(image.shape[2:], self.size, self.align_corners))
-        self.threads = threads.thread_count(self._work())
-        self.chunks = threads.chunk_count(self.threads)
         self.is_field = self.kind == "field"
         self.is_expanded = self.is_field and self.given_looks != self.looks  # one field for all images
         self.reads_data = data.dtype is self.number and not self.is_expanded  # as they are, if dense
         self.points_shape = tuple(each.shape) if self.is_expanded else self.data_shape
         self.points_strides = memory.strides(self.points_shape, range(len(self.points_shape)))
         self.knots = int(rule.key[1]) if self.kind == "basis" else 0  # type: ignore[index]  # a Spline's key is a pair
+        self.threads = threads.thread_count(self._work())
+        self.chunks = threads.chunk_count(self.threads)
         self.addresses: dict[str, int] = {}  # of kernels
         self.before = 0 if self.is_field else stage_at(False, self.kind, NAMES[self.number])
         self._write(arrays)
 
     def _work(self) -> int:
-        """The time of the call forward, in pixels times channels of a bilinear affine map in 2-D."""
+        """Return the time of the call forward, in values (pixels times channels) of a bilinear affine map in 2-D."""
         values, pixels = math.prod(self.out_shape), self.looks * math.prod(self.size)
-        return (values * BLEND[self.form] + pixels * PLACE.get(self.kind, 0)) * (self.ndim - 1)
+        place = 1 if self.kind == "lattice" else -(-self.knots // 16)  # of a pixel, above that of an affine map
+        return (values * BLEND[self.form] + pixels * place) * (self.ndim - 1)
 
     # ---- words ----
 
