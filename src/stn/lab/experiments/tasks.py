@@ -35,8 +35,9 @@ from stn.lab.networks import (
 )
 from stn.lab.networks.alignment import IN_STEPS
 from stn.lab.networks.parts import small_resnet
-from stn.lab.networks.text import TEXT_MODELS, build_text, ctc_loss, greedy_decode
+from stn.lab.networks.text import ctc_loss
 from stn.models.blocks import convolution
+from stn.models.lines import TEXT_MODELS, build_text, greedy_decode
 from stn.transforms import Warp, family
 
 LOOKS = {"look": 1, "2xlook": 2}  # at two digits
