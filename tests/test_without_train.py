@@ -12,6 +12,7 @@ import stn
 from stn.io import read_picture, write_picture
 from stn.lab.experiments import Run, RunFolder
 from stn.lab.experiments.train import train
+from tests.strokes import line_picture
 
 # Packages of the extra that the command line itself does not need.
 EXTRA = "h5py jinja2 lightning_fabric matplotlib rich scipy sklearn tensorboard torchmetrics"
@@ -88,6 +89,12 @@ def test_a_digit_is_read(tmp_path: Path) -> None:
     write_picture(page, tmp_path / "one.png")
     said = without_train(COMMAND, "read", "one.png", place=tmp_path)
     assert said[0].startswith("one.png: 1 (") and said[1:] == ["laboratory False"]
+
+
+def test_a_curved_line_is_read(tmp_path: Path) -> None:
+    write_picture(line_picture("1407", 2.0), tmp_path / "line.png")
+    said = without_train(COMMAND, "read", "line.png", place=tmp_path)
+    assert said[0].startswith("line.png: 1407 (") and said[1:] == ["laboratory False"]
 
 
 def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
