@@ -12,20 +12,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stn import _check
-from stn.models.blocks import convolution
+from stn.models.blocks import convolution, scaled
 from stn.models.text import SIZE, Resize, text_rectifier
 from stn.ops.context import unrounded
 
 TEXT_MODELS = ("crnn", "st-crnn")
 
 
-def build_text(model: str, classes: int = 11, *, in_channels: int = 1) -> nn.Sequential:
+def build_text(model: str, classes: int = 11, *, in_channels: int = 1, width: float = 1.0) -> nn.Sequential:
     """One of TEXT_MODELS for images (N, C, H, W) of any size: -> logits (N, T, classes). `st-crnn` begins with
-    `.transformer`, the rectifier; `crnn` with a plain resizing to the same size."""
+    `.transformer`, the rectifier; `crnn` with a plain resizing to the same size. width: scales all layers of the recognizer.
+    """
     _check.choice("model", model, TEXT_MODELS)
+    _check.positive("width", width)
     look = ("transformer", text_rectifier(in_channels)) if model == "st-crnn" else ("resize", Resize(SIZE))
     parts: OrderedDict[str, nn.Module] = OrderedDict([look])
-    parts["classifier"] = TextRecognizer(classes, in_channels=in_channels)
+    sizes = {"width": scaled(32, width), "hidden": scaled(64, width)}
+    parts["classifier"] = TextRecognizer(classes, in_channels=in_channels, **sizes)
     return nn.Sequential(parts)
 
 
