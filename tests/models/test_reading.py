@@ -124,6 +124,8 @@ def test_the_probability_is_that_of_all_alignments() -> None:
 
 def test_lines_and_digits_are_told_apart() -> None:
     assert all(shows_line(line_picture(text, bend)) for text in ("110", "777", "96842") for bend in (-2.6, 0.0, 2.6))
+    assert all(shows_line(line_picture("780", slope=slope)) for slope in (-0.25, 0.25))  # 1.6 times as wide as high
+    assert not shows_line(line_picture("11"))  # in pieces, but higher than wide
     assert not any(shows_line(picture(angle)) for angle in (-45.0, 0.0, 45.0))
     assert not any(shows_line(line_picture(digit)) for digit in "0123456789")
 

@@ -27,7 +27,8 @@ def read(
     Args:
         images: Picture files, or numpy files (.npy).
         model: Name of the network. Default: st-cnn-affine/rts, or st-crnn-tps/curved where the writing is at least 1.7
-            times as wide as high. Without an IMAGE, the names and cards of all networks are printed.
+            times as wide as high, or wider than high and in pieces beside one another. Without an IMAGE, the names and cards
+            of all networks are printed.
     """
     from stn.io import read_picture
     from stn.models import cards
