@@ -69,7 +69,8 @@ PLAINLY: ContextVar[bool] = ContextVar("plainly", default=False)
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """Compute the calls in this context with the reference, in plain PyTorch. A first kernel takes seconds to compile."""
+    """Sample in this context with the reference, in plain PyTorch: images, volumes and their pyramids, not integrals of
+    velocities. A first kernel takes seconds to compile."""
     token = PLAINLY.set(True)
     try:
         yield
