@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import stn_command
 from stn import cli
 from stn.io.images import read_picture, write_picture
+from tests.strokes import line_picture
 
 
 def stn(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -105,6 +107,19 @@ def test_a_digit_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "empty.png: image must show a digit" in capsys.readouterr().err
     assert stn(monkeypatch, "read", "--model", "rts") == 2
     assert "stn: --model must be one of st-cnn-affine/rts" in capsys.readouterr().err
+
+
+def test_a_curved_line_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    up, down, one = (tmp_path / name for name in ("up.png", "down.png", "one.png"))
+    write_picture(line_picture("1407", 2.0), up)
+    write_picture(line_picture("52936", -1.6, dark=True), down)
+    write_picture(line_picture("1"), one)
+    assert stn(monkeypatch, "read", up, one, down) == 0  # the network goes by the shape of the writing
+    assert [line.rsplit(": ", 1)[1].split()[0] for line in capsys.readouterr().out.splitlines()] == ["1407", "1", "52936"]
+    assert stn(monkeypatch, "read", "--model", "st-cnn-tps/rts", up) == 0
+    assert re.fullmatch(rf"{re.escape(str(up))}: \d \(\d+ %\)", capsys.readouterr().out.strip())
+    assert stn(monkeypatch, "read", "--model", "st-crnn-tps/curved", up) == 0
+    assert capsys.readouterr().out.startswith(f"{up}: 1407 (")
 
 
 def test_the_pictures_of_a_trained_network(

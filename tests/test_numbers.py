@@ -11,6 +11,7 @@ import torch
 import stn
 from stn.io.images import MAX_PIXELS
 from stn.models import cards
+from stn.models.reading import WIDE
 from stn.transforms import FAMILIES
 from tests.rows import (
     ROOT,
@@ -39,7 +40,7 @@ from tests.rows import (
 DIGIT = "1x1x28x28 affine"
 
 
-def card_error(name: str = "st-cnn-affine/rts") -> tuple[float, float]:
+def card_error(name: str) -> tuple[float, float]:
     """Return the test error of the weights in the package and its spread over draws, from their card."""
     card = cards()[name]
     spread = re.search(r"spread ([\d.]+) %", card.test)
@@ -167,8 +168,15 @@ CHECKED: dict[str, dict[str, Numbers]] = {
         ),
     },
     "docs/weights.md": {
-        r"\| `st-cnn-affine/rts` \| ([\d.]+) \| 10,000 test images .*? spread ([\d.]+) %": card_error,
-        r"\*\*Test error\.\*\* ([\d.]+) %: 10,000 test images .*? spread ([\d.]+) %": card_error,
+        r"at least ([\d.]+) times as wide as high": lambda: (WIDE,),
+        **{
+            rf"{start} ([\d.]+) {between} .*? spread ([\d.]+) %": partial(card_error, name)
+            for name in cards()
+            for start, between in (
+                (rf"\| `{name}` \|", r"\|"),
+                (rf"### {name} .*?\*\*Test error\.\*\*", "%:"),
+            )
+        },
     },
     "docs/runs.md": {r"more than ([\d,]+) pixels need": lambda: (MAX_PIXELS,)},
     "results/table1-history.md": {

@@ -12,6 +12,7 @@ import stn
 from stn.io import read_picture, write_picture
 from stn.lab.experiments import Run, RunFolder
 from stn.lab.experiments.train import train
+from tests.strokes import line_picture
 
 # Packages of the extra that the command line itself does not need.
 EXTRA = "h5py jinja2 lightning_fabric matplotlib rich scipy sklearn tensorboard torchmetrics"
@@ -34,6 +35,7 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 """
+READ = f"{COMMAND}\nprint('kernels', 'numba' in sys.modules)"
 STEP = """
 import torch, stn, stn.models, stn.io, stn.export
 layer = stn.SpatialTransformer.for_input((1, 28, 28), "affine")
@@ -86,8 +88,14 @@ def test_a_digit_is_read(tmp_path: Path) -> None:
     page = torch.ones(1, 60, 80)
     page[:, 10:50, 38:43] = 0  # a black stroke
     write_picture(page, tmp_path / "one.png")
-    said = without_train(COMMAND, "read", "one.png", place=tmp_path)
-    assert said[0].startswith("one.png: 1 (") and said[1:] == ["laboratory False"]
+    said = without_train(READ, "read", "one.png", place=tmp_path)
+    assert said[0].startswith("one.png: 1 (") and said[1:] == ["kernels False", "laboratory False"]
+
+
+def test_a_curved_line_is_read(tmp_path: Path) -> None:
+    write_picture(line_picture("1407", 2.0), tmp_path / "line.png")
+    said = without_train(READ, "read", "line.png", place=tmp_path)
+    assert said[0].startswith("line.png: 1407 (") and said[1:] == ["kernels False", "laboratory False"]
 
 
 def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ for ax, (x0, y0, x1, y1), crop, color in zip(
         Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=2)
     )
     ax.imshow(crop.movedim(0, 2))
-    ax.set_title("crop", color=color, fontsize=9)
+    ax.set_title(f"from ({x0:.0f}, {y0:.0f})", color=color, fontsize=9)
 for ax in axes:
     ax.axis("off")
 plt.show()

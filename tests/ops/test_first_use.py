@@ -14,12 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from numba.core import event
 from numba.core.dispatcher import Dispatcher
+from torch import Tensor
 
+import stn
+from stn.ops import dispatch
+from stn.ops.context import without_kernels
 from stn.ops.cpu import ahead, kernels, notice
 from stn.ops.cpu.compiling import merged, specialized
 from stn.ops.cpu.kernels import BODIES
+from tests.helpers import noise
 
 SOURCE = Path(__file__).parents[2] / "src"
 COUNTS = "from stn.ops.cpu.compiling import counts; print(*counts())"
@@ -95,6 +101,25 @@ stn.affine_sample(image, theta).sum().backward()
     assert second == [9, 0]
     assert said.count("\n") == 1 and said.startswith("stn: compiling CPU kernels on first use")
     assert notice.KEPT in said and nothing == ""
+
+
+def test_calls_without_kernels_are_those_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, theta = noise(2, 3, 24, 20).requires_grad_(), torch.eye(2, 3) + 0.2 * noise(2, 2, 3)
+
+    def values() -> list[Tensor]:
+        looks = [stn.affine_sample(image, theta, (9, 7), antialias=antialias) for antialias in (False, True)]
+        return [*looks, *torch.autograd.grad([look.square().sum() for look in looks], image)]
+
+    def compiled(*_: object) -> None:
+        raise AssertionError("a kernel is used")
+
+    with monkeypatch.context() as broken, pytest.raises(AssertionError, match="a kernel is used"):
+        broken.setattr(dispatch.cpu, "loaded", compiled)
+        with without_kernels():
+            plain = values()
+        values()  # as before the context
+    for found, expected in zip(plain, values(), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
 def test_taps_of_other_paddings_are_compiled_when_they_are_needed(tmp_path: Path) -> None:

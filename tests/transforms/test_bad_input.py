@@ -16,7 +16,11 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "bspline dims": (lambda: stn.BSpline(3, shape=(5, 5)), r"shape must have 3 lengths; got \(5, 5\)"),
     "tps points in place of ndim": (
         lambda: stn.ThinPlateSpline(stn.text_edges(6)),  # type: ignore[arg-type]  # on purpose
-        "ndim must be 2 or 3 for ThinPlateSpline; got 'Tensor'",
+        r"ndim must be 2 or 3 for ThinPlateSpline; got .*\. Other arguments go by name",
+    ),
+    "tps lattice in place of ndim": (
+        lambda: stn.ThinPlateSpline((4, 4)),  # type: ignore[arg-type]  # on purpose
+        r"ndim must be 2 or 3 for ThinPlateSpline; got \(4, 4\)\. Other arguments go by name",
     ),
     "bspline ndim": (lambda: stn.BSpline(4), "ndim must be 1, 2 or 3 for BSpline; got 4"),
     "corners ndim": (lambda: stn.MovedCorners(3), "ndim must be 2 for MovedCorners; got 3"),

@@ -82,8 +82,8 @@ def either(numbers: Sequence[int]) -> str:
 def dimension(value: int, allowed: Sequence[int], family: str) -> int:
     found = integer(value)
     if found is None or found not in allowed:
-        given = type(value).__name__ if found is None else found
-        fail(f"ndim must be {either(allowed)} for {family}; got {shown(given)}")
+        given = shown(found) if found is not None else f"{shown(value)}. Other arguments go by name"
+        fail(f"ndim must be {either(allowed)} for {family}; got {given}")
     return found
 
 

@@ -31,6 +31,11 @@ def dense(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(), nn.Dropout(0.0))
 
 
+def scaled(number: int, width: float) -> int:
+    """Return the number of channels or units of a network of this relative width."""
+    return max(1, round(number * width))
+
+
 def set_dropout(network: nn.Module, share: float) -> None:
     """Set the probability of all dropout layers of a network."""
     for module in network.modules():

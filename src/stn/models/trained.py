@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from stn import _check
 from stn.io.safetensors import read_metadata, read_safetensors, write_safetensors
-from stn.models import digits
+from stn.models import digits, lines
 
 WEIGHTS = Path(__file__).parent / "weights"
-BUILDERS: Mapping[str, Callable[..., nn.Module]] = {"digits": digits.build}
+BUILDERS: Mapping[str, Callable[..., nn.Module]] = {"digits": digits.build, "lines": lines.build_text}
 
 
 @dataclass(frozen=True)

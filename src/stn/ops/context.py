@@ -61,6 +61,23 @@ def refuse_lost_tangents() -> None:
         _check.fail("forward mode must begin inside the compiled function: torch.compile drops the tangents of its inputs")
 
 
+# ---- few calls in a process, which are not worth the compilation of a kernel ----
+
+# Whether eager calls use the reference. Dynamo cannot read a context variable: ask `torch.compiler.is_compiling()` before.
+PLAINLY: ContextVar[bool] = ContextVar("plainly", default=False)
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Sample in this context with the reference, in plain PyTorch: images, volumes and their pyramids, not integrals of
+    velocities. A first kernel takes seconds to compile."""
+    token = PLAINLY.set(True)
+    try:
+        yield
+    finally:
+        PLAINLY.reset(token)
+
+
 # ---- export for a runtime without our operators ----
 
 LOWERINGS = ("grid_sample", "gather")

@@ -4,7 +4,8 @@ reference.
 - Label maps, integers that are sampled by nearest neighbor, stay as they are, and so do bytes on the CPU. Other bytes and
   complex numbers are converted to real floating-point channels first.
 - An export for another runtime uses the operators of `lowering.py`.
-- The reference (`reference.py`) samples if there is no kernel for the rule, the interpolation or the dtype.
+- The reference (`reference.py`) samples if there is no kernel for the rule, the interpolation or the dtype, and in
+  `context.without_kernels`.
 - A recorded call (`context.observed`) becomes one operator of `library.py`.
 - Any other call goes directly to the kernels, as the autograd node `Sample` if it may need a gradient.
 """
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from stn import _check
 from stn.ops import cpu, gpu, lowering, reference
-from stn.ops.context import differentiated, export_target, observed, recorded, refuse_lost_tangents
+from stn.ops.context import PLAINLY, differentiated, export_target, observed, recorded, refuse_lost_tangents
 from stn.ops.derivatives import oracle_gradient
 from stn.ops.integers import as_integers, has_labels
 from stn.ops.interpolation import BLURRED
@@ -46,7 +47,7 @@ KERNELS: dict[str, Kernels] = {"cpu": cast(Kernels, cpu), "cuda": cast(Kernels, 
 
 def kernels_for(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> Kernels | None:
     """Return the kernels of the device of the image, if they support the call: no signal, which is lifted before."""
-    if image.ndim == 3:
+    if image.ndim == 3 or (not torch.compiler.is_compiling() and PLAINLY.get()):
         return None
     device = image.device.type
     known = sampling.interpolation.kernels if image.ndim == 4 else sampling.interpolation.volumes
@@ -81,7 +82,7 @@ def eager(rule: Rule, image: Tensor, data: Tensor, fill: Tensor | float, samplin
 
     data: of one look for all images, or with N or (N, K) before it. fill: (), (C,), or 0.0, for which no tensor is made.
     """
-    if image.ndim == 3 or recorded(image, data):
+    if image.ndim == 3 or PLAINLY.get() or recorded(image, data):
         return None
     if not (image.is_cpu and data.is_cpu):
         return _on_device(rule, image, data, fill, sampling)

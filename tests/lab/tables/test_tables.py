@@ -36,3 +36,10 @@ def test_compared_networks_are_of_one_size(name: str, size: int) -> None:
     task = TASKS[name]
     for model in task.models:
         assert 0.95 * size < num_parameters(task.build(model, "affine")) <= size
+
+
+@pytest.mark.parametrize("name", ("curved", "pairs", "extruded_32", "signs", "strings"))
+def test_no_compared_network_is_smaller_by_more_than_three_percent(name: str) -> None:
+    task = TASKS[name]
+    sizes = [num_parameters(task.build(model, "affine")) for model in task.models]
+    assert min(sizes) >= 0.97 * max(sizes)

@@ -60,7 +60,7 @@ def curved(images: Tensor, labels: Tensor, generator: Generator) -> Example:
 
     The arc turns by up to 150 degrees, up or down; then the line is turned by up to 15 degrees and seen in perspective, one
     end up to 1.9 times as large as the other. Its box fills 85 to 100 % of the canvas along each axis. y (N, 6): digits,
-    then NONE, which is also the blank of CTC (`stn.lab.networks.text`).
+    then NONE, which is also the blank of CTC (`stn.models.lines`).
     """
     size = (64, 200)
     line = straight(images, labels, 3, 6, generator)

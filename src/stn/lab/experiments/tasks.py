@@ -35,13 +35,19 @@ from stn.lab.networks import (
 )
 from stn.lab.networks.alignment import IN_STEPS
 from stn.lab.networks.parts import small_resnet
-from stn.lab.networks.text import TEXT_MODELS, build_text, ctc_loss, greedy_decode
+from stn.lab.networks.text import ctc_loss
 from stn.models.blocks import convolution
+from stn.models.lines import TEXT_MODELS, build_text, greedy_decode
 from stn.transforms import Warp, family
 
 LOOKS = {"look": 1, "2xlook": 2}  # at two digits
 BIRDS = {"cnn": 0, "2xst-cnn": 2, "4xst-cnn": 4}  # looks at a bird
 CLASSES = 200  # of birds
+# Relative widths of networks that are compared: those without a layer, or with a smaller one, are wider, so that all have as
+# many parameters as the largest, within 3 %.
+TEXT_WIDTHS = {"crnn": 1.125, "st-crnn": 1.0}
+VOLUME_WIDTHS = {"cnn": 1.125, "st-cnn": 1.0}
+STRING_WIDTHS = {"cnn": 0.33, "st-cnn-single": 0.25, "st-cnn-multi": 0.32}
 
 
 def cross_entropy(logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0) -> Tensor:  # ()
@@ -107,11 +113,15 @@ def made_up(scene: str, models: Iterable[str], build: Callable[[str, str], nn.Mo
 
 def _volumes(side: int) -> Task:
     name = "extruded" if side == 60 else f"extruded_{side}"
-    return made_up(name, VOLUME_MODELS, lambda model, transform: build_volumes(model, side, family(transform, 3)))
+
+    def network(model: str, transform: str) -> nn.Module:
+        return build_volumes(model, side, family(transform, 3), width=VOLUME_WIDTHS[model])
+
+    return made_up(name, VOLUME_MODELS, network)
 
 
 def _strings(model: str, transform: str) -> nn.Module:
-    return build_svhn(model, 64, transform, channels=1, width=0.25, dropout=0.0)
+    return build_svhn(model, 64, transform, channels=1, width=STRING_WIDTHS[model], dropout=0.0)
 
 
 def _numbers(model: str, transform: str) -> nn.Module:
@@ -126,7 +136,7 @@ def _pairs(model: str, transform: str) -> nn.Module:
 
 
 def _text(model: str, transform: str) -> nn.Module:
-    return build_text(model)
+    return build_text(model, width=TEXT_WIDTHS[model])
 
 
 def _signs(model: str, transform: str) -> nn.Module:
@@ -147,9 +157,7 @@ TASKS = {name: distorted(distortion) for name, distortion in DISTORTIONS.items()
     "strings": made_up("strings", SVHN_MODELS, _strings),
     "extruded": _volumes(60),
     "extruded_32": _volumes(32),
-    "curved": made_up(
-        "curved", TEXT_MODELS, lambda model, transform: build_text(model), loss=ctc, read=greedy_decode, family="tps"
-    ),
+    "curved": made_up("curved", TEXT_MODELS, _text, loss=ctc, read=greedy_decode, family="tps"),
     "perturbed": made_up("perturbed", ALIGNMENT_MODELS, build_alignment),
     "perturbed_56": made_up("perturbed_56", IN_STEPS, partial(build_alignment, side=56)),
     "numbers": Task(as_they_are, SVHN_MODELS, _numbers, data=("svhn",), shape=(3, 64, 64)),

@@ -14,9 +14,9 @@ from stn.lab.networks.colocalization import (
 from stn.lab.networks.parts import PartsNetwork, build_parts, small_resnet
 from stn.lab.networks.signs import SIGN_MODELS, build_signs
 from stn.lab.networks.svhn import SVHN_MODELS, build_svhn
-from stn.lab.networks.text import TEXT_MODELS, build_text
 from stn.lab.networks.volumes import VOLUME_MODELS, build_volumes
 from stn.models.digits import MODELS, build, num_parameters
+from stn.models.lines import TEXT_MODELS, build_text
 
 __all__ = [
     "ADDITION_MODELS",

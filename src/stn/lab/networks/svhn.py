@@ -12,7 +12,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from stn import _check
-from stn.models.blocks import convolution
+from stn.models.blocks import convolution, scaled
 from stn.nn import DenseLocalization, SpatialTransformer
 from stn.transforms import Family
 
@@ -50,7 +50,7 @@ def build_svhn(
     _check.at_least("side", side, 16)
     if side % 16:
         _check.fail(f"side must be a multiple of 16 pixels; got {side!r}")
-    widths = [_scaled(c, width) for c in CHANNELS]
+    widths = [scaled(c, width) for c in CHANNELS]
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     if model == "st-cnn-single":
         parts["transformer"] = SpatialTransformer(_localization(channels, side), transform, features=FEATURES)
@@ -63,7 +63,7 @@ def build_svhn(
         if i in POOLED:
             parts[f"pool{i + 1}"] = nn.MaxPool2d(2)
             side //= 2
-    parts["classifier"] = _classifier(widths[-1] * side**2, _scaled(HIDDEN, width), dropout)
+    parts["classifier"] = _classifier(widths[-1] * side**2, scaled(HIDDEN, width), dropout)
     return nn.Sequential(parts)
 
 
@@ -97,7 +97,3 @@ def _classifier(features: int, hidden: int, dropout: float) -> nn.Sequential:
     layers = [(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)) for before, after in widths]
     heads = nn.Linear(hidden, DIGITS * CLASSES), nn.Unflatten(1, (DIGITS, CLASSES))
     return nn.Sequential(nn.Flatten(), *itertools.chain(*layers), *heads)
-
-
-def _scaled(number: int, width: float) -> int:
-    return max(1, round(number * width))

@@ -1,63 +1,16 @@
-"""Reading a line of text: a recognizer behind the thin-plate rectifier, and CTC (Shi et al. 2016, CRNN).
+"""Training on lines of text: CTC, and the error of whole strings. `stn.models.lines` has the networks.
 
 Strings are (N, L) class indices. The last class stands for no character: strings end in it, and it is the blank of CTC.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from stn import _check
-from stn.models.blocks import convolution
-from stn.models.text import SIZE, Resize, text_rectifier
-from stn.ops.context import unrounded
-
-TEXT_MODELS = ("crnn", "st-crnn")
-
-
-def build_text(model: str, classes: int = 11, *, in_channels: int = 1) -> nn.Sequential:
-    """One of TEXT_MODELS for images (N, C, H, W) of any size: -> logits (N, T, classes). `st-crnn` begins with
-    `.transformer`, the rectifier; `crnn` with a plain resizing to the same size."""
-    _check.choice("model", model, TEXT_MODELS)
-    look = ("transformer", text_rectifier(in_channels)) if model == "st-crnn" else ("resize", Resize(SIZE))
-    parts: OrderedDict[str, nn.Module] = OrderedDict([look])
-    parts["classifier"] = TextRecognizer(classes, in_channels=in_channels)
-    return nn.Sequential(parts)
-
-
-class TextRecognizer(nn.Module):
-    """A small CRNN: (N, C, 32, W) -> logits (N, W / 4, classes), one distribution every four columns. 0.4 M parameters.
-
-    Four convolutions, which leave 2 rows, and a bidirectional GRU along the line. Source: Shi et al. 2016 (CRNN), smaller.
-    """
-
-    def __init__(self, classes: int = 11, *, in_channels: int = 1, width: int = 32, hidden: int = 64) -> None:
-        super().__init__()
-        _check.at_least("classes", classes, 2)
-        self.convolutions = nn.Sequential(
-            *convolution(in_channels, width, 3),
-            nn.MaxPool2d(2),
-            *convolution(width, 2 * width, 3),
-            nn.MaxPool2d(2),
-            *convolution(2 * width, 4 * width, 3),
-            nn.MaxPool2d((2, 1)),
-            *convolution(4 * width, 4 * width, 3),
-            nn.MaxPool2d((2, 1)),
-        )
-        self.recurrence = nn.GRU(2 * 4 * width, hidden, batch_first=True, bidirectional=True)
-        self.regression = nn.Linear(2 * hidden, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[2] != SIZE[0] or x.shape[3] < 4:
-            _check.fail(f"x must be (N, C, {SIZE[0]}, W) with W >= 4; got {tuple(x.shape)}")
-        columns = self.convolutions(x).flatten(1, 2).transpose(1, 2)  # (N, T, rows * channels)
-        with unrounded(x.device):  # many small products, which are slower and less accurate in bfloat16
-            logits: Tensor = self.regression(self.recurrence(columns.float())[0])
-        return logits
+from stn.models.lines import greedy_decode
 
 
 def ctc_loss(logits: Tensor, strings: Tensor) -> Tensor:  # (N, T, C), (N, L) -> ()
@@ -71,15 +24,6 @@ def ctc_loss(logits: Tensor, strings: Tensor) -> Tensor:  # (N, T, C), (N, L) ->
     likelihood = logits.float().log_softmax(dim=-1).transpose(0, 1)
     lengths = (strings != classes - 1).sum(dim=1)
     return F.ctc_loss(likelihood, strings, torch.full_like(lengths, steps), lengths, blank=classes - 1, zero_infinity=True)
-
-
-def greedy_decode(logits: Tensor) -> Tensor:  # (N, T, C) -> (N, T)
-    """Return the most likely class at each step, without repetitions and blanks; the rest is filled with blanks."""
-    best, blank = logits.argmax(dim=-1), logits.shape[-1] - 1
-    before = F.pad(best[:, :-1], (1, 0), value=blank)
-    kept = (best != blank) & (best != before)
-    order = (~kept).int().argsort(dim=1, stable=True)  # kept characters first, in their order
-    return torch.where(kept, best, blank).gather(1, order)
 
 
 def sequence_error(logits: Tensor, strings: Tensor) -> Tensor:  # (N, T, C), (N, L) -> ()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from stn import _check
-from stn.models.blocks import convolution, dense
+from stn.models.blocks import convolution, dense, scaled
 from stn.nn import SpatialTransformer
 from stn.transforms import Affine, Family
 
@@ -19,17 +19,20 @@ VOLUME_MODELS = ("cnn", "st-cnn")
 LOOK = 32  # voxels per side of the input of the classifier
 
 
-def build_volumes(model: str, side: int = 32, transform: Family | None = None, *, num_classes: int = 10) -> nn.Sequential:
+def build_volumes(
+    model: str, side: int = 32, transform: Family | None = None, *, num_classes: int = 10, width: float = 1.0
+) -> nn.Sequential:
     """Build one of VOLUME_MODELS: volumes (N, 1, side, side, side) -> logits (N, num_classes).
 
     st-cnn: a 3-D look of 32^3 voxels (`.transformer`; transform None: `stn.Affine(3)`), then the classifier of cnn.
     cnn resizes the volume like an identity look, so that both models start with the same output.
-    side: 32, 60 or any other of at least 16 voxels.
+    side: 32, 60 or any other of at least 16 voxels. width: scales all layers of the classifier.
 
     Raises: InputError, which names the argument.
     """
     _check.choice("model", model, VOLUME_MODELS)
     _check.at_least("side", side, 16)
+    _check.positive("width", width)
     size = (LOOK,) * 3
     look: OrderedDict[str, nn.Module] = OrderedDict()
     if model == "st-cnn":
@@ -39,7 +42,7 @@ def build_volumes(model: str, side: int = 32, transform: Family | None = None, *
     else:
         look["resize"] = nn.Upsample(size, mode="trilinear")
     projection = nn.Flatten(1, 2)  # (N, 1, D, H, W) -> (N, D, H, W)
-    return nn.Sequential(OrderedDict(**look, projection=projection, classifier=classifier(num_classes)))
+    return nn.Sequential(OrderedDict(**look, projection=projection, classifier=classifier(num_classes, width)))
 
 
 class VolumeLocalization(nn.Sequential):
@@ -62,15 +65,15 @@ class VolumeLocalization(nn.Sequential):
         self.out_features = features
 
 
-def classifier(num_classes: int) -> nn.Sequential:
+def classifier(num_classes: int, width: float = 1.0) -> nn.Sequential:
     """(N, 32, 32, 32), depth first -> logits."""
-    side = LOOK // 4
+    side, narrow, wide = LOOK // 4, scaled(32, width), scaled(64, width)
     return nn.Sequential(
-        convolution(LOOK, 32, 5),
+        convolution(LOOK, narrow, 5),
         nn.MaxPool2d(2),
-        convolution(32, 64, 5),
+        convolution(narrow, wide, 5),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        dense(64 * side**2, 64),
-        nn.Linear(64, num_classes),
+        dense(wide * side**2, wide),
+        nn.Linear(wide, num_classes),
     )
