@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from stn import _check
 from stn.transforms.bspline import cubic_weights
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # warped, fixed, weight -> (N,)
@@ -53,27 +55,61 @@ def cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
     return (1 - covariance / (variances[0] * variances[1] + least.square() + _TINY).sqrt()).mean(dim=1)
 
 
-def local_cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
-    """Return 1 - r, r the correlation within a window around each pixel, for brightness that varies over the image."""
-    inside = _windowed(weight) + _TINY
-    a, b = _windowed(weight * warped) / inside, _windowed(weight * fixed) / inside
-    covariance = _windowed(weight * warped * fixed) / inside - a * b
-    squares = [_windowed(weight * image.square()) / inside for image in (warped, fixed)]
-    variances = [(square - m * m).clamp_min(0) for square, m in zip(squares, (a, b), strict=True)]
-    axes = tuple(range(2, fixed.ndim))
-    flat = [(1e-3 * _mean(v.detach(), weight, axes, keepdim=True)) for v in variances]
-    r = covariance / ((variances[0] + flat[0]) * (variances[1] + flat[1]) + _TINY).sqrt()
-    return 1 - _mean(r, weight, _all_axes(fixed))
+@dataclass(frozen=True)
+class LocalCorrelation:
+    """1 - r, r the correlation within a window around each pixel: the loss "lncc" of `register` with another window.
 
+    For images of the same kind whose brightness varies. Smaller windows suit small structures.
 
-def _windowed(image: Tensor) -> Tensor:
-    """Return the mean in a window around each pixel, axis after axis. The common factor of the divisors cancels."""
-    d = image.ndim - 2
-    pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[d - 1]
-    for axis in range(d):
-        window = [WINDOW if i == axis else 1 for i in range(d)]
-        image = pool(image, window, stride=1, padding=[n // 2 for n in window])
-    return image
+    Args:
+        window: Side of the window in pixels of each level, odd and at least 3.
+
+    Raises:
+        InputError: window is even or below 3.
+
+    Example:
+        >>> fixed = torch.exp(-8 * stn.grid.lattice((32, 32)).square().sum(dim=-1)).view(1, 1, 32, 32)
+        >>> moving = stn.Translation()(torch.tensor([[0.25, 0.0]])).sample(fixed)
+        >>> found = stn.register(moving, fixed, "translation", loss=stn.registration.LocalCorrelation(5))
+        >>> found.theta.round(decimals=2)
+        tensor([[-0.2500,  0.0000]])
+    """
+
+    window: int = WINDOW
+
+    def __post_init__(self) -> None:
+        if _check.at_least("window", self.window, 3) % 2 == 0:
+            _check.fail(f"window must be odd, so that it has a middle; got {self.window}")
+
+    def __call__(self, warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
+        """Return the loss of each pair.
+
+        Args:
+            warped: (N, C, *size).
+            fixed: (N, C, *size).
+            weight: (N, 1, *size), the share of each pixel that counts.
+
+        Returns:
+            (N,), 0 for equal images and at most 2.
+        """
+        inside = self._mean(weight) + _TINY
+        a, b = self._mean(weight * warped) / inside, self._mean(weight * fixed) / inside
+        covariance = self._mean(weight * warped * fixed) / inside - a * b
+        squares = [self._mean(weight * image.square()) / inside for image in (warped, fixed)]
+        variances = [(square - m * m).clamp_min(0) for square, m in zip(squares, (a, b), strict=True)]
+        axes = tuple(range(2, fixed.ndim))
+        flat = [(1e-3 * _mean(v.detach(), weight, axes, keepdim=True)) for v in variances]
+        r = covariance / ((variances[0] + flat[0]) * (variances[1] + flat[1]) + _TINY).sqrt()
+        return 1 - _mean(r, weight, _all_axes(fixed))
+
+    def _mean(self, image: Tensor) -> Tensor:
+        """Return the mean in a window around each pixel, axis after axis. The common factor of the divisors cancels."""
+        d = image.ndim - 2
+        pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[d - 1]
+        for axis in range(d):
+            window = [self.window if i == axis else 1 for i in range(d)]
+            image = pool(image, window, stride=1, padding=[n // 2 for n in window])
+        return image
 
 
 def mutual_information(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
@@ -112,8 +148,12 @@ def _all_axes(image: Tensor) -> tuple[int, ...]:
 LOSSES: dict[str, Loss] = {
     "mse": mean_squared_error,
     "ncc": cross_correlation,
-    "lncc": local_cross_correlation,
+    "lncc": LocalCorrelation(),
     "mi": mutual_information,
 }
-ANY_CONTRAST = (cross_correlation, local_cross_correlation, mutual_information)  # of either image
 SQUARES = (mean_squared_error, cross_correlation)  # which are sums of squares, correlation by its normalized residual
+
+
+def ignores_contrast(loss: Loss) -> bool:
+    """Return whether the loss is the same for any contrast of either image."""
+    return loss in (cross_correlation, mutual_information) or isinstance(loss, LocalCorrelation)

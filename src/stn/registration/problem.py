@@ -15,7 +15,7 @@ from stn.nn.losses import within_reach
 from stn.ops import Pyramid
 from stn.ops.context import coordinate_dtype
 from stn.registration.lattices import coarser
-from stn.registration.losses import ANY_CONTRAST, SQUARES, Loss, Pair
+from stn.registration.losses import SQUARES, Loss, Pair, ignores_contrast
 from stn.registration.newton import Quadratic, Samples
 from stn.transforms import Family, MatrixWarp, Warp
 from stn.transforms.base import identity_of
@@ -71,7 +71,7 @@ class Problem:
 
     @property
     def ignores_contrast(self) -> bool:
-        return self.loss in ANY_CONTRAST
+        return ignores_contrast(self.loss)
 
     def level(self, k: int) -> Pair:
         moving, fixed, *masks = self.pyramids

@@ -1,0 +1,153 @@
+"""Train a network to register pairs of hippocampi without labels: correlation within windows, and bending of the warp.
+
+Each step draws a pair of training cases and compares both directions. Every `SAVED` steps the state is on disk, and an
+interrupted training continues from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stn import _check
+from stn.io.files import read_tensors, write_tensors
+from stn.lab.data.hippocampus import BOX, Hippocampus, boxed
+from stn.lab.experiments.machine import has_bfloat16
+from stn.lab.experiments.rows import Row, read_rows, write_rows
+from stn.lab.networks.registration import RegistrationNetwork
+from stn.registration import LocalCorrelation
+from stn.registration.problem import bent
+from stn.transforms import Warp
+
+SAVED = 100  # steps between states on disk, and rows
+STATE, ROWS = "state.pt", "rows.jsonl"
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The settings of a training."""
+
+    steps: int = 4000
+    lr: float = 1e-3  # of Adam, after the first steps; falls to 0 along a half cosine
+    warm: int = 100  # steps in which it rises
+    window: int = 5  # voxels, of the correlation, at full and at half resolution
+    bending: float = 2e-4
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        rising = min(1.0, (step + 1) / self.warm)
+        return self.lr * rising * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+
+class Inputs(NamedTuple):
+    """A volume in its box, and where it is: (N, 1, *BOX) each."""
+
+    image: Tensor
+    mask: Tensor
+
+
+def inputs(cases: Sequence[Hippocampus]) -> Inputs:
+    found = [boxed(case.image) for case in cases]
+    return Inputs(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def train_registration(cases: Sequence[Hippocampus], folder: Path, learning: Learning) -> tuple[RegistrationNetwork, Row]:
+    """Train, or continue, in a folder. Returns the network, ready to register, and the last row.
+
+    Raises: InputError if the folder holds another training.
+    """
+    network = _network(learning)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning.lr)
+    draws = torch.Generator().manual_seed(learning.seed)
+    done, seconds = _continued(folder, learning, network, optimizer, draws)
+    rows, losses, start = read_rows(folder / ROWS)[: done // SAVED], [], time.perf_counter()
+    for step in range(done, learning.steps):
+        chosen = torch.randperm(len(cases), generator=draws)[:2].tolist()
+        for group in optimizer.param_groups:
+            group["lr"] = learning.rate(step)
+        loss = _loss(network, inputs([cases[chosen[0]]]), inputs([cases[chosen[1]]]), learning)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+        if (step + 1) % SAVED == 0 or step + 1 == learning.steps:
+            taken = seconds + time.perf_counter() - start
+            rows.append({"step": step + 1, "loss": round(sum(losses) / len(losses), 5), "seconds": round(taken, 1)})
+            losses = []
+            _save(folder, learning, network, optimizer, draws, rows)
+    return network.eval(), rows[-1]
+
+
+def trained_registration(folder: Path) -> tuple[RegistrationNetwork, Row]:
+    """Read the network of a training, complete or not, and its last row.
+
+    Raises: InputError if there is none.
+    """
+    state = _read(folder / STATE)
+    network = _network(Learning(**state["learning"]))
+    network.load_state_dict(state["network"])
+    return network.eval(), state["row"]
+
+
+def _network(learning: Learning) -> RegistrationNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(learning.seed)
+        return RegistrationNetwork(BOX)
+
+
+def _loss(network: RegistrationNetwork, moving: Inputs, fixed: Inputs, learning: Learning) -> Tensor:
+    """Return the mean loss of both directions: the inverse warp takes the fixed volume to the moving one."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
+        warped, warp = network(moving.image, fixed.image)
+    back = warp.inverse()
+    again = back.sample(fixed.image, BOX, padding_mode="border")
+    ahead = _unlike(warped, warp, moving.mask, fixed, learning.window)
+    return (ahead + _unlike(again, back, fixed.mask, moving, learning.window)) / 2 + learning.bending * bent(warp).mean()
+
+
+def _unlike(warped: Tensor, warp: Warp, mask: Tensor, fixed: Inputs, window: int) -> Tensor:
+    """Return 1 - correlation where both volumes are, at full and at half resolution, equally weighted."""
+    with torch.no_grad():  # a gradient would move the volumes apart until they hardly overlap
+        weight = warp.sample(mask, BOX) * fixed.mask
+    loss, full = LocalCorrelation(window), (warped.float(), fixed.image, weight)
+    half = [F.avg_pool3d(part, 2) for part in full]
+    return (loss(*full) + loss(half[0], half[1], half[2])).mean() / 2
+
+
+def _continued(folder: Path, learning: Learning, network: Any, optimizer: Any, draws: torch.Generator) -> tuple[int, float]:
+    path = folder / STATE
+    if not path.exists():
+        return 0, 0.0
+    state = _read(path)
+    if state["learning"] != dataclasses.asdict(learning):
+        _check.fail(f"runs must be a folder without another training; {folder} has one with {state['learning']}")
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    draws.set_state(state["draws"])
+    return state["row"]["step"], state["row"]["seconds"]
+
+
+def _save(
+    folder: Path, learning: Learning, network: Any, optimizer: Any, draws: torch.Generator, rows: Sequence[Row]
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "draws": draws.get_state()}
+    write_tensors(folder / STATE, {"learning": dataclasses.asdict(learning), "row": rows[-1], **parts})
+    write_rows(folder / ROWS, rows)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_tensors(path)
+    except Exception as error:  # damaged bytes can raise anything
+        _check.fail(f"{path} must hold the state of a training; reading it raised {type(error).__name__}. Delete it")
