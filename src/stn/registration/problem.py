@@ -163,17 +163,28 @@ def _slopes(values: Tensor, p: int) -> Tensor:  # (N, K, 1 + 2 P, R) -> (N, K, P
 def unit_parameters(transform: Family, identity: Tensor) -> Tensor:  # (P,)
     """Return the change of each parameter that moves some point by one half width, and no point by more.
 
-    Steps are then comparable for an angle, a scale and a control point. One parameter of each name represents the others.
+    Steps are then comparable for an angle, a scale and a control point. One parameter of each name represents the others,
+    of a lattice one at its center: a control point at the edge of a volume moves a thousandth as much.
     """
     xy = lattice((POINTS,) * transform.ndim, dtype=identity.dtype, device=identity.device).flatten(0, -2)
     unit = torch.ones_like(identity)
     for places in transform.parameters.values():
         small = 1e-3
         theta = identity.clone()
-        theta[list(places)[len(places) // 2]] += small
+        theta[list(places)[_middle(transform, len(places))]] += small
         moved = (transform(theta.unsqueeze(0)).points(xy)[0] - xy).norm(dim=-1).max() / small
         unit[list(places)] = 1 / moved.clamp_min(1e-3)
     return unit
+
+
+def _middle(transform: Family, count: int) -> int:
+    shape: tuple[int, ...] | None = getattr(transform, "shape", None)
+    if shape is None or count % math.prod(shape):
+        return count // 2
+    place = 0
+    for n in shape:
+        place = place * n + n // 2
+    return place * (count // math.prod(shape))
 
 
 def bends(warp: Warp) -> Tensor:  # (*batch, R)

@@ -14,19 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
 
 import stn
 from stn import _check
 from stn.io.files import write_text
 from stn.lab.bench.deformable import PROGRAMS
 from stn.lab.bench.rivals import Array, Move, moved, seconds_of_cpu
-from stn.lab.data.hippocampus import BOX, Hippocampi, Pair, corner, load_hippocampus, pairs
+from stn.lab.data.hippocampus import Hippocampi, Pair, load_hippocampus, pairs
 from stn.lab.experiments.machine import machine
-from stn.lab.experiments.registration import Learning, inputs, train_registration
+from stn.lab.experiments.registration import Learning, placed, train_registration
 from stn.lab.experiments.rows import Row
 from stn.lab.networks.registration import RegistrationNetwork
-from stn.lab.tables.hippocampus import CELLS, PAIRS, STEPS_AFTER, is_row, markdown, velocity, velocity_loss
+from stn.lab.tables.hippocampus import BENDING, CELLS, PAIRS, STEPS_AFTER, is_row, markdown, velocity, velocity_loss
 from stn.lab.tables.results import Results
 
 QUICK = 10  # a trial has so many times fewer pairs, and steps of training
@@ -144,41 +143,32 @@ def _method(cell: str, seed: int, budget: str, data: Hippocampi, runs: Path) -> 
 # ---- methods ----
 
 
-def centered(pair: Pair) -> stn.MatrixWarp:
-    """Return the warp that puts the centers of both volumes upon each other, voxels of 1 mm on voxels of 1 mm."""
-    scale = [b / a for a, b in zip(pair[0].size, pair[1].size, strict=True)][::-1]
-    return stn.MatrixWarp(torch.diag(torch.tensor(scale))[None] @ torch.eye(3, 4))
-
-
 def _centers(pair: Pair) -> Found:
-    return _of_warp(centered(pair), pair)
+    return _of_warp(pair[0].centered(pair[1].size), pair)
 
 
 def _affine(pair: Pair) -> Found:
     moving, fixed = pair
-    return _of_warp(stn.register(moving.image, fixed.image, "affine", start=centered(pair)).warp, pair)
+    return _of_warp(stn.register(moving.image, fixed.image, "affine", start=moving.centered(fixed.size)).warp, pair)
 
 
 def _velocity(pair: Pair) -> Found:
     moving, fixed = pair
-    found = stn.register(moving.image, fixed.image, **velocity(), start=centered(pair))
+    found = stn.register(moving.image, fixed.image, **velocity(), start=moving.centered(fixed.size))
     return _of_warp(found.warp, pair)
 
 
 def _learned(network: RegistrationNetwork, *, refine: bool) -> Find:
     @torch.no_grad()
     def find(pair: Pair) -> Found:
-        moving, fixed = (inputs([case]) for case in pair)
+        moving, fixed = (placed(case, network.template) for case in pair)
         _, warp = network(moving.image, fixed.image)
+        warp = moving.warp @ warp @ fixed.warp.inverse()
         if refine:
-            masks: dict[str, Tensor] = {"moving_mask": moving.mask, "fixed_mask": fixed.mask}
-            options: dict[str, Any] = {"loss": velocity_loss(), "levels": 1, "steps": STEPS_AFTER}
-            warp = stn.register(moving.image, fixed.image, velocity()["transform"][-1], start=warp, **options, **masks).warp
-        before = [np.array(corner(case.size)[::-1]) for case in pair]
-        ahead, back = moved(warp, BOX, BOX), moved(warp.inverse(), BOX, BOX)
-        return Found(
-            lambda points: ahead(points + before[1]) - before[0], lambda points: back(points + before[0]) - before[1]
-        )
+            family = velocity()["transform"][-1]
+            images, options = [case.image for case in pair], {"loss": velocity_loss(), "bending": BENDING, "levels": 1}
+            warp = stn.register(*images, family, start=warp, steps=STEPS_AFTER, **options).warp
+        return _of_warp(warp, pair)
 
     return find
 

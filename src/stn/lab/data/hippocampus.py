@@ -14,17 +14,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from stn import _check
 from stn.space import Volume, read_nifti
+from stn.transforms import MatrixWarp
 
 SOURCE = "http://medicaldecathlon.com"
 FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
 LABELS = {1: "anterior", 2: "posterior"}
 HELD_OUT = 5  # one of so many cases is held out
 DARKEST, BRIGHTEST = 0.01, 0.99  # quantiles of a volume that become 0 and 1
-BOX = (48, 64, 48)  # voxels, (D, H, W): the largest volume has 47x59x43
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +37,11 @@ class Hippocampus:
     @property
     def size(self) -> tuple[int, ...]:
         return tuple(self.image.shape[2:])
+
+    def centered(self, size: Sequence[int]) -> MatrixWarp:
+        """Return the warp from an image of this size, whose center and voxels are upon those of the volume."""
+        scale = [b / a for a, b in zip(self.size, size, strict=True)][::-1]
+        return MatrixWarp(torch.diag(torch.tensor(scale))[None] @ torch.eye(3, 4))
 
 
 class Hippocampi(NamedTuple):
@@ -89,9 +93,8 @@ def _case(image: Path, labels: Path) -> Hippocampus:
 def _volume(path: Path) -> Tensor:
     found: Volume = read_nifti(path)
     values = found.values.float()
-    if values.ndim != 5 or values.shape[1] != 1 or any(n > most for n, most in zip(values.shape[2:], BOX, strict=True)):
-        most = "x".join(map(str, BOX))
-        _check.fail(f"{path} must hold one volume of at most {most} voxels; got {tuple(values.shape[1:])}")
+    if values.ndim != 5 or values.shape[1] != 1:
+        _check.fail(f"{path} must hold one volume (1, D, H, W); got {tuple(values.shape[1:])}")
     if any(abs(side - 1) > 1e-3 for side in found.space.spacing):
         _check.fail(f"{path} must have voxels of 1 mm; got {found.space.spacing}")
     if not values.isfinite().all():
@@ -115,17 +118,3 @@ def pairs(cases: Sequence[Hippocampus], count: int, seed: int = 0) -> list[Pair]
     places = random.Random(seed).sample(range(most), count)
     found = [divmod(place, len(cases) - 1) for place in places]
     return [(cases[i], cases[j + (j >= i)]) for i, j in found]
-
-
-def boxed(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Center a volume (1, 1, D, H, W) in BOX, its outer voxels repeated. Returns it, and 1 where it was, else 0."""
-    size = tuple(image.shape[2:])
-    before = corner(size)
-    padding = [side for n, most, k in zip(size, BOX, before, strict=True) for side in (most - n - k, k)][::-1]
-    mask = F.pad(torch.ones_like(image), padding)
-    return F.pad(image, padding, mode="replicate"), mask
-
-
-def corner(size: Sequence[int]) -> tuple[int, ...]:
-    """Return the voxel of BOX at which the first voxel of a centered volume lies."""
-    return tuple((most - n) // 2 for n, most in zip(size, BOX, strict=True))

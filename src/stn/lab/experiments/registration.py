@@ -20,14 +20,16 @@ from torch.nn import functional as F
 
 from stn import _check
 from stn.io.files import read_tensors, write_tensors
-from stn.lab.data.hippocampus import BOX, Hippocampus, boxed
+from stn.lab.data.hippocampus import Hippocampus
 from stn.lab.experiments.machine import has_bfloat16
 from stn.lab.experiments.rows import Row, read_rows, write_rows
 from stn.lab.networks.registration import RegistrationNetwork
-from stn.registration import LocalCorrelation
+from stn.registration import LocalCorrelation, register
 from stn.registration.problem import bent
-from stn.transforms import Warp
+from stn.transforms import MatrixWarp, Warp
 
+FRAME = (40, 56, 40)  # voxels of 1 mm
+ROUNDS = 2  # of registrations with the mean
 SAVED = 100  # steps between states on disk, and rows
 STATE, ROWS = "state.pt", "rows.jsonl"
 
@@ -40,7 +42,7 @@ class Learning:
     lr: float = 1e-3  # of Adam, after the first steps; falls to 0 along a half cosine
     warm: int = 100  # steps in which it rises
     window: int = 5  # voxels, of the correlation, at full and at half resolution
-    bending: float = 2e-4
+    bending: float = 3e-3
     seed: int = 0
 
     def rate(self, step: int) -> float:
@@ -48,16 +50,30 @@ class Learning:
         return self.lr * rising * (1 + math.cos(math.pi * step / self.steps)) / 2
 
 
-class Inputs(NamedTuple):
-    """A volume in its box, and where it is: (N, 1, *BOX) each."""
+class Placed(NamedTuple):
+    """A case in the frame of the template: its image and its place there, (1, 1, *FRAME) each, and the affine map to it."""
 
     image: Tensor
-    mask: Tensor
+    inside: Tensor  # 1 where the volume is, 0 outside
+    warp: MatrixWarp
 
 
-def inputs(cases: Sequence[Hippocampus]) -> Inputs:
-    found = [boxed(case.image) for case in cases]
-    return Inputs(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+@torch.no_grad()
+def placed(case: Hippocampus, template: Tensor) -> Placed:
+    """Register a case with the template."""
+    found = register(case.image, template, "affine", start=case.centered(FRAME)).warp
+    assert isinstance(found, MatrixWarp)
+    return Placed(*found.sample(case.image, FRAME, padding_mode="border", return_mask=True), found)
+
+
+@torch.no_grad()
+def template_of(cases: Sequence[Hippocampus]) -> Tensor:  # (1, 1, *FRAME)
+    """Return the mean of all cases, centered, and then twice that of all cases registered with the mean before."""
+    images = [case.centered(FRAME).sample(case.image, FRAME, padding_mode="border") for case in cases]
+    for _ in range(ROUNDS):
+        mean = torch.cat(images).mean(dim=0, keepdim=True)
+        images = [placed(case, mean).image for case in cases]
+    return torch.cat(images).mean(dim=0, keepdim=True)
 
 
 def train_registration(cases: Sequence[Hippocampus], folder: Path, learning: Learning) -> tuple[RegistrationNetwork, Row]:
@@ -70,11 +86,14 @@ def train_registration(cases: Sequence[Hippocampus], folder: Path, learning: Lea
     draws = torch.Generator().manual_seed(learning.seed)
     done, seconds = _continued(folder, learning, network, optimizer, draws)
     rows, losses, start = read_rows(folder / ROWS)[: done // SAVED], [], time.perf_counter()
+    if not done:
+        network.template.copy_(template_of(cases))
+    ready = [placed(case, network.template) for case in cases]
     for step in range(done, learning.steps):
         chosen = torch.randperm(len(cases), generator=draws)[:2].tolist()
         for group in optimizer.param_groups:
             group["lr"] = learning.rate(step)
-        loss = _loss(network, inputs([cases[chosen[0]]]), inputs([cases[chosen[1]]]), learning)
+        loss = _loss(network, *(ready[i] for i in chosen), learning)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -102,23 +121,23 @@ def trained_registration(folder: Path) -> tuple[RegistrationNetwork, Row]:
 def _network(learning: Learning) -> RegistrationNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(learning.seed)
-        return RegistrationNetwork(BOX)
+        return RegistrationNetwork(FRAME)
 
 
-def _loss(network: RegistrationNetwork, moving: Inputs, fixed: Inputs, learning: Learning) -> Tensor:
+def _loss(network: RegistrationNetwork, moving: Placed, fixed: Placed, learning: Learning) -> Tensor:
     """Return the mean loss of both directions: the inverse warp takes the fixed volume to the moving one."""
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
         warped, warp = network(moving.image, fixed.image)
     back = warp.inverse()
-    again = back.sample(fixed.image, BOX, padding_mode="border")
-    ahead = _unlike(warped, warp, moving.mask, fixed, learning.window)
-    return (ahead + _unlike(again, back, fixed.mask, moving, learning.window)) / 2 + learning.bending * bent(warp).mean()
+    again = back.sample(fixed.image, FRAME, padding_mode="border")
+    ahead = _unlike(warped, warp, moving.inside, fixed, learning.window)
+    return (ahead + _unlike(again, back, fixed.inside, moving, learning.window)) / 2 + learning.bending * bent(warp).mean()
 
 
-def _unlike(warped: Tensor, warp: Warp, mask: Tensor, fixed: Inputs, window: int) -> Tensor:
+def _unlike(warped: Tensor, warp: Warp, inside: Tensor, fixed: Placed, window: int) -> Tensor:
     """Return 1 - correlation where both volumes are, at full and at half resolution, equally weighted."""
     with torch.no_grad():  # a gradient would move the volumes apart until they hardly overlap
-        weight = warp.sample(mask, BOX) * fixed.mask
+        weight = warp.sample(inside, FRAME) * fixed.inside
     loss, full = LocalCorrelation(window), (warped.float(), fixed.image, weight)
     half = [F.avg_pool3d(part, 2) for part in full]
     return (loss(*full) + loss(half[0], half[1], half[2])).mean() / 2

@@ -18,7 +18,7 @@ from stn.nn import SpatialTransformer
 from stn.transforms import Velocity, Warp
 
 STRIDE = 4  # voxels between control points
-WIDTHS = (8, 16, 32, 32, 32)  # channels at 1, 1/2, 1/4, 1/8 and 1/16 of the resolution
+WIDTHS = (8, 16, 32, 32)  # channels at 1, 1/2, 1/4 and 1/8 of the resolution
 RESOLUTION, SQUARINGS = 32, 4  # of the flow
 SMALL = 1e-5  # standard deviation of the last weights: the network starts near the identity
 
@@ -26,10 +26,14 @@ SMALL = 1e-5  # standard deviation of the last weights: the network starts near 
 class RegistrationNetwork(nn.Module):
     """Moving and fixed volumes (N, 1, D, H, W) -> the moving one, warped onto the fixed one, and the warp.
 
+    `template` is the volume (1, 1, D, H, W) with which both are registered before, by affine maps.
+
     Args:
-        size: (D, H, W), multiples of 16 voxels.
-        widths: Channels at each of the five resolutions.
+        size: (D, H, W), multiples of 8 voxels.
+        widths: Channels at each of the resolutions, at least four.
     """
+
+    template: Tensor
 
     def __init__(self, size: Sequence[int], widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
@@ -39,6 +43,7 @@ class RegistrationNetwork(nn.Module):
         shape = [n // STRIDE + 3 for n in size]  # cells of STRIDE voxels
         family = Velocity(3, shape=shape, resolution=RESOLUTION, squarings=SQUARINGS)
         self.transformer = SpatialTransformer(AntisymmetricUNet(widths), family, size, regress=False, padding_mode="border")
+        self.register_buffer("template", torch.zeros(1, 1, *size))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> tuple[Tensor, Warp]:
         return self.transformer(torch.cat([moving, fixed], dim=1), image=moving, return_warp=True)
