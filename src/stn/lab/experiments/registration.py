@@ -87,7 +87,7 @@ def train_registration(cases: Sequence[Hippocampus], folder: Path, learning: Lea
     optimizer = torch.optim.Adam(network.parameters(), lr=learning.lr)
     draws = torch.Generator().manual_seed(learning.seed)
     done, seconds = _continued(folder, learning, network, optimizer, draws)
-    rows, losses, start = read_rows(folder / ROWS)[: done // SAVED], [], time.perf_counter()
+    rows, losses, start = [row for row in read_rows(folder / ROWS) if row["step"] <= done], [], time.perf_counter()
     if not done:
         network.template.copy_(template_of(cases))
     ready = [placed(case, network.template) for case in cases]
