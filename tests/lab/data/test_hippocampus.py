@@ -67,7 +67,7 @@ def test_centers_and_voxels_meet(root: Path) -> None:
 
 
 def test_what_is_no_such_data_set_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="root must hold the folders images and labels or imagesTr and labelsTr; .* does not"):
+    with pytest.raises(InputError, match="root must hold the folders images and labels or imagesTr and labelsTr"):
         load_hippocampus(tmp_path)
     write_cases(tmp_path, count=3)
     with pytest.raises(InputError, match="must hold at least 10 files .nii.gz; it has 3"):
