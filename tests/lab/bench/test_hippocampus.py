@@ -37,7 +37,7 @@ def data(root: Path) -> Hippocampi:
 def randomized() -> RegistrationNetwork:
     torch.manual_seed(0)
     network = RegistrationNetwork((16, 24, 16))
-    torch.nn.init.normal_(network.get_parameter("transformer.localization.last.weight"), std=0.02)
+    torch.nn.init.normal_(network.get_parameter("transformer.localization.last.weight"), std=0.2)
     return network.eval()
 
 
@@ -110,7 +110,7 @@ def test_pairs_are_registered_once_and_an_interrupted_table_goes_on(
     bench.reproduce_hippocampus(**options)
     assert len(calls) == 5
     mean = {name: np.mean([row["dice"] for row in rows if row["cell"] == name]) for name in ("centers", "velocity")}
-    assert mean["velocity"] > mean["centers"] + 0.1 and mean["velocity"] > 0.85
+    assert mean["velocity"] > mean["centers"] + 0.1 and mean["velocity"] > 0.85, mean
     assert all(row["fold_share"] == 0 and row["inverse_voxels"][0] < 0.05 for row in rows)
     page = (tmp_path / "t.md").read_text()
     assert page == table.markdown(rows) and "None" not in page and "{" not in page
@@ -156,16 +156,16 @@ def test_exchanging_the_volumes_gives_the_inverse() -> None:
     torch.testing.assert_close(back.points(points)[0], ahead.inverse().points(points)[0])
 
 
-def test_the_lattice_lies_on_the_corners_of_cells() -> None:
-    """What the network says where its receptive field is equal depends on no border: shifted volumes have shifted nodes."""
+def test_shifted_volumes_have_shifted_velocities() -> None:
+    """Far from the border, which the receptive field reaches from up to 40 voxels away."""
     network = randomized().get_submodule("transformer.localization")
     torch.manual_seed(1)
-    x = torch.zeros(1, 2, 64, 16, 16)
-    x[:, :, 24:32] = torch.rand(1, 2, 8, 16, 16)
+    x = torch.zeros(1, 2, 128, 16, 16)
+    x[:, :, 56:64] = torch.rand(1, 2, 8, 16, 16)
     with torch.no_grad():
         here, there = network(x), network(x.roll(8, dims=2))
-    assert here.shape == (1, 3, 19, 7, 7)
-    torch.testing.assert_close(there[:, :, 8:13], here[:, :, 6:11], atol=1e-5, rtol=1e-4)
+    assert here.shape == (1, 3, 35, 7, 7) and here[:, :, 14:19].abs().min(dim=2)[0].max() > 1e-3
+    torch.testing.assert_close(there[:, :, 16:21], here[:, :, 14:19], atol=1e-5, rtol=1e-4)
 
 
 def test_a_size_that_cannot_be_halved_is_refused() -> None:
@@ -176,7 +176,9 @@ def test_a_size_that_cannot_be_halved_is_refused() -> None:
 # ---- its training ----
 
 
-def test_cases_lie_upon_the_template(data: Hippocampi) -> None:
+def test_cases_lie_upon_the_template(tmp_path: Path) -> None:
+    """Cases that hardly differ by more than an affine map."""
+    data = load_hippocampus(write_cases(tmp_path, bend=0.02))
     template = template_of(data.train)
     assert template.shape == (1, 1, *FRAME) and template.isfinite().all()
     for case in data.test:
@@ -221,8 +223,11 @@ def test_training_never_reads_labels(data: Hippocampi, tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss_of_a_pair(data: Hippocampi) -> None:
-    template = template_of(data.train[:2])
-    pair = [placed(case, template) for case in data.train[2:4]]
+    """A volume and the same, bent: two blobs differ after the affine maps by their noise, which no warp removes."""
+    fixed = placed(data.train[2], template_of(data.train[:2]))
+    family = stn.Velocity(3, shape=5, resolution=24)
+    bend = family(0.06 * torch.randn(1, family.num_params, generator=seeded()))
+    pair = fixed._replace(image=bend.sample(fixed.image, FRAME, padding_mode="border")), fixed
     network = training._network(SHORT)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     losses = []
@@ -253,3 +258,16 @@ def test_a_trained_network_registers_pairs(
 def test_the_arguments_of_the_table_are_those_of_register() -> None:
     family = table.velocity()["transform"][-1]
     assert isinstance(family, stn.Velocity) and family.shape == table.SHAPE
+
+
+def test_the_finer_flow_has_a_better_inverse(data: Hippocampi, monkeypatch: pytest.MonkeyPatch) -> None:
+    moving, fixed = data.train[:2]
+    start = moving.centered(fixed.size)
+    found = stn.register(moving.image, fixed.image, **table.velocity() | {"steps": 2}, start=start)
+    inverse = [bench._of_warp(warp, (moving, fixed)) for warp in (found.warp, bench.finely(start, found))]
+    coarse, fine = (bench.measured(lambda pair, one=one: one, (moving, fixed)) for one in inverse)  # type: ignore[misc]
+    assert 0 < fine["inverse_voxels"][0] < coarse["inverse_voxels"][0] / 2
+    monkeypatch.setattr(table, "FLOW_RESOLUTION", table.RESOLUTION)
+    monkeypatch.setattr(table, "FLOW_SQUARINGS", table.SQUARINGS)
+    points = torch.rand(20, 3, generator=seeded())
+    assert torch.equal(bench.finely(start, found).points(points), found.warp.points(points))

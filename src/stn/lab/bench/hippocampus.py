@@ -25,7 +25,7 @@ from stn.lab.experiments.machine import machine
 from stn.lab.experiments.registration import Learning, placed, train_registration
 from stn.lab.experiments.rows import Row
 from stn.lab.networks.registration import RegistrationNetwork
-from stn.lab.tables.hippocampus import BENDING, CELLS, PAIRS, STEPS_AFTER, is_row, markdown, velocity, velocity_loss
+from stn.lab.tables.hippocampus import BENDING, CELLS, PAIRS, STEPS_AFTER, finer, is_row, markdown, velocity, velocity_loss
 from stn.lab.tables.results import Results
 
 QUICK = 10  # a trial has so many times fewer pairs, and steps of training
@@ -154,11 +154,21 @@ def _affine(pair: Pair) -> Found:
 
 def _velocity(pair: Pair) -> Found:
     moving, fixed = pair
-    found = stn.register(moving.image, fixed.image, **velocity(), start=moving.centered(fixed.size))
-    return _of_warp(found.warp, pair)
+    start = moving.centered(fixed.size)
+    found = stn.register(moving.image, fixed.image, **velocity(), start=start)
+    return _of_warp(finely(start, found), pair)
+
+
+def finely(start: stn.Warp, found: stn.Registration) -> stn.Warp:
+    """Return the warp of a registration, whose flow is computed on a finer lattice."""
+    for stage in found.stages:
+        start = start @ finer(stage.family)(stage.theta)
+    return start
 
 
 def _learned(network: RegistrationNetwork, *, refine: bool) -> Find:
+    network.transformer.family = finer(network.transformer.family)
+
     @torch.no_grad()
     def find(pair: Pair) -> Found:
         moving, fixed = (placed(case, network.template) for case in pair)
@@ -167,7 +177,7 @@ def _learned(network: RegistrationNetwork, *, refine: bool) -> Find:
         if refine:
             family = velocity()["transform"][-1]
             images, options = [case.image for case in pair], {"loss": velocity_loss(), "bending": BENDING, "levels": 1}
-            warp = stn.register(*images, family, start=warp, steps=STEPS_AFTER, **options).warp
+            warp = finely(warp, stn.register(*images, family, start=warp, steps=STEPS_AFTER, **options))
         return _of_warp(warp, pair)
 
     return find
