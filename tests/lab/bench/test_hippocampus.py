@@ -251,7 +251,8 @@ def test_a_trained_network_registers_pairs(
     by_cell = {row["cell"]: row for row in rows}
     assert list(by_cell) == ["centers", "learned", "learned-steps"]
     assert np.mean(by_cell["learned"]["dice"]) > np.mean(by_cell["centers"]["dice"])  # by the affine maps
-    assert by_cell["learned-steps"]["settings"]["steps"] and by_cell["learned"]["training_seconds"] > 0
+    steps, training = (by_cell["learned-steps"]["settings"][key] for key in ("steps", "training steps"))
+    assert (steps, training) == (table.STEPS_AFTER, SHORT.steps) and by_cell["learned"]["training_seconds"] > 0
     assert by_cell["learned"]["inverse_voxels"][0] < 0.05
 
 

@@ -25,7 +25,7 @@ from stn.lab.experiments.machine import machine
 from stn.lab.experiments.registration import Learning, placed, train_registration
 from stn.lab.experiments.rows import Row
 from stn.lab.networks.registration import RegistrationNetwork
-from stn.lab.tables.hippocampus import BENDING, CELLS, PAIRS, STEPS_AFTER, finer, is_row, markdown, velocity, velocity_loss
+from stn.lab.tables.hippocampus import CELLS, PAIRS, STEPS_AFTER, finer, is_row, markdown, velocity, velocity_loss
 from stn.lab.tables.results import Results
 
 QUICK = 10  # a trial has so many times fewer pairs, and steps of training
@@ -84,7 +84,8 @@ def settings(cell: str, budget: str) -> Row:
     """Return what the rows of a cell depend on, beside pair and seed."""
     given = dict(CELLS[cell].settings)
     if cell.startswith("learned"):
-        given |= {key: value for key, value in dataclasses.asdict(_learning(0, budget)).items() if key != "seed"}
+        learning = dataclasses.asdict(_learning(0, budget)).items()
+        given |= {f"training {key}": value for key, value in learning if key != "seed"}
     return given
 
 
@@ -175,9 +176,9 @@ def _learned(network: RegistrationNetwork, *, refine: bool) -> Find:
         _, warp = network(moving.image, fixed.image)
         warp = moving.warp @ warp @ fixed.warp.inverse()
         if refine:
-            family = velocity()["transform"][-1]
-            images, options = [case.image for case in pair], {"loss": velocity_loss(), "bending": BENDING, "levels": 1}
-            warp = finely(warp, stn.register(*images, family, start=warp, steps=STEPS_AFTER, **options))
+            options = velocity() | {"transform": velocity()["transform"][-1], "loss": velocity_loss(), "steps": STEPS_AFTER}
+            found = stn.register(pair[0].image, pair[1].image, start=warp, levels=1, **options)
+            warp = finely(warp, found)
         return _of_warp(warp, pair)
 
     return find

@@ -62,8 +62,8 @@ class Placed(NamedTuple):
 @torch.no_grad()
 def placed(case: Hippocampus, template: Tensor) -> Placed:
     """Register a case with the template, at half of the resolution: in a fifth of the time, near enough for the network."""
-    halves = [Pyramid(image)[1] for image in (case.image, template)]
-    found = register(*halves, "affine", start=case.centered(FRAME)).warp
+    moving, fixed = (Pyramid(image)[1] for image in (case.image, template))
+    found = register(moving, fixed, "affine", start=case.centered(FRAME)).warp
     assert isinstance(found, MatrixWarp)
     return Placed(*found.sample(case.image, FRAME, padding_mode="border", return_mask=True), found)
 
@@ -92,10 +92,10 @@ def train_registration(cases: Sequence[Hippocampus], folder: Path, learning: Lea
         network.template.copy_(template_of(cases))
     ready = [placed(case, network.template) for case in cases]
     for step in range(done, learning.steps):
-        chosen = torch.randperm(len(cases), generator=draws)[:2].tolist()
+        first, second = torch.randperm(len(cases), generator=draws)[:2].tolist()
         for group in optimizer.param_groups:
             group["lr"] = learning.rate(step)
-        loss = _loss(network, *(ready[i] for i in chosen), learning)
+        loss = _loss(network, ready[first], ready[second], learning)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -48,14 +48,14 @@ class Cell:
 
 
 _FLOW = {"flow resolution": FLOW_RESOLUTION, "flow squarings": FLOW_SQUARINGS}
-_VELOCITY = {"shape": list(SHAPE), "resolution": RESOLUTION, "squarings": SQUARINGS}
+_VELOCITY: dict[str, Any] = {"shape": list(SHAPE), "resolution": RESOLUTION, "squarings": SQUARINGS}
 _VELOCITY |= {"window": WINDOW, "bending": BENDING, "steps": STEPS} | _FLOW
 CELLS = {
     "centers": Cell("before: centers aligned"),
     "affine": Cell("`stn.register`, affine"),
     "velocity": Cell("`stn.register`, affine and velocity", settings=_VELOCITY),
     "learned": Cell("network with a velocity layer", settings=_FLOW),
-    "learned-steps": Cell(f"the same, then {STEPS_AFTER} steps", settings={"steps_after": STEPS_AFTER} | _VELOCITY),
+    "learned-steps": Cell(f"the same, then {STEPS_AFTER} steps", settings=_VELOCITY | {"steps": STEPS_AFTER}),
     "SimpleITK": Cell("SimpleITK, affine and B-spline", "SimpleITK"),
     "greedy": Cell("greedy, affine and diffeomorphic", "picsl_greedy"),
     "ANTs": Cell("ANTs, SyN", "ants"),
@@ -82,10 +82,10 @@ HEADINGS = (
     *("method", "pairs", "Dice", "anterior", "posterior", "worst pair", "pairs with folds"),
     *("inverse, voxels: mean", "largest", "seconds", "CPU seconds", "failures"),
 )
-LEGEND = """Folds: a voxel at which the determinant of central differences of the map is not positive. Inverse: the
-distance by which the map and then its inverse miss a voxel, over all voxels and pairs, for methods that have an inverse.
-Seconds and CPU seconds (of all threads) are medians over pairs, without the first call and without reading; where other
-work shares the processor, only CPU seconds compare."""
+LEGEND = """A method with fewer pairs was measured on the first of them. Folds: a voxel at which the determinant of central
+differences of the map is not positive. Inverse: the distance by which the map and then its inverse miss a voxel, over all
+voxels and pairs, for methods that have an inverse. Seconds and CPU seconds (of all threads) are medians over pairs, without
+the first call and without reading; where other work shares the processor, only CPU seconds compare."""
 
 
 def markdown(rows: Sequence[Row]) -> str:
