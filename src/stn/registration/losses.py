@@ -55,7 +55,7 @@ def cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
     return (1 - covariance / (variances[0] * variances[1] + least.square() + _TINY).sqrt()).mean(dim=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class LocalCorrelation:
     """1 - r, r the correlation within a window around each pixel: the loss "lncc" of `register` with another window.
 
@@ -75,11 +75,12 @@ class LocalCorrelation:
         tensor([[-0.2500,  0.0000]])
     """
 
-    window: int = WINDOW
+    window: int
 
-    def __post_init__(self) -> None:
-        if _check.at_least("window", self.window, 3) % 2 == 0:
-            _check.fail(f"window must be odd, so that it has a middle; got {self.window}")
+    def __init__(self, window: int = WINDOW) -> None:
+        if _check.at_least("window", window, 3) % 2 == 0:
+            _check.fail(f"window must be odd, so that it has a middle; got {window}")
+        object.__setattr__(self, "window", window)
 
     def __call__(self, warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
         """Return the loss of each pair.
