@@ -5,7 +5,7 @@ import importlib
 import json
 import re
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import pytest
@@ -50,6 +50,25 @@ def found(scene: str) -> float:
     rows = [json.loads(line) for line in (ROOT / "results" / "colocalization.jsonl").read_text().splitlines()]
     shares = [row["found_percent"] for row in rows if row["cell"].startswith(scene)]
     return sum(shares) / len(shares)
+
+
+def overlaps(cell: str) -> tuple[float, ...]:
+    """Return the Dice, pairs, pairs with folds and seconds of processor time of a method of hippocampi."""
+    rows = [json.loads(line) for line in (ROOT / "results" / "hippocampus.jsonl").read_text().splitlines()]
+    own = [row for row in rows if row["cell"] == cell and "dice" in row]
+    dice = mean(x for row in own for x in row["dice"])
+    return dice, len(own), sum(row["fold_share"] > 0 for row in own), median(row["cpu_seconds"] for row in own)
+
+
+def missed(cell: str) -> float:
+    """Return by how many voxels the inverse misses on average."""
+    rows = [json.loads(line) for line in (ROOT / "results" / "hippocampus.jsonl").read_text().splitlines()]
+    return mean(row["inverse_voxels"][0] for row in rows if row["cell"] == cell and "inverse_voxels" in row)
+
+
+def minutes_of_training() -> float:
+    rows = [json.loads(line) for line in (ROOT / "results" / "hippocampus.jsonl").read_text().splitlines()]
+    return mean(row["training_seconds"] for row in rows if row["cell"] == "learned") / 60
 
 
 def worst(key: str) -> float:

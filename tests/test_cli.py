@@ -137,6 +137,8 @@ def test_names_of_cells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert capsys.readouterr().out.splitlines()[:2] == ["fcn/r", "fcn/rts"]
     assert stn(monkeypatch, "reproduce", "colocalization", "--list") == 0
     assert "translated/0" in capsys.readouterr().out.splitlines()
+    assert stn(monkeypatch, "reproduce", "hippocampus", "--list") == 0
+    assert capsys.readouterr().out.splitlines()[:4] == ["centers", "affine", "velocity", "learned"]
     assert stn(monkeypatch, "--version") == 0
     assert capsys.readouterr().out.startswith("stn ")
 

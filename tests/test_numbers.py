@@ -24,8 +24,11 @@ from tests.rows import (
     found,
     from_rows,
     kornias,
+    minutes_of_training,
+    missed,
     moved_by_the_identity,
     option_costs,
+    overlaps,
     reach,
     recovered,
     refined,
@@ -73,6 +76,11 @@ CHECKED: dict[str, dict[str, Numbers]] = {
         ),
         r"\[(\d+) pixels away instead of (\d+)\]": lambda: (reach("wide"), reach("plain")),
         r"at (\d) times the cost of theta's exact gradient": lambda: (max(costs('gradient="wide"', "theta")),),
+        r"pairs of MR volumes: Dice ([\d.]+) in pairs, ([\d.]+) by a trained network, ([\d.]+) before": lambda: (
+            overlaps("velocity")[0],
+            overlaps("learned")[0],
+            overlaps("centers")[0],
+        ),
         r"100 images share, without labels: (\d+) % alone, (\d+) % in clutter": lambda: (
             found("translated"),
             found("cluttered"),
@@ -127,6 +135,22 @@ CHECKED: dict[str, dict[str, Numbers]] = {
             ("projective, 20 degrees", '`"projective"`', "stn projective"),
             ("projective, 45 degrees", '`"projective"`', "stn projective"),
         )
+    }
+    | {
+        rf"\| {method} \| (\S+) \| (\d+) \| (\d+) \| (\S+) \|": partial(overlaps, cell)
+        for cell, method in (
+            ("centers", "centers aligned"),
+            ("affine", "affine"),
+            ("velocity", "affine, then velocity"),
+            ("learned", "the network"),
+            ("learned-steps", "the network, then 8 steps"),
+            ("SimpleITK", "SimpleITK, .*?"),
+            ("greedy", "greedy, .*?"),
+        )
+    }
+    | {
+        r"in (\d+) minutes on two cores": lambda: (minutes_of_training(),),
+        r"then misses a voxel by (\S+) on average, .*? network by (\S+)\.": lambda: (missed("velocity"), missed("learned")),
     },
     "docs/sampling.md": {
         r"`antialias=True` \| ([\d.]+) / ([\d.]+); ": lambda: option_costs("antialias=True"),

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from stn.ops import Pyramid
 from stn.registration.lattices import coarser, refined
 from stn.registration.losses import LOSSES, Pair
 from stn.registration.newton import CHUNK, Samples
-from stn.registration.problem import Landmarks, Problem
+from stn.registration.problem import Landmarks, Problem, bent
 from stn.transforms import Family, Warp
 from tests.helpers import near_identity, seeded
 from tests.test_register import pair, photo, target_error
@@ -180,6 +181,22 @@ def test_exchanged_images_have_the_inverse_warp() -> None:
         return target_error(ahead @ back, still).item()
 
     assert inconsistent(True) < 0.01 < inconsistent(False)
+
+
+def test_exchanged_images_have_the_same_objective() -> None:
+    """With the bending, which differs between a warp and its inverse."""
+    family = stn.Velocity(shape=(4, 6), resolution=24)
+    theta = near_identity(family, 2, strength=0.3, dtype=torch.float32)
+    pyramids = Pyramid(photo(2)), Pyramid(photo(2, seed=5))
+    ahead, back = (
+        Problem((a, b, None, None), family, LOSSES["mse"], None, 10.0, symmetric=True) for a, b in (pyramids, pyramids[::-1])
+    )
+    found, exchanged = ahead.losses(theta, ahead.level(0)), back.losses(-theta, back.level(0))
+    torch.testing.assert_close(found, exchanged, atol=0, rtol=1e-5)
+    bending = found - replace(ahead, bending=0.0).losses(theta, ahead.level(0))
+    halves = [bent(family(half)) for half in (theta / 2, -theta / 2)]
+    assert (halves[0] - halves[1]).abs().min() > 1e-3 * halves[0].max()
+    torch.testing.assert_close(bending, 5 * (halves[0] + halves[1]), rtol=1e-4, atol=0)
 
 
 def test_the_figure() -> None:

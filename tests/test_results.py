@@ -8,7 +8,7 @@ import pytest
 from stn.lab.bench import bars
 from stn.lab.bench import markdown as bench
 from stn.lab.studies import export_matrix, gpu_static, step_cost, svhn_step
-from stn.lab.tables import TABLES, colocalization
+from stn.lab.tables import TABLES, colocalization, hippocampus
 from stn.lab.tables.markdown import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +39,12 @@ def test_a_table_is_made_from_its_rows(name: str) -> None:
 def test_the_search_is_made_from_its_rows() -> None:
     rows = lines_of("colocalization")
     assert page("results/colocalization.md") == colocalization.markdown(rows, "colocalization.png")
+
+
+def test_hippocampi_are_made_from_their_rows() -> None:
+    rows = lines_of("hippocampus")
+    assert all(map(hippocampus.is_row, rows))
+    assert page("results/hippocampus.md") == hippocampus.markdown(rows)
 
 
 def test_the_cost_of_a_step_has_the_text_of_its_study() -> None:

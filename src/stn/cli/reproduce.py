@@ -24,7 +24,9 @@ TableName = Literal[
     "volumes",
     "text",
     "colocalization",
+    "hippocampus",
 ]
+OF_THEIR_OWN = ("colocalization", "hippocampus")  # which train no cells of a table
 
 
 def reproduce(
@@ -52,7 +54,7 @@ def reproduce(
             seeds, few epochs. addition: the sum of two digits. alignment: one or several steps under large perturbation.
             strings: house numbers made of digits. svhn: house numbers. cub: birds. gtsrb: traffic signs. parts: two
             sampled regions in parallel. volumes: 3-D. text: rectified curved strings. colocalization: the object that images
-            share.
+            share. hippocampus: pairs of MR volumes, registered by stn, a trained network and other programs.
         root: Folder of the data files.
         download: Download data files that are missing in --root.
         seeds: Number of trainings per cell.
@@ -70,8 +72,8 @@ def reproduce(
     name = table if budget == "full" else f"{table}-{budget}"
     out, runs = out or Path("results") / name, runs or Path("runs") / name
     _check.writable_folder("runs", runs)
-    if table == "colocalization":
-        _check.alone("colocalization", {"budget quick": budget == "quick", "workers": workers - 1})
+    if table in OF_THEIR_OWN:
+        _check.alone(table, {"budget quick": budget == "quick" and table == "colocalization", "workers": workers - 1})
     options: dict[str, Any] = {"root": root, "download": download, "seeds": seeds, "cells": cells}
     for path in _written(table, budget, workers, out=out, runs=runs, **options):
         print(path)
@@ -81,6 +83,10 @@ def _names(table: str) -> list[str]:
     from stn.lab.tables import TABLES
     from stn.lab.tables.colocalization import searches
 
+    if table == "hippocampus":
+        from stn.lab.tables.hippocampus import CELLS
+
+        return list(CELLS)
     return [search.name for search in searches(1)] if table == "colocalization" else [c.name for c in TABLES[table].cells]
 
 
@@ -91,6 +97,11 @@ def _written(table: str, budget: str, workers: int, *, out: Path, runs: Path, **
     from stn.lab.tables.colocalization import reproduce_colocalization
     from stn.lab.tables.reproduce import reproduce as build
 
+    if table == "hippocampus":
+        from stn.lab.bench.hippocampus import reproduce_hippocampus
+
+        reproduce_hippocampus(out=out, runs=runs, budget=budget, **options)
+        return [beside(out, ".jsonl"), beside(out, ".md")]
     if table == "colocalization":
         reproduce_colocalization(out=out, runs=runs, **options)
         picture = draw_found(runs, beside(out, ".png"))

@@ -14,7 +14,7 @@ from stn.io.arrays import Restore, to_images
 from stn.ops import Pyramid
 from stn.ops.context import unrounded
 from stn.registration.inputs import check_pair, comparable, filled, landmarks_of, learning, mask_of, ordinary
-from stn.registration.losses import ANY_CONTRAST, LOSSES, Loss
+from stn.registration.losses import LOSSES, Loss, ignores_contrast
 from stn.registration.problem import Landmarks, Problem, Pyramids
 from stn.registration.result import Registration, Stage
 from stn.registration.search import Report, levels_of, search
@@ -32,7 +32,7 @@ def register(
     fixed: Any,
     transform: Transform | Sequence[Transform] = "affine",
     *,
-    loss: str | Loss = "ncc",
+    loss: str | Loss | Sequence[str | Loss] = "ncc",
     start: Warp | None = None,
     spacing: Sequence[float] | None = None,
     bending: float = BENDING,
@@ -58,7 +58,7 @@ def register(
             shapes in the fixed images, unless the family has an aspect of its own (`stn.Rigid`). Or several, such as
             ["rigid", "affine", "bspline"]: each begins where the one before ended, and the warp is their composition.
         loss: "ncc" (correlation; any contrast), "mse", "lncc" (correlation within windows), "mi" (mutual information;
-            images of different kinds), or a function (warped, fixed, weight) -> (N,).
+            images of different kinds), or a function (warped, fixed, weight) -> (N,). Or several, one for each transform.
         start: A warp found before, such as an affine one: the result is `start @ new`. None: transforms of at most 15
             parameters start from 32 initial guesses if the coarsest level is small; the best are refined.
         spacing: Size of a pixel or voxel of the fixed images, (H, W) or (D, H, W) in any unit, such as (3.0, 1.0, 1.0)
@@ -88,7 +88,8 @@ def register(
     """
     inputs = _inputs(moving, fixed, start, spacing)
     size, steps = tuple(inputs.target.shape[2:]), _check.at_least("steps", steps, 1)
-    measure, families = _loss(loss), _families(transform, size, inputs.spacing)
+    families = _families(transform, size, inputs.spacing)
+    measures = _losses(loss, len(families))
     _check_numbers(bending, landmark_weight, symmetric, families)
     masks = mask_of("moving_mask", moving_mask, inputs.source), mask_of("fixed_mask", fixed_mask, inputs.target)
     pair = [filled(image, mask) for image, mask in zip((inputs.source, inputs.target), masks, strict=True)]
@@ -99,9 +100,9 @@ def register(
         points = Landmarks(*landmarks_of(landmarks, len(pair[1]), len(size), pair[1], spaces), landmark_weight)
     stages: list[Stage] = []
     with learning(), unrounded(inputs.target.device):
-        pyramids = _pyramids(pair, masks, apart=measure in ANY_CONTRAST)
+        pyramids = _pyramids(pair, masks, apart=all(map(ignores_contrast, measures)))
         before, guesses = ordinary(inputs.start), start is None
-        for own in families:
+        for own, measure in zip(families, measures, strict=True):
             problem = Problem(pyramids, ordinary(own), measure, before, bending, points, symmetric, guesses)
             theta, losses = search(problem, levels_of(problem, levels), steps, report)
             before, guesses = problem.warp(problem.family(theta)), False
@@ -168,8 +169,13 @@ def _family(transform: str | Family, size: Sequence[int], spacing: Sequence[floa
         return family(transform, ndim, aspect=[n * step for n, step in zip(size, steps, strict=True)])
 
 
-def _loss(loss: str | Loss) -> Loss:
-    if isinstance(loss, str):
-        _check.choice("loss", loss, LOSSES)
-        return LOSSES[loss]
-    return loss
+def _losses(loss: str | Loss | Sequence[str | Loss], count: int) -> list[Loss]:
+    """Return a loss for each transform of a chain."""
+    several = isinstance(loss, Sequence) and not isinstance(loss, str)
+    given: list[str | Loss] = list(loss) if several else [loss] * count  # type: ignore[arg-type, list-item]
+    if len(given) != count:
+        _check.fail(f"loss must be one, or as many as the {count} transforms; got {len(given)}")
+    for name in given:
+        if isinstance(name, str):
+            _check.choice("loss", name, LOSSES)
+    return [LOSSES[one] if isinstance(one, str) else one for one in given]

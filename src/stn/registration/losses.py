@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from stn import _check
 from stn.transforms.bspline import cubic_weights
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # warped, fixed, weight -> (N,)
@@ -53,27 +55,85 @@ def cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
     return (1 - covariance / (variances[0] * variances[1] + least.square() + _TINY).sqrt()).mean(dim=1)
 
 
-def local_cross_correlation(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
-    """Return 1 - r, r the correlation within a window around each pixel, for brightness that varies over the image."""
-    inside = _windowed(weight) + _TINY
-    a, b = _windowed(weight * warped) / inside, _windowed(weight * fixed) / inside
-    covariance = _windowed(weight * warped * fixed) / inside - a * b
-    squares = [_windowed(weight * image.square()) / inside for image in (warped, fixed)]
-    variances = [(square - m * m).clamp_min(0) for square, m in zip(squares, (a, b), strict=True)]
-    axes = tuple(range(2, fixed.ndim))
-    flat = [(1e-3 * _mean(v.detach(), weight, axes, keepdim=True)) for v in variances]
-    r = covariance / ((variances[0] + flat[0]) * (variances[1] + flat[1]) + _TINY).sqrt()
-    return 1 - _mean(r, weight, _all_axes(fixed))
+@dataclass(frozen=True, init=False)
+class LocalCorrelation:
+    """1 - r, r the correlation within a window around each pixel: the loss "lncc" of `register` with another window.
+
+    For images of the same kind whose brightness varies. Smaller windows suit small structures.
+
+    Args:
+        window: Side of the window in pixels of each level, odd and at least 3.
+
+    Raises:
+        InputError: window is even or below 3.
+
+    Example:
+        >>> fixed = torch.exp(-8 * stn.grid.lattice((32, 32)).square().sum(dim=-1)).view(1, 1, 32, 32)
+        >>> moving = stn.Translation()(torch.tensor([[0.25, 0.0]])).sample(fixed)
+        >>> found = stn.register(moving, fixed, "translation", loss=stn.registration.LocalCorrelation(5))
+        >>> found.theta.round(decimals=2)
+        tensor([[-0.2500,  0.0000]])
+    """
+
+    window: int
+
+    def __init__(self, window: int = WINDOW) -> None:
+        if _check.at_least("window", window, 3) % 2 == 0:
+            _check.fail(f"window must be odd, so that it has a middle; got {window}")
+        object.__setattr__(self, "window", window)
+
+    def __call__(self, warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
+        """Return the loss of each pair.
+
+        Args:
+            warped: (N, C, *size).
+            fixed: (N, C, *size).
+            weight: (N, 1, *size), the share of each pixel that counts.
+
+        Returns:
+            (N,), 0 for equal images and at most 2.
+        """
+        fixed = fixed.to(warped.dtype)
+        wa, wb = weight * warped, weight * fixed
+        inside, a, b, ab, aa, bb = self._means(weight.to(wa.dtype), wa, wb, wa * fixed, wa * warped, wb * fixed)
+        inside = inside + _TINY
+        a, b = a / inside, b / inside
+        covariance = ab / inside - a * b
+        variances = [(square / inside - m * m).clamp_min(0) for square, m in ((aa, a), (bb, b))]
+        axes = tuple(range(2, fixed.ndim))
+        flat = [(1e-3 * _mean(v.detach(), weight, axes, keepdim=True)) for v in variances]
+        r = covariance / ((variances[0] + flat[0]) * (variances[1] + flat[1]) + _TINY).sqrt()
+        return 1 - _mean(r, weight, _all_axes(fixed))
+
+    def _means(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Return the means in a window around each pixel. The common factor of the divisors cancels."""
+        shape = images[1].shape  # the first may be a weight, of one channel
+        stacked = torch.stack([image.expand(shape) for image in images])
+        found: Tensor = _Windows.apply(stacked, self.window, len(shape) - 2)
+        return found.unbind()
 
 
-def _windowed(image: Tensor) -> Tensor:
-    """Return the mean in a window around each pixel, axis after axis. The common factor of the divisors cancels."""
-    d = image.ndim - 2
-    pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[d - 1]
-    for axis in range(d):
-        window = [WINDOW if i == axis else 1 for i in range(d)]
-        image = pool(image, window, stride=1, padding=[n // 2 for n in window])
-    return image
+class _Windows(torch.autograd.Function):
+    """Means in windows along the last `ndim` axes, with zeros beyond the edge: a symmetric map, its own adjoint.
+
+    Sums of shifted copies take a tenth of the time of avg_pool3d with windows of 5 or 9 voxels.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, window: int, ndim: int) -> Tensor:
+        ctx.window = window, ndim
+        for axis in range(-ndim, 0):
+            length, total = image.shape[axis], image.clone(memory_format=torch.contiguous_format)
+            for away in range(1, min(window // 2, length - 1) + 1):
+                rest = length - away
+                total.narrow(axis, away, rest).add_(image.narrow(axis, 0, rest))
+                total.narrow(axis, 0, rest).add_(image.narrow(axis, away, rest))
+            image = total
+        return image / window**ndim
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Windows.apply(gradient, *ctx.window), None, None
 
 
 def mutual_information(warped: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
@@ -112,8 +172,12 @@ def _all_axes(image: Tensor) -> tuple[int, ...]:
 LOSSES: dict[str, Loss] = {
     "mse": mean_squared_error,
     "ncc": cross_correlation,
-    "lncc": local_cross_correlation,
+    "lncc": LocalCorrelation(),
     "mi": mutual_information,
 }
-ANY_CONTRAST = (cross_correlation, local_cross_correlation, mutual_information)  # of either image
 SQUARES = (mean_squared_error, cross_correlation)  # which are sums of squares, correlation by its normalized residual
+
+
+def ignores_contrast(loss: Loss) -> bool:
+    """Return whether the loss is the same for any contrast of either image."""
+    return loss in (cross_correlation, mutual_information) or isinstance(loss, LocalCorrelation)

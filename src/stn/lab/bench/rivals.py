@@ -8,6 +8,7 @@ those that each program's own documentation proposes. A contender whose package 
 from __future__ import annotations
 
 import importlib.util
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,11 @@ class Rival:
 
     def takes(self, ndim: int, family: str) -> bool:
         return ndim in self.ndims and family in self.families
+
+
+def seconds_of_cpu() -> float:
+    """Return the processor time of all threads of this process and its children."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def moved(warp: stn.Warp, in_size: tuple[int, ...], out_size: tuple[int, ...]) -> Move:
@@ -131,7 +137,7 @@ def greedy(moving: Array, fixed: Array, family: str) -> Move:
     common = f"-i f m -m NCC {window} -n 100x50x10 -V 0"
     if family == DEFORMABLE:
         tool.execute(f"{common} -s 2.0vox 0.5vox -o field", **given, field=None)
-        return _by_field(sitk.GetArrayFromImage(tool["field"]))
+        return by_field(sitk.GetArrayFromImage(tool["field"]))
     tool.execute(f"{common} -a -dof {6 if family == RIGID else 12} -ia-image-centers -o matrix", **given, matrix=None)
     found = np.asarray(tool["matrix"])
     flip = np.diag([-1.0, -1.0, 1.0, 1.0][: fixed.ndim] + [1.0])  # the matrix is of RAS coordinates, the points of LPS
@@ -139,7 +145,7 @@ def greedy(moving: Array, fixed: Array, family: str) -> Move:
     return lambda points: (np.c_[points, np.ones(len(points))] @ found.T)[:, : fixed.ndim]
 
 
-def _by_field(field: Array) -> Move:  # (*size, d) displacements in pixels, x first
+def by_field(field: Array) -> Move:  # (*size, d) displacements in pixels, x first
     from scipy.ndimage import map_coordinates
 
     def move(points: Array) -> Array:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ import stn
 from stn.grid import lattice
 from stn.io.images import read_picture
 from stn.lab.bench.kept import Kept, Row
-from stn.lab.bench.rivals import AFFINE, DEFORMABLE, RIGID, RIVALS, Array, Move, Rival
+from stn.lab.bench.rivals import AFFINE, DEFORMABLE, RIGID, RIVALS, Array, Move, Rival, seconds_of_cpu
 from stn.lab.experiments.machine import machine
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -106,10 +105,6 @@ def brains(head: Path, white: Path, families: Sequence[str], count: int) -> Iter
 def slices(root: Path, families: Sequence[str]) -> Iterator[Case]:
     moving, fixed = (read_picture(root / f"{name}slice.jpg")[0].numpy() for name in ("r16", "r64"))
     yield from (Case("r16 to r64", family, moving, fixed, None) for family in families)
-
-
-def seconds_of_cpu() -> float:
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def key(case: Case, rival: Rival) -> Row:
