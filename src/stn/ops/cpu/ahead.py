@@ -27,6 +27,7 @@ from stn.ops.padding import BORDER, PADDINGS, REFLECTION, WRAP
 SINGLE, DOUBLE = torch.float32, torch.float64
 BILINEAR = 2  # the first two of each of BODIES: planes, channels last
 TASKS = ("forward", "coordinates", "image")
+SMALL = tuple(f"framed {task}" for task in TASKS)  # of small images: planes
 BYTES, INTEGERS = range(6), ("u1", "u2", "u4", "u8")  # the bodies of "forward" for bytes; sizes of labels
 
 
@@ -56,9 +57,9 @@ def kernel(task: str, index: int, ndim: int, nearest: bool, real: torch.dtype, s
     return f"{body.py_func.__name__}, {_kind(ndim, nearest)}, {_types(real, real)}{f', integers {stored}' if stored else ''}"
 
 
-def taps(ndim: int, nearest: bool, real: torch.dtype) -> str:
-    taps_at(ndim, nearest, NAMES[real])
-    return f"taps of a tile, {_kind(ndim, nearest)}, {_types(real, real)}"
+def taps(ndim: int, nearest: bool, real: torch.dtype, framed: bool = False) -> str:
+    taps_at(ndim, nearest, NAMES[real], framed)
+    return f"taps of a tile, {_kind(ndim, nearest)}{', framed' if framed else ''}, {_types(real, real)}"
 
 
 def points(kind: str, ndim: int, number: torch.dtype) -> str:
@@ -150,7 +151,8 @@ def usual() -> list[Job]:
     kernels = [
         Job("kernel", (task, i, ndim, False, SINGLE)) for task, i, ndim in itertools.product(TASKS, range(BILINEAR), both)
     ]
-    found = [Job("taps", (ndim, False, SINGLE)) for ndim in both]
+    kernels += [Job("kernel", (task, 0, ndim, False, SINGLE)) for task, ndim in itertools.product(SMALL, both)]
+    found = [Job("taps", (ndim, False, SINGLE, framed)) for ndim, framed in itertools.product(both, (False, True))]
     rules = [*((kind, DOUBLE if kind == "basis" else SINGLE) for kind in GRIDS), ("affine", DOUBLE)]
     for (kind, number), ndim in itertools.product(rules, both):
         found += [Job("points", (kind, ndim, number)), Job("reduction", (kind, ndim, number, SINGLE))]
@@ -165,7 +167,7 @@ def everything() -> list[Job]:
     both, dimensions = (SINGLE, DOUBLE), (2, 3)
     kernels = [
         Job("kernel", (task, i, ndim, False, real))
-        for task in TASKS
+        for task in (*TASKS, *SMALL)
         for i, ndim, real in itertools.product(range(len(BODIES[task])), dimensions, both)
     ]
     for ndim, i in itertools.product(dimensions, range(BILINEAR)):
@@ -175,6 +177,7 @@ def everything() -> list[Job]:
         kernels += [Job("kernel", ("labels", i, ndim, True, SINGLE, stored)) for stored in INTEGERS]
     kernels += [Job("kernel", ("forward", i, ndim, False, SINGLE, "u1")) for i, ndim in itertools.product(BYTES, dimensions)]
     parts = [Job("taps", how) for how in itertools.product(dimensions, (False, True), both)]
+    parts += [Job("taps", (ndim, False, real, True)) for ndim, real in itertools.product(dimensions, both)]
     parts += [Job("points", how) for how in itertools.product(GRIDS, dimensions, both)]
     parts += [Job("reduction", how) for how in itertools.product(GRIDS, dimensions, both, both)]
     numbers = [Job("stages", pair) for pair in itertools.product(STAGES, both)]

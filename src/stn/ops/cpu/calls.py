@@ -73,10 +73,10 @@ class Memory(NamedTuple):
     bytes: int
 
 
-def memory_of(rows: int, knots: int, real: str, span: int = 0) -> Memory:
-    """What no kernel of a plan touches costs nothing: it is no memory yet. span: of a window."""
+def memory_of(rows: int, knots: int, real: str, span: int = 0, frame: int = 0) -> Memory:
+    """What no kernel of a plan touches costs nothing: it is no memory yet. span: of a window. frame: of a framed image."""
     at, parts, values = 0, [], []
-    tile = tile_arrays(rows, knots, real)
+    tile = tile_arrays(rows, knots, real, frame)
     for kind, arrays in ((Tile, tile), (CubicTaps, cubic_arrays(real)), (WindowTaps, window_arrays(real, span))):
         places = {}
         for name, (shape, dtype) in arrays.items():

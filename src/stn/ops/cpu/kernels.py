@@ -23,6 +23,7 @@ from stn.ops.cpu.cubic import (
     cubic_image_planes,
 )
 from stn.ops.cpu.forward import forward_pixels, forward_planes
+from stn.ops.cpu.framed import coordinates_framed, fill_framed, forward_framed, image_framed
 from stn.ops.cpu.image_backward import image_pixels, image_planes
 from stn.ops.cpu.labels import label_pixels, label_planes
 from stn.ops.cpu.numbers import STAGES, data_record
@@ -48,6 +49,9 @@ BODIES = {
         window_coordinates_planes, window_coordinates_pixels,
     ),
     "labels": (label_planes, label_pixels),
+    "framed forward": (forward_framed,),
+    "framed coordinates": (coordinates_framed,),
+    "framed image": (image_framed,),
     "image": (
         image_planes, image_pixels, cubic_image_planes, cubic_image_pixels, window_image_planes, window_image_pixels,
     ),
@@ -111,9 +115,10 @@ def kernel_at(body: Any, ndim: int, nearest: bool, real: str, stored: str) -> in
 
 
 @cache
-def taps_at(ndim: int, nearest: bool, real: str) -> int:
+def taps_at(ndim: int, nearest: bool, real: str, framed: bool = False) -> int:
     constants = {"read_tile": tile_reader(real), "read_sizes": sizes_reader}
-    return _entry(taps, fill_rows, f"{_kind(ndim, nearest)}_{real}", constants, ndim, nearest, TAPS)
+    body = fill_framed if framed else fill_rows
+    return _entry(taps, body, f"{_kind(ndim, nearest)}_{real}", constants, ndim, nearest, TAPS)
 
 
 @cache

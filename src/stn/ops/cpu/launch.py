@@ -78,7 +78,9 @@ def run(plan: Plan, name: str, words: np.ndarray, fill: Fill, before: int = 0, a
         values = fill_values(plan, fill)
     words[slots.fill] = plan.zeros_at if values is None else values.data_ptr()
     words[slots.memory] = block.address
-    kernel = plan.addresses.get(name) or plan.compile(name)
+    if values is None and name in plan.framed:  # a frame of other numbers than zeros would round them
+        name = f"framed {name}"
+    kernel, words[slots.taps] = plan.addresses.get(name) or plan.compile(name)
     if plan.threads == 1:
         serial(before, kernel, after, words, plan.chunks)
     else:

@@ -21,6 +21,7 @@ from stn.grid import axes
 from stn.ops.cpu import memory, threads
 from stn.ops.cpu.axis_taps import is_needed
 from stn.ops.cpu.calls import AT_RULE, Call, call_record, memory_of
+from stn.ops.cpu.framed import frame_length
 from stn.ops.cpu.kernels import BODIES, axis_at, kernel_at, points_at, reduction_at, stage_at, taps_at
 from stn.ops.cpu.numbers import Data, data_record
 from stn.ops.cpu.taps import COLUMNS, ROWS
@@ -29,6 +30,7 @@ from stn.ops.cpu.window_taps import Curve
 from stn.ops.cpu.words import WORD_BYTES, Place, Record
 from stn.ops.interpolation import Cubic
 from stn.ops.layout import is_channels_last, order_of
+from stn.ops.padding import BORDER, ZEROS
 from stn.ops.reference import prefilter_reach
 from stn.ops.rules import Rule
 from stn.ops.rules.spline import GROUP
@@ -38,10 +40,15 @@ from stn.ops.tables import Table, table_of
 TASKS = 8  # of the gradient of a small batch, where their number must not depend on the threads
 SHORT = 32  # pixels of a row
 FEW_ROWS = 16  # of a small output, whose tile takes a quarter of the memory
+# Numbers of a framed image times its channels squared, at most, by the dimensions: a frame saves most of its time once for
+# all channels, and is copied for each. 1x256x256 and 3x48x48 pixels gain, 3x128x128 do not; 1x64x64x64 voxels gain. Stored
+# points, which may be anywhere, gain more: 16x3x128x128 0.7 (noise) to 1.1 times (the identity) as long forward.
+FRAMED = {2: 1 << 17, 3: 1 << 19}
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 NAMES = {torch.float32: "<f4", torch.float64: "<f8"}
 NO_CUBIC = Cubic(*[0.0] * len(Cubic._fields))
 FORMS = ((False, False), (True, False), (False, True))  # of BODIES: whether there is a cubic, whether there is a table
+FRAMES = "forward", "coordinates", "image"  # kernels that may read a framed image
 BLEND = (1, 4, 8)  # price of a value by its form, in values of a bilinear affine map, as measured at 28x28
 
 
@@ -52,6 +59,7 @@ class Slots(NamedTuple):
     out: int
     fill: int
     memory: int
+    taps: int  # the kernel that finds those of a tile
     points: int  # the field, or what the data are read from
     sums: int
     knots: int
@@ -102,7 +110,8 @@ class Plan:
         self.knots = int(rule.key[1]) if self.kind == "basis" else 0  # type: ignore[index]  # a Spline's key is a pair
         self.threads = threads.thread_count(self._work())
         self.chunks = threads.chunk_count(self.threads)
-        self.addresses: dict[str, int] = {}  # of kernels
+        self.frame = self._frame()
+        self.addresses: dict[str, tuple[int, int]] = {}  # of kernels, and of the taps that each reads
         self.before = 0 if self.is_field else stage_at(False, self.kind, NAMES[self.number])
         self._write(arrays)
 
@@ -111,6 +120,15 @@ class Plan:
         values, pixels = math.prod(self.out_shape), self.looks * math.prod(self.size)
         place = 1 if self.kind == "lattice" else -(-self.knots // 16)  # of a pixel, above that of an affine map
         return (values * BLEND[self.form] + pixels * place) * (self.ndim - 1)
+
+    def _frame(self) -> int:
+        """Return how many numbers the framed image has, 0 if it is not worth its copy: see `framed.py`."""
+        channels, length = self.image_shape[1], frame_length(self.image_shape[1:])
+        known = self.form == 0 and self.stored is self.real and self.padding.code in (ZEROS, BORDER)
+        seen = math.prod(self.size) * self.looks // max(self.batch, 1)
+        weight = channels if self.is_field else channels**2
+        cheap = weight * length <= FRAMED[self.ndim] << self.is_field and math.prod(self.image_shape[2:]) <= 2 * seen
+        return length if known and cheap and not (self.nearest or self.last) else 0
 
     # ---- words ----
 
@@ -123,7 +141,7 @@ class Plan:
         rows = ROWS if walked[-2] > FEW_ROWS else FEW_ROWS
         if knots:
             rows = max(1, min(rows, TABLE // (COLUMNS * knots)))
-        chunk = memory_of(rows, 1 if is_lattice else knots, real, self.table.span if self.table else 0)
+        chunk = memory_of(rows, 1 if is_lattice else knots, real, self.table.span if self.table else 0, self.frame)
         self.memory = self.chunks * chunk.bytes
         sizes, (groups, bands) = self._sizes(walked, rows), self._division()
         region = Region(data.count + call.count + chunk.record.count)
@@ -138,6 +156,8 @@ class Plan:
         grid |= {"nodes": Place(0, (math.prod(self.data_shape),))} if is_lattice else {}
         self.count = region.end
         tiles = tiles_of_a_look.py_func(sizes)
+        # The gradient in an image is added up tile by tile; a table that all images share would be made for each again.
+        self.framed = FRAMES[: 0 if not self.frame else (2 if self.kind == "basis" and tiles > 1 else 3)]
         given = (0, 0, 0) if self.is_field else (self.given_looks, *self.data_shape[-2:])
         sums, parts = points if self.is_field else region.room((self.looks, tiles, 4, 4)), tiles
         if is_lattice:
@@ -152,7 +172,7 @@ class Plan:
         values = Call(
             image=flat, out=flat, fill=Place(0, (len(self.zeros),)), memory=0, apart=chunk.bytes,
             points=points_at(self.kind, ndim, number),
-            taps=0 if self.form else taps_at(ndim, self.nearest, real), axis=self._axis(), reduction=0,
+            taps=0, axis=self._axis(), reduction=0,
             chunks=self.chunks, groups=groups, bands=bands, pieces=parts, shared=self.kind == "basis",
             straight=self.kind == "affine", one=1.0, cubic=self.cubic or NO_CUBIC, curve=curve_of(self.table), sizes=sizes,
         )  # fmt: skip
@@ -190,10 +210,12 @@ class Plan:
 
     # ---- code ----
 
-    def compile(self, name: str) -> int:
-        """The address of one of BODIES, which `addresses` keeps."""
-        body = BODIES["labels"][self.last] if self.has_labels else BODIES[name][2 * self.form + self.last]
-        self.addresses[name] = kernel_at(body, self.ndim, self.nearest, NAMES[self.real], self.stored_name)
+    def compile(self, name: str) -> tuple[int, int]:
+        """The addresses of one of BODIES and of its taps, 0 if it finds its own, which `addresses` keeps."""
+        real, framed = NAMES[self.real], name.startswith("framed")
+        body = BODIES["labels"][self.last] if self.has_labels else BODIES[name][0 if framed else 2 * self.form + self.last]
+        taps = 0 if self.form else taps_at(self.ndim, self.nearest, real, framed)
+        self.addresses[name] = kernel_at(body, self.ndim, self.nearest, real, self.stored_name), taps
         return self.addresses[name]
 
     @cached_property

@@ -63,9 +63,10 @@ class Tile(NamedTuple):
     slope: Any  # (6 * area,) float, derivatives of the former in x, y, z
     gradient: Any  # (3 * area,) float, the loss's derivative in the source pixel
     prefetched: Any  # (1,) float, the sum of what was prefetched, which keeps the loads from being optimized away
+    frame: Any  # float, a small image with its frame: `framed.py`
 
 
-def tile_arrays(rows: int, knots: int, real: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+def tile_arrays(rows: int, knots: int, real: Any, frame: int = 0) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Return the shape and the dtype of each array of a tile."""
     area = rows * STRIDE
     return {
@@ -73,7 +74,7 @@ def tile_arrays(rows: int, knots: int, real: Any) -> dict[str, tuple[tuple[int, 
         "table": ((knots, rows * COLUMNS), np.float64), "runs": ((rows * BLOCKS,), np.int64), "offset": ((area,), np.uint32),
         "fraction": ((3 * area,), real), "near": ((3 * area,), np.uint32), "far": ((3 * area,), np.uint32),
         "weight": ((7 * area,), real), "slope": ((6 * area,), real), "gradient": ((3 * area,), real),
-        "prefetched": ((1,), real),
+        "prefetched": ((1,), real), "frame": ((frame,), real),
     }  # fmt: skip
 
 
