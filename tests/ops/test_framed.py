@@ -142,7 +142,7 @@ def kernels_of(
 
 
 def test_images_that_gain_are_framed() -> None:
-    digit, volume = torch.zeros(2, 1, 28, 28), torch.zeros(2, 1, 32, 32, 32)
+    digit, volume = torch.zeros(2, 1, 28, 28), torch.zeros(4, 1, 32, 32, 32)
     assert kernels_of(digit, (28, 28)) == kernels_of(volume, (32, 32, 32)) == plans.FRAMES
     assert kernels_of(torch.zeros(1, 3, 32, 32), (32, 32), padding="border") == plans.FRAMES
     assert kernels_of(digit, (7, 7), looks=8) == plans.FRAMES  # all looks share the copy
@@ -150,6 +150,7 @@ def test_images_that_gain_are_framed() -> None:
         kernels_of(torch.zeros(1, 64, 7, 7), (7, 7)),  # of many channels
         kernels_of(torch.zeros(1, 3, 224, 224), (224, 224)),  # large
         kernels_of(digit, (7, 7)),  # hardly read
+        kernels_of(torch.zeros(1, 1, 256, 256), (256, 256)),  # one that several threads share
         kernels_of(digit, (28, 28), mode="bicubic"),
         kernels_of(digit, (28, 28), padding="reflection"),
         kernels_of(torch.zeros(2, 3, 8, 8).contiguous(memory_format=torch.channels_last), (8, 8)),

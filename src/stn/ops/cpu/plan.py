@@ -44,6 +44,7 @@ FEW_ROWS = 16  # of a small output, whose tile takes a quarter of the memory
 # all channels, and is copied for each. 1x256x256 and 3x48x48 pixels gain, 3x128x128 do not; 1x64x64x64 voxels gain. Stored
 # points, which may be anywhere, gain more: 16x3x128x128 0.7 (noise) to 1.1 times (the identity) as long forward.
 FRAMED = {2: 1 << 17, 3: 1 << 19}
+FEW_LOOKS = 4  # of a call that several threads may share
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 NAMES = {torch.float32: "<f4", torch.float64: "<f8"}
 NO_CUBIC = Cubic(*[0.0] * len(Cubic._fields))
@@ -109,8 +110,10 @@ class Plan:
         self.points_strides = memory.strides(self.points_shape, range(len(self.points_shape)))
         self.knots = int(rule.key[1]) if self.kind == "basis" else 0  # type: ignore[index]  # a Spline's key is a pair
         self.threads = threads.thread_count(self._work())
-        self.chunks = threads.chunk_count(self.threads)
         self.frame = self._frame()
+        self.chunks = threads.chunk_count(self.threads)
+        if self.frame and self.looks < self.chunks:
+            self.chunks = self.threads  # each frames the images that it reads
         self.addresses: dict[str, tuple[int, int]] = {}  # of kernels, and of the taps that each reads
         self.before = 0 if self.is_field else stage_at(False, self.kind, NAMES[self.number])
         self._write(arrays)
@@ -128,7 +131,9 @@ class Plan:
         seen = math.prod(self.size) * self.looks // max(self.batch, 1)
         weight = channels if self.is_field else channels**2
         cheap = weight * length <= FRAMED[self.ndim] << self.is_field and math.prod(self.image_shape[2:]) <= 2 * seen
-        return length if known and cheap and not (self.nearest or self.last) else 0
+        # Threads that share an image frame it each. This depends on the shape, for a frame may change the last bit.
+        apart = self.looks >= FEW_LOOKS or self._work() < threads.SMALL
+        return length if known and cheap and apart and not (self.nearest or self.last) else 0
 
     # ---- words ----
 
