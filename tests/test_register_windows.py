@@ -26,7 +26,7 @@ def by_loops(warped: Tensor, fixed: Tensor, weight: Tensor, window: int) -> Tens
         share, total = w[here], w[here].sum()
         mean_a, mean_b = (share * a[here]).sum() / total, (share * b[here]).sum() / total
         da, db = a[here] - mean_a, b[here] - mean_b
-        return tuple((share * product).sum() / total for product in (da * db, da * da, db * db))  # type: ignore[return-value]
+        return tuple((share * product).sum() / total for product in (da * db, da * da, db * db))  # type: ignore[return-value]  # three, as mypy cannot count
 
     places = list(itertools.product(*map(range, size)))
     every = torch.tensor([[x.item() for x in parts(index)] for index in places], dtype=torch.float64)

@@ -16,7 +16,7 @@ from stn.ops.reference import sample as oracle
 from stn.ops.rules import Field, Matrix
 from stn.ops.sampling import named
 from stn.transforms import family
-from tests.helpers import SIZES, near_identity, noise
+from tests.helpers import SIZES, near_identity, noise, seeded
 
 PADDINGS = ("zeros", "border")
 CASES = [(2, name, torch.float32) for name in ("affine", "projective", "tps", "displacement", "velocity")]
@@ -111,6 +111,16 @@ def test_what_lies_outside_is_exact(ndim: int) -> None:
             assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
+@pytest.mark.parametrize("ndim", (2, 3))
+def test_a_border_is_not_rounded_beside_the_image(ndim: int) -> None:
+    """A mean of two equal numbers may differ from them in the last bit."""
+    image = noise(1, 16, *SIZES[ndim][0], dtype=torch.float32)
+    points = -torch.rand(1, *(1,) * (ndim - 1), 999, ndim, generator=seeded())  # within a pixel of the first one
+    out = stn.grid_sample(image, points, units="pixel", padding_mode="border")
+    corner = image.flatten(2)[..., 0].view(1, 16, *(1,) * ndim)
+    assert torch.equal(out, corner.expand_as(out))
+
+
 def test_a_gradient_of_nan_outside_zeros_is_lost_there() -> None:
     image = noise(1, 1, 6, 6).requires_grad_()
     out = stn.affine_sample(image, torch.tensor([[1.0, 0.0, 3.0], [0.0, 1.0, 0.0]], dtype=torch.float64))
@@ -146,6 +156,8 @@ def test_images_that_gain_are_framed() -> None:
     assert kernels_of(digit, (28, 28)) == kernels_of(volume, (32, 32, 32)) == plans.FRAMES
     assert kernels_of(torch.zeros(1, 3, 32, 32), (32, 32), padding="border") == plans.FRAMES
     assert kernels_of(digit, (7, 7), looks=8) == plans.FRAMES  # all looks share the copy
+    # One thread would add up the gradient in the only image.
+    assert kernels_of(torch.zeros(1, 1, 128, 128), (128, 128), looks=8) == plans.FRAMES[:2]
     others = [
         kernels_of(torch.zeros(1, 64, 7, 7), (7, 7)),  # of many channels
         kernels_of(torch.zeros(1, 3, 224, 224), (224, 224)),  # large

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from torch import Tensor, nn
 from tyro.conf import Positional
 
 from stn import _check
+
+if TYPE_CHECKING:
+    from stn.models import Card
 
 DIGIT, LINE = "st-cnn-affine/rts", "st-crnn-tps/curved"
 
@@ -42,19 +46,19 @@ def read(
         picture = read_picture(path)
         colors = picture[:-1] if len(picture) in (2, 4) else picture  # without transparency
         try:
-            text, probability = _read(colors, model)
+            text, probability = _read(colors, model, known)
         except _check.InputError as error:
             _check.fail(f"{path}: {error}")
         print(f"{path}: {text or 'no digit'} ({100 * probability:.0f} %)")
 
 
-def _read(picture: Tensor, model: str | None) -> tuple[str, float]:
+def _read(picture: Tensor, model: str | None, known: Mapping[str, Card]) -> tuple[str, float]:
     """Return the text and its probability."""
-    from stn.models import cards, read_digit, read_line
+    from stn.models import read_digit, read_line
     from stn.models.reading import shows_line
 
     name = model or (LINE if shows_line(picture) else DIGIT)
-    if cards()[name].network["builder"] == "lines":
+    if known[name].network["builder"] == "lines":
         return read_line(_loaded(name), picture)
     probabilities = read_digit(_loaded(name), picture)
     return str(probabilities.argmax().item()), probabilities.max().item()

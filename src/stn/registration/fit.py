@@ -171,8 +171,8 @@ def _family(transform: str | Family, size: Sequence[int], spacing: Sequence[floa
 
 def _losses(loss: str | Loss | Sequence[str | Loss], count: int) -> list[Loss]:
     """Return a loss for each transform of a chain."""
-    several = isinstance(loss, Sequence) and not isinstance(loss, str)
-    given: list[str | Loss] = list(loss) if several else [loss] * count  # type: ignore[arg-type, list-item]
+    given: list[str | Loss]
+    given = list(loss) if isinstance(loss, Sequence) and not isinstance(loss, str) else [loss] * count
     if len(given) != count:
         _check.fail(f"loss must be one, or as many as the {count} transforms; got {len(given)}")
     for name in given:

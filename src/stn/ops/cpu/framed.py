@@ -163,14 +163,23 @@ def frame_image(image, sizes, before, at, frame):
 
 @loop
 def frame_channel(image, first, w, h, d, zeros, frame, to):
-    slices = 1 if NDIM == 2 else d + 2 * FRAME
-    for k in range(slices):
-        z = 0 if NDIM == 2 else min(max(k - FRAME, 0), d - 1)
-        for i in range(h + 2 * FRAME):
-            y = min(max(i - FRAME, 0), h - 1)
-            outside = (y != i - FRAME) | (NDIM == 3 and z != k - FRAME)
-            frame_row(image, first + (z * h + y) * w, w, zeros, zeros & outside, frame, to)
-            to += w + 2 * FRAME
+    for row in range(rows_of(h, d)):
+        number, outside = nearest_row(row, h, d)
+        frame_row(image, first + number * w, w, zeros, zeros & outside, frame, to + row * (w + 2 * FRAME))
+
+
+@inline
+def rows_of(h, d):
+    """The number of rows of a framed channel."""
+    return (h + 2 * FRAME) * (1 if NDIM == 2 else d + 2 * FRAME)
+
+
+@inline
+def nearest_row(row, h, d):
+    """The row of the image that is next to a row of the frame, and whether that one lies outside."""
+    k, i = row // (h + 2 * FRAME) - FRAME, row % (h + 2 * FRAME) - FRAME
+    y, z = min(max(i, 0), h - 1), 0 if NDIM == 2 else min(max(k, 0), d - 1)
+    return z * h + y, (y != i) | (NDIM == 3 and z != k)
 
 
 @loop
@@ -197,15 +206,10 @@ def unframe_image(frame, sizes, number, c0, c1, image):
 
 @loop
 def unframe_channel(frame, at, w, h, d, zeros, image, first):
-    slices = 1 if NDIM == 2 else d + 2 * FRAME
-    for k in range(slices):
-        z = 0 if NDIM == 2 else min(max(k - FRAME, 0), d - 1)
-        for i in range(h + 2 * FRAME):
-            y = min(max(i - FRAME, 0), h - 1)
-            outside = (y != i - FRAME) | (NDIM == 3 and z != k - FRAME)
-            if not (zeros and outside):
-                unframe_row(frame, at, w, zeros, image, first + (z * h + y) * w)
-            at += w + 2 * FRAME
+    for row in range(rows_of(h, d)):
+        number, outside = nearest_row(row, h, d)
+        if not (zeros and outside):
+            unframe_row(frame, at + row * (w + 2 * FRAME), w, zeros, image, first + number * w)
 
 
 @loop

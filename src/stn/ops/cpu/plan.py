@@ -44,7 +44,7 @@ FEW_ROWS = 16  # of a small output, whose tile takes a quarter of the memory
 # all channels, and is copied for each. 1x256x256 and 3x48x48 pixels gain, 3x128x128 do not; 1x64x64x64 voxels gain. Stored
 # points, which may be anywhere, gain more: 16x3x128x128 0.7 (noise) to 1.1 times (the identity) as long forward.
 FRAMED = {2: 1 << 17, 3: 1 << 19}
-FEW_LOOKS = 4  # of a call that several threads may share
+FEW = 4  # looks or images of a call that several threads may share
 TABLE = 1 << 15  # pixels times knots of a tile's radial functions, 256 KiB: half, twice and four times that were slower
 NAMES = {torch.float32: "<f4", torch.float64: "<f8"}
 NO_CUBIC = Cubic(*[0.0] * len(Cubic._fields))
@@ -131,9 +131,13 @@ class Plan:
         seen = math.prod(self.size) * self.looks // max(self.batch, 1)
         weight = channels if self.is_field else channels**2
         cheap = weight * length <= FRAMED[self.ndim] << self.is_field and math.prod(self.image_shape[2:]) <= 2 * seen
-        # Threads that share an image frame it each. This depends on the shape, for a frame may change the last bit.
-        apart = self.looks >= FEW_LOOKS or self._work() < threads.SMALL
-        return length if known and cheap and apart and not (self.nearest or self.last) else 0
+        # Threads that share an image frame it each.
+        return length if known and cheap and self._is_divided(self.looks) and not (self.nearest or self.last) else 0
+
+    def _is_divided(self, count: int) -> bool:
+        """Return True if `count` pieces of work are enough for the threads, whatever their number, for a frame may change
+        the last bit of a result."""
+        return count >= FEW or self._work() < threads.SMALL
 
     # ---- words ----
 
@@ -161,8 +165,9 @@ class Plan:
         grid |= {"nodes": Place(0, (math.prod(self.data_shape),))} if is_lattice else {}
         self.count = region.end
         tiles = tiles_of_a_look.py_func(sizes)
-        # The gradient in an image is added up tile by tile; a table that all images share would be made for each again.
-        self.framed = FRAMES[: 0 if not self.frame else (2 if self.kind == "basis" and tiles > 1 else 3)]
+        # One thread adds up the gradient in an image, tile by tile. A table that all images share would be made for each.
+        alone = self._is_divided(self.batch) and not (self.kind == "basis" and tiles > 1)
+        self.framed = FRAMES[: 0 if not self.frame else (3 if alone else 2)]
         given = (0, 0, 0) if self.is_field else (self.given_looks, *self.data_shape[-2:])
         sums, parts = points if self.is_field else region.room((self.looks, tiles, 4, 4)), tiles
         if is_lattice:
