@@ -142,6 +142,28 @@ def test_a_slow_browser_draws_fewer_pixels_until_the_picture_rests(browser: Brow
     assert differences(browser.run(SEEN))[1] < 0.52
 
 
+def test_a_browser_that_became_fast_draws_all_pixels_again(browser: Browser) -> None:
+    """The first drawing of a page is slow, because the browser has not compiled its code. The next ones are not."""
+    moved = """
+    Playground.drawBy("canvas");
+    Playground.state.paint.cost = 1000;
+    const now = performance.now;
+    return (async () => {
+      const seen = [];
+      for (const took of TOOK) {
+        performance.now = () => (performance.calls = (performance.calls || 0) + 1) % 2 ? 0 : took;
+        Playground.render(true);
+        seen.push(document.querySelector('[data-part=output]').width === Playground.state.w);
+      }
+      performance.now = now;
+      return seen;
+    })();
+    """
+    select(browser, "affine", torch.tensor([0.7, 0.3, 0.0, -0.3, 0.7, 0.0]))
+    assert browser.run(moved.replace("TOOK", "[1, 4, 12, 12]")) == [False, True, True, False]
+    assert browser.run(moved.replace("TOOK", "[4, 4, 4]")) == [False, False, False]
+
+
 def test_another_warp_is_another_output(browser: Browser) -> None:
     seen = select(browser, "affine", torch.tensor([0.9, 0.2, 0.1, -0.2, 0.8, 0.0]))
     assert differences(seen)[0] < 0.02 < 5 < differences(seen, code=seen["code"].replace("0.2", "0.21"))[0]

@@ -115,22 +115,27 @@
     const [x0, y0] = place([-1, -1]);
     c.drawImage(picture, x0, y0, w - 2 * x0, h - 2 * y0);
     const [out, map] = [[0, 0], family().map(state.theta, [state.w, state.h])];
-    const line = (from, to) => {
-      c.beginPath();
-      for (let k = 0; k <= 48; k++) {
+    const line = (path, from, to) => {
+      for (let k = 0, first = true; k <= 48; k++) {
         map(from[0] + ((to[0] - from[0]) * k) / 48, from[1] + ((to[1] - from[1]) * k) / 48, out);
         const [x, y] = place(out);
-        if (Math.abs(x) < 1e5 && Math.abs(y) < 1e5) c.lineTo(x, y);
+        if (!(Math.abs(x) < 1e5 && Math.abs(y) < 1e5)) continue;
+        if (first) path.moveTo(x, y);
+        else path.lineTo(x, y);
+        first = false;
       }
-      c.stroke();
     };
+    const [edge, inner] = [new Path2D(), new Path2D()];
+    for (let k = 0; k <= 8; k++) {
+      const at = k / 4 - 1;
+      line(k % 8 ? inner : edge, [at, -1], [at, 1]);
+      line(k % 8 ? inner : edge, [-1, at], [1, at]);
+    }
     for (const [style, width] of [["#0009", 3], ["#ffe14d", 1.5]]) {
       c.strokeStyle = style;
-      for (let k = 0; k <= 8; k++) {
-        const at = k / 4 - 1;
-        c.lineWidth = scale * (k % 8 ? width * 0.6 : width);
-        line([at, -1], [at, 1]);
-        line([-1, at], [1, at]);
+      for (const [path, share] of [[inner, 0.6], [edge, 1]]) {
+        c.lineWidth = scale * share * width;
+        c.stroke(path);
       }
     }
     handles().forEach((handle, i) => {

@@ -115,8 +115,9 @@ const Playground = {};
   function lattice(count, taps, place, kernel) {
     const weightsAt = (x, y, weights) => {
       const [column, row] = [place(x), place(y)];
-      for (let j = 0; j < weights.length; j++) {
-        weights[j] = kernel(Math.abs(column - (j % count))) * kernel(Math.abs(row - Math.floor(j / count)));
+      for (let i = 0, j = 0; i < count; i++) {
+        const down = kernel(Math.abs(row - i));
+        for (let k = 0; k < count; k++, j++) weights[j] = down === 0 ? 0 : down * kernel(Math.abs(column - k));
       }
     };
     return { count, taps, place, kernel, weightsAt };
