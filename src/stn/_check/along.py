@@ -107,7 +107,7 @@ def each_image(name: str, value: Any, numbers: int, batch: Sequence[int]) -> Non
     fits = value.ndim in (2, 3) and value.shape[-1] == numbers
     n, m = (value.shape[0] if fits and value.ndim == 3 else 1), batch[0]
     if not fits or (n != m and 1 not in (n, m)):
-        fail(f"{name} must be (N, P, {numbers}) for N images, or (P, {numbers}) for all; got {tuple(value.shape)}")
+        fail(f"{name} must be (N, P, {numbers}) for N = {m} images, or (P, {numbers}) for all; got {tuple(value.shape)}")
 
 
 def drawn(name: str, value: Any, count: int) -> list[tuple[float, float] | None]:

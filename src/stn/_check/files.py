@@ -66,6 +66,13 @@ def outputs(given: Mapping[str, Path | None], inputs: Sequence[Path] = (), *, en
         seen[place] = name
 
 
+def path_of(name: str, value: object) -> Path:
+    """Return the path of a file that is named by a string or by a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be the path of a file, a str or a pathlib.Path; got {type(value).__name__}")
+    return Path(value)
+
+
 def writable(name: str, path: Path) -> None:
     """Check a file to create or replace, and create its folder. The files of a run must not be overwritten."""
     if path.is_dir():

@@ -103,6 +103,7 @@ def sides_not_negative(name: str, sides: Tensor, format: str) -> None:
     """Warn of boxes whose look is mirrored, such as (x1, y1, width, height) given as corners. This reads values."""
     if (negative := (sides < 0).any(dim=-1)).any():
         order = "first corner, second corner" if format == "xyxy" else "center, width, height, positive"
+        order = "first corner, width, height, positive" if format == "xywh" else order
         where = f"of negative width or height, whose looks are mirrored, at {samples(negative)}"
         warnings.warn(f"{name} has boxes {where}; format={format!r} is {order}", stacklevel=3)
 

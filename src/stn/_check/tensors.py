@@ -30,7 +30,8 @@ def floating(name: str, value: object) -> None:
 
 def number_or_floating(name: str, value: object) -> None:
     if not isinstance(value, Tensor) and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
-        raise TypeError(f"{name} must be a number or a torch.Tensor; got {type(value).__name__}")
+        how = f": pass torch.as_tensor({name})" if isinstance(value, list | tuple | np.ndarray) else ""
+        raise TypeError(f"{name} must be a number or a torch.Tensor; got {type(value).__name__}{how}")
     if isinstance(value, Tensor):
         floating(name, value)
 
@@ -193,6 +194,13 @@ def finite(name: str, value: Tensor) -> None:
         fail(f"{name} must be finite; got {shown(value.tolist())}")
 
 
+def rows_of_theta(value: Tensor, num_params: int, family: str) -> None:
+    """Check parameters (.., P)."""
+    floating("theta", value)
+    if value.ndim < 1 or value.shape[-1] != num_params:
+        fail(f"theta must be (.., {num_params}) for {family}; got {tuple(value.shape)}")
+
+
 def theta(value: Tensor, num_params: int, family: str) -> None:
     """Check parameters (N, P), or (N, K, P) for K looks at each image."""
     floating("theta", value)
@@ -202,10 +210,13 @@ def theta(value: Tensor, num_params: int, family: str) -> None:
 
 def warp_fits(batch: Sequence[int], image: Tensor, ndim: int) -> None:
     if image.ndim - 2 != ndim:
-        fail(f"image must have {ndim} spatial dimensions, like the warp; got {tuple(image.shape)}")
+        how = ", which lacks the batch: pass image.unsqueeze(0) for one image" if image.ndim == ndim + 1 else ""
+        fail(f"image must be (N, C, {AXES[ndim]}) for a warp of {ndim} dimensions; got {tuple(image.shape)}{how}")
     if batch[0] != image.shape[0] and batch[0] != 1:
-        expected = f"a batch of N = {image.shape[0]}, the batch size of image, or of 1"
-        fail(f"the warp must have {expected}; got a warp of batch {tuple(batch)}")
+        n = image.shape[0]
+        expected = f"a batch of N = {n}, the batch size of image, or of 1"
+        how = f". {batch[0]} looks at one image are a batch (1, {batch[0]})" if n == 1 and len(batch) == 1 else ""
+        fail(f"the warp must have {expected}; got a warp of batch {tuple(batch)}{how}")
 
 
 def localized(value: object, x: Tensor, features: int | None) -> None:
@@ -236,11 +247,18 @@ def condition(values: Sequence[object]) -> None:
         fail("return_warp must be given by its name: layer(x, return_warp=True); got a bool as a further input")
 
 
-def channels(value: Tensor, localization: object) -> None:
-    """Check the channels of the input of a localization network that says how many it reads."""
-    count = getattr(localization, "in_channels", None)
-    if type(count) is int and value.ndim > 3 and value.shape[1] != count:
+def network_input(value: Any, localization: object, ndim: int) -> None:
+    """Check the input of a localization network, and its channels and size if the network says which it reads."""
+    tensor("x", value)
+    count, takes = (getattr(localization, name, None) for name in ("in_channels", "takes"))
+    if type(count) is not int:
+        return
+    sampled_image("x", value, ndim)
+    if value.shape[1] != count:
         fail(f"x must have C = {count} channels, the number that the localization network reads; got {tuple(value.shape)}")
+    if takes is not None and not takes(value.shape[2:]):
+        size = tuple(getattr(localization, "in_size", ()))
+        fail(f"x must have the size {size}, for which the localization network was made; got {tuple(value.shape)}")
 
 
 def sampled_image(name: str, value: Tensor, ndim: int) -> None:

@@ -44,11 +44,12 @@ def choice(name: str, value: object, allowed: Iterable[object]) -> None:
         fail(f"{name} must be one of {', '.join(sorted(map(str, allowed)))}; got {shown(value)}")
 
 
-def made(name: str, value: object, kind: type, example: str) -> None:
-    """Check that an object is of this class, and not, for example, its name or the class itself."""
+def made(name: str, value: Any, kind: type, example: str) -> Any:
+    """Return an object that must be of this class, and not, for example, its name or the class itself."""
     if not isinstance(value, kind):
         got = shown(value) if isinstance(value, str) else value.__name__ if isinstance(value, type) else type(value).__name__
         raise TypeError(f"{name} must be a {kind.__name__}, such as {example}; got {got}")
+    return value
 
 
 def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
@@ -82,8 +83,8 @@ def either(numbers: Sequence[int]) -> str:
 def dimension(value: int, allowed: Sequence[int], family: str) -> int:
     found = integer(value)
     if found is None or found not in allowed:
-        given = shown(found) if found is not None else f"{shown(value)}. Other arguments go by name"
-        fail(f"ndim must be {either(allowed)} for {family}; got {given}")
+        how = "" if found in (1, 2, 3) else ". Other arguments go by name"
+        fail(f"ndim must be {either(allowed)} for {family}; got {shown(value)}{how}")
     return found
 
 

@@ -160,8 +160,14 @@ def _checked(lowering: str) -> str:
 
 
 def _traced(model: nn.Module, example: Sequence[Tensor], target: Target, dynamic_batch: bool) -> ExportedProgram:
+    _check.made("model", model, nn.Module, "nn.Sequential(layer, ..)")
+    _check.some("example", example)
     for number, tensor in enumerate(example):
-        _check.tensor(f"example {number}", tensor)
+        if isinstance(tensor, str | Path):
+            _check.fail(
+                f"example must be tensors, the arguments of the model; got {tensor!r}: give the file by its name, path=.."
+            )
+        _check.tensor(f"example[{number}]", tensor)
     shapes = None
     if dynamic_batch:  # torch treats a batch of 1 as constant
         example = [torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor for tensor in example]

@@ -205,10 +205,10 @@ class AbstractSpatialTransformer(nn.Module, ABC):
             *condition: Further inputs of the localization network.
 
         Raises:
-            InputError: The localization network does not return (N, F).
+            InputError: x has a wrong shape, or the localization network does not return (N, F).
         """
         if not condition:
-            _check.channels(x, self.localization)
+            _check.network_input(x, self.localization, self.family.ndim)
         found = self.localization(x, *condition)
         _check.localized(found, x, getattr(self.regression, "in_features", None))
         theta: Tensor = self.regression(found)
@@ -276,6 +276,7 @@ def param_groups(model: nn.Module, lr: float, localization_lr: float) -> list[Pa
         0.01 0.0001
         0.01 0.0
     """
+    _check.made("model", model, nn.Module, "nn.Sequential(layer, ..)")
     layers = [module for module in model.modules() if isinstance(module, AbstractSpatialTransformer)]
     regression = [p for layer in layers for p in layer.regression.parameters()]
     localization = [p for layer in layers for p in layer.localization.parameters()]

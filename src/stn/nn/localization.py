@@ -71,7 +71,15 @@ class DigitLocalization(nn.Sequential):
             nn.Flatten(),
             *_dense(channels * area, features, norm=norm),
         )
-        self.in_channels, self.out_features = c, features
+        self.in_channels, self.in_size, self.out_features = c, (height, width), features
+
+    def takes(self, size: Sequence[int]) -> bool:
+        """Return whether the dense layer fits images of this size.
+
+        Args:
+            size: (H, W).
+        """
+        return [-(-n // 8) for n in size] == [-(-n // 8) for n in self.in_size]
 
 
 class PhotoLocalization(nn.Sequential):

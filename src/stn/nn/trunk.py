@@ -69,7 +69,7 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         super().__init__(
             localization, transform, size, steps=steps, features=features, start=start, regress=regress, **options
         )
-        self.trunk = trunk
+        self.trunk = _check.made("trunk", trunk, nn.Module, "nn.Conv2d(3, 16, 5)")
 
     @classmethod
     def for_input(
@@ -101,6 +101,7 @@ class SharedTrunkTransformer(AbstractSteppedTransformer):
         """
         channels, *sides = _check.input_shape("in_shape", in_shape, signals=True)
         seen = sides if size is None else _check.lengths("size", size, len(sides))
+        _check.made("trunk", trunk, nn.Module, "nn.Conv2d(3, 16, 5)")
         features = look_at_zeros("trunk", trunk, (channels, *seen))
         shape = tuple(features.shape[1:])
         own = family_for(transform, (channels, *sides), start)

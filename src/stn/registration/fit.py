@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -143,7 +143,8 @@ def _pyramids(pair: Sequence[Tensor], masks: Sequence[Tensor | None], *, apart: 
 def _families(
     transform: Transform | Sequence[Transform], size: Sequence[int], spacing: Sequence[float] | None
 ) -> list[Family]:
-    given = [transform] if isinstance(transform, str | Family) else list(transform)
+    several = isinstance(transform, Iterable) and not isinstance(transform, str | type)
+    given = list(transform) if several else [transform]
     if not given:
         _check.fail("transform must be the name of a family, a family, or a sequence of at least one; got an empty one")
     return [_family(one, size, spacing) for one in given]

@@ -31,6 +31,7 @@ def check_pair(moving: Tensor, fixed: Tensor) -> None:
     if moving.ndim != fixed.ndim or moving.shape[:2] != fixed.shape[:2]:
         expected = f"the batch size, channels and number of dimensions of fixed {tuple(fixed.shape)}"
         _check.fail(f"moving must have {expected}; got {tuple(moving.shape)}")
+    _warn_of_a_picture(fixed)
     for name, image in (("moving", moving), ("fixed", fixed)):
         _check.floating(name, image)
         _check.same_device(name, image, fixed)
@@ -42,6 +43,16 @@ def check_pair(moving: Tensor, fixed: Tensor) -> None:
         if flat.any():
             samples = ", ".join(map(str, flat.nonzero().flatten().tolist()))
             warnings.warn(f"{name} is constant at sample {samples}: all pixels are equal", stacklevel=3)
+
+
+def _warn_of_a_picture(fixed: Tensor) -> None:
+    """Warn of one image (C, H, W), which is read as C signals: few of them, about as long as they have channels."""
+    if fixed.ndim == 3 and len(fixed) in (1, 3, 4) and fixed.shape[1] >= 32 and 0.25 <= fixed.shape[1] / fixed.shape[2] <= 4:
+        warnings.warn(
+            f"fixed of shape {tuple(fixed.shape)} is read as signals (N, C, L). If it is one image (C, H, W), "
+            "pass fixed[None] and moving[None]",
+            stacklevel=3,
+        )
 
 
 def comparable(moving: Tensor, fixed: Tensor, *, apart: bool) -> tuple[Tensor, Tensor]:
@@ -124,6 +135,8 @@ def landmarks_of(pairs: Any, count: int, ndim: int, like: Tensor, spaces: Sequen
         if points.ndim not in (2, 3) or points.shape[-1] != ndim or 0 in points.shape or not points.isfinite().all():
             expected = f"finite, (P, {ndim}) or (N, P, {ndim}) with N = {count}"
             _check.fail(f"landmarks of {name} must be {expected}; got {tuple(points.shape)}")
+        if not spaces:
+            _check.normalized(f"landmarks of {name}", points, "see stn.grid.pixel_to_normalized")
         if spaces:
             points = spaces[len(found)].to_normalized(points)
         found.append(points.to(like).expand(count, *points.shape[-2:]) if points.ndim == 2 else points.to(like))

@@ -52,7 +52,9 @@ def write_itk(warp: Warp, path: Path | str, fixed: Space, moving: Space) -> None
         >>> stn.read_itk(path, space, space).matrix[0, :, 3].round(decimals=4)
         tensor([0.0000, 0.1000, 0.0000], dtype=torch.float64)
     """
-    path, ending = Path(path), _ending(Path(path))
+    path = _check.path_of("path", path)
+    ending = _ending(path)
+    _check.made("warp", warp, Warp, "stn.Affine()(theta)")
     _check_pair(warp.ndim, fixed, moving)
     if tuple(warp.batch) != (1,):
         _check.fail(f"warp must be one warp, of batch (1,); got {tuple(warp.batch)}")
@@ -94,7 +96,8 @@ def read_itk(path: Path | str, fixed: Space, moving: Space) -> Warp:
         >>> stn.read_itk(path, space, space).points(torch.zeros(2))  # 5 of 10 mm to the left
         tensor([[0.5000, 0.0000]], dtype=torch.float64)
     """
-    path, ending = Path(path), _ending(Path(path))
+    path = _check.path_of("path", path)
+    ending = _ending(path)
     _check_pair(fixed.ndim, fixed, moving)
     if not path.is_file():
         _check.fail(f"path must be the file of a transform; {path} {'is a folder' if path.is_dir() else 'does not exist'}")

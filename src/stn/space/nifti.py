@@ -27,6 +27,9 @@ class Volume:
         space: Size, voxel size, origin and direction.
         header: Header of nibabel, whose other fields `write_nifti` keeps. None: a new one.
 
+    Raises:
+        InputError: The values have another size than the space. TypeError: a wrong type.
+
     Example:
         >>> import os, tempfile
         >>> path = os.path.join(tempfile.mkdtemp(), "scan.nii.gz")
@@ -39,6 +42,13 @@ class Volume:
     values: Tensor
     space: Space
     header: Any = field(default=None, repr=False)  # of nibabel, for what a result keeps
+
+    def __post_init__(self) -> None:
+        _check.tensor("values", self.values)
+        _check.made("space", self.space, Space, "stn.Space((D, H, W))")
+        if tuple(self.values.shape[2:]) != self.space.size:
+            size = ", ".join(map(str, self.space.size))
+            _check.fail(f"values must be (1, C, {size}) for a space of this size; got {tuple(self.values.shape)}")
 
 
 def read_nifti(path: Path | str) -> Volume:
@@ -61,7 +71,7 @@ def read_nifti(path: Path | str) -> Volume:
         >>> stn.read_nifti(path).space.extent
         (4.0, 5.0, 6.0)
     """
-    path = Path(path)
+    path = _check.path_of("path", path)
     _check.installed("nibabel", "medical")
     import nibabel
 
@@ -99,13 +109,15 @@ def write_nifti(volume: Volume, path: Path | str) -> None:
         >>> path = os.path.join(tempfile.mkdtemp(), "labels.nii.gz")
         >>> stn.write_nifti(stn.Volume(torch.zeros(1, 1, 4, 5, 6, dtype=torch.uint8), stn.Space((4, 5, 6))), path)
     """
+    _check.made("volume", volume, Volume, "stn.Volume(values, space)")
+    path = _check.path_of("path", path)
     values, space = volume.values, volume.space
     if values.ndim != space.ndim + 2 or tuple(values.shape[2:]) != space.size or len(values) != 1:
         _check.fail(f"volume must have values (1, C, {', '.join(map(str, space.size))}); got {tuple(values.shape)}")
     if values.dtype in (torch.bool, torch.bfloat16, torch.float16) or values.is_complex():
         _check.fail(f"volume must have a dtype that NIfTI has, such as int16 or float32; got {values.dtype}")
     array = values[0].detach().cpu().numpy().T  # (X, Y, Z, C)
-    _write(array[..., 0] if array.shape[-1] == 1 else array, Path(path), space, volume.header)
+    _write(array[..., 0] if array.shape[-1] == 1 else array, path, space, volume.header)
 
 
 def write_field(displacements: Tensor, path: Path, fixed: Space) -> None:  # (*size, d) in mm, LPS

@@ -33,6 +33,18 @@ from stn.transforms.views import Mapped
 from stn.transforms.writing import LOST
 
 NEAR, NEAR_PIXELS = 1e-3, 0.01  # distances, in half widths and in pixels, up to which a point counts as solved
+OPTIONS = (
+    *CallOptions.__annotations__,
+    "image",
+    "mask",
+    "points",
+    "boxes",
+    "size",
+    "in_size",
+    "format",
+    "clip",
+    "mask_fill",
+)
 PIECES = 16  # points on each edge of a box whose edges a warp bends: of a circle's quarter 0.0012 of its radius is lost
 
 
@@ -77,6 +89,7 @@ def apply(
     """Carry out `Warp.apply`."""
     image, mask, points, boxes = (inputs[name] for name in ("image", "mask", "points", "boxes"))
     _check.given(inputs)
+    _check.unknown("options", options, OPTIONS)
     taken, out = _sizes(warp.ndim, image, mask, size, in_size)
     frame = (taken, out, bool(options.get("align_corners", False)))
     found: dict[str, Any] = {}

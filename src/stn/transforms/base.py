@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from stn import _check
-from stn.ops.context import coordinate_dtype, observed, unrounded
+from stn.ops.context import coordinate_dtype, observed, readable, unrounded
 from stn.ops.torch_private import count_dispatch_modes
 from stn.transforms import picture
 from stn.transforms.batches import over_looks
@@ -119,6 +119,8 @@ class Family(ABC, Generic[W]):
             tensor([[0.5000, 0.0000, 0.2500, 0.2500]])
         """
         batch = _check.point_pairs(points, targets, weights, self.ndim)
+        if pixels is None and readable(points):
+            _check.normalized("points", points, "give pixels=(in_size, out_size) for points in pixels")
         frame = None if pixels is None else Frame(*_check.two_sizes("pixels", pixels, self.ndim), align_corners)
         _check.enough_points(points.shape[-2], self._fewest(), type(self).__name__)
         if weights is None:
@@ -158,7 +160,10 @@ class Family(ABC, Generic[W]):
             theta = self.identity().to(torch.get_default_dtype()).repeat(count, 1)
         for name, given in ranges.items():
             places = self.parameters[name]
-            for place, pair in zip(places, _check.drawn(name, given, len(places)), strict=True):
+            pairs = _check.drawn(name, given, len(places))
+            if name == "angle":
+                _check.radians(name, [n for pair in pairs if pair is not None for n in pair])
+            for place, pair in zip(places, pairs, strict=True):
                 if pair is not None:
                     share = torch.rand(count, generator=generator, device="cpu")
                     theta[:, place] = pair[0] + (pair[1] - pair[0]) * share

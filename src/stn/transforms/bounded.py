@@ -51,6 +51,8 @@ class Bounded(Family[W]):
         kept: dict[str, Bounds] = {}  # those given may change
         for name, bounds in self.bounds.items():
             each = _check.bounds(name, bounds, start[list(names[name])].tolist())
+            if name == "angle":
+                _check.radians(name, [n for pair in each if pair is not None for n in pair])
             kept[name] = each[0] if len(set(each)) == 1 and each[0] is not None else tuple(each)
             for place, bound in zip(names[name], each, strict=True):
                 if bound is not None:

@@ -48,8 +48,9 @@ def from_boxes(
     Args:
         boxes: (4,), (N, 4): one box for each image, or (N, K, 4): K boxes. Volumes have 6 numbers, a box with an angle 5.
         in_size: Size of the image, (H, W) or (D, H, W), or one length for all axes.
-        format: "xyxy": (x1, y1, x2, y2), in volumes (x1, y1, z1, x2, y2, z2). "cxcywh": center, width and height.
-            "cxcywha": also the angle in radians by which the box is turned, from the x axis towards the y axis.
+        format: "xyxy": (x1, y1, x2, y2), in volumes (x1, y1, z1, x2, y2, z2). "xywh": the corner (x1, y1), width and
+            height, as in COCO. "cxcywh": center, width and height. "cxcywha": also the angle in radians by which the box is
+            turned, from the x axis towards the y axis.
             A box of negative width or height is a mirrored look; a warning says so where the values can be read.
         index: (M,) integers, for boxes (M, 4): the image of each box. `sample` then takes N images and returns
             (M, C, *size). None: boxes have the batch of the images.
@@ -74,6 +75,9 @@ def from_boxes(
     center, sides, angle = parts_of(given if boxes.ndim > 1 else given.unsqueeze(0), format)
     if not boxes.requires_grad and readable(boxes):
         _check.sides_not_negative("boxes", sides.detach(), format)
+        _check.in_pixels("boxes", boxes if angle is None else boxes[..., :-1])
+        if angle is not None:
+            _check.radians("the angle of boxes", angle)
     half = [half_extent(n, align_corners) or 0.5 for n in reversed(size)]
     extent = given.new_tensor(half) * 2
     origin = pixel_to_normalized(center - 0.5, size, align_corners=align_corners)
@@ -111,6 +115,8 @@ def from_corners(
         tensor([[20., 30.]])
     """
     _check.four_corners("points", points)
+    if not points.requires_grad and readable(points):
+        _check.in_pixels("points", points)
     size = _check.lengths("in_size", in_size, 2)
     given = points.to(coordinate_dtype(points.device))
     given = given if points.ndim > 2 else given.unsqueeze(0)

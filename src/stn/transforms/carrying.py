@@ -91,8 +91,8 @@ class Carrying(Mapped):
 
     def apply(
         self,
-        *,
         image: Tensor | None = None,
+        *,
         mask: Tensor | None = None,
         points: Tensor | None = None,
         boxes: Tensor | None = None,
@@ -115,7 +115,7 @@ class Carrying(Mapped):
                 `stn.from_boxes`. The result is the box around the moved outline, with an angle the one along its middle.
             size: Size of the output. None: that of the input.
             in_size: Size of the input, for points or boxes alone. None: as the image, the mask, or `size`.
-            format: "xyxy", "cxcywh" or "cxcywha": see `stn.from_boxes`.
+            format: "xyxy", "xywh", "cxcywh" or "cxcywha": see `stn.from_boxes`.
             clip: Return the box around the part of the moved outline that lies on the output, or an empty one.
             mask_fill: Label outside the image with padding_mode="zeros".
             **options: Of the image: see `stn.affine_sample`. padding_mode and align_corners also hold for the mask.

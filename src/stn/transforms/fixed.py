@@ -51,6 +51,8 @@ class Fixed(Family[W]):
         kept: dict[str, Held] = {}
         for name, value in self.values.items():
             each = _check.held(name, value, len(names[name]))
+            if name == "angle":
+                _check.radians(name, each)
             kept[name] = each[0] if len(set(each)) == 1 and each[0] is not None else each
             for place, number in zip(names[name], each, strict=True):
                 full[place] = number

@@ -42,7 +42,7 @@ class Projective(Linear):
     def _theta(self, matrix: Tensor) -> Tensor:
         return (matrix / matrix[..., -1:, -1:]).flatten(-2)[..., :-1]
 
-    def matrix(self, theta: Tensor) -> Tensor:
+    def _matrix(self, theta: Tensor) -> Tensor:
         one = torch.ones_like(theta[..., :1])
         return torch.cat([theta, one], dim=-1).unflatten(-1, (self.ndim + 1, self.ndim + 1))
 
@@ -71,7 +71,7 @@ class MovedCorners(Linear):
     def identity(self) -> Tensor:
         return torch.zeros(8)
 
-    def matrix(self, theta: Tensor) -> Tensor:
+    def _matrix(self, theta: Tensor) -> Tensor:
         return corners_to_matrix(theta.unflatten(-1, (4, 2)) + _corners(theta))
 
     def _fewest(self) -> int:

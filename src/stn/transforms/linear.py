@@ -34,11 +34,20 @@ class Linear(Family[MatrixWarp]):
         self._set(ndim=_check.dimension(self.ndim, self._dimensions, type(self).__name__))  # numpy's integers as Python's
 
     @abstractmethod
-    def matrix(self, theta: Tensor) -> Tensor:
+    def _matrix(self, theta: Tensor) -> Tensor:
         """(.., P) -> (.., d, d+1) affine, or (.., d+1, d+1) projective."""
 
+    def matrix(self, theta: Tensor) -> Tensor:
+        """Return the matrices of theta: (.., P) -> (.., d, d+1) affine, or (.., d+1, d+1) projective.
+
+        Args:
+            theta: (.., P) parameters.
+        """
+        _check.rows_of_theta(theta, self.num_params, type(self).__name__)
+        return self._matrix(theta)
+
     def make(self, theta: Tensor) -> MatrixWarp:
-        return MatrixWarp(self.matrix(theta))
+        return MatrixWarp(self._matrix(theta))
 
     def _fit(self, pairs: Pairs, frame: Frame | None, dtype: torch.dtype) -> tuple[MatrixWarp, Tensor]:
         matrix, regular = self._nearest(pairs, frame)
@@ -83,7 +92,7 @@ class Translation(Linear):
     def identity(self) -> Tensor:
         return torch.zeros(self.ndim)
 
-    def matrix(self, theta: Tensor) -> Tensor:
+    def _matrix(self, theta: Tensor) -> Tensor:
         a = torch.eye(self.ndim, dtype=theta.dtype, device=theta.device).expand(*theta.shape[:-1], -1, -1)
         return torch.cat([a, theta.unsqueeze(-1)], dim=-1)
 
@@ -128,7 +137,7 @@ class Attention(Linear):
     def identity(self) -> Tensor:
         return torch.tensor([1.0] * (self.scale is None) + [0.0] * self.ndim)
 
-    def matrix(self, theta: Tensor) -> Tensor:
+    def _matrix(self, theta: Tensor) -> Tensor:
         s = theta[..., 0, None, None] if self.scale is None else torch.full_like(theta[..., :1, None], self.scale)
         scaled = s * torch.eye(self.ndim, dtype=theta.dtype, device=theta.device)
         return torch.cat([scaled, theta[..., -self.ndim :, None]], dim=-1)
@@ -169,7 +178,7 @@ class AnisotropicScale(Linear):
     def identity(self) -> Tensor:
         return torch.tensor([1.0] * self.ndim + [0.0] * self.ndim)
 
-    def matrix(self, theta: Tensor) -> Tensor:
+    def _matrix(self, theta: Tensor) -> Tensor:
         return torch.cat([torch.diag_embed(theta[..., : self.ndim]), theta[..., self.ndim :, None]], dim=-1)
 
     def _fewest(self) -> int:
@@ -202,7 +211,7 @@ class Affine(Linear):
     def identity(self) -> Tensor:
         return eye(self.ndim).flatten()
 
-    def matrix(self, theta: Tensor) -> Tensor:
+    def _matrix(self, theta: Tensor) -> Tensor:
         return theta.unflatten(-1, (self.ndim, self.ndim + 1))
 
     def _fewest(self) -> int:
@@ -274,7 +283,7 @@ class ExponentialAffine(Linear):
     def identity(self) -> Tensor:
         return torch.zeros(self.num_params)
 
-    def matrix(self, theta: Tensor) -> Tensor:
+    def _matrix(self, theta: Tensor) -> Tensor:
         rows = theta.unflatten(-1, (self.ndim, self.ndim + 1))
         generator = torch.cat([rows, torch.zeros_like(rows[..., :1, :])], dim=-2)
         return matrix_exponential(generator)[..., : self.ndim, :]

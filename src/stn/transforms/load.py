@@ -58,7 +58,7 @@ def load_warp(path: str | Path, *, device: str | torch.device = "cpu") -> Warp:
         >>> stn.load_warp(path)
         MatrixWarp(affine, batch=(1,), ndim=2, dtype=torch.float32, device='cpu')
     """
-    path = Path(path)
+    path = _check.path_of("path", path)
     if not path.is_file():
         _check.fail(f"path must be the file of a warp; {path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:

@@ -86,7 +86,7 @@ class MatrixWarp(Warp):
     def after(self, inner: Warp) -> Warp: ...
     def after(self, inner: Warp) -> Warp:
         if not isinstance(inner, MatrixWarp):
-            return inner.before(self)
+            return super().after(inner)
         _check.composable(self.batch, inner.batch, self.ndim, inner.ndim)
         looks = max(len(self.batch), len(inner.batch))
         a, b = (w.square() if len(w.batch) == looks else w.square().unsqueeze(1) for w in (self, inner))

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from stn.transforms.rotations import rotation
 
-Format = Literal["xyxy", "cxcywh", "cxcywha"]
-NUMBERS = {"xyxy": (4, 6), "cxcywh": (4, 6), "cxcywha": (5,)}  # of a box in two and three dimensions
+Format = Literal["xyxy", "xywh", "cxcywh", "cxcywha"]
+NUMBERS = {"xyxy": (4, 6), "xywh": (4, 6), "cxcywh": (4, 6), "cxcywha": (5,)}  # of a box in two and three dimensions
 
 
 class Boxes(NamedTuple):
@@ -30,12 +30,16 @@ def parts_of(boxes: Tensor, format: str) -> tuple[Tensor, Tensor, Tensor | None]
     if format == "cxcywha":
         return boxes[..., :2], boxes[..., 2:4], boxes[..., 4]
     first, second = boxes.chunk(2, dim=-1)
-    return ((first + second) / 2, second - first, None) if format == "xyxy" else (first, second, None)
+    if format == "xyxy":
+        return (first + second) / 2, second - first, None
+    return (first + second / 2, second, None) if format == "xywh" else (first, second, None)
 
 
 def in_format(boxes: Boxes, format: str) -> Tensor:
     if format == "xyxy":
         return torch.cat([boxes.center - boxes.sides / 2, boxes.center + boxes.sides / 2], dim=-1)
+    if format == "xywh":
+        return torch.cat([boxes.center - boxes.sides / 2, boxes.sides], dim=-1)
     angle = [boxes.angle.unsqueeze(-1)] if format == "cxcywha" else []
     return torch.cat([boxes.center, boxes.sides, *angle], dim=-1)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stn import _check
-from stn.ops.context import coordinate_dtype, unrounded
+from stn.ops.context import coordinate_dtype, readable, unrounded
 from stn.transforms.aspect import Aspect, ratios
 from stn.transforms.rotations import rotation
 
@@ -39,6 +39,8 @@ def affine_parts(
     tensors = {name: part for name, part in given.items() if isinstance(part, Tensor)}
     for name, part in given.items():
         _check.number_or_floating(name, part)
+    if not isinstance(angle, Tensor) or (readable(angle) and not angle.requires_grad):
+        _check.radians("angle", angle if isinstance(angle, Tensor) else [angle])
     dtypes = [part.dtype for part in tensors.values()] or [torch.get_default_dtype()]
     device = next((part.device for part in tensors.values()), None)
     like = torch.empty((), dtype=functools.reduce(torch.promote_types, dtypes), device=device)

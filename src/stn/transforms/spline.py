@@ -224,6 +224,8 @@ def _place(control_points: int | Sequence[int] | Tensor | None, ndim: int) -> Te
         _check.control_points("control_points", control_points, ndim)
         _check.finite("control_points", control_points)
         return trainable(control_points.to("cpu", torch.float64))
+    if isinstance(control_points, list | tuple) and any(isinstance(point, list | tuple) for point in control_points):
+        _check.tensor("control_points", control_points)
     shape = _check.lattice_of("control_points", 4 if control_points is None else control_points, ndim, least=2)
     along = [torch.linspace(-1, 1, n, dtype=torch.float64, device="cpu") for n in shape]
     return torch.stack(torch.meshgrid(*along, indexing="ij")[::-1], dim=-1).flatten(0, -2)

@@ -41,7 +41,7 @@ class Turned(Linear):
         fitting = replace(self, aspect=aspect)
         return fitting if self.aspect is None and fitting._ratios is not None else self
 
-    def matrix(self, theta: Tensor) -> Tensor:
+    def _matrix(self, theta: Tensor) -> Tensor:
         return torch.cat([in_shape(self.turn(theta), self._ratios), theta[..., -self.ndim :, None]], dim=-1)
 
     @abstractmethod

@@ -145,7 +145,7 @@ class Warp(Carrying):
 
     def after(self, inner: Warp) -> Warp:
         """Return `self @ inner`, for torch.compile, which supports this operator only for tensors."""
-        return inner.before(self)
+        return _check.made("the other", inner, Warp, "stn.Affine()(theta)").before(self)  # type: ignore[no-any-return]  # it is a warp
 
     def before(self, outer: Warp) -> Warp:
         """Return `outer @ self`. Warps whose result is of the same kind, and as quick to sample, override this."""
@@ -187,7 +187,7 @@ class Warp(Carrying):
         Raises:
             InputError: The file cannot be written, or the class of the warp is not one of this library.
         """
-        write_warp(self, Path(path))
+        write_warp(self, _check.path_of("path", path))
 
     def __repr__(self) -> str:
         details = [*self._details(), f"batch={self.batch}", f"ndim={self.ndim}", f"dtype={self.dtype}"]
@@ -290,7 +290,7 @@ class InverseWarp(Warp):
     _is_search = True
 
     def __init__(self, warp: Warp) -> None:
-        self.warp = warp
+        self.warp = _check.made("warp", warp, Warp, "stn.Affine()(theta)")
         self.batch, self.ndim, self.dtype, self.device = warp.batch, warp.ndim, warp.dtype, warp.device
 
     def __repr__(self) -> str:
