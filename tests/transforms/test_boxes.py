@@ -228,9 +228,9 @@ def test_a_reversed_box_is_named(batch: tuple[int, ...]) -> None:
 
 BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "format": (
-        lambda: stn.from_boxes(BOXES, IN, format="xywh"),  # type: ignore[call-overload]  # on purpose
+        lambda: stn.from_boxes(BOXES, IN, format="yxyx"),  # type: ignore[call-overload]  # on purpose
         stn.InputError,
-        "format must be one of cxcywh, cxcywha, xyxy; got 'xywh'",
+        "format must be one of cxcywh, cxcywha, xywh, xyxy; got 'yxyx'",
     ),
     "numbers": (
         lambda: stn.from_boxes(BOXES, IN, format="cxcywha"),

@@ -52,6 +52,12 @@ def made(name: str, value: Any, kind: type, example: str) -> Any:
     return value
 
 
+def no_class(name: str, value: object) -> None:
+    """Check that a family is not given as its class."""
+    if isinstance(value, type):
+        fail(f"{name} must be a family, such as stn.{value.__name__}(), or its name; got the class {value.__name__}")
+
+
 def lengths(name: str, size: Any, ndim: int | None = None) -> tuple[int, ...]:
     """Check a size in the order of torch, of positive integers. A single integer is the length along all `ndim` axes."""
     wanted, plural = f"{ndim}" if ndim else "1, 2 or 3", "" if ndim == 1 else "s"

@@ -162,6 +162,8 @@ def _checked(lowering: str) -> str:
 def _traced(model: nn.Module, example: Sequence[Tensor], target: Target, dynamic_batch: bool) -> ExportedProgram:
     _check.made("model", model, nn.Module, "nn.Sequential(layer, ..)")
     _check.some("example", example)
+    number: int
+    tensor: Any
     for number, tensor in enumerate(example):
         if isinstance(tensor, str | Path):
             _check.fail(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -143,8 +143,8 @@ def _pyramids(pair: Sequence[Tensor], masks: Sequence[Tensor | None], *, apart: 
 def _families(
     transform: Transform | Sequence[Transform], size: Sequence[int], spacing: Sequence[float] | None
 ) -> list[Family]:
-    several = isinstance(transform, Iterable) and not isinstance(transform, str | type)
-    given = list(transform) if several else [transform]
+    any_kind: Any = transform  # also what is no transform, which `family` refuses
+    given = list(any_kind) if isinstance(any_kind, Sequence) and not isinstance(any_kind, str) else [any_kind]
     if not given:
         _check.fail("transform must be the name of a family, a family, or a sequence of at least one; got an empty one")
     return [_family(one, size, spacing) for one in given]

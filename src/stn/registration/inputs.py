@@ -135,14 +135,14 @@ def landmarks_of(pairs: Any, count: int, ndim: int, like: Tensor, spaces: Sequen
         if points.ndim not in (2, 3) or points.shape[-1] != ndim or 0 in points.shape or not points.isfinite().all():
             expected = f"finite, (P, {ndim}) or (N, P, {ndim}) with N = {count}"
             _check.fail(f"landmarks of {name} must be {expected}; got {tuple(points.shape)}")
-        if not spaces:
-            _check.normalized(f"landmarks of {name}", points, "see stn.grid.pixel_to_normalized")
         if spaces:
             points = spaces[len(found)].to_normalized(points)
         found.append(points.to(like).expand(count, *points.shape[-2:]) if points.ndim == 2 else points.to(like))
     if found[0].shape != found[1].shape or len(found[0]) != count:
         shapes = " and ".join(str(tuple(points.shape)) for points in found)
         _check.fail(f"landmarks must be as many of moving as of fixed, for {count} pairs of images; got {shapes}")
+    if not spaces:
+        _check.normalized("landmarks", torch.cat(found), "see stn.grid.pixel_to_normalized")
     return found[0], found[1]
 
 

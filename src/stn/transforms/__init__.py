@@ -85,10 +85,7 @@ def family(name: str | Family, ndim: int = 2, *, aspect: Aspect | None = None) -
         12
     """
     if not isinstance(name, Family):
-        if isinstance(name, type) and issubclass(name, Family):
-            _check.fail(
-                f"transform must be a family, such as stn.{name.__name__}(), or its name; got the class {name.__name__}"
-            )
+        _check.no_class("transform", name)
         _check.choice("transform", name, FAMILIES)
         name = FAMILIES[name](ndim)
     if aspect is None:

@@ -69,6 +69,6 @@ class IndexedWarp(Warp):
         """A list of warps has no canvas for each image: write the patches of K looks, or of `warp.inverse()`."""
         _check.fail("the warp must have a batch (N,) or (N, K) to write; got a list of warps with an index of images")
 
-    def apply(self, **inputs: object) -> NoReturn:
+    def apply(self, *arguments: object, **inputs: object) -> NoReturn:
         """As `write`."""
         _check.fail("the warp must have a batch (N,) or (N, K) to apply; got a list of warps with an index of images")

@@ -145,7 +145,7 @@ class Warp(Carrying):
 
     def after(self, inner: Warp) -> Warp:
         """Return `self @ inner`, for torch.compile, which supports this operator only for tensors."""
-        return _check.made("the other", inner, Warp, "stn.Affine()(theta)").before(self)  # type: ignore[no-any-return]  # it is a warp
+        return _check.made("the other", inner, Warp, "stn.Affine()(theta)").before(self)
 
     def before(self, outer: Warp) -> Warp:
         """Return `outer @ self`. Warps whose result is of the same kind, and as quick to sample, override this."""
