@@ -235,7 +235,7 @@
     const { names, numbers: places } = family();
     const of = names
       ? names.map((name, k) => sliderOf(name, k, -(REACH[name] || 1), REACH[name] || 1))
-      : ["dx", "dy"].map((name, k) => sliderOf(`${name} of control point ${state.chosen + 1}`, 2 * places[state.chosen] + k, -1, 1));
+      : ["dx", "dy"].map((name, k) => sliderOf(`${name} of control point ${state.chosen + 1}`, 2 * places[state.chosen] + k, -2, 2));
     numbers.replaceChildren(...of);
   }
 
