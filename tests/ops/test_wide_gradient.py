@@ -179,22 +179,26 @@ def test_a_few_passes_have_the_gradient_of_all_levels(name: str, padding_mode: s
     assert error < 0.25 and error < distance / 2.5
 
 
-def test_nothing_is_sampled_forward_and_two_images_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("size", "passes"), (((80, 88), 2), ((40, 44), 3), ((20, 22), 4)))
+def test_nothing_is_sampled_forward_and_few_images_backward(
+    size: tuple[int, int], passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Levels that have more than half as many pixels as the output would cost more to add up than to sample."""
     from stn.ops.cpu import launch
 
     names, run = list[str](), launch.run
 
     def recorded(plan: Any, name: str, *arguments: Any, **options: Any) -> None:
-        names.append(name if plan.size == (40, 44) else "of levels")
+        names.append(name if plan.size == size else "of levels")
         run(plan, name, *arguments, **options)
 
     image, theta = noise(2, 3, 90, 101), EYE.double().requires_grad_()
     monkeypatch.setattr(launch, "run", recorded)
-    out = stn.affine_sample(image, theta, (40, 44), gradient="wide")
+    out = stn.affine_sample(image, theta, size, gradient="wide")
     forward = [name for name in names if name != "of levels"]
     names.clear()
     out.sum().backward()
-    assert forward == ["forward"] and names == ["coordinates"] * 2
+    assert forward == ["forward"] and names == ["coordinates"] * passes
 
 
 def test_what_is_sampled_may_change_in_place() -> None:

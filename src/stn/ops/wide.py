@@ -1,9 +1,9 @@
 """Wide gradients: the value of a plain call, with the gradient in the coordinates of a weighted mean over pyramid levels.
 
 Each level has twice the weight of the finer one, because its slopes are half as steep. The mean is used only for its
-derivative: forward samples none of it, and the image gets no gradient from it. More than FEW levels are added up, from
-the coarsest on, each sum at the pixels of the next finer level. A gradient then takes two passes, over the image and over
-the sum of all other levels at half its resolution.
+derivative: forward samples none of it, and the image gets no gradient from it. Levels of at most half as many pixels as the
+output are added up, from the coarsest on, each sum at the pixels of the next finer level. A gradient then takes one pass
+over each of the finer levels, the image among them, and one over the sum.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from stn.grid import half_extent
 from stn.ops import dispatch
-from stn.ops.averaging import MOST
 from stn.ops.context import observed, recorded
 from stn.ops.padding import Padding
 from stn.ops.pyramid import Pyramid
@@ -27,7 +26,8 @@ from stn.ops.rules import Field, Rule
 from stn.ops.sampling import Sampling
 
 LEAST_SIDE = 4  # longer side, in pixels, of the coarsest level
-FEW = 3  # levels that are sampled one by one
+REALS = (torch.float32, torch.float64)
+FEW = 3  # levels that are added up, at least
 
 
 class Part(NamedTuple):
@@ -52,11 +52,13 @@ def parts_of(rule: Rule, data: Tensor, fill: Tensor, sampling: Sampling, pyramid
     """Return the terms of the mean. rule, data: in units that are valid for each level."""
     levels, ones = used_levels(pyramid), (1.0,) * len(pyramid.sizes[0])
     sources = [Source(pyramid[k].detach(), fill, 2.0**k / (2.0 ** len(levels) - 1), ones) for k in levels]
-    if len(levels) > FEW:
-        total = sources[-1]
-        for fine in sources[-2:0:-1]:
-            total = added(fine, total, pyramid.sizes[levels[-1]], sampling)
-        sources = [sources[0], total]
+    outputs = data.shape[1] * math.prod(rule.out_size(data))
+    first = next((k for k in levels[1:] if 2 * math.prod(pyramid.sizes[k]) <= outputs), len(levels))
+    if len(levels) - first >= FEW:
+        total = sources.pop()
+        while len(sources) > first:
+            total = added(sources.pop(), total, pyramid.sizes[levels[-1]], sampling)
+        sources.append(total)
     parts = []
     for image, filled, share, factors in sources:
         moved = scaled(rule, data, factors, pyramid.sizes[0], sampling)
@@ -83,14 +85,13 @@ def added(fine: Source, coarse: Source, coarsest: tuple[int, ...], sampling: Sam
         for n, m in zip(size[::-1], wide[::-1], strict=True)
     )
     scales = [f / g for f, g in zip(coarse.factors[::-1], factors[::-1], strict=True)]
-    how, find = (sampling.padding, sampling.align_corners), found_before if plain else axis_taps
-    taps = [find(*each, *how) for each in zip(coarse.image.shape[2:], wide, scales, strict=True)]
-    taps[0] = taps[0][0], taps[0][1] * coarse.share
+    how, shares = (sampling.padding, sampling.align_corners), (coarse.share, *(1.0,) * (len(size) - 1))
+    points = [(*each, *how) for each in zip(coarse.image.shape[2:], wide, scales, shares, strict=True)]
     filled = fine.fill * fine.share + coarse.fill * coarse.share
     fills = sampling.padding.fills and not (plain and not filled.any())  # around images of zeros there is nothing to add
     if fills:
         fine, coarse = (part._replace(image=part.image - over_image(part.fill, part.image)) for part in (fine, coarse))
-    total = resampled(coarse.image, taps)
+    total = resampled(coarse.image, points)
     if plain:
         inner = total
         for axis, (n, m) in enumerate(zip(size, margins, strict=True), start=2):
@@ -105,9 +106,11 @@ def over_image(fill: Tensor, image: Tensor) -> Tensor:  # () or (C,) -> (C or 1,
     return fill.view(-1, *(1,) * (image.ndim - 2)).to(image.dtype)
 
 
-def axis_taps(n: int, count: int, scale: float, padding: Padding, align_corners: bool) -> tuple[Tensor, Tensor]:
-    """Return the two pixels of an axis of n, and their weights, (count, 2) each, for `count` points: those of an axis of
-    that many pixels, normalized, times `scale`. What lies outside the image has no weight where padding fills it."""
+def axis_taps(
+    n: int, count: int, scale: float, share: float, padding: Padding, align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the two pixels of an axis of n, and `share` times their weights, (count, 2) each, for `count` points: those of
+    an axis of that many pixels, normalized, times `scale`. What lies outside has no weight where padding fills it."""
     half, unit = half_extent(n, align_corners), half_extent(count, align_corners) or 1.0
     x = (torch.arange(count, dtype=torch.float64, device="cpu") - (count - 1) / 2) / unit * scale * half + (n - 1) / 2
     base = x.floor()
@@ -115,28 +118,28 @@ def axis_taps(n: int, count: int, scale: float, padding: Padding, align_corners:
     weight = torch.stack([1 - (x - base), x - base], dim=1)
     if padding.fills:
         weight = torch.where((index >= 0) & (index < n), weight, 0.0)
-    return padding.pixel(index, n, align_corners), weight
+    return padding.pixel(index, n, align_corners), weight * share
 
 
-found_before = lru_cache(maxsize=256)(axis_taps)
+@lru_cache(maxsize=256)
+def kernel_taps(dtype: torch.dtype, *points: Any) -> Any:
+    from stn.ops.cpu.pyramid import axis_of_taps  # which loads Numba
+
+    return axis_of_taps(*axis_taps(*points), dtype)
 
 
-def resampled(image: Tensor, taps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return the sum of the taps along each axis: (N, C, *in) -> (N, C, *size)."""
-    listed = image.ndim > 3 and image.device.type == "cpu" and image.dtype in (torch.float32, torch.float64)
-    if listed and not observed(image):
-        return listed_by_kernel(image, [tuple(F.pad(tap, (0, MOST - tap.shape[1])) for tap in axis) for axis in taps])
-    for axis, (pixel, weight) in enumerate(taps, start=2):
+def resampled(image: Tensor, points: Sequence[Any]) -> Tensor:
+    """Return the sum of the taps along each axis: (N, C, *in) -> (N, C, *size). points: arguments of `axis_taps`."""
+    if image.ndim > 3 and image.device.type == "cpu" and image.dtype in REALS and not observed(image):
+        from stn.ops.cpu.pyramid import along_axes
+
+        return along_axes(image, [kernel_taps(image.dtype, *each) for each in points])
+    for axis, each in enumerate(points, start=2):
+        pixel, weight = axis_taps(*each)
         read = image.index_select(axis, pixel.flatten().to(image.device)).unflatten(axis, pixel.shape)
         weight = weight.to(image.device, image.real.dtype).view(*pixel.shape, *(1,) * (image.ndim - 1 - axis))
         image = (read * weight).sum(dim=axis + 1)
     return image
-
-
-def listed_by_kernel(image: Tensor, taps: Sequence[Any]) -> Tensor:
-    from stn.ops.cpu.pyramid import listed  # which loads Numba
-
-    return listed(image, taps)
 
 
 def margin(n: int, coarse: int, sampling: Sampling) -> int:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numba import prange
 from torch import Tensor
+from torch.nn import functional as F
 
-from stn.ops.averaging import Averaging, taps
+from stn.ops.averaging import MOST, Averaging, taps
 from stn.ops.cpu.compiling import loop_fused
 from stn.ops.cpu.memory import flat, new_image
 from stn.ops.cpu.threads import chunk_count, run, thread_count
@@ -58,11 +59,11 @@ def average_axes(image: Tensor, fine: tuple[int, ...], how: Averaging, back: boo
     return along_axes(image, [axis_of(n, how, back, numpy_real) for n in fine])
 
 
-def listed(image: Tensor, taps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Along each axis the sum of MOST pixels (m, MOST) by their weights."""
-    real = np.float64 if image.dtype == torch.float64 else np.float32
-    each = [(pixel.T.numpy().astype(np.uint32), weight.T.numpy().astype(real)) for pixel, weight in taps]
-    return along_axes(image, [Axis(pixel.copy(), weight.copy(), 0, 0) for pixel, weight in each])
+def axis_of_taps(pixel: Tensor, weight: Tensor, dtype: torch.dtype) -> Axis:
+    """Return the axis whose results are sums of any pixels, at most MOST: (m, taps) each."""
+    missing = (0, MOST - pixel.shape[1])
+    pixel, weight = F.pad(pixel, missing).T, F.pad(weight, missing).T
+    return Axis(pixel.numpy().astype(np.uint32), weight.to(dtype).numpy().copy(), 0, 0)
 
 
 def along_axes(image: Tensor, axes: Sequence[Axis]) -> Tensor:
