@@ -17,7 +17,7 @@ import triton.language as tl
 
 from stn.ops.rules import matrix
 
-AFFINE, PROJECTIVE, BASIS, FIELD = (tl.constexpr(i) for i in range(4))
+AFFINE, PROJECTIVE, BASIS, FIELD, LATTICE = (tl.constexpr(i) for i in range(5))
 HORIZON = tl.constexpr(matrix.HORIZON)
 BITS = tl.constexpr(2**63 - 1)
 
@@ -33,6 +33,7 @@ class How(NamedTuple):
     align_corners: bool
     in_pixels: bool  # the unit of a field
     relative: bool
+    reach: int  # of a control point of a lattice, in control points: 1 linear, 2 cubic; 0 without a lattice
     wide: bool  # offsets within a plane need 64 bits
 
 

@@ -31,10 +31,11 @@ class Division(NamedTuple):
 
 
 def divide(
-    size: Sequence[int], batch: int, looks: int, channels: int, *, last: bool = False, whole: bool = False, halvings: int = 0
-) -> Division:
+    size: Sequence[int], batch: int, looks: int, channels: int, *,
+    last: bool = False, whole: bool = False, tiled: bool = False, halvings: int = 0,
+) -> Division:  # fmt: skip
     """Divide `looks` looks at each of `batch` images. last: channels-last memory. whole: each program has all channels.
-    halvings: of ELEMENTS."""
+    tiled: never in flat order. halvings: of ELEMENTS."""
     together = min(CHANNELS, power_of_two(channels)) if last else 1
     pixels, count = (ELEMENTS >> halvings) // together, math.prod(size) * batch * looks
     while pixels * together > LEAST and count < pixels * PROGRAMS:
@@ -42,6 +43,7 @@ def divide(
     groups = 1 if whole else min(-(-channels // together), -(-PROGRAMS * pixels // count))
     group_channels = -(-channels // (groups * together)) * together
     block = block_of(size, pixels, together)._replace(even=channels % together == 0)
+    block = block._replace(flat=block.flat and not tiled)
     tiles, groups = tile_count(size, block), -(-channels // group_channels)
     lengths = in_xyz(size) if block.flat else [-(-n // m) for n, m in zip(in_xyz(size), block[1:4], strict=True)]
     dividers = tuple(divider(n) for n in (tiles, groups, looks, *lengths[:2]))
