@@ -31,19 +31,12 @@ from stn.ops.gpu.coordinates import (
     place,
     radial,
     rounded,
+    zeros,
 )
 from stn.ops.gpu.forward import NUMBERS, among_channels, image_and_look, of_channels, padding_value, program
 from stn.ops.gpu.lattices import store_rows
 from stn.ops.gpu.places import source_pixels
 from stn.ops.gpu.taps import columns, find_taps, is_read, places, slopes_of, tap_weight, weights_along
-
-
-@triton.jit
-def zeros(count: tl.constexpr, shape: tl.constexpr, REAL: tl.constexpr):
-    found = ()
-    for _ in tl.static_range(count):
-        found += (tl.zeros(shape, REAL),)
-    return found
 
 
 @triton.jit

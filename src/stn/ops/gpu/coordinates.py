@@ -90,6 +90,14 @@ def place(pixel, strides, HOW: tl.constexpr):
 
 
 @triton.jit
+def zeros(count: tl.constexpr, shape: tl.constexpr, REAL: tl.constexpr):
+    found = ()
+    for _ in tl.static_range(count):
+        found += (tl.zeros(shape, REAL),)
+    return found
+
+
+@triton.jit
 def middle(n):
     return tl.cast(n - 1, tl.float64) * 0.5
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from stn.ops.gpu.coordinates import divmod, joined, middle, place, rounded, to_double
+from stn.ops.gpu.coordinates import divmod, joined, middle, place, rounded, to_double, zeros
 
 SIXTH = tl.constexpr(1 / 6)
 
@@ -145,18 +145,17 @@ def reach(c, length, scale, j: tl.constexpr, HOW: tl.constexpr):
     return low.to(tl.int32), high.to(tl.int32)
 
 
-@triton.jit(do_not_specialize=("scale", "across", "down", "deep", "window", "numbers"))
+@triton.jit(do_not_specialize=("scale", "across", "down", "deep", "window", "points"))
 def add_rows(
-    sums, out, scale, across, down, deep, window, numbers,
+    sums, out, scale, across, down, deep, window, points,
     POINTS: tl.constexpr, PARTS: tl.constexpr, ACROSS: tl.constexpr, HOW: tl.constexpr,
 ):  # fmt: skip
-    """Add up rows for POINTS of the numbers of the gradient, which is contiguous: (N, K, z, y, x, d).
+    """Add up rows for POINTS of the control points, whose gradient (N, K, z, y, x, d) is contiguous.
 
-    sums: those of `store_rows`, of which each number takes PARTS at a time.
+    sums: those of `store_rows`, of which each control point takes PARTS at a time.
     """
     number = (tl.program_id(0) * POINTS + tl.arange(0, POINTS))[:, None]
-    exists = number < numbers
-    i, c = number % HOW.ndim, tl.minimum(number, numbers - 1) // HOW.ndim
+    exists, c = number < points, tl.minimum(number, points - 1)
     x, c = c % count_of(scale, 0, HOW), c // count_of(scale, 0, HOW)
     y, look = c % count_of(scale, 1, HOW), c // count_of(scale, 1, HOW)
     z, front, back = tl.zeros_like(y), tl.zeros_like(y), tl.zeros_like(y) + 1
@@ -168,8 +167,9 @@ def add_rows(
     column, columns = left // ACROSS, tl.cdiv(across, ACROSS)
     high, slices = tl.maximum(bottom - top, 1), tl.maximum(back - front, 1)
     count = tl.where(exists, (tl.cdiv(right, ACROSS) - column) * (back - front) * (bottom - top), 0)
-    sums += (look.to(tl.int64) * HOW.ndim + i) * columns * window * (tl.cast(down, tl.int64) * deep)
-    total = tl.zeros([POINTS, PARTS], tl.float64)
+    size = tl.cast(down, tl.int64) * deep * columns * window
+    sums += look.to(tl.int64) * HOW.ndim * size
+    totals = zeros(HOW.ndim, [POINTS, PARTS], tl.float64)
     for begin in range(0, tl.max(count), PARTS):
         r = begin + tl.arange(0, PARTS)[None, :]
         rest, row = r // high, top + r % high
@@ -180,5 +180,10 @@ def add_rows(
         by = weight(spot(row, down, scale, 1, HOW), y, HOW)
         if HOW.ndim == 3:
             by *= weight(spot(slice, deep, scale, 2, HOW), z, HOW)
-        total += by * tl.load(sums + at, mask=known, other=0.0)
-    tl.store(out + number, rounded(tl.sum(total, axis=1)[:, None], out.dtype.element_ty), mask=exists)
+        added = ()
+        for i in tl.static_range(HOW.ndim):
+            added += (totals[i] + by * tl.load(sums + i * size + at, mask=known, other=0.0),)
+        totals = added
+    for i in tl.static_range(HOW.ndim):
+        total = tl.sum(totals[i], axis=1)[:, None]
+        tl.store(out + number.to(tl.int64) * HOW.ndim + i, rounded(total, out.dtype.element_ty), mask=exists)

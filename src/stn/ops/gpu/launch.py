@@ -103,8 +103,8 @@ class Plan:
             shape = looks, self.ndim, -(-x // across), window, z, y
             rows = min(power_of_two(rows_of_point(self.steps, self.size, across, self.how.reach)), ROWS)
             constants = {"POINTS": ROWS // rows, "PARTS": rows, "ACROSS": across, "HOW": self.how}
-            arguments = self.scale, x, y, z, window, looks * numbers
-            programs = -(-looks * numbers // constants["POINTS"])
+            points = looks * numbers // self.ndim
+            arguments, programs = (self.scale, x, y, z, window, points), -(-points * rows // ROWS)
             return Sums(shape, add_rows, programs, arguments, constants, Holder())
         parts = division.programs // looks
         constants = {"PARTS": min(PARTS, power_of_two(parts))}
