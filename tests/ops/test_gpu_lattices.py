@@ -127,6 +127,23 @@ def test_any_strides_and_dtype_of_control_points(device: str, monkeypatch: pytes
 
 
 @on_each_device
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float16))
+def test_images_of_less_precision(dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terms of a pixel are in float32, their sums in float64: a control point's are as exact as the largest of them."""
+    sized(monkeypatch, PROGRAMS=1, ROWS=4096)
+    image, at, weight = inputs((9, 21), (5, 6), device)
+    image, weight, rule, zero = image.to(dtype), weight.to(dtype), Lattice((9, 21), 3), torch.zeros((), device=device)
+    exact = image.double(), at.requires_grad_()
+    value = oracle(rule, *exact, zero.double(), HOW)
+    (right,) = torch.autograd.grad(value, at, weight.double())
+    got = gpu.sample(rule, image, at.detach(), zero, HOW)
+    assert got.dtype == dtype
+    assert ((got - value).abs() <= torch.finfo(dtype).eps * value.abs() + 1e-6).all()
+    ours = gpu.gradient(rule, weight, image, at.detach(), zero, HOW, (False, True))[1]
+    assert ours is not None and (ours - right).abs().max() <= torch.finfo(torch.float32).eps * right.abs().max()
+
+
+@on_each_device
 def test_no_displacement_returns_the_image_bit_for_bit(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sized(monkeypatch, PROGRAMS=1)
     image = noise(1, 1, 13, 17, dtype=torch.float32).to(device)
@@ -148,6 +165,6 @@ def test_warps_of_families_use_these_kernels() -> None:
     assert is_served(image, (8, 8), (9, 9)) and not is_served(image, (8, 8), (9, 7))
     for degree, family in ((1, stn.Displacement(2)), (3, stn.BSpline(2))):
         at = torch.zeros(1, 1, *family.shape, 2)
-        assert kernels_for(Lattice((9, 9), degree), image, at, HOW) is gpu  # type: ignore[comparison-overlap]  # a module
+        assert kernels_for(Lattice((9, 9), degree), image, at, HOW) is gpu
     assert kernels_for(Lattice((9, 9), 3), image, torch.zeros(1, 1, 5, 3, 2), HOW) is None
     assert kernels_for(Lattice((9, 9), 1), image, torch.zeros(1, 1, 1, 3, 2), HOW) is not None
