@@ -18,11 +18,12 @@ CODE = """
 import json, re, sys
 import torch
 from stn.lab.bench.cases import Case
-from stn.lab.bench.compiled import AMD, NVIDIA, code, launches
+from stn.lab.bench.compiled import AMD, LATTICES, NVIDIA, code, launches
 from stn.lab.bench.machine_code import read
 
 target, rule, shape, form, dtype, task = sys.argv[1:]
-case = Case("", tuple(json.loads(shape)), task, rule, channels_last=form == "last", dtype=getattr(torch, dtype))
+named = {"family" if rule in LATTICES else "rule": rule}
+case = Case("", tuple(json.loads(shape)), task, **named, channels_last=form == "last", dtype=getattr(torch, dtype))
 target = next(t for t in (*NVIDIA, AMD) if t.name == target)
 found = launches(case) + (launches(case, in_order=True)[1:3] if task == "both" else [])
 for launch in {launch.name: launch for launch in found}.values():
@@ -37,6 +38,7 @@ for launch in {launch.name: launch for launch in found}.values():
     print(json.dumps([launch.name, *row]), flush=True)
 """
 KERNELS = ["sample_kernel", "gradient_kernel", "add_up", "list_kernel", "add_kernel"]
+OF_LATTICES = [*KERNELS[:2], "add_rows", *KERNELS[3:]]
 PLANES, LAST = "[2, 3, 512, 512]", "[8, 64, 128, 128]"
 
 
@@ -57,6 +59,10 @@ def compiled(case: str) -> list[Any]:
         ("sm_90 projective volumes bfloat16 both", KERNELS),
         ("sm_90 thin_plate planes float64 forward", KERNELS[:1]),
         ("gfx942 affine planes float32 both", KERNELS),
+        ("sm_80 bspline planes float32 both", OF_LATTICES),
+        ("sm_90 bspline volumes float32 both", OF_LATTICES),
+        ("sm_90 displacement last bfloat16 both", OF_LATTICES),
+        ("gfx942 displacement volumes float64 both", OF_LATTICES),
     ),
 )
 def test_machine_code(case: str, kernels: list[str]) -> None:

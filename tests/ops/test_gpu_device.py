@@ -25,7 +25,7 @@ def gradients(out: Tensor, *at: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(out, at, noise(*out.shape, seed=1, dtype=torch.float32).to(out.device))
 
 
-@pytest.mark.parametrize("family", ("affine", "projective", "tps", "bspline"))
+@pytest.mark.parametrize("family", ("affine", "projective", "tps", "bspline", "displacement"))
 def test_warps_are_those_of_the_cpu(family: str) -> None:
     from stn.transforms import family as named
 
@@ -134,6 +134,9 @@ def test_thetas_gradient_is_the_same_in_every_run() -> None:
     image, theta = inputs()
     first = gradients(stn.affine_sample(image, theta), image, theta)[1]
     assert all(torch.equal(gradients(stn.affine_sample(image, theta), image, theta)[1], first) for _ in range(20))
+    offsets = (0.05 * noise(4, 98, dtype=torch.float32)).cuda().requires_grad_()
+    found = [gradients(stn.BSpline()(offsets).sample(image), offsets)[0] for _ in range(20)]
+    assert found[0].abs().max() > 0 and all(torch.equal(other, found[0]) for other in found)
 
 
 def test_each_image_is_sampled_on_its_own_device() -> None:

@@ -12,7 +12,7 @@ from stn.ops import gpu
 from stn.ops.dispatch import kernels_for
 from stn.ops.options import parse
 from stn.ops.reference import sample as oracle
-from stn.ops.rules import Field, Matrix, Spline
+from stn.ops.rules import Field, Lattice, Matrix, Spline
 from stn.ops.sampling import named
 from tests.helpers import PADDINGS, noise, ramp
 from tests.ops.test_cpu_kernels import call_of, where
@@ -160,7 +160,7 @@ def test_a_large_white_noise_image_is_right_in_float32(device: str, monkeypatch:
 # ---- the host code, without a GPU: meta tensors, and kernels that are only counted ----
 
 
-@pytest.mark.parametrize("rule, d", (("affine", 2), ("projective", 3), ("basis", 2), ("field", 3)))
+@pytest.mark.parametrize("rule, d", (("affine", 2), ("projective", 3), ("basis", 2), ("field", 3), ("cubic", 2)))
 def test_nothing_waits_for_the_device_and_launches_are_few(rule: str, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Meta tensors have no values, so any code that reads one raises an error. One launch forward, one or two backward."""
     launched: list[str] = []
@@ -181,7 +181,7 @@ def test_nothing_waits_for_the_device_and_launches_are_few(rule: str, d: int, mo
     in_image, in_where = gpu.gradient(kind, out, image, at, image.new_empty(()), sampling, (True, True))
     assert in_image is not None and in_image.shape == image.shape
     assert in_where is not None and in_where.shape == at.shape and in_where.dtype == at.dtype
-    assert launched == ["gradient_kernel"] + (["add_up"] if rule != "field" else [])
+    assert launched == ["gradient_kernel"] + {"field": [], "cubic": ["add_rows"]}.get(rule, ["add_up"])
     torch.use_deterministic_algorithms(True)
     try:
         launched.clear()
@@ -290,14 +290,16 @@ def test_other_sizes_compile_no_other_kernel() -> None:
     from triton.runtime import jit
 
     from stn.grid import axes
-    from stn.ops.gpu.launch import scale
+    from stn.ops.gpu.launch import lattice_bits, scale, steps_of
     from stn.ops.gpu.programs import divide
 
     if not hasattr(jit, "native_specialize_impl"):
         pytest.skip("another version of Triton")
     backend, kinds = make_backend(GPUTarget("cuda", 90, 32)), set()
     for n in (1, 2, 3, 16, 17, 64, 100, 1000):
-        numbers = divide((4 * n, 3 * n), n, n, n).dividers, scale(axes((n + 1, n + 2), (4 * n, 3 * n), False))
+        extents, shape = axes((n + 1, n + 2), (4 * n, 3 * n), False), (1, 1, n, n + 1, 2)
+        steps = steps_of(Lattice((4 * n, 3 * n), 1), extents, shape)
+        numbers = divide((4 * n, 3 * n), n, n, n).dividers, scale(extents) + lattice_bits(steps, shape)
         kinds.add(str(jit.native_specialize_impl(backend, numbers, False, True, True)))
     assert len(kinds) == 1
 

@@ -27,6 +27,7 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stn.ops.gpu.launch._plans", {})  # plans of other block sizes
     if not ON_DEVICE:
         monkeypatch.setattr("stn.ops.gpu.programs.PROGRAMS", 1)
+        monkeypatch.setattr("stn.ops.gpu.launch.ROWS", 4096)
         monkeypatch.setattr("stn.ops.gpu.ordered.TARGETS", 512)
 
 
@@ -87,6 +88,9 @@ CASES: list[tuple[str, int, str, int, bool, slice, slice]] = [
     ("projective", 3, "bilinear", 5, False, ONE, ONE), ("field", 3, "bilinear", 6, True, ONE, ONE),
     ("affine", 2, "nearest", 4, False, ONE, BOTH), ("affine", 3, "nearest", 1, True, ONE, ONE),
     ("affine", 2, "bicubic", 0, False, ONE, ONE), ("field", 2, "catmull_rom", 7, True, ONE, ONE),
+    ("linear", 2, "bilinear", 0, False, BOTH, ONE), ("corners", 2, "bilinear", 5, True, ONE, BOTH),
+    ("cubic", 2, "bilinear", 3, False, ONE, BOTH), ("cubic", 2, "bicubic", 6, True, ONE, ONE),
+    ("wide", 3, "bilinear", 2, False, ONE, ONE), ("cubic", 3, "bilinear", 7, True, ONE, ONE),
 ]  # fmt: skip
 
 
@@ -123,7 +127,10 @@ def test_only_what_is_asked_for_is_computed(device: str) -> None:
 
 
 @pytest.mark.usefixtures("deterministic")
-@pytest.mark.parametrize("rule, d, padding, last", (("affine", 2, 0, True), ("affine", 2, 3, False), ("field", 3, 5, False)))
+@pytest.mark.parametrize(
+    "rule, d, padding, last",
+    (("affine", 2, 0, True), ("affine", 2, 3, False), ("field", 3, 5, False), ("cubic", 2, 4, False)),
+)
 def test_in_order_the_images_gradient_is_the_same(rule: str, d: int, padding: int, last: bool, device: str) -> None:
     """It agrees with the reference and has the same bits in every run. The looks read few pixels, so sums are long."""
     problem = Problem(rule, d, "bilinear", *EVERY[padding], device, last=last, batch=BOTH if d == 2 else ONE, looks=ONE)
@@ -178,9 +185,10 @@ def test_many_tiles_and_groups_of_channels(flat: bool, device: str, monkeypatch:
     torch.testing.assert_close(problem.gradient(), [in_image, in_where], atol=1e-10, rtol=0)
 
 
-def test_places_of_64_bits(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rule", ("field", "linear"))
+def test_places_of_64_bits(rule: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stn.ops.gpu.launch.MOST", 1)
-    problem = Problem("field", 3, "bilinear", "wrap", False, device, looks=ONE)
+    problem = Problem(rule, 3, "bilinear", "wrap", False, device, looks=ONE)
     value, in_image, in_where = problem.oracle()
     torch.testing.assert_close(problem.value(), value, atol=1e-11, rtol=0)
     torch.testing.assert_close(problem.gradient(), [in_image, in_where], atol=1e-10, rtol=0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import NamedTuple
 
 from stn.lab.bench.compiled import Launch, Target
 from stn.lab.bench.machine_code import Code
-from stn.ops.gpu.coordinates import BASIS
+from stn.ops.gpu.coordinates import BASIS, LATTICE
 from stn.ops.gpu.programs import WARPS
 
 THREADS = 32 * WARPS  # of a program
@@ -53,17 +54,22 @@ def occupancy(code: Code, target: Target) -> float:
 
 
 def turns(launch: Launch) -> list[int]:
-    """Return how often the loops of a kernel turn: over control points, and over channels."""
+    """Return how often the loops of a kernel turn: over control points or sums of rows, and over channels."""
     given = dict(zip(launch.kernel.arg_names, launch.arguments, strict=False))
     if launch.name == "add_up":
         return [-(-given["parts"] // launch.constants["PARTS"])]
+    if launch.name == "add_rows":
+        how, (looks, d, *sums) = launch.constants["HOW"], given["sums"].shape
+        rows = looks * math.prod(sums) * (2 * how.reach) ** (d - 1) / given["points"]  # of a control point, in the mean
+        return [math.ceil(rows / launch.constants["PARTS"])]
     channels = [-(-given["group_channels"] // launch.constants["BLOCK"].channels)]
     if launch.name == "list_kernel":
         channels = []
-    if launch.constants["HOW"].rule != BASIS.value:
+    how, again = launch.constants["HOW"], launch.name == "gradient_kernel" and launch.constants["NEED_DATA"]
+    if how.rule not in (BASIS.value, LATTICE.value):
         return channels
-    again = launch.name == "gradient_kernel" and launch.constants["NEED_DATA"]
-    return [given["count"], *channels, *([given["count"]] if again else [])]
+    points = [given["count"]] if how.rule == BASIS.value else [2 * how.reach] * (how.ndim - 2)
+    return [*points, *channels, *([given["count"]] if again else [])]
 
 
 def pixels(launch: Launch) -> int:

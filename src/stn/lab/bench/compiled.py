@@ -10,11 +10,13 @@ import torch
 
 from stn.lab.bench.cases import Case
 from stn.lab.bench.contenders import SPLINE
+from stn.lab.bench.families import family_of
 from stn.ops import gpu
-from stn.ops.rules import Field, Matrix, Rule, Spline
+from stn.ops.rules import Field, Lattice, Matrix, Rule, Spline
 from stn.ops.sampling import named
 
 META = torch.device("meta")  # tensors of sizes and strides without memory; their address counts as aligned
+LATTICES = {"displacement": 1, "bspline": 3}  # families whose rule is a lattice, and its degree
 
 
 class Launch(NamedTuple):
@@ -68,6 +70,9 @@ def call_of(case: Case) -> tuple[Rule, torch.Tensor, torch.Tensor]:
     image = torch.empty(case.shape, dtype=case.dtype, device=META).contiguous(memory_format=form)
     if case.pattern or case.rule == "grid":
         return Field(), image, torch.empty(n, 1, *case.size, d, device=META)
+    if case.family:
+        shape = family_of(case.family, d).shape  # type: ignore[attr-defined]  # of its lattice
+        return Lattice(case.size, LATTICES[case.family]), image, torch.empty(n, 1, *shape, d, device=META)
     if case.rule == "thin_plate":
         return Spline(case.size, SPLINE.control_points), image, torch.empty(n, 1, 19, 2, device=META)
     return Matrix(case.size), image, torch.empty(n, 1, d + (case.rule == "projective"), d + 1, device=META)

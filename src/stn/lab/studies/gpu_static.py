@@ -24,17 +24,20 @@ import torch
 from stn.io.files import write_rows
 from stn.lab.bench.cards import CARDS, Card, occupancy, per_pixel, total
 from stn.lab.bench.cases import SUITES, Case, traffic
-from stn.lab.bench.compiled import NVIDIA, Launch, Target, code, launches
+from stn.lab.bench.compiled import LATTICES, NVIDIA, Launch, Target, code, launches
 from stn.lab.bench.machine_code import Code, read
 
 Row = dict[str, Any]
+SUMS = ("add_up", "add_rows")  # kernels that have no pixels
 IMAGES, FEATURES, VOLUMES = (16, 3, 512, 512), (8, 64, 128, 128), (2, 1, 96, 96, 96)
 HALF, DOUBLE = torch.float16, torch.float64
 KERNELS = (
     *(Case("static", IMAGES, "both", dtype=dtype) for dtype in (torch.float32, HALF, DOUBLE)),
     *(Case("static", IMAGES, "both", rule) for rule in ("projective", "thin_plate", "grid")),
+    *(Case("static", IMAGES, "both", family=family) for family in LATTICES),
     Case("static", FEATURES, "both", channels_last=True),
     Case("static", VOLUMES, "both"),
+    Case("static", VOLUMES, "both", family="bspline"),
     Case("static", IMAGES, "both", mode="bicubic"),
     Case("static", (64, 1, 28, 28), "both"),
 )
@@ -76,7 +79,8 @@ def static_rows() -> Iterator[Row]:
     """Yield a row for each kernel, dtype and target."""
     for target in NVIDIA:
         for case in KERNELS:
-            yield from (static_row(case, launch, target) for launch in launches(case) if launch.name != "add_up")
+            kernels = (launch for launch in launches(case) if launch.name not in SUMS)
+            yield from (static_row(case, launch, target) for launch in kernels)
         print(target.name, flush=True)
 
 

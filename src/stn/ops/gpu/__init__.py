@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stn.ops.rules import Rule, Spline
+from stn.ops.rules import Lattice, Rule, Spline
 from stn.ops.sampling import Sampling
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # sums of half precision are in float32
@@ -24,6 +24,8 @@ TRITON = importlib.util.find_spec("triton") is not None
 def supports(rule: Rule, image: Tensor, data: Tensor, sampling: Sampling) -> bool:
     most = max(math.prod(image.shape[2:]), math.prod(rule.out_size(data)))
     if isinstance(rule, Spline) and image.ndim == 5:  # its kernels are of planes
+        return False
+    if isinstance(rule, Lattice) and rule.degree == 3 and min(data.shape[2:-1]) < 4:  # a pixel reads four control points
         return False
     return TRITON and image.dtype in DTYPES and most < MOST_PIXELS
 

@@ -8,7 +8,7 @@ w = M_d . (u, 1), g_i is divided by w, and dL/dM_d = - sum_i g_i (p_i - c_i) / w
 to p_i, so dL/dw_ti = sum g_i U_t.
 
 Each program writes its sums in float64; `add_up` adds them in order. So the gradients of coefficients are the same in every
-run.
+run. `lattices.py` does the same for control points.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from stn.ops.gpu.coordinates import (
     BASIS,
     FIELD,
     HORIZON,
+    LATTICE,
     PROJECTIVE,
     centered,
     divisor,
@@ -30,18 +31,12 @@ from stn.ops.gpu.coordinates import (
     place,
     radial,
     rounded,
+    zeros,
 )
 from stn.ops.gpu.forward import NUMBERS, among_channels, image_and_look, of_channels, padding_value, program
+from stn.ops.gpu.lattices import store_rows
 from stn.ops.gpu.places import source_pixels
 from stn.ops.gpu.taps import columns, find_taps, is_read, places, slopes_of, tap_weight, weights_along
-
-
-@triton.jit
-def zeros(count: tl.constexpr, shape: tl.constexpr, REAL: tl.constexpr):
-    found = ()
-    for _ in tl.static_range(count):
-        found += (tl.zeros(shape, REAL),)
-    return found
 
 
 @triton.jit
@@ -149,7 +144,8 @@ def gradient_kernel(
 ):  # fmt: skip
     """Arguments as in `sample_kernel`.
 
-    sums: for a field, its gradient; else the sums (N * K, numbers, programs per look) in float64.
+    sums: for a field, its gradient; for a lattice, those of `store_rows` with windows of `count` control points; else the
+    sums (N * K, numbers, programs per look) in float64.
     ALIKE: pixels have the same strides in grad_image as in image.
     """
     REAL: tl.constexpr = tl.float64 if image.dtype.element_ty == tl.float64 else tl.float32
@@ -184,6 +180,8 @@ def gradient_kernel(
             g += (tl.where(real, slopes(totals, weights, t, moves, i, HOW), 0.0),)
         if HOW.rule == FIELD:
             store_field(image_and_look(sums, sums_strides, at), sums_strides[2:], pixel, real, scale, g, HOW)
+        elif HOW.rule == LATTICE:
+            store_rows(sums, look, tile, scale, g, out_size, count, dividers, HOW, BLOCK)
         else:
             part, parts = group * tiles + tile, tiles * tl.cdiv(channels, group_channels)
             sums += look.to(tl.int64) * numbers * parts

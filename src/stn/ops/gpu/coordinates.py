@@ -17,7 +17,7 @@ import triton.language as tl
 
 from stn.ops.rules import matrix
 
-AFFINE, PROJECTIVE, BASIS, FIELD = (tl.constexpr(i) for i in range(4))
+AFFINE, PROJECTIVE, BASIS, FIELD, LATTICE = (tl.constexpr(i) for i in range(5))
 HORIZON = tl.constexpr(matrix.HORIZON)
 BITS = tl.constexpr(2**63 - 1)
 
@@ -33,6 +33,7 @@ class How(NamedTuple):
     align_corners: bool
     in_pixels: bool  # the unit of a field
     relative: bool
+    reach: int  # of a control point of a lattice, in control points: 1 linear, 2 cubic; 0 without a lattice
     wide: bool  # offsets within a plane need 64 bits
 
 
@@ -86,6 +87,14 @@ def place(pixel, strides, HOW: tl.constexpr):
     if HOW.ndim == 3:
         at += z * strides[0]
     return at
+
+
+@triton.jit
+def zeros(count: tl.constexpr, shape: tl.constexpr, REAL: tl.constexpr):
+    found = ()
+    for _ in tl.static_range(count):
+        found += (tl.zeros(shape, REAL),)
+    return found
 
 
 @triton.jit

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from stn.grid import Axes
+from stn.grid import Axes, half_extent
 from stn.ops.gpu.backward import add_up, gradient_kernel
-from stn.ops.gpu.coordinates import AFFINE, BASIS, FIELD, PROJECTIVE, How
+from stn.ops.gpu.coordinates import AFFINE, BASIS, FIELD, LATTICE, PROJECTIVE, Block, How
 from stn.ops.gpu.forward import sample_kernel
+from stn.ops.gpu.lattices import add_rows
 from stn.ops.gpu.ordered import OrderedTaps, list_kernel
 from stn.ops.gpu.programs import Division, Holder, divide, in_xyz, power_of_two, run
 from stn.ops.layout import is_channels_last, order_of, plain
-from stn.ops.rules import Field, Matrix, Rule, Spline
+from stn.ops.rules import Field, Lattice, Matrix, Rule, Spline
 from stn.ops.sampling import Sampling
 
-PARTS = 1024  # sums that are added at a time
+PARTS, ROWS = 1024, 256  # sums of programs, and sums of rows, that a program adds at a time; estimated
 MOST = 2**31 - 2**10  # a smaller extent, and a block of channels beyond it, has offsets of signed 32-bit integers
 KEPT = 512  # plans
-MATRIX_LIKE = 3  # strides of data that is no field: of a row, of a column, and none
+MATRIX_LIKE = 3  # strides of data that is no field and no lattice: of a row, of a column, and none
+
+
+class Sums(NamedTuple):
+    """The sums of the programs of a gradient in the data, in float64, and the launch that adds them."""
+
+    shape: tuple[int, ...]  # one look each
+    kernel: Any
+    programs: int
+    arguments: tuple[Any, ...]  # after the sums and the gradient
+    constants: dict[str, Any]
+    held: Holder
 
 
 class Launch(NamedTuple):
@@ -34,9 +47,7 @@ class Launch(NamedTuple):
     numbers: tuple[Any, ...]  # the last arguments
     constants: dict[str, Any]
     held: Holder
-    shape: tuple[int, ...] = ()  # of the sums of a gradient
-    parts: dict[str, int] = {}
-    adds: Holder | None = None
+    sums: Sums | None = None
 
 
 class Plan:
@@ -46,6 +57,7 @@ class Plan:
         self.n, self.channels, self.looks, self.ndim = *image.shape[:2], data.shape[1], image.ndim - 2
         self.dtype, self.in_size, self.size = image.dtype, image.shape[2:], rule.out_size(data)
         self.last, self.is_field, self.data_shape = is_channels_last(image), isinstance(rule, Field), data.shape
+        self.is_lattice = isinstance(rule, Lattice)
         self.count = len(rule.control_points) if isinstance(rule, Spline) else 0
         self.image_strides, self.data_strides = strides(image, 2, self.ndim), self.strides_of(data)
         self.fill_stride = fill.stride(0) if fill.ndim else 0
@@ -56,9 +68,11 @@ class Plan:
         extents = dense, extent(image, 2), extent(data, 2)
         self.how = How(
             number_of(rule, data), self.ndim, len(interpolation.offsets), sharpness, padding.code, align_corners, *places,
-            wide=max(extents) >= MOST,
+            reach=(rule.degree + 1) // 2 if isinstance(rule, Lattice) else 0, wide=max(extents) >= MOST,
         )  # fmt: skip
-        self.scale = scale(rule.axes(data, image.shape[2:], align_corners))
+        axes = rule.axes(data, image.shape[2:], align_corners)
+        self.steps = steps_of(rule, axes, data.shape) if isinstance(rule, Lattice) else ()
+        self.scale = scale(axes) + lattice_bits(self.steps, data.shape)
         self.out_shape = (self.n, self.looks, self.channels, *self.size)
         self.out_order, self.image_order = (tuple(order_of(self.ndim, lead, self.last)) for lead in (2, 1))
         self.real = torch.promote_types(image.dtype, torch.float32)  # the precision of sums
@@ -68,17 +82,40 @@ class Plan:
         self.backward: dict[Any, Launch] = {}
 
     def strides_of(self, data: Tensor) -> tuple[int, ...]:
-        return strides(data, 2, self.ndim if self.is_field else MATRIX_LIKE)
+        return strides(data, 2, self.ndim if self.is_field or self.is_lattice else MATRIX_LIKE)
 
-    def division(self, *, gradient: bool = False, whole: bool = False) -> Division:
+    def division(self, *, gradient: bool = False, whole: bool = False, tiled: bool = False) -> Division:
         halvings = (gradient and not self.last) + (self.how.taps**self.ndim > 4)
-        return divide(self.size, self.n, self.looks, self.channels, last=self.last, whole=whole, halvings=halvings)
+        return divide(
+            self.size, self.n, self.looks, self.channels, last=self.last, whole=whole, tiled=tiled, halvings=halvings
+        )
+
+    def count_for(self, block: Block) -> int:
+        """Return the number of control points: of a lattice, of a window, the most that a row of a tile reaches."""
+        if not self.is_lattice:
+            return self.count
+        return min(self.data_shape[-2], int((block.across - 1) * self.steps[0]) + 1 + 2 * self.how.reach)
+
+    def sums_for(self, division: Division) -> Sums:
+        looks, numbers = self.n * self.looks, math.prod(self.data_shape[2:])
+        if self.is_lattice:
+            across, (x, y, z), window = division.block.across, in_xyz(self.size), self.count_for(division.block)
+            shape = looks, self.ndim, -(-x // across), window, z, y
+            rows = min(power_of_two(rows_of_point(self.steps, self.size, across, self.how.reach)), ROWS)
+            constants = {"POINTS": ROWS // rows, "PARTS": rows, "ACROSS": across, "HOW": self.how}
+            points = looks * numbers // self.ndim
+            arguments, programs = (self.scale, x, y, z, window, points), -(-points * rows // ROWS)
+            return Sums(shape, add_rows, programs, arguments, constants, Holder())
+        parts = division.programs // looks
+        constants = {"PARTS": min(PARTS, power_of_two(parts))}
+        return Sums((looks, numbers, parts), add_up, looks * numbers, (parts,), constants, Holder())
 
     def prepared(
         self, division: Division, steps: tuple[tuple[int, ...], ...], how: How | None = None, **more: Any
     ) -> Launch:
         lengths = *in_xyz(self.in_size), *in_xyz(self.size)
-        numbers = self.looks, self.channels, division.channels, *lengths, self.count, division.dividers
+        count = self.count_for(division.block)
+        numbers = self.looks, self.channels, division.channels, *lengths, count, division.dividers
         return Launch(division.programs, steps, numbers, {**more, "HOW": how or self.how, "BLOCK": division.block}, Holder())
 
     def gradients(self, grad: Tensor, need_image: bool, need_data: bool) -> Launch:
@@ -86,7 +123,8 @@ class Plan:
         key = grad.stride(), need_image, need_data
         found = self.backward.get(key)
         if found is None:
-            division = self.division(gradient=True, whole=self.is_field and need_data)
+            whole = (self.is_field or self.is_lattice) and need_data
+            division = self.division(gradient=True, whole=whole, tiled=self.is_lattice and need_data)
             target = torch.empty_permuted(
                 self.out_shape[:1] + self.out_shape[2:3] + self.in_size, self.image_order, device="meta"
             )
@@ -95,9 +133,7 @@ class Plan:
             how = self.how._replace(wide=self.how.wide or extent(grad, 3) >= MOST)
             found = self.prepared(division, (strides(grad, 3, self.ndim), steps), how, **constants)
             if need_data and not self.is_field:
-                parts = division.programs // (self.n * self.looks)
-                shape = self.n * self.looks, math.prod(self.data_shape[2:]), parts
-                found = found._replace(shape=shape, parts={"PARTS": min(PARTS, power_of_two(parts))}, adds=Holder())
+                found = found._replace(sums=self.sums_for(division))
             if len(self.backward) >= KEPT:
                 self.backward.clear()
             self.backward[key] = found
@@ -176,22 +212,23 @@ class Call:
         return make(self.data, memory_format=torch.contiguous_format)
 
     def add_gradients(self, grad: Tensor, grad_image: Tensor | None, grad_data: Tensor | None) -> None:
-        """Add gradients to zeros: the image's by atomics, a coefficient's as the sum over programs."""
+        """Add gradients to zeros: the image's by atomics, a coefficient's or a control point's as the sum over programs."""
         plan = self.plan
         found = plan.gradients(grad, grad_image is not None, grad_data is not None)
-        (step, steps), sums = found.strides, self.data if grad_data is None else grad_data
-        if found.shape:
-            sums = torch.empty(found.shape, dtype=torch.float64, device=grad.device)
+        (step, steps), added = found.strides, found.sums
+        sums = self.data if grad_data is None else grad_data
+        if added is not None:
+            sums = torch.empty(added.shape, dtype=torch.float64, device=grad.device)
         before = grad, step, self.image, plan.image_strides, *self.rule(), self.fill, plan.fill_stride
         target = self.image if grad_image is None else grad_image
         of_sums = plan.strides_of(sums) if plan.is_field else plan.data_strides  # the latter is not read
-        results = target, steps, sums, of_sums, found.shape[1] if found.shape else 0
+        results = target, steps, sums, of_sums, 0 if added is None else added.shape[1]
         tensors = grad, self.image, self.data, self.knots, self.fill, target, sums
-        held, adds = found.held, found.adds
-        held.run(run, gradient_kernel, tensors, found.programs, *before, *results, *found.numbers, **found.constants)
-        if adds is not None:
-            rows, numbers, parts = found.shape
-            adds.run(run, add_up, (sums, grad_data), rows * numbers, sums, grad_data, parts, **found.parts)
+        arguments = *before, *results, *found.numbers
+        found.held.run(run, gradient_kernel, tensors, found.programs, *arguments, **found.constants)
+        if added is not None:
+            arguments = sums, grad_data, *added.arguments
+            added.held.run(run, added.kernel, (sums, grad_data), added.programs, *arguments, **added.constants)
 
     def add_in_order(self, grad: Tensor, grad_image: Tensor) -> None:
         """Add the image's gradient to zeros, tap by tap; for each pixel in the order of the output."""
@@ -231,6 +268,8 @@ def number_of(rule: Rule, data: Tensor) -> int:
             number = FIELD
         case Spline():
             number = BASIS
+        case Lattice():
+            number = LATTICE
         case Matrix():
             number = AFFINE if rule.is_affine(data) else PROJECTIVE
         case _:
@@ -242,6 +281,24 @@ def number_of(rule: Rule, data: Tensor) -> int:
 def scale(axes: Axes) -> tuple[Any, ...]:
     """Return factors of a (d+1, d+1) matrix between pixels: h_i / g_j and h_i; in the last row 1 / g_j and 1. As bits."""
     return tuple(tuple(bits(over / under) for under in (*axes.unit, 1.0)) for over in (*axes.half, 1.0))
+
+
+def steps_of(rule: Lattice, axes: Axes, shape: Sequence[int]) -> tuple[float, ...]:
+    """Return the control points per pixel of the output, along x, y, ..; see `lattices.spot`. shape: (N, K, .., d)."""
+    counts = reversed(shape[2:-1])
+    half = [(n - 3) / 2 if rule.degree == 3 else half_extent(n, rule.align_corners) for n in counts]
+    return tuple(h / (g * rule.extent) for h, g in zip(half, axes.unit, strict=True))
+
+
+def lattice_bits(steps: Sequence[float], shape: Sequence[int]) -> tuple[Any, ...]:
+    """Return two more rows of `scale`: the steps, and the numbers of control points."""
+    return (tuple(map(bits, steps)), tuple(bits(n) for n in reversed(shape[2:-1]))) if steps else ()
+
+
+def rows_of_point(steps: Sequence[float], size: Sequence[int], across: int, reach: int) -> int:
+    """Return about how many rows of tiles a control point reaches."""
+    x, *others = (min(n, 2 * reach / max(step, 1e-9)) for n, step in zip(reversed(size), steps, strict=True))
+    return math.ceil(math.prod(others) * (1 + x / across))
 
 
 def bits(number: float) -> int:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from stn.ops.gpu.coordinates import AFFINE, centered, entry, joined, middle, source_points
+from stn.ops.gpu.coordinates import AFFINE, LATTICE, centered, entry, joined, middle, source_points
+from stn.ops.gpu.lattices import lattice_points
 from stn.ops.gpu.taps import fractions
 
 FRACTION = tl.constexpr(40)
@@ -24,7 +25,10 @@ LIMIT = tl.constexpr(2.0**22)
 def float_pixels(data, strides, knots, count, scale, pixel, real, size, out_size, REAL: tl.constexpr, HOW: tl.constexpr):
     """From points in float64."""
     u = centered(pixel, out_size, HOW.ndim)
-    points = source_points(data, strides, knots, count, scale, pixel, real, u, size, HOW)
+    if HOW.rule == LATTICE:
+        points = lattice_points(data, strides, scale, pixel, u, size, out_size, HOW)
+    else:
+        points = source_points(data, strides, knots, count, scale, pixel, real, u, size, HOW)
     first, rest, moves = (), (), ()
     for i in tl.static_range(HOW.ndim):
         pixels, t, moving = fractions(points[i], REAL, HOW)

@@ -31,17 +31,18 @@ class Division(NamedTuple):
 
 
 def divide(
-    size: Sequence[int], batch: int, looks: int, channels: int, *, last: bool = False, whole: bool = False, halvings: int = 0
-) -> Division:
+    size: Sequence[int], batch: int, looks: int, channels: int, *,
+    last: bool = False, whole: bool = False, tiled: bool = False, halvings: int = 0,
+) -> Division:  # fmt: skip
     """Divide `looks` looks at each of `batch` images. last: channels-last memory. whole: each program has all channels.
-    halvings: of ELEMENTS."""
+    tiled: never in flat order. halvings: of ELEMENTS."""
     together = min(CHANNELS, power_of_two(channels)) if last else 1
     pixels, count = (ELEMENTS >> halvings) // together, math.prod(size) * batch * looks
     while pixels * together > LEAST and count < pixels * PROGRAMS:
         pixels //= 2
     groups = 1 if whole else min(-(-channels // together), -(-PROGRAMS * pixels // count))
     group_channels = -(-channels // (groups * together)) * together
-    block = block_of(size, pixels, together)._replace(even=channels % together == 0)
+    block = block_of(size, pixels, together, tiled)._replace(even=channels % together == 0)
     tiles, groups = tile_count(size, block), -(-channels // group_channels)
     lengths = in_xyz(size) if block.flat else [-(-n // m) for n, m in zip(in_xyz(size), block[1:4], strict=True)]
     dividers = tuple(divider(n) for n in (tiles, groups, looks, *lengths[:2]))
@@ -58,13 +59,13 @@ def divider(n: int) -> int:
     return 256 * ((1 << (31 + shift)) // n + 1) + 2 * shift + 1
 
 
-def block_of(size: Sequence[int], pixels: int, channels: int) -> Block:
-    """Return a tile of so many pixels, or as many in flat order if tiles would reach far beyond the edges."""
-    across = min(ACROSS, pixels)
+def block_of(size: Sequence[int], pixels: int, channels: int, tiled: bool) -> Block:
+    """Return a tile of so many pixels; unless `tiled`, as many in flat order if tiles would reach far beyond the edges."""
+    across = min(ACROSS, pixels, power_of_two(size[-1]) if tiled else ACROSS)
     rows = pixels // across
     deep = min(4, rows) if len(size) == 3 else 1
     block = Block(False, across, rows // deep, deep, channels, True)
-    return block._replace(flat=tile_count(size, block) * pixels > WASTE * math.prod(size))
+    return block._replace(flat=not tiled and tile_count(size, block) * pixels > WASTE * math.prod(size))
 
 
 def tile_count(size: Sequence[int], block: Block) -> int:

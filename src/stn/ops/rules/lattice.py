@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stn.grid import Axes, half_extent, open_lattice
 from stn.ops.context import coordinate_dtype
+from stn.ops.interpolation import BOTH
 from stn.ops.rules.base import Numbers, Rule
 
 BLOCK = 16  # neighboring pixels of a row that share their control points
@@ -33,7 +34,7 @@ class Lattice(Rule):
 
     name = "lattice"
     schema = "SymInt[] size, int degree, bool align_corners, float extent"
-    kernels = ("cpu",)
+    kernels = BOTH
     per_point = True
 
     @property
