@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stn.lab.figures.lines import draw, mesh, outline
-from stn.lab.figures.style import ROOM, WIDTH, WRONG, bare, color, show
+from stn.lab.figures.style import WIDTH, WRONG, bare, color, show
 from stn.transforms import Warp
 
 
@@ -35,7 +35,7 @@ def looks(
         title_color = WRONG if wrong and wrong[n] else "black"
         axes[0, n].set_title(titles[n], fontsize=9, color=title_color)
         for ax in axes[:2, n]:
-            show(ax, images[n], room=ROOM)
+            show(ax, images[n], around=grid[n])
         draw(axes[0, n], edges[n], 1.8, tint=0.2 if shown > 1 else 0.0)
         draw(axes[1, n], grid[n], 0.7)
         for k in range(shown):
