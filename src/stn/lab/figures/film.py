@@ -91,13 +91,15 @@ def _stage(images: Tensor, scene: Scene, edges: Tensor) -> tuple[Figure, np.ndar
 
 
 def _error_line(ax: Axes, valid: Sequence[Row], last: int) -> None:
-    ax.set(xlim=(-0.01 * last, 1.01 * last), yscale="symlog", ylim=(0, 100), yticks=[])
+    ax.set(xlim=(-0.01 * last, 1.01 * last), yscale="symlog", ylim=(0, 130), yticks=(1, 10, 100), yticklabels=(1, 10, 100))
     ax.tick_params(labelsize=8)
-    ax.set_ylabel("error", fontsize=9)
+    ax.tick_params(which="minor", left=False)
+    ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+    ax.set_ylabel("error, %", fontsize=9)
     ax.plot([row["step"] for row in valid], [row["error_percent"] for row in valid], "s-", color=COLORS[0], markersize=4)
     for row in valid[-1:]:
         label = f"{row['error_percent']:.1f} % of held-out images in the end"
-        ax.annotate(label, (0.99, 0.9), xycoords="axes fraction", ha="right", va="top", fontsize=8)
+        ax.annotate(label, (0.5, 0.9), xycoords="axes fraction", ha="center", va="top", fontsize=8)
 
 
 def save_gif(frames: Sequence[np.ndarray], path: Path) -> Path:

@@ -42,7 +42,7 @@ def looks(
             show(axes[2 + k, n], outputs[n, k])
             if shown > 1:
                 framed(axes[2 + k, n], color(k))
-    names = ["input and look", "grid", *(["output"] if shown == 1 else [f"look {k + 1}" for k in range(shown)])]
+    names = ["input\nand look", "grid", *(["output"] if shown == 1 else [f"look {k + 1}" for k in range(shown)])]
     for ax, name in zip(axes[:, 0], names, strict=True):
         ax.set_ylabel(name, fontsize=9)
     return figure
