@@ -186,10 +186,14 @@ def recipes(best: float) -> dict[str, Recipe]:
     return {WHOLE: dataclasses.replace(crop, scale=1.0), CENTER: dataclasses.replace(crop, scale=best), LOOK: CHOSEN}
 
 
+def key_of(name: str, split: str, recipe: Recipe, seed: int) -> Row:
+    return {"cell": name, "split": split, "seed": seed, "side": SIDE, "recipe": dataclasses.asdict(recipe)}
+
+
 def row_of(name: str, split: str, recipe: Recipe, seed: int, fit: Photos, judged: Photos) -> Row:
     start, cpu = time.perf_counter(), time.process_time()
     network = trained(recipe, fit, seed)
-    row = {"cell": name, "split": split, "seed": seed, "recipe": dataclasses.asdict(recipe), **measured(network, judged)}
+    row = key_of(name, split, recipe, seed) | measured(network, judged)
     row |= {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
     parameters = sum(p.numel() for p in network.parameters())
     return row | {"parameters": parameters, "machine": machine(), "threads": torch.get_num_threads()}
@@ -242,8 +246,7 @@ def main(root: Path, out: Path, seeds: int, attempts: bool) -> None:
     cells = recipes(best_center_crop(train.boxes))
     planned += [(name, "test", recipe, seed, train, test) for seed in range(seeds) for name, recipe in cells.items()]
     for name, split, recipe, seed, *photos in planned:
-        key = {"cell": name, "split": split, "seed": seed, "recipe": dataclasses.asdict(recipe)}
-        if any(key.items() <= row.items() for row in rows):
+        if any(key_of(name, split, recipe, seed).items() <= row.items() for row in rows):
             continue
         rows.append(row_of(name, split, recipe, seed, *photos))
         write_rows(beside(out, ".jsonl"), rows)
