@@ -24,6 +24,7 @@ from tests.rows import (
     found,
     from_rows,
     kornias,
+    looks_at_birds,
     minutes_of_training,
     missed,
     moved_by_the_identity,
@@ -119,6 +120,10 @@ CHECKED: dict[str, dict[str, Numbers]] = {
             errors("alignment", "ic-stn-4/56"),
             errors("alignment", "ic-stn-1/56"),
         ),
+        **{
+            rf"\| {cell} \| ([\d.]+) % \| ([\d.]+) \|": partial(looks_at_birds, cell)
+            for cell in ("whole photograph", "center crop", "learned look")
+        },
         r"of 56x56 pixels, gives ([\d.]+) %": lambda: (errors("alignment", "st-cnn/28"),),
         r"with \[([\d.]+) % errors; with a start": lambda: (row_of("table1-history", cell="st-cnn-affine/tc"),),
         r"middle half it has ([\d.]+) %": lambda: (errors("table1", "st-cnn-affine/tc"),),

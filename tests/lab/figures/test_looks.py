@@ -56,6 +56,18 @@ def test_a_look_is_drawn_whole() -> None:
     assert right - left < 1.1 * 30  # a look inside the image leaves the image as large as it can be
 
 
+def test_lines_of_text_are_drawn_three_in_a_row_and_long_titles_are_broken() -> None:
+    images, warp = torch.rand(4, 1, 8, 24), stn.Affine()(torch.eye(2, 3).flatten().repeat(4, 1))
+    figure = looks(images, warp, warp.sample(images), ["75533, read as 75533"] * 4)
+    assert len(figure.axes) == 4 * 3
+    lefts = {place.colspan.start for ax in figure.axes if (place := ax.get_subplotspec())}
+    assert lefts == {0, 1, 2} and {ax.get_title() for ax in figure.axes} == {"", "75533, read as 75533"}
+    shown = [np.asarray(ax.images[0].get_array())[..., 0] for ax in figure.axes if ax.get_title()]
+    assert all(np.array_equal(a, b[0].numpy()) for a, b in zip(shown, images, strict=True))
+    small = looks(images[..., :8], warp, images[..., :8], ["trucks may overtake\nnot: end of no overtaking by trucks"] * 4)
+    assert small.axes[0].get_title() == "trucks may overtake\nnot: end of no overtaking\nby trucks"
+
+
 def test_a_look_that_reaches_infinity_leaves_the_image_visible() -> None:
     points = torch.tensor([[torch.inf, 0.0], [torch.nan, 1], [1e9, -1e9], [3, 4]])
     left, top, right, bottom = hull((20, 30), points)
