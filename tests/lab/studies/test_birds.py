@@ -46,6 +46,15 @@ def test_every_look_starts_at_the_center_and_only_a_learned_one_has_a_gradient(l
     assert network.look.size == (LOOK, LOOK)
 
 
+def test_the_limits_are_those_of_looks_that_read_the_boxes() -> None:
+    boxes = torch.tensor([[-0.5, -0.5, 0.5, 0.5], [0, -0.25, 1, 0.25]])  # one in the middle, one twice as wide as high
+    crop, placed, sized, both = (row["iou"] for row in birds.bounds(boxes, 0.5))
+    half = 0.125**0.5  # of the side of a square with the area of the second box
+    assert placed == pytest.approx((1 + 0.5 / 1) / 2) and crop == pytest.approx((1 + 0.25 / 1.25) / 2)
+    assert both == pytest.approx((1 + half / (1 - half)) / 2)
+    assert sized == pytest.approx((1 + half * 0.5 / (1 - half * 0.5)) / 2)
+
+
 def test_unknown_networks_are_refused() -> None:
     with pytest.raises(InputError, match="localizer must be one of dense, none, own"):
         BirdNetwork(3, "cam")
@@ -76,11 +85,12 @@ def test_a_call_continues_after_the_rows_that_are_there(tmp_path: Path, monkeypa
     root, out = make(tmp_path / "data"), tmp_path / "birds"
     birds.main(root, out, 1, True)
     rows = [json.loads(line) for line in (tmp_path / "birds.jsonl").read_text().splitlines()]
-    assert [(row["cell"], row["split"]) for row in rows] == [
+    rows_of_runs = [row for row in rows if row["split"] != "boxes"]
+    assert [(row["cell"], row["split"]) for row in rows_of_runs] == [
         ("chosen", "held out"),
         *((name, "test") for name in (birds.WHOLE, birds.CENTER, birds.LOOK)),
     ]
-    assert rows[1]["scale"] == pytest.approx(1) and 0 < rows[3]["iou"] < 1
+    assert rows_of_runs[1]["scale"] == pytest.approx(1) and 0 < rows_of_runs[3]["iou"] < 1
     assert (tmp_path / "birds.md").read_text() == birds.markdown(rows)
     monkeypatch.setattr(birds, "trained", lambda *args: pytest.fail("trained again"))
     birds.main(root, out, 1, True)
