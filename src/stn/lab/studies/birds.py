@@ -192,6 +192,7 @@ ATTEMPTS: dict[str, Recipe] = {
     "map on shared features": Recipe(),
     "map on shared features, large shifts": Recipe(shift=0.4),
     "map on shared features, looks of any aspect": Recipe(family="anisotropic_scale"),
+    "map on shared features, identity start": Recipe(scale=1.0),
     "map on its own features": Recipe("own", evidence=1.0),
     "map on its own features, no loss of its own": Recipe("own", evidence=0.0),
     "dense localization": Recipe("dense", localizer_lr=0.1),
