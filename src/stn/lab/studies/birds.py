@@ -106,12 +106,13 @@ def trained(recipe: Recipe, photos: Photos, seed: int) -> BirdNetwork:
     groups = stn.param_groups(network, recipe.lr, recipe.lr * recipe.localizer_lr)
     optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
     rates = [group["lr"] for group in optimizer.param_groups]
-    steps = recipe.epochs * (len(photos.labels) // BATCH)
+    batch = min(BATCH, len(photos.labels))
+    steps = recipe.epochs * (len(photos.labels) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, steps, pct_start=0.2)
     images = as_float(photos.images)
     for _ in range(recipe.epochs):
         order = torch.randperm(len(images), generator=generator)
-        for which in order[: len(order) // BATCH * BATCH].split(BATCH):
+        for which in order[: len(order) // batch * batch].split(batch):
             seen = network(random_views(images[which], recipe.shift, generator))
             loss = F.cross_entropy(seen.logits, photos.labels[which], label_smoothing=SMOOTHING)
             if seen.evidence is not None:
