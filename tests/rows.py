@@ -120,6 +120,20 @@ def seeds_better() -> tuple[int, int]:
     return len(better), len(seeds)
 
 
+def looks_at_birds(cell: str) -> tuple[float, float]:
+    """Return the mean test error and the mean IoU with the boxes over seeds."""
+    rows = [json.loads(line) for line in (ROOT / "results" / "birds.jsonl").read_text().splitlines()]
+    own = [row for row in rows if row["cell"] == cell and row["split"] == "test"]
+    return mean(row["error_percent"] for row in own), mean(row["iou"] for row in own)
+
+
+def boxes_of_birds() -> tuple[float, ...]:
+    """Return the IoU of square looks at the true centers, with the size of the center crop and with the true area."""
+    rows = [json.loads(line) for line in (ROOT / "results" / "birds.jsonl").read_text().splitlines()]
+    found = {row["cell"]: row["iou"] for row in rows if row["split"] == "boxes"}
+    return found["true center, size of the center crop"], found["true center and area"]
+
+
 def both_found() -> float:
     rows = [json.loads(line) for line in (ROOT / "results" / "parts.jsonl").read_text().splitlines()]
     return float(100 * next(row["both_found"] for row in rows if row["cell"] == "2xlook/84"))

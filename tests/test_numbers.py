@@ -16,6 +16,7 @@ from stn.transforms import FAMILIES
 from tests.rows import (
     ROOT,
     both_found,
+    boxes_of_birds,
     changed,
     costs,
     errors,
@@ -24,6 +25,7 @@ from tests.rows import (
     found,
     from_rows,
     kornias,
+    looks_at_birds,
     minutes_of_training,
     missed,
     moved_by_the_identity,
@@ -118,6 +120,11 @@ CHECKED: dict[str, dict[str, Numbers]] = {
             errors("alignment", "ic-stn-4/56"),
             errors("alignment", "ic-stn-1/56"),
         ),
+        **{
+            rf"\| {cell} \| ([\d.]+) % \| ([\d.]+) \|": partial(looks_at_birds, cell)
+            for cell in ("whole photograph", "center crop", "learned look")
+        },
+        r"size of the center crop would have an IoU of ([\d.]+), with the true area ([\d.]+)\.": boxes_of_birds,
         r"of 56x56 pixels, gives ([\d.]+) %": lambda: (errors("alignment", "st-cnn/28"),),
         r"with \[([\d.]+) % errors; with a start": lambda: (row_of("table1-history", cell="st-cnn-affine/tc"),),
         r"middle half it has ([\d.]+) %": lambda: (errors("table1", "st-cnn-affine/tc"),),

@@ -7,7 +7,7 @@ import pytest
 
 from stn.lab.bench import bars
 from stn.lab.bench import markdown as bench
-from stn.lab.studies import export_matrix, gpu_static, step_cost, svhn_step
+from stn.lab.studies import birds, export_matrix, gpu_static, step_cost, svhn_step
 from stn.lab.tables import TABLES, colocalization, hippocampus
 from stn.lab.tables.markdown import markdown
 
@@ -45,6 +45,15 @@ def test_hippocampi_are_made_from_their_rows() -> None:
     rows = lines_of("hippocampus")
     assert all(map(hippocampus.is_row, rows))
     assert page("results/hippocampus.md") == hippocampus.markdown(rows)
+
+
+def test_birds_are_made_from_their_rows() -> None:
+    rows = lines_of("birds")
+    assert page("results/birds.md") == birds.markdown(rows)
+    test = [row for row in rows if row["split"] == "test"]
+    assert {(row["cell"], row["seed"]) for row in test} == {
+        (cell, seed) for cell in (birds.WHOLE, birds.CENTER, birds.LOOK) for seed in range(3)
+    }
 
 
 def test_the_cost_of_a_step_has_the_text_of_its_study() -> None:

@@ -29,7 +29,7 @@ def figures(
             lists them.
         count: Number of test images to show.
         out: Folder for pictures that do not belong to a single run, such as the errors of several runs.
-        root: Folder of the data files.
+        root: Folder of the data files. With --model: of MNIST, whose digits are drawn then.
         download: Download data files that are missing in --root.
     """
     from stn.lab.experiments.folder import RunFolder
@@ -39,7 +39,7 @@ def figures(
     if model is not None:
         _check.alone("model", {"RUN": len(runs)})
         _check.writable_folder("out", out)
-        print("\n".join(str(path) for path in draw_model(model, out, count=count)))
+        print("\n".join(str(path) for path in draw_model(model, out, count=count, root=root, download=download)))
         return
     folders = [RunFolder(run) for run in runs]
     for folder in folders:

@@ -9,12 +9,16 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 import stn
+from stn.grid import normalized_to_pixel
+from stn.lab.experiments import Run
 from stn.lab.figures.control import control_points, handles
 from stn.lab.figures.determinant import determinants
 from stn.lab.figures.lines import box
 from stn.lab.figures.looks import looks
 from stn.lab.figures.means import means
-from stn.lab.figures.style import COLORS, WRONG, rgb, save
+from stn.lab.figures.style import COLORS, WRONG, hull, rgb, save
+from stn.lab.figures.table import Look, picture
+from stn.lab.tables import Cell
 from stn.transforms import FAMILIES, Family, family
 from tests.helpers import near_identity, seeded
 
@@ -33,6 +37,56 @@ def test_the_outline_is_where_the_look_is(tmp_path: Path) -> None:
     with Image.open(path) as picture:
         assert picture.size[0] == 800
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_look_is_drawn_whole() -> None:
+    """The axes hold the image and every edge of its look, and keep the aspect of the image."""
+    images, out = torch.rand(2, 1, 20, 30), torch.tensor([[1.0, 0, 0, 0, 1, 0], [0.9, -0.4, 0.8, 0.4, 0.9, -0.7]])
+    warp = stn.Affine()(out)
+    figure = looks(images, warp, warp.sample(images), ["", ""])
+    for n, (above, below) in enumerate(zip(figure.axes[:2], figure.axes[2:4], strict=True)):
+        corners = warp[n].points(torch.tensor([[-1.0, -1], [1, -1], [-1, 1], [1, 1]]))[0]
+        x, y = (normalized_to_pixel(corners, (20, 30))).T
+        for ax in (above, below):
+            (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+            assert left < min(-0.5, x.min().item()) and right > max(29.5, x.max().item())
+            assert top < min(-0.5, y.min().item()) and bottom > max(19.5, y.max().item())
+            assert (right - left) / (bottom - top) == pytest.approx(1.5)
+    left, right = figure.axes[0].get_xlim()
+    assert right - left < 1.1 * 30  # a look inside the image leaves the image as large as it can be
+
+
+def test_lines_of_text_are_drawn_three_in_a_row_and_long_titles_are_broken() -> None:
+    images, warp = torch.rand(4, 1, 8, 24), stn.Affine()(torch.eye(2, 3).flatten().repeat(4, 1))
+    figure = looks(images, warp, warp.sample(images), ["75533, read as 75533"] * 4)
+    assert len(figure.axes) == 4 * 3
+    lefts = {place.colspan.start for ax in figure.axes if (place := ax.get_subplotspec())}
+    assert lefts == {0, 1, 2} and {ax.get_title() for ax in figure.axes} == {"", "75533, read as 75533"}
+    shown = [np.asarray(ax.images[0].get_array())[..., 0] for ax in figure.axes if ax.get_title()]
+    assert all(np.array_equal(a, b[0].numpy()) for a, b in zip(shown, images, strict=True))
+    small = looks(images[..., :8], warp, images[..., :8], ["trucks may overtake\nnot: end of no overtaking by trucks"] * 4)
+    assert small.axes[0].get_title() == "trucks may overtake\nnot: end of no overtaking\nby trucks"
+
+
+def test_a_look_that_reaches_infinity_leaves_the_image_visible() -> None:
+    points = torch.tensor([[torch.inf, 0.0], [torch.nan, 1], [1e9, -1e9], [3, 4]])
+    left, top, right, bottom = hull((20, 30), points)
+    assert (right - left) == pytest.approx(2 * 30 * 1.04) and (bottom - top) == pytest.approx(2 * 20 * 1.04)
+    assert hull((20, 30), torch.zeros(0, 2)) == pytest.approx((-1.1, -0.9, 30.1, 19.9))
+
+
+def test_the_picture_of_a_table_has_a_title_for_each_run_and_a_row_for_each_look() -> None:
+    """Titles do not collide: each has the width of its group, and the pictures are as wide as a page."""
+    one, two = (Cell(name, "84", Run()) for name in ("LOOK", "2XLOOK"))
+    image, edges = torch.rand(1, 20, 20), 10 * torch.ones(2, 4, 33, 2)
+    seen = {one: [Look(image, edges[:1], torch.rand(1, 1, 8, 8))] * 4, two: [Look(image, edges, torch.rand(2, 1, 8, 8))] * 4}
+    figure = picture(seen, ["84"])
+    assert len(figure.axes) == 4 * (2 + 3) and figure.get_figwidth() == 8
+    titled = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    assert [ax.get_title(loc="left") for ax in titled] == ["LOOK, 84", "2XLOOK, 84"]
+    boxes = [ax.get_position() for ax in figure.axes]
+    assert all(0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1 for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_looks_in_parallel_have_a_colour_each() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn.grid import lattice, normalized_to_pixel
 from stn.lab.figures.lines import draw, mesh
-from stn.lab.figures.style import ROOM, WIDTH, bare, color, show
+from stn.lab.figures.style import WIDTH, bare, color, show
 from stn.transforms import CPAB, Bounded, BSpline, Displacement, Family, MovedCorners, ThinPlateSpline, Velocity, Warp
 from stn.transforms.bspline import BSplineWarp
 
@@ -54,13 +54,14 @@ def control_points(
     ways = torch.stack([normalized_to_pixel(moved(warp, places), size) for warp in warps])  # (T, N, K, P, 2)
     rows, across = 1 + (len(warps) > 1), WIDTH / len(images)
     figure, axes = bare(rows, len(images), height=across * size[0] / size[1] * rows + 0.25)
-    room = max(1.5 * ROOM, (places.abs().max().item() - 1) / 2 + 0.1)
     start, grid = normalized_to_pixel(places, size).expand_as(ways[-1]), mesh(warps[-1], size)
     longest = (ways - start).norm(dim=-1).max().item()
     times = min(MOST, max(1, int(FAR * max(size) / max(longest, 1e-6))))
     for n in range(len(images)):
+        far = start[n] + times * (ways[:, n] - start[n])  # (T, K, P, 2)
+        around = torch.cat([part.flatten(0, -2) for part in (grid[n], start[n], ways[-1, n], far)])
         for ax in axes[:, n]:
-            show(ax, images[n], room=room)
+            show(ax, images[n], around=around)
         draw(axes[0, n], grid[n], 0.6)
         for k in range(ways.shape[2]):
             end = ways[-1, n, k]
@@ -68,9 +69,8 @@ def control_points(
             axes[0, n].add_collection(arrows)
             axes[0, n].plot(*end.T.numpy(), "o", color="white", markersize=3.5, markeredgecolor=color(k))
             if rows > 1:
-                far = start[n, k] + times * (ways[:, n, k] - start[n, k])
-                axes[1, n].add_collection(_trails(far))
-                axes[1, n].plot(*far[-1].T.numpy(), "o", color="#fde725", markersize=2.5)
+                axes[1, n].add_collection(_trails(far[:, k]))
+                axes[1, n].plot(*far[-1, k].T.numpy(), "o", color="#fde725", markersize=2.5)
     for ax, name in zip(
         axes[:, 0], ("control points", f"motion in training, ×{times}" if times > 1 else "motion in training"), strict=False
     ):

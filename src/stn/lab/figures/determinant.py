@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from stn.lab.figures.lines import draw, mesh
-from stn.lab.figures.style import ROOM, WIDTH, WRONG, bare, show
+from stn.lab.figures.style import WIDTH, WRONG, bare, show
 from stn.transforms import Warp
 
 SIDE = 64  # points along the longer axis of a map
@@ -25,7 +25,7 @@ def determinants(images: Tensor, warp: Warp) -> Figure:  # (N, C, H, W)
     figure, axes = bare(rows, len(images), height=across * size[0] / size[1] * rows + 0.45)
     grid = mesh(warp, size)
     for n in range(len(images)):
-        show(axes[0, n], images[n], room=ROOM)
+        show(axes[0, n], images[n], around=grid[n])
         draw(axes[0, n], grid[n], 0.7)
         for k in range(found.shape[1]):
             area = found[n, k]

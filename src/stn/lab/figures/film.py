@@ -23,7 +23,7 @@ from stn.lab.experiments.film import Scene
 from stn.lab.experiments.folder import Row
 from stn.lab.figures.lines import draw, mesh, outline
 from stn.lab.figures.looks import framed
-from stn.lab.figures.style import COLORS, DPI, ROOM, WIDTH, color, rgb, show
+from stn.lab.figures.style import COLORS, DPI, WIDTH, color, rgb, show
 
 MOST_FRAMES = 48  # of a long training: a GIF of 800 pixels' width then stays below 2 MB
 RATE = 8  # frames a second
@@ -35,19 +35,21 @@ def film(images: Tensor, scenes: Sequence[Scene], rows: Sequence[Row] = ()) -> I
     """Yield frames (H, W, 3) uint8: the images (N, C, H, W) with the edges and grids of the looks, the looks, and the
     validation error so far."""
     scenes = thinned(scenes)
-    figure, axes, below = _stage(images, scenes[0])
-    canvas, size = FigureCanvasAgg(figure), tuple(images.shape[2:])
+    size = tuple(images.shape[2:])
+    edges = torch.stack([outline(scene.warp, size) for scene in scenes], dim=1)  # (N, scenes, K, 4, P, 2)
+    figure, axes, below = _stage(images, scenes[0], edges)
+    canvas = FigureCanvasAgg(figure)
     last = max(scenes[-1].step, 1)
     valid = [row for row in rows if row["split"] == "valid"]
     _error_line(below, valid, last)
     now = below.axvline(0, color="#333333", linewidth=2)
-    for scene in scenes:
-        edges, grid = outline(scene.warp, size), mesh(scene.warp, size)
+    for i, scene in enumerate(scenes):
+        grid = mesh(scene.warp, size)
         for n, ax in enumerate(axes[0]):
             for line in [*ax.lines]:
                 line.remove()
             draw(ax, grid[n], 0.4)
-            draw(ax, edges[n], 1.8)
+            draw(ax, edges[n, i], 1.8)
             for k, shown in enumerate(scene.outputs[n]):
                 axes[1 + k, n].images[0].set_data(rgb(shown))
         now.set_xdata([scene.step, scene.step])
@@ -63,7 +65,7 @@ def thinned(scenes: Sequence[Scene], most: int = MOST_FRAMES) -> list[Scene]:
     return [scenes[int(i)] for i in torch.linspace(0, len(scenes) - 1, most).round()]
 
 
-def _stage(images: Tensor, scene: Scene) -> tuple[Figure, np.ndarray, Axes]:
+def _stage(images: Tensor, scene: Scene, edges: Tensor) -> tuple[Figure, np.ndarray, Axes]:
     """Axes with a fixed layout; a new layout per frame would be slow and unsteady."""
     (n, looks), ratio = scene.outputs.shape[:2], images.shape[2] / images.shape[3]
     gap, left, foot = 0.06, 0.55, 0.95  # inches
@@ -77,7 +79,10 @@ def _stage(images: Tensor, scene: Scene) -> tuple[Figure, np.ndarray, Axes]:
         for column in range(n):
             box = [(left + column * (across + gap)) / WIDTH, top / tall, across / WIDTH, height / tall]
             ax = axes[row, column] = figure.add_axes((box[0], box[1], box[2], box[3]), xticks=[], yticks=[])
-            show(ax, images[column] if row == 0 else scene.outputs[column, row - 1], room=0 if row else ROOM)
+            if row:
+                show(ax, scene.outputs[column, row - 1])
+            else:
+                show(ax, images[column], around=edges[column])
             if looks > 1 and row:
                 framed(ax, color(row - 1))
         axes[row, 0].set_ylabel("look" if row == 0 else "output", fontsize=9)
@@ -86,13 +91,15 @@ def _stage(images: Tensor, scene: Scene) -> tuple[Figure, np.ndarray, Axes]:
 
 
 def _error_line(ax: Axes, valid: Sequence[Row], last: int) -> None:
-    ax.set(xlim=(-0.01 * last, 1.01 * last), yscale="symlog", ylim=(0, 100), yticks=[])
+    ax.set(xlim=(-0.01 * last, 1.01 * last), yscale="symlog", ylim=(0, 130), yticks=(1, 10, 100), yticklabels=(1, 10, 100))
     ax.tick_params(labelsize=8)
-    ax.set_ylabel("error", fontsize=9)
+    ax.tick_params(which="minor", left=False)
+    ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+    ax.set_ylabel("error, %", fontsize=9)
     ax.plot([row["step"] for row in valid], [row["error_percent"] for row in valid], "s-", color=COLORS[0], markersize=4)
     for row in valid[-1:]:
         label = f"{row['error_percent']:.1f} % of held-out images in the end"
-        ax.annotate(label, (0.99, 0.9), xycoords="axes fraction", ha="right", va="top", fontsize=8)
+        ax.annotate(label, (0.5, 0.9), xycoords="axes fraction", ha="center", va="top", fontsize=8)
 
 
 def save_gif(frames: Sequence[np.ndarray], path: Path) -> Path:

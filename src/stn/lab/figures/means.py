@@ -22,8 +22,9 @@ def means(
     outputs = outputs if outputs.ndim == 5 else outputs.unsqueeze(1)
     found = classes.unique().tolist()[:MOST] if classes.ndim == 1 else []
     groups = {"all": classes.new_ones(len(classes)).bool()} | {str(one): classes == one for one in found}
-    rows, across = 1 + outputs.shape[1], min(2.0, WIDTH / len(groups))
-    figure, axes = bare(rows, len(groups), width=max(3.0, across * len(groups)), height=across * rows + 0.35)
+    rows, ratio = 1 + outputs.shape[1], max(part.shape[-2] / part.shape[-1] for part in (images, outputs))
+    across = min(2.0 / ratio, WIDTH / len(groups))
+    figure, axes = bare(rows, len(groups), width=max(3.0, across * len(groups)), height=across * ratio * rows + 0.35)
     for column, (name, chosen) in enumerate(groups.items()):
         axes[0, column].set_title(name, fontsize=9)
         for ax, pictures in zip(axes[:, column], (images, *outputs.unbind(dim=1)), strict=True):

@@ -72,8 +72,9 @@ def draw_run(
     return paths + draw_seen(network, layer, task, x, y, count, to) + draw_film(folder, to, rows)
 
 
-def draw_model(name: str, to: Path, *, count: int = 8) -> list[Path]:
-    """Draw the looks and the mean images of a trained network of the package, at the digits of scikit-learn.
+def draw_model(name: str, to: Path, *, count: int = 8, root: Path | None = None, download: bool = False) -> list[Path]:
+    """Draw the looks and the mean images of a trained network of the package, at the digits of scikit-learn, or of MNIST if
+    `root` is the folder of its files.
 
     Raises: InputError for an unknown name, or too large a count.
     """
@@ -81,7 +82,7 @@ def draw_model(name: str, to: Path, *, count: int = 8) -> list[Path]:
     network, task = trained_model(name), TASKS[cards()[name].distortion]
     layer = network.get_submodule("transformer")
     assert isinstance(layer, AbstractSpatialTransformer)
-    test = load("digits").test
+    test = (load("mnist", root, download=download) if root else load("digits")).test[:MANY]
     lab_check.at_most("count", count, min(len(test), MOST))
     x, y, _ = next(evaluation_batches(test, task.evaluated, seed=0, stream=TEST))
     return draw_seen(network, layer, task, x, y, count, to)

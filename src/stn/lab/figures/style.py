@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from stn.io.files import write_atomically
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442")
 WRONG = "#d55e00"
 WIDTH, DPI = 8.0, 100  # inches and pixels per inch, for the width of a page
-ROOM = 0.15  # margin around an image, as a share of it, for looks that leave it
+EDGE = 0.04  # margin around an image and its look, as a share of both, for the width of lines
+FAR = 1.0  # how far from the image a look is still drawn, in sides of the image: a projective one may reach infinity
 CHANNELS = torch.tensor([[1.0, 1.0, 1.0], [0.25, 0.55, 1.0]])  # colors of two channels in one picture: white and blue
 
 
@@ -44,13 +46,30 @@ def rgb(image: Tensor) -> np.ndarray:  # (C, H, W) -> (H, W, 3)
     return pixels
 
 
-def show(ax: Axes, image: Tensor, *, room: float = 0.0) -> None:
-    """Draw an image (C, H, W) with a margin of `room`."""
+def show(ax: Axes, image: Tensor, *, around: Tensor | None = None) -> None:
+    """Draw an image (C, H, W), with room for these points (.., 2) in its pixels, such as the edges of a look."""
     height, width = image.shape[1:]
     ax.imshow(rgb(image))
-    ax.set_xlim(-room * width - 0.5, (1 + room) * width - 0.5)
-    ax.set_ylim((1 + room) * height - 0.5, -room * height - 0.5)
+    left, top, right, bottom = (-0.5, -0.5, width - 0.5, height - 0.5) if around is None else hull((height, width), around)
+    ax.set(xlim=(left, right), ylim=(bottom, top))
     ax.set_facecolor("#333333")
+
+
+def hull(size: Sequence[int], points: Tensor) -> tuple[float, float, float, float]:
+    """Return the smallest window with an image and points (.., 2), left, top, right, bottom in pixels.
+
+    It has the aspect of the image, so that all pictures of a row are equally large. Points without a finite place are
+    left out, and distant ones are brought nearer.
+    """
+    sides = torch.tensor([float(n) for n in reversed(size)])
+    points = points.flatten(0, -2).to(sides)
+    points = points[points.isfinite().all(dim=-1)]
+    points = torch.cat([points, torch.stack([sides.new_full((2,), -0.5), sides - 0.5])])
+    points = points.maximum(-FAR * sides - 0.5).minimum((1 + FAR) * sides - 0.5)
+    low, high = points.amin(dim=0), points.amax(dim=0)
+    middle, half = (low + high) / 2, sides / 2 * ((high - low) / sides).max() * (1 + EDGE)
+    left, top, right, bottom = torch.cat([middle - half, middle + half]).tolist()
+    return left, top, right, bottom
 
 
 def save(figure: Figure, path: Path) -> Path:

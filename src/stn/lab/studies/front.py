@@ -124,10 +124,13 @@ def real(found: Sequence[Scene]) -> Figure:
     """Draw two scenes per row: the image with the sampling grid, then the output."""
     figure, axes = bare(-(-len(found) // 2), 4, height=4.3)
     for (title, image, warp, output, target), (left, right) in zip(found, axes.reshape(-1, 2), strict=True):
-        show(left, image)
         size = tuple(image.shape[1:])
-        for lines, width in ((mesh(warp, size), 0.5), (outline(warp, size), 1.8)):
+        grid, edges = mesh(warp, size), outline(warp, size)
+        show(left, image, around=edges[0])
+        for lines, width in ((grid, 0.5), (edges, 1.8)):
             draw(left, lines[0], width)
+        for ax in (left, right):  # the titles of a row on one line
+            ax.set_anchor("N")
         show(right, output)
         if target is not None:
             right.contour(target[0], levels=[0.15, 0.75], colors=COLORS[1], linewidths=0.7)
