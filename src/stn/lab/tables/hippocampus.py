@@ -60,8 +60,8 @@ CELLS = {
     "learned-steps": Cell(f"the same, then {STEPS_AFTER} steps", settings=_VELOCITY | {"steps": STEPS_AFTER}),
     "SimpleITK": Cell("SimpleITK, affine and diffeomorphic demons", "SimpleITK", _DEMONS),
     "greedy": Cell("greedy, affine and diffeomorphic", "picsl_greedy"),
-    "ANTs": Cell("ANTs, SyN by default", "ants", _SYN | {"steps": [40, 20, 0]}),
-    "ANTs-full": Cell("ANTs, SyN at full resolution too", "ants", _SYN | {"steps": [40, 40, 20]}),
+    "ANTs": Cell("ANTs, rigid, affine and SyN", "ants", _SYN | {"steps": [40, 20, 0]}),
+    "ANTs-full": Cell("the same, SyN at full resolution too", "ants", _SYN | {"steps": [40, 40, 20]}),
 }
 KEYS = ("cell", "seed", "budget", "moving", "fixed", "settings", "threads", "machine", "torch")
 
