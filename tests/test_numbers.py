@@ -152,6 +152,7 @@ CHECKED: dict[str, dict[str, Numbers]] = {
             ("learned-steps", "the network, then 8 steps"),
             ("SimpleITK", "SimpleITK, .*?"),
             ("greedy", "greedy, .*?"),
+            ("ANTs", "ANTs, .*?"),
         )
     }
     | {

@@ -123,7 +123,7 @@ def test_pairs_are_registered_once_and_an_interrupted_table_goes_on(
     page = (tmp_path / "t.md").read_text()
     assert page == table.markdown(rows) and "None" not in page and "{" not in page
     assert f"| before: centers aligned | 2 | **{mean['centers']:.3f}** |" in page
-    assert "Not run yet: affine, learned, learned-steps, SimpleITK, greedy, ANTs." in page
+    assert "Not run yet: affine, learned, learned-steps, SimpleITK, greedy, ANTs, ANTs-full." in page
 
 
 def test_rows_of_other_settings_are_put_aside(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,15 +50,18 @@ class Cell:
 _FLOW = {"flow resolution": FLOW_RESOLUTION, "flow squarings": FLOW_SQUARINGS}
 _VELOCITY: dict[str, Any] = {"shape": list(SHAPE), "resolution": RESOLUTION, "squarings": SQUARINGS}
 _VELOCITY |= {"window": WINDOW, "bending": BENDING, "steps": STEPS} | _FLOW
+_DEMONS = {"affine metric": "mutual information", "Gaussian": 0.7, "steps": [100, 100]}
+_SYN = {"transform": "SyNRA", "metric": "mutual information"}
 CELLS = {
     "centers": Cell("before: centers aligned"),
     "affine": Cell("`stn.register`, affine"),
     "velocity": Cell("`stn.register`, affine and velocity", settings=_VELOCITY),
     "learned": Cell("network with a velocity layer", settings=_FLOW),
     "learned-steps": Cell(f"the same, then {STEPS_AFTER} steps", settings=_VELOCITY | {"steps": STEPS_AFTER}),
-    "SimpleITK": Cell("SimpleITK, affine and B-spline", "SimpleITK"),
+    "SimpleITK": Cell("SimpleITK, affine and diffeomorphic demons", "SimpleITK", _DEMONS),
     "greedy": Cell("greedy, affine and diffeomorphic", "picsl_greedy"),
-    "ANTs": Cell("ANTs, SyN", "ants"),
+    "ANTs": Cell("ANTs, rigid, affine and SyN", "ants", _SYN | {"steps": [40, 20, 0]}),
+    "ANTs-full": Cell("the same, SyN at full resolution too", "ants", _SYN | {"steps": [40, 40, 20]}),
 }
 KEYS = ("cell", "seed", "budget", "moving", "fixed", "settings", "threads", "machine", "torch")
 
