@@ -251,7 +251,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another size": (
         lambda p: write_nifti(Volume(torch.zeros(1, 1, 4, 5, 5), SPACE), p / "x.nii"),
-        r"volume must have values \(1, C, 4, 5, 6\); got \(1, 1, 4, 5, 5\)",
+        r"values must be \(1, C, 4, 5, 6\) for a space of this size; got \(1, 1, 4, 5, 5\)",
     ),
 }
 
