@@ -68,7 +68,7 @@ def turns(launch: Launch) -> list[int]:
     how, again = launch.constants["HOW"], launch.name == "gradient_kernel" and launch.constants["NEED_DATA"]
     if how.rule not in (BASIS.value, LATTICE.value):
         return channels
-    points = [given["count"]] if how.rule == BASIS.value else [2 * how.reach] * (how.ndim - 2)
+    points = [given["count"]] if how.rule == BASIS.value else [4] * (how.reach == 2)
     return [*points, *channels, *([given["count"]] if again else [])]
 
 

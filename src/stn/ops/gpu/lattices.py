@@ -64,32 +64,45 @@ def weights_around(pixel, out_size, scale, j: tl.constexpr, HOW: tl.constexpr):
 
 
 @triton.jit
-def add_plane(moved, data, strides, columns, rows, slice, by, HOW: tl.constexpr):
-    """Add `by` times the displacement that one slice of control points gives. by: (P,)."""
-    TAPS: tl.constexpr = 2 * HOW.reach
-    for q in tl.static_range(TAPS):
-        for p in tl.static_range(TAPS):
-            at = data + place((columns[0][p], rows[0][q], slice), strides, HOW)
-            share, found = by * rows[1][q] * columns[1][p], ()
-            for i in tl.static_range(HOW.ndim):
-                found += (moved[i] + share * to_double(tl.load(at + i * strides[3])),)
-            moved = found
+def add_row(moved, data, strides, columns, y, z, by, HOW: tl.constexpr):
+    """Add `by` times the displacement that a row of control points gives."""
+    for p in tl.static_range(2 * HOW.reach):
+        at = data + place((columns[0][p], y, z), strides, HOW)
+        share, found = by * columns[1][p], ()
+        for i in tl.static_range(HOW.ndim):
+            found += (moved[i] + share * to_double(tl.load(at + i * strides[3])),)
+        moved = found
+    return moved
+
+
+@triton.jit
+def add_slowest(moved, data, strides, columns, rows, first, q, n, k, HOW: tl.constexpr):
+    """Add what control points k give, counted from `first` along the slowest axis, on which pixels lie at q."""
+    c, by = tl.minimum(first + k, n - 1), weight(q, first + k, HOW)
+    if HOW.ndim == 3:
+        for p in tl.static_range(2 * HOW.reach):
+            moved = add_row(moved, data, strides, columns, rows[0][p], c, by * rows[1][p], HOW)
+    else:
+        moved = add_row(moved, data, strides, columns, c, c, by, HOW)
     return moved
 
 
 @triton.jit
 def lattice_points(data, strides, scale, pixel, u, size, out_size, HOW: tl.constexpr):
-    """Return the source points of pixels (x, y, z). strides: of the control points, z, y, x and their coordinate."""
+    """Return the source points of pixels (x, y, z). strides: of the control points, z, y, x and their coordinate.
+
+    Cubic lattices take the slowest axis in a loop. Unrolled, a plane of four pixels per thread took 244 registers on sm_80.
+    """
+    LAST: tl.constexpr = HOW.ndim - 1
     columns, rows = weights_around(pixel, out_size, scale, 0, HOW), weights_around(pixel, out_size, scale, 1, HOW)
-    nothing = tl.zeros_like(u[0])
-    if HOW.ndim == 3:
-        n, q = count_of(scale, 2, HOW), spot(pixel[2], out_size[2], scale, 2, HOW)
-        first, moved = first_of(q, n, 2 * HOW.reach, HOW), (nothing, nothing, nothing)
-        for k in range(2 * HOW.reach):
-            slice, by = tl.minimum(first + k, n - 1), weight(q, first + k, HOW)
-            moved = add_plane(moved, data, strides, columns, rows, slice, by, HOW)
+    n, q = count_of(scale, LAST, HOW), spot(pixel[LAST], out_size[LAST], scale, LAST, HOW)
+    first, moved = first_of(q, n, 2 * HOW.reach, HOW), zeros(HOW.ndim, u[0].shape, tl.float64)
+    if HOW.reach == 2:
+        for k in range(4):
+            moved = add_slowest(moved, data, strides, columns, rows, first, q, n, k, HOW)
     else:
-        moved = add_plane((nothing, nothing), data, strides, columns, rows, pixel[2], nothing + 1.0, HOW)
+        for k in tl.static_range(2):
+            moved = add_slowest(moved, data, strides, columns, rows, first, q, n, k, HOW)
     points = ()
     for i in tl.static_range(HOW.ndim):
         moving = moved[i] * joined(scale[i][HOW.ndim])
