@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.collections import LineCollection
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 import stn
@@ -87,6 +88,11 @@ def test_the_picture_of_a_table_has_a_title_for_each_run_and_a_row_for_each_look
     boxes = [ax.get_position() for ax in figure.axes]
     assert all(0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1 for box in boxes)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    height = 0.2 / figure.get_figheight()  # of a title
+    rooms = [Bbox.from_extents(0, box.y1, 1, box.y1 + height) for box in (ax.get_position() for ax in titled)]
+    assert all(room.y1 <= 1 for room in rooms) and not any(
+        room.overlaps(box.padded(-1e-6)) for room in rooms for box in boxes
+    )
 
 
 def test_looks_in_parallel_have_a_colour_each() -> None:
