@@ -56,7 +56,7 @@ def both(rule: Lattice, image: Tensor, at: Tensor, weight: Tensor) -> tuple[list
         ((9, 70), (3, 5), 1, False, 1.0),  # three tiles across, the last with few pixels
         ((9, 65), (5, 33), 1, True, 1.0),  # every other pixel lies on a control point, and windows begin there
         ((4, 101), (2, 60), 1, False, 1.0),  # a window that needs all of its 21 control points
-        ((5, 40), (3, 6), 1, False, 0.5),  # half of the pixels lie beyond the control points
+        ((9, 40), (3, 6), 1, False, 0.5),  # half of the pixels lie beyond the control points
         ((6, 40), (1, 2), 1, False, 1.25),  # a single row of control points
         ((5, 36), (2, 1), 1, True, 1.0),  # a single column: the step is zero
         ((5, 33), (7, 40), 1, False, 1.0),  # more control points than pixels: windows longer than tiles
