@@ -95,7 +95,7 @@ CASES: list[tuple[Callable[[], Any], str]] = [
         lambda: stn.Affine()(torch.zeros(3, 6)).sample(IMAGE),
         "the warp must have a batch of N = 2, the batch size of image, or of 1",
     ),
-    (lambda: stn.Affine()(torch.zeros(2, 6)).sample(VOLUME), "image must be (N, C, H, W) for a warp of 2 dimensions; got"),
+    (lambda: stn.Affine()(torch.zeros(2, 6)).sample(VOLUME), r"image must be \(N, C, H, W\) for a warp of 2 dim.*; got"),
     (
         lambda: stn.ThinPlateSpline(control_points=(4, 1)),
         r"control_points must have at least 2 along each axis; got \(4, 1\)",

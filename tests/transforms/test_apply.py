@@ -354,12 +354,12 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "points": (
         lambda: WARP.apply(points=torch.zeros(3, 4, 2), size=8),
         stn.InputError,
-        r"points must be \(N, P, 2\) for N = 1 images, or \(P, 2\) for all; got \(3, 4, 2\)",
+        r"points must be \(N, P, 2\) for N = 2 images, or \(P, 2\) for all; got \(3, 4, 2\)",
     ),
     "boxes": (
         lambda: WARP.apply(boxes=torch.zeros(4, 5), size=8),
         stn.InputError,
-        r"boxes must be \(N, P, 4\) for N = 1 images, or \(P, 4\) for all; got \(4, 5\)",
+        r"boxes must be \(N, P, 4\) for N = 2 images, or \(P, 4\) for all; got \(4, 5\)",
     ),
     "format": (
         lambda: WARP.apply(boxes=torch.zeros(4, 4), size=8, format="yxyx"),  # type: ignore[arg-type]  # on purpose

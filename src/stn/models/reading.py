@@ -153,6 +153,6 @@ def _logits(network: nn.Module, images: Tensor, things: str) -> Tensor:
     try:
         with torch.inference_mode(), without_kernels():
             logits: Tensor = network(images)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         _check.fail(f"network must be one for {things}, which takes images {tuple(images.shape)}; {error}")
     return logits.float()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stn.ops.padding import PADDINGS
 
@@ -59,6 +60,12 @@ def transposed(pixel: Tensor, weight: Tensor, n: int) -> tuple[Tensor, Tensor]:
     weights = [[w for _, w in row] for row in rows]
     pixels = torch.tensor([[i for i, _ in row] for row in rows], device="cpu")
     return pixels, torch.tensor(weights, dtype=torch.float64, device="cpu")
+
+
+def filled(pixel: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Append taps of weight 0 to (m, taps) each, until there are MOST."""
+    missing = (0, MOST - pixel.shape[1])
+    return F.pad(pixel, missing), F.pad(weight, missing)
 
 
 def average(image: Tensor, fine: Sequence[int], how: Averaging, back: bool) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import importlib.util
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Stage(NamedTuple):
+@dataclass(frozen=True)
+class Stage:
     """One transform of a chain.
 
     Args:

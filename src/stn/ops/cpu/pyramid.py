@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from numba import prange
 from torch import Tensor
-from torch.nn import functional as F
 
-from stn.ops.averaging import MOST, Averaging, taps
+from stn.ops.averaging import Averaging, filled, taps
 from stn.ops.cpu.compiling import loop_fused
 from stn.ops.cpu.memory import flat, new_image
 from stn.ops.cpu.threads import chunk_count, run, thread_count
@@ -60,9 +59,8 @@ def average_axes(image: Tensor, fine: tuple[int, ...], how: Averaging, back: boo
 
 
 def axis_of_taps(pixel: Tensor, weight: Tensor, dtype: torch.dtype) -> Axis:
-    """Return the axis whose results are sums of any pixels, at most MOST: (m, taps) each."""
-    missing = (0, MOST - pixel.shape[1])
-    pixel, weight = F.pad(pixel, missing).T, F.pad(weight, missing).T
+    """Return the axis whose results are sums of any pixels, at most `averaging.MOST`: (m, taps) each."""
+    pixel, weight = (taps.T for taps in filled(pixel, weight))
     return Axis(pixel.numpy().astype(np.uint32), weight.to(dtype).numpy().copy(), 0, 0)
 
 
