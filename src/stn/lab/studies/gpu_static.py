@@ -6,7 +6,7 @@ It compiles each kernel for sm_80 (A100), sm_90 (H100, H200) and sm_120 (RTX 509
 and instructions from the machine code. Then it predicts the time of cases of the benchmark: the largest of bytes over
 bandwidth, and of the instructions over the rate of their unit. Rates are those of the vendor's data sheets, at boost clock.
 A prediction is a lower bound of the time on the device: it has no latency, no cache misses, no atomics and no launches. The
-RTX 4090 runs the code of sm_80. The study takes two minutes of processor time; Triton keeps compiled kernels on disk.
+RTX 4090 runs the code of sm_80. The study takes four minutes; Triton keeps compiled kernels on disk.
 """
 
 from __future__ import annotations
